@@ -1,0 +1,26 @@
+#pragma once
+#include <cstddef>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+namespace blockgtq {
+
+using Json = nlohmann::ordered_json;
+
+inline constexpr int kMaxJsonDepth = 64;
+
+/// Strict parse: RFC 8259, valid UTF-8, no byte order mark, no duplicate key in an object, depth at most
+/// kMaxJsonDepth, numbers that a double or 64-bit integer can hold. Errors are Exit::input with `name`, line
+/// and column.
+Json parse_json(std::string_view text, const std::string& name);
+
+/// parse_json of a file of at most max_bytes.
+Json read_json(const std::filesystem::path& path, size_t max_bytes);
+
+/// The text of our own JSON files: two spaces of indentation, doubles with 17 significant digits (they read
+/// back bit for bit), keys in the order they were put in, newline at the end.
+std::string dump_json(const Json& value);
+
+}  // namespace blockgtq

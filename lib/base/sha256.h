@@ -1,0 +1,26 @@
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace blockgtq {
+
+/// SHA-256 of everything that update() saw.
+class Sha256 {
+ public:
+  Sha256();
+  ~Sha256();
+  void update(std::span<const std::byte> bytes);
+  void update(std::string_view text);
+  std::string hex();  // 64 lower-case digits; ends the computation
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+std::string sha256_hex(std::string_view text);
+
+}  // namespace blockgtq

@@ -1,0 +1,30 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "base/blocks.h"
+
+namespace blockgtq {
+
+/// The published logit error (per attention layer and KV head): with e = k - k_hat,
+///   err(q, delta) = sum_i [A_i cos(delta theta_i) + B_i sin(delta theta_i)] + static part,
+/// MAE = mean over tokens, query heads and offsets of |err|. No 1/sqrt(D); q_t is paired with k_t.
+class LogitError {
+ public:
+  /// inv_freq (rotary_dim / 2); offsets are linspace(-window, window, n_offsets).
+  LogitError(const BlockLayout& layout, std::vector<double> inv_freq, int window = 1024, int n_offsets = 50);
+
+  /// Sum of |err| over n tokens, G query heads and all offsets; divide by n * G * n_offsets.
+  /// q: head g of token t at q + (t * q_stride + g * D); k, k_hat: (n, D) with token strides k_stride, D.
+  /// The value does not depend on threads.
+  double sum(const float* q, int64_t q_stride, int group, const float* k, int64_t k_stride, const float* k_hat,
+             int64_t n) const;
+  int n_offsets() const { return n_offsets_; }
+
+ private:
+  BlockLayout layout_;
+  int n_offsets_;
+  std::vector<float> table_;  // (2 * n_rotary, n_offsets): cos rows, then sin rows
+};
+
+}  // namespace blockgtq

@@ -1,0 +1,50 @@
+#pragma once
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "hf/config.h"
+#include "hf/safetensors.h"
+
+namespace blockgtq {
+
+inline constexpr int kMaxShards = 1024;
+
+/// A Hugging Face model folder: config.json and *.safetensors (one, or sharded through
+/// model.safetensors.index.json), all mapped.
+class Checkpoint {
+ public:
+  /// Reads config and headers only.
+  explicit Checkpoint(const fs::path& folder);
+
+  const fs::path& folder() const { return folder_; }
+  const Config& config() const { return config_; }
+  int64_t weight_bytes() const;
+  size_t n_shards() const { return shards_.size(); }
+
+  const Tensor* find(const std::string& name) const;  // null when absent
+  /// A tensor of this shape and a float dtype; Exit::input names the file, the tensor, both shapes.
+  const Tensor& get(const std::string& name, const std::vector<int64_t>& shape) const;
+
+  void prefetch(const Tensor&) const;
+  void release(const Tensor&) const;  // its pages leave the resident set
+
+  /// Identifies the weights without reading them all: SHA-256 over every shard's header, length and 64 evenly
+  /// spaced blocks of 4 KiB (a shard of at most 256 KiB is hashed whole), shards in name order.
+  std::string fingerprint() const;
+
+ private:
+  fs::path folder_;
+  Config config_;
+  std::vector<MappedFile> shards_;
+  std::map<std::string, Tensor> tensors_;
+  std::map<std::string, size_t> shard_of_;
+};
+
+/// DIR as it is, or org/name looked up in the local Hugging Face cache (HF_HUB_CACHE, HF_HOME,
+/// ~/.cache/huggingface/hub; the snapshot refs/main points to). Nothing is downloaded: the error's hint is the command that
+/// would.
+fs::path resolve_model(const std::string& dir_or_name);
+
+}  // namespace blockgtq

@@ -1,0 +1,51 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/progress.h"
+#include "hf/checkpoint.h"
+
+namespace blockgtq {
+
+/// One layer's activations over all tokens, before RoPE and after whatever the model applies before it (input
+/// norm, projection, bias, QK-norm). float32, row-major. For MLA q and k are the rotary parts (Hkv = 1) and v is
+/// null.
+struct LayerActivations {
+  int layer = 0;
+  int64_t n_tokens = 0;  // T
+  float* q = nullptr;    // (T, Hq, D)
+  float* k = nullptr;    // (T, Hkv, D)
+  float* v = nullptr;    // (T, Hkv, Dv)
+};
+
+struct ForwardRequest {
+  std::span<const int32_t> tokens;  // (T)
+  int64_t chunk = 256;              // every chunk starts at position 0; 0: one window
+  /// Sees every layer in order, and may rewrite k and v: the layer attends to what it finds there.
+  std::function<void(LayerActivations&)> on_layer;
+  /// When set: the logits (n, vocab) of tokens [first, first + n), chunk by chunk, after the last layer. When
+  /// not set the last layer stops at its projections.
+  std::function<void(int64_t first, int64_t n, const float* logits)> on_logits;
+  Progress* progress = nullptr;  // one step per layer
+};
+
+/// Runs the decoder layer by layer, one layer's weights in use at a time. The CPU computes in float32 whatever
+/// the weights' type; results do not depend on the number of threads.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual void forward(const Checkpoint& model, const ForwardRequest& request) = 0;
+};
+
+std::unique_ptr<Backend> make_cpu_backend();
+
+/// Bytes of activations a run of T tokens keeps at its peak, and of the largest layer's weights.
+struct MemoryPlan {
+  int64_t activation_bytes = 0, layer_bytes = 0;
+};
+MemoryPlan plan_memory(const Checkpoint& model, int64_t n_tokens, int64_t chunk, bool logits);
+
+}  // namespace blockgtq

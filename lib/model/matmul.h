@@ -1,0 +1,12 @@
+#pragma once
+#include <cstdint>
+
+#include "model/weights.h"
+
+namespace blockgtq {
+
+/// y = x W^T + b: x (n, cols), y (n, rows), float32. Weights are converted tile by tile; the tiles do not depend on the
+/// number of threads, so neither does y.
+void linear(const Linear& w, const float* x, int64_t n, float* y);
+
+}  // namespace blockgtq

@@ -1,0 +1,49 @@
+#pragma once
+#include <span>
+#include <vector>
+
+#include "base/blocks.h"
+#include "quant/quantizer.h"
+#include "quant/tq_mse.h"
+
+namespace blockgtq {
+
+/// Block-GTQ: blocks that share a bit width form one group, encoded by TqMse of dimension 2 * |group| with seed
+/// `seed + bits`, coordinates block by block in ascending block index; one fp16 norm per group.
+/// A code is: the fp16 norms of the groups in ascending bit width, then their bit streams in the same order,
+/// padded to a byte at the end.
+class BlockGtq final : public Quantizer {
+ public:
+  /// bits (n_blocks) in 1..8
+  BlockGtq(const BlockLayout& layout, std::span<const uint8_t> bits, uint64_t seed = 42);
+  int dim() const override { return dim_; }
+  size_t code_bytes() const override { return code_bytes_; }
+  void encode(const float* x, size_t n, uint8_t* codes) const override;
+  void decode(const uint8_t* codes, size_t n, float* x) const override;
+  int n_groups() const { return int(groups_.size()); }
+
+ private:
+  struct Group {
+    TqMse tq;
+    std::vector<int> coords;  // (2 * |group|) indices into the head
+    size_t bit_offset;        // of its stream in a code
+  };
+  int dim_;
+  size_t code_bytes_;
+  std::vector<Group> groups_;  // ascending bit width
+};
+
+/// The uniform baseline: TqMse over the whole head in its raw coordinate order, rotation seed `seed`; fp16 norm, then one bit stream.
+class UniformTqMse final : public Quantizer {
+ public:
+  UniformTqMse(int head_dim, int bits, uint64_t seed = 42);
+  int dim() const override { return tq_.dim(); }
+  size_t code_bytes() const override;
+  void encode(const float* x, size_t n, uint8_t* codes) const override;
+  void decode(const uint8_t* codes, size_t n, float* x) const override;
+
+ private:
+  TqMse tq_;
+};
+
+}  // namespace blockgtq

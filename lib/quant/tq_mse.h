@@ -1,0 +1,27 @@
+#pragma once
+#include <span>
+#include <vector>
+
+#include "quant/quantizer.h"
+
+namespace blockgtq {
+
+/// TurboQuant-MSE of one group of d coordinates: r = |x|, y = Rot (x / r), the nearest centroid of every y_j,
+/// norm correction, and back. A zero vector stays zero. Deterministic: the same codes whatever n and the number of threads.
+class TqMse {
+ public:
+  TqMse(int d, int bits, uint64_t seed);  // rotation seed as given
+  int dim() const { return d_; }
+  int bits() const { return bits_; }
+
+  /// x (n, d) -> codes (n, d) of 0..2^bits - 1, norms (n) rounded to fp16 (saturating at 65504).
+  void encode(const float* x, size_t n, uint8_t* codes, uint16_t* norms) const;
+  void decode(const uint8_t* codes, const uint16_t* norms, size_t n, float* x) const;
+
+ private:
+  int d_, bits_;
+  std::shared_ptr<const std::vector<float>> rotation_;  // (d, d)
+  std::vector<float> centroids_, boundaries_;           // (2^bits), (2^bits - 1), divided by sqrt(d)
+};
+
+}  // namespace blockgtq

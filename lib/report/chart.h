@@ -1,0 +1,30 @@
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace blockgtq {
+
+/// One named line of a chart.
+struct Series {
+  std::string name;
+  std::vector<double> y;  // (n) beside Chart::x; NaN leaves a gap
+};
+
+/// Self-contained SVG (no script, no font or style from elsewhere), readable in light and dark mode, with axis titles, ticks, a legend,
+/// and the exact value as a tooltip (<title>) on every mark.
+struct Chart {
+  std::string title, x_title, y_title;
+  std::vector<double> x;  // (n)
+  std::vector<Series> series;
+  bool log_x = false, log_y = false;
+};
+std::string line_chart(const Chart& chart);
+
+/// Stacked shares (sum to 1 per column) of bit widths 1..8 over layers: a model's bit fingerprint.
+std::string share_chart(const std::string& title, const std::vector<std::vector<double>>& shares /* (layers, 8) */);
+
+/// XML/HTML text escaping.
+std::string escape(const std::string& text);
+
+}  // namespace blockgtq

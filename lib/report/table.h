@@ -1,0 +1,22 @@
+#pragma once
+#include <string>
+#include <vector>
+
+namespace blockgtq {
+
+/// A table of text cells, rendered for a terminal, Markdown or CSV (RFC 4180). Columns of numbers (every cell but the
+/// header starts with a digit, sign or is empty) are set to the right.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> header) : header_(std::move(header)) {}
+  void row(std::vector<std::string> cells);  // as many as the header
+  std::string text() const;                  // padded with spaces (UTF-8 aware), a rule under the header
+  std::string markdown() const;
+  std::string csv() const;
+
+ private:
+  std::vector<std::string> header_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+}  // namespace blockgtq

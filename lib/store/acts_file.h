@@ -1,0 +1,54 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "quant/attention_shape.h"
+
+namespace blockgtq {
+
+enum class ActsType { f32, bf16, f16 };
+
+/// ACTS.h5: K, Q and V of every layer before RoPE. Datasets layerNN/q (T, Hq, D), layerNN/k (T, H, D), layerNN/v (T, H, Dv),
+/// and tokens (T); bf16 as uint16 with the attribute `stored_type`.
+struct ActsHeader {
+  AttentionShape shape;
+  int64_t n_tokens = 0;
+  int64_t chunk = 256;  // tokens; 0: one window
+  ActsType type = ActsType::f32;
+  std::vector<int32_t> tokens;  // (T)
+  std::string signature;
+  Provenance provenance;
+};
+
+class ActsWriter {
+ public:
+  /// Writes to `path` (an OutputFile's temporary name).
+  ActsWriter(const fs::path& path, const ActsHeader& header);
+  ~ActsWriter();
+  void write_layer(int layer, const float* q, const float* k, const float* v);  // v may be null
+  void finish();  // marks the file complete; every close is checked
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+class ActsReader {
+ public:
+  explicit ActsReader(const fs::path& path);
+  ~ActsReader();
+  const ActsHeader& header() const;
+  struct Layer {
+    std::vector<float> q, k, v;  // (T, Hq, D), (T, H, D), (T, H, Dv) or empty
+  };
+  Layer read_layer(int layer) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace blockgtq

@@ -1,0 +1,11 @@
+#pragma once
+#include "base/file.h"
+#include "quant/stats.h"
+
+namespace blockgtq {
+
+/// STATS.h5, schema "blockgtq.stats": every sum of Stats as float64; reading gives back the same bits.
+void write_stats(const fs::path& path, const Stats& stats);  // path: an OutputFile's temporary name
+Stats read_stats(const fs::path& path);
+
+}  // namespace blockgtq
