@@ -8,7 +8,9 @@ namespace blockgtq {
 /// (2i, 2i + 1) in GLM-4 and DeepSeek-V2.
 enum class Pairing { half, interleaved };
 
-inline const char* name(Pairing p) { return p == Pairing::half ? "half" : "interleaved"; }
+inline const char* name(Pairing p) {
+  return p == Pairing::half ? "half" : "interleaved";
+}
 
 /// How the D coordinates of a head split into D/2 blocks: R/2 rotary blocks in order of frequency, then the
 /// D - R static coordinates in pairs (R + i, R + i + (D - R)/2).

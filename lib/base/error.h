@@ -10,14 +10,14 @@ namespace blockgtq {
 /// Exit codes of the command line, a contract with scripts (README, "Exit codes").
 enum class Exit : int {
   ok = 0,
-  defect = 1,       // a defect of ours, and: some models of a panel failed
-  usage = 2,        // the command line
-  input = 3,        // an input is wrong or not supported
-  output = 4,       // an output cannot be written
-  device = 5,       // no device, wrong architecture, out of memory
-  nonfinite = 6,    // NaN or infinity, named by layer, projection, token
-  gate = 7,         // a --fail-if gate was not met
-  stopped = 75,     // stopped by a signal after a good checkpoint
+  defect = 1,     // a defect of ours, and: some models of a panel failed
+  usage = 2,      // the command line
+  input = 3,      // an input is wrong or not supported
+  output = 4,     // an output cannot be written
+  device = 5,     // no device, wrong architecture, out of memory
+  nonfinite = 6,  // NaN or infinity, named by layer, projection, token
+  gate = 7,       // a --fail-if gate was not met
+  stopped = 75,   // stopped by a signal after a good checkpoint
   interrupted = 130
 };
 

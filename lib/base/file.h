@@ -52,7 +52,11 @@ class OutputFile {
   void commit();
 
  private:
+  void discard() noexcept;
+
   fs::path target_, temporary_;
+  bool force_;
+  int slot_ = -1;  // in the list that remove_temporaries() reads
   int fd_ = -1;
 };
 

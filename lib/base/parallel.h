@@ -8,9 +8,9 @@ namespace blockgtq {
 void set_threads(int n);
 int threads();
 
-/// Runs body(i) for i in [0, n) on threads() threads, in no particular order. The work split into n pieces must
-/// not depend on the number of threads: then results do not either. The exception of the lowest i that threw
-/// is rethrown.
+/// Runs body(i) for i in [0, n) on threads() threads, in no particular order. The work split into n pieces
+/// must not depend on the number of threads: then results do not either. The exception of the lowest i that
+/// threw is rethrown.
 void parallel_for(size_t n, const std::function<void(size_t)>& body);
 
 }  // namespace blockgtq

@@ -27,6 +27,9 @@ class Checkpoint {
   /// A tensor of this shape and a float dtype; Exit::input names the file, the tensor, both shapes.
   const Tensor& get(const std::string& name, const std::vector<int64_t>& shape) const;
 
+  /// The file a tensor lies in, for messages.
+  const fs::path& file_of(const Tensor& t) const { return shards_[shard_of_.at(t.name)].path(); }
+
   void prefetch(const Tensor&) const;
   void release(const Tensor&) const;  // its pages leave the resident set
 

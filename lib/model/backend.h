@@ -19,6 +19,7 @@ struct LayerActivations {
   float* q = nullptr;    // (T, Hq, D)
   float* k = nullptr;    // (T, Hkv, D)
   float* v = nullptr;    // (T, Hkv, Dv)
+  void* stream = nullptr;  // not null: q, k and v are device memory, in order on this CUDA stream
 };
 
 struct ForwardRequest {

@@ -9,4 +9,8 @@ namespace blockgtq {
 /// number of threads, so neither does y.
 void linear(const Linear& w, const float* x, int64_t n, float* y);
 
+/// The same for weights that lie in this checkpoint: their pages leave the resident set as they are done with,
+/// so that it holds some 32 MiB of them whatever the matrix.
+void linear(const Checkpoint& model, const Linear& w, const float* x, int64_t n, float* y);
+
 }  // namespace blockgtq

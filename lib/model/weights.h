@@ -1,5 +1,6 @@
 #pragma once
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "hf/checkpoint.h"
@@ -33,7 +34,7 @@ struct LayerWeights {
   std::vector<Mlp> experts;
   std::optional<Mlp> shared;
 
-  std::vector<const Tensor*> all() const;  // for prefetch and release
+  std::vector<const Tensor*> all() const;  // in the order of use
 };
 
 LayerWeights layer_weights(const Checkpoint& model, int layer);
@@ -47,6 +48,9 @@ OuterWeights outer_weights(const Checkpoint& model);
 
 /// "model.layers.0.self_attn" or the dialect's own name.
 std::string attention_module(const Config& config, int layer);
+
+/// Every tensor a model of this config has, with its shape: names as in its checkpoints, layer by layer.
+std::vector<std::pair<std::string, std::vector<int64_t>>> expected_tensors(const Config& config);
 
 /// Looks every tensor up once, so that a missing or mis-shaped one is found before work starts.
 void check_weights(const Checkpoint& model);

@@ -8,11 +8,13 @@ namespace blockgtq {
 /// One named line of a chart.
 struct Series {
   std::string name;
-  std::vector<double> y;  // (n) beside Chart::x; NaN leaves a gap
+  std::vector<double> y;  // (n) beside Chart::x; NaN leaves a gap, and so does a value <= 0 on a log axis
+  int color = -1;         // of the palette (0 is a baseline's neutral); -1: the series' number in the chart
+  int mark = 0;  // 0 solid line and circles; 1.. dashes and other marks, to tell lines of one colour apart
 };
 
-/// Self-contained SVG (no script, no font or style from elsewhere), readable in light and dark mode, with axis titles, ticks, a legend,
-/// and the exact value as a tooltip (<title>) on every mark.
+/// Self-contained SVG (no script, no font or style from elsewhere), readable in light and dark mode, with
+/// axis titles, ticks, a legend, and the exact value as a tooltip (<title>) on every mark.
 struct Chart {
   std::string title, x_title, y_title;
   std::vector<double> x;  // (n)
@@ -22,7 +24,8 @@ struct Chart {
 std::string line_chart(const Chart& chart);
 
 /// Stacked shares (sum to 1 per column) of bit widths 1..8 over layers: a model's bit fingerprint.
-std::string share_chart(const std::string& title, const std::vector<std::vector<double>>& shares /* (layers, 8) */);
+std::string share_chart(const std::string& title,
+                        const std::vector<std::vector<double>>& shares /* (layers, 8) */);
 
 /// XML/HTML text escaping.
 std::string escape(const std::string& text);

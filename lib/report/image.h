@@ -8,7 +8,8 @@ namespace blockgtq {
 
 using Rgb = std::array<uint8_t, 3>;
 
-/// The colours of bit widths 1..8, from few (dark blue) to many (yellow), the same in every chart, image and terminal.
+/// The colours of bit widths 1..8, from few (dark blue) to many (yellow), the same in every chart, image and
+/// terminal.
 Rgb bits_color(int bits);
 std::string hex(Rgb color);  // "#rrggbb"
 

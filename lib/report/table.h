@@ -4,8 +4,8 @@
 
 namespace blockgtq {
 
-/// A table of text cells, rendered for a terminal, Markdown or CSV (RFC 4180). Columns of numbers (every cell but the
-/// header starts with a digit, sign or is empty) are set to the right.
+/// A table of text cells, rendered for a terminal, Markdown or CSV (RFC 4180). Columns of numbers (every cell
+/// but the header starts with a digit, sign or is empty) are set to the right.
 class Table {
  public:
   explicit Table(std::vector<std::string> header) : header_(std::move(header)) {}

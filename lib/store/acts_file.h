@@ -11,8 +11,8 @@ namespace blockgtq {
 
 enum class ActsType { f32, bf16, f16 };
 
-/// ACTS.h5: K, Q and V of every layer before RoPE. Datasets layerNN/q (T, Hq, D), layerNN/k (T, H, D), layerNN/v (T, H, Dv),
-/// and tokens (T); bf16 as uint16 with the attribute `stored_type`.
+/// ACTS.h5: K, Q and V of every layer before RoPE. Datasets layerNN/q (T, Hq, D), layerNN/k (T, H, D),
+/// layerNN/v (T, H, Dv), and tokens (T); bf16 as uint16 with the attribute `stored_type`.
 struct ActsHeader {
   AttentionShape shape;
   int64_t n_tokens = 0;

@@ -5,12 +5,12 @@
 
 namespace blockgtq {
 
-/// Switches off the library's own exit handler and error printing: it crashes after a full disk otherwise (HDF5
-/// 1.10). Called by every reader and writer here before anything else; idempotent.
+/// Switches off the library's own exit handler and error printing: it crashes after a full disk otherwise
+/// (HDF5 1.10). Called by every reader and writer here before anything else; idempotent.
 void prepare_hdf5();
 
-/// The root attribute `schema` of one of our files: "blockgtq.acts", "blockgtq.stats", "blockgtq.map", "blockgtq.packed".
-/// Exit::input when it is not an HDF5 file, has no schema, or was never completed.
+/// The root attribute `schema` of one of our files: "blockgtq.acts", "blockgtq.stats", "blockgtq.map",
+/// "blockgtq.packed". Exit::input when it is not an HDF5 file, has no schema, or was never completed.
 std::string read_schema(const fs::path& path);
 
 }  // namespace blockgtq

@@ -1,0 +1,70 @@
+#include "base/error.h"
+#include "base/file.h"
+#include "base/stop.h"
+#include "commands.h"
+#include "session.h"
+#include "store/acts_file.h"
+#include "store/stats_file.h"
+
+namespace blockgtq {
+namespace {
+
+struct Options {
+  std::string activations;
+  RunOptions run;
+  OutputOptions output;
+};
+
+/// Statistics of a dump: the same sums, in the same order, as the streamed pass.
+Stats stats_of_dump(const fs::path& path, Progress& progress) {
+  const ActsReader reader(path);
+  const ActsHeader& header = reader.header();
+  const AttentionShape& shape = header.shape;
+  const int64_t chunk = header.chunk == 0 ? header.n_tokens : header.chunk, dim = shape.layout.head_dim;
+  Stats stats;
+  stats.shape = shape;
+  stats.signature = header.signature;
+  stats.provenance = header.provenance;
+  stats.layers.resize(shape.n_layers);
+  for (int64_t t = 0; t < header.n_tokens; t += chunk)
+    stats.chunk_tokens.push_back(std::min(chunk, header.n_tokens - t));
+  progress.begin("energy", shape.n_layers);
+  for (int l = 0; l < shape.n_layers; ++l) {
+    check_stop();
+    const ActsReader::Layer acts = reader.read_layer(l);
+    for (int64_t c = 0; c < stats.n_chunks(); ++c)
+      accumulate(stats, l, c, stats.chunk_tokens[c], acts.q.data() + c * chunk * shape.n_heads * dim,
+                 acts.k.data() + c * chunk * shape.n_kv_heads * dim,
+                 acts.v.empty() ? nullptr : acts.v.data() + c * chunk * shape.n_kv_heads * shape.v_dim);
+    progress.step(fmt::format("layer {}", l));
+  }
+  progress.end();
+  return stats;
+}
+
+}  // namespace
+
+void add_energy(CLI::App& app, const GlobalOptions& global) {
+  auto o = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("energy", "Mergeable block statistics of a dump, or of a model and a text");
+  command->add_option("activations", o->activations, "ACTS.h5 of dump; or give -m and -f");
+  add_run_options(*command, o->run, false);
+  command->add_option("--part", o->run.part, "I/N: only the I-th of N ranges of chunks, to be merged");
+  add_output_option(*command, o->output, "Statistics (STATS.h5)");
+  command->callback([o, &global] {
+    if (o->activations.empty() == o->run.model.empty())
+      throw Error(Exit::usage, o->activations.empty() ? "an input is missing: give ACTS.h5, or -m MODEL and -f TEXT"
+                                                      : "ACTS.h5 and -m exclude each other");
+    OutputFile output(o->output.path, o->output.force);
+    auto progress = global.make_progress();
+    if (!o->activations.empty()) {
+      write_stats(output.temporary(), stats_of_dump(o->activations, *progress));
+    } else {
+      Session session = open_session(o->run, *progress);
+      write_stats(output.temporary(), collect_stats(session, *progress));
+    }
+    output.commit();
+  });
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,144 @@
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/stop.h"
+#include "commands.h"
+#include "evaluation.h"
+#include "report/table.h"
+#include "store/acts_file.h"
+#include "store/map_file.h"
+
+namespace blockgtq {
+namespace {
+
+struct Options {
+  RunOptions run;
+  std::string activations, map, bits, methods, theta = "model", json, csv, markdown;
+  int window = 1024, offsets = 50;
+  bool force = false;
+};
+
+std::vector<LayerResult> evaluate_dump(const EvalSpec& spec, const ActsReader& reader, Progress& progress) {
+  std::vector<LayerResult> layers;
+  const ActsHeader& header = reader.header();
+  progress.begin("eval-logits", header.shape.n_layers);
+  for (int l = 0; l < header.shape.n_layers; ++l) {
+    check_stop();
+    const ActsReader::Layer acts = reader.read_layer(l);
+    layers.push_back(evaluate_layer(spec, l, acts.q.data(), acts.k.data(), header.n_tokens));
+    progress.step(fmt::format("layer {}", l));
+  }
+  progress.end();
+  return layers;
+}
+
+std::string cell(double value) { return fmt::format("{:.4g}", value); }
+
+/// layer, then one MAE column per method and budget; the summary as last rows.
+Table result_table(const std::vector<LayerResult>& layers) {
+  std::vector<std::string> header = {"layer"};
+  for (const MethodResult& r : layers.at(0).results) header.push_back(fmt::format("{} {}b", r.method, bits_text(r.bits)));
+  Table table(header);
+  for (const LayerResult& layer : layers) {
+    std::vector<std::string> row = {std::to_string(layer.layer)};
+    for (const MethodResult& r : layer.results) row.push_back(cell(r.mae));
+    table.row(row);
+  }
+  return table;
+}
+
+Table summary_table(const std::vector<LayerResult>& layers) {
+  Table table({"bits", "method", "MAE", "against tq-mse", "layers won", "effective bits", "K bytes/token"});
+  for (const SummaryRow& s : summarize(layers))
+    table.row({bits_text(s.bits), s.method, cell(s.mae),
+               std::isnan(s.ratio_to_tq_mse) ? "" : fmt::format("{:+.1f} %", 100 * (s.ratio_to_tq_mse - 1)),
+               s.method == "tq-mse" ? "" : fmt::format("{} of {}", s.wins, s.layers), cell(s.effective_bits),
+               fmt::format("{:g}", s.bytes_per_token)});
+  return table;
+}
+
+void warn_about_origin(const BitMap& map, const Provenance& run, Progress& progress) {
+  auto value = [](const Provenance& p, const std::string& key) -> std::string {
+    for (const auto& [k, v] : p)
+      if (k == key) return v;
+    return "";
+  };
+  if (value(map.provenance, "weights") != value(run, "weights"))
+    progress.warn("the map was calibrated on other weights than these");
+  if (value(map.provenance, "corpus_sha256") == value(run, "corpus_sha256"))
+    progress.warn("scored on the text the map was calibrated on");
+}
+
+}  // namespace
+
+void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
+  auto o = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("eval-logits", "Per-layer logit error of every method asked for");
+  add_run_options(*command, o->run, false);
+  command->add_option("--activations", o->activations, "ACTS.h5 of dump in place of -m and -f");
+  command->add_option("--map", o->map, "Bit map of calibrate (block-gtq needs it)");
+  command->add_option("--bits", o->bits, "Budgets; with --map, default all that it holds, else 3");
+  command->add_option("--methods", o->methods, "Methods, comma-separated; default: tq-mse, and block-gtq with --map");
+  command->add_option("--theta", o->theta, "Frequencies of the metric: the model's, or raw (without llama3 or yarn scaling)")
+      ->check(CLI::IsMember({"model", "raw"}))
+      ->capture_default_str();
+  command->add_option("--window", o->window, "Largest offset in tokens")->check(CLI::Range(1, 1 << 24))->capture_default_str();
+  command->add_option("--offsets", o->offsets, "Offsets from -window to window")->check(CLI::Range(2, 4096))->capture_default_str();
+  command->add_option("--json", o->json, "Results as JSON; - for standard output");
+  command->add_option("--csv", o->csv, "Per-layer table as CSV");
+  command->add_option("--md", o->markdown, "Tables as Markdown");
+  command->add_flag("--force", o->force, "Replace existing outputs");
+  command->callback([o, &global] {
+    if (o->activations.empty() == o->run.model.empty())
+      throw Error(Exit::usage, o->activations.empty() ? "an input is missing: give -m MODEL and -f TEXT, or --activations ACTS.h5"
+                                                      : "--activations and -m exclude each other");
+    std::optional<OutputFile> json_file, csv_file, markdown_file;
+    if (!o->json.empty() && o->json != "-") json_file.emplace(o->json, o->force);
+    if (!o->csv.empty()) csv_file.emplace(o->csv, o->force);
+    if (!o->markdown.empty()) markdown_file.emplace(o->markdown, o->force);
+
+    std::optional<BitMap> map;
+    if (!o->map.empty()) map = read_map(o->map);
+    EvalRequest request;
+    request.methods = parse_methods(!o->methods.empty() ? o->methods : map ? "tq-mse,block-gtq" : "tq-mse");
+    if (!o->bits.empty() || !map) request.bits = parse_bits(o->bits.empty() ? "3" : o->bits);
+    request.map = map ? &*map : nullptr;
+    request.theta = o->theta;
+    request.window = o->window;
+    request.offsets = o->offsets;
+
+    auto progress = global.make_progress();
+    std::vector<LayerResult> layers;
+    Json json;
+    if (!o->activations.empty()) {
+      const ActsReader reader(o->activations);
+      const ActsHeader& header = reader.header();
+      const EvalSpec spec = make_eval_spec(request, header.shape);
+      if (map) warn_about_origin(*map, header.provenance, *progress);
+      layers = evaluate_dump(spec, reader, *progress);
+      json = eval_json(spec, layers, header.provenance, header.n_tokens, header.chunk);
+    } else {
+      Session session = open_session(o->run, *progress);
+      const EvalSpec spec = make_eval_spec(request, session.shape);
+      if (map) warn_about_origin(*map, session.provenance, *progress);
+      layers = evaluate_session(spec, session, *progress);
+      json = eval_json(spec, layers, session.provenance, session.n_tokens(), session.chunk);
+    }
+
+    const Table table = result_table(layers), summary = summary_table(layers);
+    if (o->json == "-")
+      write_json(json, "-", false);
+    else
+      write_stdout(table.text() + "\n" + summary.text());
+    if (json_file) json_file->write(dump_json(json)), json_file->commit();
+    if (csv_file) csv_file->write(table.csv()), csv_file->commit();
+    if (markdown_file) markdown_file->write(table.markdown() + "\n" + summary.markdown()), markdown_file->commit();
+  });
+}
+
+}  // namespace blockgtq

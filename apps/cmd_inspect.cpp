@@ -1,0 +1,198 @@
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "commands.h"
+#include "evaluation.h"
+#include "hf/checkpoint.h"
+#include "model/backend.h"
+#include "model/weights.h"
+#include "report/map_export.h"
+#include "session.h"
+#include "store/acts_file.h"
+#include "store/map_file.h"
+#include "store/packed_file.h"
+#include "store/schema.h"
+#include "store/stats_file.h"
+
+namespace blockgtq {
+namespace {
+
+struct Options {
+  std::string path, json, bits;
+  int64_t tokens = 2048, chunk = 256;
+};
+
+/// Key and value, one per line; the JSON holds the same under the same names.
+class Sheet {
+ public:
+  void add(const std::string& key, const Json& value) { json_[key] = value; }
+  std::string text() const {
+    std::string text;
+    for (const auto& [key, value] : json_.items()) {
+      std::string shown = value.is_string() ? value.get<std::string>() : value.dump();
+      if (value.is_array() && value.size() > 8)
+        shown = fmt::format("{} values, {} to {}", value.size(), value.front().dump(), value.back().dump());
+      text += fmt::format("{:<20} {}\n", key, shown);
+    }
+    return text;
+  }
+  const Json& json() const { return json_; }
+
+ private:
+  Json json_ = Json::object();
+};
+
+std::string bytes_text(double bytes) {
+  if (bytes >= 1e9) return fmt::format("{:.2f} GB", bytes / 1e9);
+  return fmt::format("{:.1f} MB", bytes / 1e6);
+}
+
+void add_rope(Sheet& sheet, const Config& config, int64_t chunk) {
+  const RopeConfig& rope = config.rope;
+  sheet.add("rope", name(rope.type));
+  sheet.add("rope_theta", rope.theta);
+  if (rope.factor != 1) sheet.add("rope_factor", rope.factor);
+  sheet.add("pairing", name(rope.pairing));
+  sheet.add("rotary_dim", rope.rotary_dim);
+  const RopeFrequencies frequencies = rope_frequencies(rope, config.max_position, chunk);
+  sheet.add("inv_freq", frequencies.inv_freq);
+  if (frequencies.attention_factor != 1) sheet.add("attention_factor", frequencies.attention_factor);
+}
+
+void inspect_config(Sheet& sheet, const Config& config, int64_t chunk) {
+  sheet.add("verdict", "supported");
+  sheet.add("model_type", config.model_type);
+  sheet.add("attention", config.attention == AttentionKind::mla ? "mla (one shared rotary key)" : "gqa");
+  sheet.add("layers", config.n_layers);
+  sheet.add("hidden", config.hidden);
+  sheet.add("query_heads", config.n_heads);
+  sheet.add("kv_heads", config.n_kv_heads);
+  sheet.add("head_dim", config.head_dim);
+  sheet.add("blocks", config.head_dim / 2);
+  if (config.moe.n_experts) sheet.add("experts", fmt::format("{} of {}", config.moe.n_per_token, config.moe.n_experts));
+  if (config.sliding_window) sheet.add("sliding_window", config.sliding_window);
+  add_rope(sheet, config, chunk);
+  sheet.add("fp16_key_bytes", 2LL * config.n_layers * config.n_kv_heads * config.head_dim);
+}
+
+/// A model folder, or a config.json alone. Weights are checked by their headers, never read.
+Sheet inspect_model(const Options& o, const fs::path& folder) {
+  Sheet sheet;
+  const fs::path config_path = folder / "config.json";
+  const Config config = parse_config(read_json(config_path, kMaxConfigBytes), config_path.string());
+  const int64_t chunk = o.chunk ? o.chunk : o.tokens;
+  inspect_config(sheet, config, chunk);
+  bool has_weights = fs::exists(folder / "model.safetensors") || fs::exists(folder / "model.safetensors.index.json");
+  if (!has_weights) {
+    sheet.add("weights", "none in this folder");
+    return sheet;
+  }
+  const Checkpoint model(folder);
+  check_weights(model);
+  sheet.add("weights", fmt::format("{} in {} file{}", bytes_text(double(model.weight_bytes())), model.n_shards(),
+                                   model.n_shards() == 1 ? "" : "s"));
+  const MemoryPlan plan = plan_memory(model, o.tokens, o.chunk, false);
+  sheet.add("run", fmt::format("{} tokens in windows of {}", o.tokens, chunk));
+  sheet.add("memory", fmt::format("{} of activations and {} of weights at a time", bytes_text(double(plan.activation_bytes)),
+                                  bytes_text(double(plan.layer_bytes))));
+  sheet.add("arithmetic", fmt::format("{:.2f} TFLOP forward", double(model.weight_bytes()) * double(o.tokens) / 1e12));
+  if (config.sliding_window && config.sliding_window < chunk)
+    sheet.add("refused", fmt::format("windows of {} tokens: the model's sliding window is {}", chunk, config.sliding_window));
+  sheet.add("tokenizer", fs::exists(folder / "tokenizer.json") ? "tokenizer.json" : "none: give --ids");
+  return sheet;
+}
+
+void add_shape(Sheet& sheet, const AttentionShape& shape) {
+  sheet.add("layers", shape.n_layers);
+  sheet.add("query_heads", shape.n_heads);
+  sheet.add("kv_heads", shape.n_kv_heads);
+  sheet.add("head_dim", shape.layout.head_dim);
+  sheet.add("rotary_dim", shape.layout.rotary_dim);
+  sheet.add("pairing", name(shape.layout.pairing));
+  sheet.add("inv_freq", shape.inv_freq);
+}
+
+void add_origin(Sheet& sheet, const std::string& signature, const Provenance& provenance) {
+  sheet.add("signature", signature);
+  for (const auto& [key, value] : provenance) sheet.add(key, value);
+}
+
+Sheet inspect_map(const Options& o, const BitMap& map, bool color, std::string& picture) {
+  Sheet sheet;
+  sheet.add("file", "bit map");
+  sheet.add("method", map.method);
+  std::vector<double> budgets;
+  for (const Budget& b : map.budgets) budgets.push_back(b.average_bits);
+  sheet.add("budgets", budgets);
+  add_shape(sheet, map.shape);
+  add_origin(sheet, map.signature, map.provenance);
+  winsize window{};
+  const int width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 20 ? window.ws_col : 80;
+  for (const Budget& b : map.budgets) {
+    if (!o.bits.empty() && &b != &choose_budget(map, o.bits)) continue;
+    picture += fmt::format("\n{:g} bits\n{}", b.average_bits, map_terminal(map, b, width, color));
+  }
+  return sheet;
+}
+
+Sheet inspect_file(const Options& o, const fs::path& path, bool color, std::string& picture) {
+  const std::string schema = read_schema(path);
+  if (schema == "blockgtq.map") return inspect_map(o, read_map(path), color, picture);
+  Sheet sheet;
+  if (schema == "blockgtq.acts") {
+    const ActsReader reader(path);
+    sheet.add("file", "activations");
+    sheet.add("tokens", reader.header().n_tokens);
+    sheet.add("chunk", reader.header().chunk);
+    add_shape(sheet, reader.header().shape);
+    add_origin(sheet, reader.header().signature, reader.header().provenance);
+  } else if (schema == "blockgtq.stats") {
+    const Stats stats = read_stats(path);
+    sheet.add("file", "statistics");
+    sheet.add("chunks", fmt::format("{} to {}", stats.first_chunk, stats.first_chunk + stats.n_chunks() - 1));
+    sheet.add("tokens_here", stats.n_tokens());
+    add_shape(sheet, stats.shape);
+    add_origin(sheet, stats.signature, stats.provenance);
+  } else if (schema == "blockgtq.packed") {
+    const PackedReader reader(path);
+    sheet.add("file", "packed keys");
+    sheet.add("method", reader.header().method);
+    sheet.add("bits", reader.header().average_bits);
+    sheet.add("tokens", reader.header().n_tokens);
+    add_shape(sheet, reader.header().shape);
+    add_origin(sheet, reader.header().signature, reader.header().provenance);
+  } else {
+    fail_input("{}: schema {} is not one of ours", path.string(), schema);
+  }
+  return sheet;
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app, const GlobalOptions& global) {
+  auto o = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("inspect", "What a model folder or one of our files holds, and whether it can be used");
+  command->add_option("path", o->path, "Model folder, config.json, org/name, or a .h5 file of ours")->required();
+  command->add_option("--tokens", o->tokens, "Tokens of the run to plan for")->check(CLI::Range(int64_t(1), int64_t(1) << 40))->capture_default_str();
+  command->add_option("--chunk", o->chunk, "Tokens per window; 0: one window")->check(CLI::Range(int64_t(0), int64_t(1) << 30))->capture_default_str();
+  command->add_option("--bits", o->bits, "Of a bit map: only this budget");
+  command->add_option("--json", o->json, "The same as JSON; - for standard output");
+  command->callback([o, &global] {
+    const fs::path path = o->path;
+    std::string picture;
+    Sheet sheet;
+    if (fs::is_regular_file(path) && path.filename() != "config.json")
+      sheet = inspect_file(*o, path, global.use_color(), picture);
+    else
+      sheet = inspect_model(*o, fs::is_regular_file(path) ? path.parent_path() : resolve_model(o->path));
+    if (!o->json.empty()) write_json(sheet.json(), o->json, false);
+    if (o->json != "-") write_stdout(sheet.text() + picture);
+  });
+}
+
+}  // namespace blockgtq

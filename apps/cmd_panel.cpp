@@ -1,0 +1,250 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/sha256.h"
+#include "commands.h"
+#include "evaluation.h"
+#include "quant/codebook.h"
+#include "quant/methods.h"
+#include "report/panel_report.h"
+#include "report/table.h"
+#include "store/map_file.h"
+
+namespace blockgtq {
+namespace {
+
+struct Options {
+  std::string spec, bits, methods, resume = "auto", device = "auto";
+  OutputOptions output;
+};
+
+struct PanelModel {
+  std::string name;
+  fs::path path;
+};
+
+/// A panel.json of ours (schema blockgtq.panel-spec/1), paths made absolute against its folder.
+struct PanelSpec {
+  fs::path calibration, evaluation;
+  int64_t calibration_tokens = 0, evaluation_tokens = 0, chunk = 256;
+  std::vector<double> bits;
+  std::vector<std::string> methods;
+  std::vector<PanelModel> models;
+};
+
+/// The value of `key`, of the type of `fallback`; a wrong type is an input error.
+template <class T>
+T value_of(const Json& json, const char* key, const std::string& file) {
+  if (!json.is_object() || !json.contains(key)) fail_input("{}: {} is missing", file, key);
+  try {
+    return json.at(key).get<T>();
+  } catch (const nlohmann::json::exception&) {
+    fail_input("{}: {}: {} has the wrong type", file, key, json.at(key).dump());
+  }
+}
+
+PanelSpec read_spec(const fs::path& path, const Options& o) {
+  const Json json = read_json(path, kMaxConfigBytes);
+  const std::string file = path.string();
+  const auto schema = value_of<std::string>(json, "schema", file);
+  if (schema != "blockgtq.panel-spec/1") fail_input("{}: schema: {}, blockgtq.panel-spec/1 wanted", file, schema);
+  const fs::path folder = path.parent_path();
+  PanelSpec spec;
+  const auto calibration = value_of<Json>(json, "calibration", file), evaluation = value_of<Json>(json, "evaluation", file);
+  spec.calibration = folder / value_of<std::string>(calibration, "text", file);
+  spec.evaluation = folder / value_of<std::string>(evaluation, "text", file);
+  spec.calibration_tokens = value_of<int64_t>(calibration, "tokens", file);
+  spec.evaluation_tokens = value_of<int64_t>(evaluation, "tokens", file);
+  spec.chunk = value_of<int64_t>(json, "chunk", file);
+  if (spec.calibration_tokens < 0 || spec.evaluation_tokens < 0 || spec.chunk < 0)
+    fail_input("{}: tokens and chunk must not be negative", file);
+  if (!o.bits.empty()) {
+    spec.bits = parse_bits(o.bits);
+  } else {
+    for (double b : value_of<std::vector<double>>(json, "bits", file)) {
+      if (!(b >= 1 && b <= kMaxBits)) fail_input("{}: bits: {} is not in 1..{}", file, b, kMaxBits);
+      spec.bits.push_back(b);
+    }
+    std::sort(spec.bits.begin(), spec.bits.end());
+  }
+  if (spec.bits.empty()) fail_input("{}: bits: none given", file);
+  if (!o.methods.empty()) {
+    spec.methods = parse_methods(o.methods);
+  } else {
+    for (const auto& m : value_of<std::vector<std::string>>(json, "methods", file)) {
+      if (!is_method(m)) fail_input("{}: methods: '{}' is unknown: {}", file, m, fmt::join(method_names(), ", "));
+      spec.methods.push_back(m);
+    }
+  }
+  for (const Json& m : value_of<Json>(json, "models", file)) {
+    const auto name = value_of<std::string>(m, "name", file);
+    if (name.empty() || name.find('/') != std::string::npos || name[0] == '.')
+      fail_input("{}: models: name '{}' cannot name a file", file, name);
+    for (const PanelModel& other : spec.models)
+      if (other.name == name) fail_input("{}: models: name {} is given twice", file, name);
+    const auto model_path = value_of<std::string>(m, "path", file);
+    spec.models.push_back({name, fs::is_directory(folder / model_path) ? folder / model_path : fs::path(model_path)});
+  }
+  if (spec.models.empty()) fail_input("{}: models: none given", file);
+  return spec;
+}
+
+/// Share of blocks at 1..8 bits, per budget and layer.
+Json bit_shares(const BitMap& map) {
+  Json all = Json::array();
+  for (const Budget& budget : map.budgets) {
+    Json layers = Json::array();
+    for (int l = 0; l < map.shape.n_layers; ++l) {
+      std::vector<double> share(kMaxBits);
+      const int n_blocks = map.shape.n_kv_heads * map.n_blocks();
+      for (int h = 0; h < map.shape.n_kv_heads; ++h)
+        for (uint8_t b : map.head_bits(budget, l, h)) share[b - 1] += 1.0 / n_blocks;
+      layers.push_back(share);
+    }
+    all.push_back({{"bits", budget.average_bits}, {"layers", layers}});
+  }
+  return all;
+}
+
+Json architecture(const Config& config) {
+  return {{"model_type", config.model_type},
+          {"layers", config.n_layers},
+          {"heads", config.n_heads},
+          {"kv_heads", config.n_kv_heads},
+          {"head_dim", config.head_dim},
+          {"rotary_dim", config.rope.rotary_dim},
+          {"pairing", name(config.rope.pairing)},
+          {"rope", fmt::format("{} theta {:g}", name(config.rope.type), config.rope.theta)}};
+}
+
+/// Runs the panel, one model after the other; what is done is on disk before the next begins.
+class Panel {
+ public:
+  Panel(const Options& o, const GlobalOptions& global)
+      : o_(o), spec_(read_spec(o.spec, o)), out_(o.output.path), progress_(global.make_progress()) {}
+
+  void run() {
+    prepare_folder();
+    Json models = Json::array();
+    int failed = 0;
+    for (const PanelModel& model : spec_.models) {
+      models.push_back(run_or_reuse(model));
+      failed += models.back().at("status") != "ok";
+    }
+    Json panel = document(std::move(models));
+    write_file(out_ / "panel.json", dump_json(panel), true);
+    write_file(out_ / "panel.csv", panel_csv(panel), true);
+    write_file(out_ / "panel.md", panel_markdown(panel), true);
+    write_file(out_ / "index.html", panel_html(panel), true);
+    write_stdout(panel_markdown(panel) + fmt::format("\nreport: {}\n", (out_ / "index.html").string()));
+    if (failed)
+      throw Error(Exit::defect, fmt::format("{} of {} models failed", failed, spec_.models.size()),
+                  "the report names each reason; run the command again to retry only these");
+  }
+
+ private:
+  void prepare_folder() const {
+    std::error_code error;
+    fs::create_directories(out_ / "models", error);
+    if (error) fail_output("{}: cannot create the folder: {}", out_.string(), error.message());
+    if (o_.resume == "never" && fs::exists(out_ / "panel.json") && !o_.output.force)
+      throw Error(Exit::output, fmt::format("{}: exists", (out_ / "panel.json").string()), "--force replaces it");
+  }
+
+  RunOptions run_options(const PanelModel& model, bool calibrating) const {
+    RunOptions run;
+    run.model = model.path.string();
+    run.files = {(calibrating ? spec_.calibration : spec_.evaluation).string()};
+    run.tokens = calibrating ? spec_.calibration_tokens : spec_.evaluation_tokens;
+    run.chunk = spec_.chunk;
+    run.device = o_.device;
+    return run;
+  }
+
+  /// A result of an earlier run counts when it was made from the same inputs and options.
+  Json run_or_reuse(const PanelModel& model) {
+    const fs::path result_path = out_ / "models" / (model.name + ".json");
+    try {
+      Session calibration = open_session(run_options(model, true), *progress_);
+      Session evaluation = open_session(run_options(model, false), *progress_);
+      const std::string signature =
+          sha256_hex(fmt::format("{} {} {} {} {} {} {}", calibration.signature, calibration.n_tokens(), evaluation.signature,
+                                 evaluation.n_tokens(), fmt::join(spec_.bits, ","), fmt::join(spec_.methods, ","), BLOCKGTQ_VERSION));
+      if (o_.resume != "never" && fs::exists(result_path)) {
+        Json earlier = read_json(result_path, size_t(64) << 20);
+        if (earlier.value("signature", "") == signature) return earlier;
+      }
+      if (o_.resume == "must") fail_input("{}: no result of these inputs to resume from", result_path.string());
+      Json result = run_model(model, calibration, evaluation);
+      result["signature"] = signature;
+      write_file(result_path, dump_json(result), true);
+      return result;
+    } catch (const Error& e) {
+      if (e.code == Exit::interrupted || e.code == Exit::stopped || e.code == Exit::output) throw;
+      progress_->warn(fmt::format("{}: {}", model.name, e.what()));
+      return {{"name", model.name}, {"status", "failed"}, {"error", e.what()}};
+    }
+  }
+
+  Json run_model(const PanelModel& model, Session& calibration, Session& evaluation) {
+    const Stats stats = collect_stats(calibration, *progress_);
+    const BitMap map = make_bit_map(stats, spec_.bits, 1, kMaxBits);
+    OutputFile file(out_ / "models" / (model.name + ".map.h5"), true);
+    write_map(file.temporary(), map);
+    file.commit();
+    EvalRequest request;
+    request.methods = spec_.methods;
+    request.map = &map;
+    const EvalSpec eval = make_eval_spec(request, evaluation.shape);
+    const std::vector<LayerResult> layers = evaluate_session(eval, evaluation, *progress_);
+    return {{"name", model.name},
+            {"status", "ok"},
+            {"architecture", architecture(evaluation.model->config())},
+            {"bit_shares", bit_shares(map)},
+            {"eval", eval_json(eval, layers, evaluation.provenance, evaluation.n_tokens(), evaluation.chunk)}};
+  }
+
+  Json document(Json models) const {
+    Json panel;
+    panel["schema"] = "blockgtq.panel/1";
+    panel["version"] = BLOCKGTQ_VERSION;
+    std::string command = "blockgtq panel " + fs::path(o_.spec).filename().string();
+    if (!o_.bits.empty()) command += " --bits " + o_.bits;
+    if (!o_.methods.empty()) command += " --methods " + o_.methods;
+    panel["command"] = command + " -o DIR";
+    panel["provenance"] = {{"blockgtq", BLOCKGTQ_VERSION},
+                           {"calibration", fmt::format("{}, {} tokens", spec_.calibration.filename().string(), spec_.calibration_tokens)},
+                           {"evaluation", fmt::format("{}, {} tokens", spec_.evaluation.filename().string(), spec_.evaluation_tokens)},
+                           {"chunk", fmt::format("{}", spec_.chunk)},
+                           {"device", "cpu"},
+                           {"dtype", "fp32"}};
+    panel["models"] = std::move(models);
+    return panel;
+  }
+
+  const Options& o_;
+  PanelSpec spec_;
+  fs::path out_;
+  std::unique_ptr<Progress> progress_;
+};
+
+}  // namespace
+
+void add_panel(CLI::App& app, const GlobalOptions& global) {
+  auto o = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("panel", "calibrate and eval-logits over many models, one report");
+  command->add_option("spec", o->spec, "PANEL.json: models, texts, budgets (data/panel.json is one)")->required();
+  command->add_option("--bits", o->bits, "Budgets in place of the file's");
+  command->add_option("--methods", o->methods, "Methods in place of the file's");
+  command->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  command->add_option("--resume", o->resume, "Reuse results of the same inputs in the folder: auto, never, must")
+      ->check(CLI::IsMember({"auto", "never", "must"}))
+      ->capture_default_str();
+  add_output_option(*command, o->output, "Folder for panel.json, panel.csv, panel.md, index.html and models/");
+  command->callback([o, &global] { Panel(*o, global).run(); });
+}
+
+}  // namespace blockgtq

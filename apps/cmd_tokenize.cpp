@@ -1,0 +1,43 @@
+#include <fmt/format.h>
+
+#include <iterator>
+
+#include "commands.h"
+#include "hf/checkpoint.h"
+#include "hf/corpus.h"
+
+namespace blockgtq {
+namespace {
+
+struct Options {
+  std::string model;
+  std::vector<std::string> files;
+  bool bos = false;
+  int64_t tokens = 0;
+};
+
+}  // namespace
+
+void add_tokenize(CLI::App& app, const GlobalOptions&) {
+  auto o = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("tokenize", "Token ids of a text, one per line");
+  command->add_option("-m,--model", o->model, "Model folder or org/name")->required();
+  command->add_option("-f,--file", o->files, "UTF-8 text; may be repeated")->required()->allow_extra_args(false);
+  command->add_flag("--bos,!--no-bos", o->bos, "Put the model's first-token id before the text (default: no)");
+  command->add_option("--tokens", o->tokens, "Only the first N; 0: all")
+      ->check(CLI::Range(int64_t(0), int64_t(1) << 40))
+      ->capture_default_str();
+  command->callback([o] {
+    const fs::path folder = resolve_model(o->model);
+    CorpusSpec spec;
+    spec.files.assign(o->files.begin(), o->files.end());
+    spec.n_tokens = o->tokens;
+    spec.bos = o->bos;
+    const Corpus corpus = read_corpus(spec, folder, 0);
+    std::string text;
+    for (int32_t id : corpus.ids) fmt::format_to(std::back_inserter(text), "{}\n", id);
+    write_stdout(text);
+  });
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,22 @@
+#pragma once
+#include <CLI/CLI.hpp>
+
+#include "options.h"
+
+namespace blockgtq {
+
+/// Every command lives in its own cmd_*.cpp and registers itself here; its work runs as the subcommand's callback.
+void add_inspect(CLI::App& app, const GlobalOptions& global);
+void add_tokenize(CLI::App& app, const GlobalOptions& global);
+void add_dump(CLI::App& app, const GlobalOptions& global);
+void add_energy(CLI::App& app, const GlobalOptions& global);
+void add_merge(CLI::App& app, const GlobalOptions& global);
+void add_allocate(CLI::App& app, const GlobalOptions& global);
+void add_calibrate(CLI::App& app, const GlobalOptions& global);
+void add_quantize(CLI::App& app, const GlobalOptions& global);
+void add_eval_logits(CLI::App& app, const GlobalOptions& global);
+void add_export_bitmap(CLI::App& app, const GlobalOptions& global);
+void add_panel(CLI::App& app, const GlobalOptions& global);
+void add_doctor(CLI::App& app, const GlobalOptions& global);
+
+}  // namespace blockgtq

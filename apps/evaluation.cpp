@@ -1,0 +1,135 @@
+#include "evaluation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "quant/methods.h"
+
+namespace blockgtq {
+namespace {
+
+void check_same_attention(const AttentionShape& map, const AttentionShape& model) {
+  auto differ = [](const char* what, auto a, auto b) {
+    if (a != b) fail_input("the map does not fit the model: {}: map {}, model {}", what, a, b);
+  };
+  differ("layers", map.n_layers, model.n_layers);
+  differ("query heads", map.n_heads, model.n_heads);
+  differ("KV heads", map.n_kv_heads, model.n_kv_heads);
+  differ("head dimension", map.layout.head_dim, model.layout.head_dim);
+  differ("rotary dimension", map.layout.rotary_dim, model.layout.rotary_dim);
+}
+
+}  // namespace
+
+EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape) {
+  EvalSpec spec;
+  spec.shape = shape;
+  spec.inv_freq = request.theta == "raw" ? shape.inv_freq_raw : shape.inv_freq;
+  spec.methods = request.methods;
+  spec.window = request.window;
+  spec.offsets = request.offsets;
+  const BitMap* map = request.map;
+  if (!map) {
+    for (const std::string& method : request.methods)
+      if (needs_map(method)) throw Error(Exit::usage, fmt::format("--map is needed for method {}", method));
+    for (double bits : request.bits) spec.budgets.push_back({bits, {}});
+    return spec;
+  }
+  check_same_attention(map->shape, shape);
+  spec.shape.layout = map->shape.layout;  // a map of --compat reference brings the published pairing along
+  spec.seed = map->seed;
+  if (request.bits.empty()) {
+    spec.budgets = map->budgets;
+    return spec;
+  }
+  for (double bits : request.bits) {
+    const Budget* budget = map->find(bits);
+    if (!budget) {
+      std::string held;
+      for (const Budget& b : map->budgets) held += fmt::format("{}{:g}", held.empty() ? "" : ", ", b.average_bits);
+      fail_input("the map has no budget of {:g} bits: it holds {}", bits, held);
+    }
+    spec.budgets.push_back(*budget);
+  }
+  return spec;
+}
+
+std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session, Progress& progress) {
+  std::vector<LayerResult> layers;
+  ForwardRequest request;
+  request.tokens = session.corpus.ids;
+  request.chunk = session.chunk;
+  request.progress = &progress;
+  request.on_layer = [&](LayerActivations& acts) {
+    check_stop();
+    layers.push_back(evaluate_layer(spec, acts.layer, acts.q, acts.k, acts.n_tokens));
+  };
+  session.backend->forward(*session.model, request);
+  return layers;
+}
+
+Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, const Provenance& provenance,
+               int64_t n_tokens, int64_t chunk) {
+  Json json;
+  json["schema"] = "blockgtq.eval-logits/1";
+  auto found = std::find_if(provenance.begin(), provenance.end(), [](const auto& p) { return p.first == "model"; });
+  json["model"] = found == provenance.end() ? "" : found->second;
+  json["window"] = spec.window;
+  json["offsets"] = spec.offsets;
+  json["tokens"] = n_tokens;
+  json["chunk"] = chunk;
+  json["device"] = "cpu";
+  json["pairing"] = name(spec.shape.layout.pairing);
+  json["theta"] = spec.inv_freq == spec.shape.inv_freq ? "model" : "raw";
+  Json& rows = json["layers"] = Json::array();
+  for (const LayerResult& layer : layers) {
+    Json row;
+    row["layer"] = layer.layer;
+    for (const MethodResult& r : layer.results) {
+      Json result;
+      result["method"] = r.method;
+      result["bits"] = r.bits;
+      result["mae"] = r.mae;
+      result["mae_per_kv_head"] = r.mae_per_kv_head;
+      result["effective_bits"] = r.effective_bits;
+      result["bytes_per_token"] = r.bytes_per_token;
+      if (r.interpolated) result["interpolated"] = true;
+      row["results"].push_back(std::move(result));
+    }
+    rows.push_back(std::move(row));
+  }
+  for (const SummaryRow& s : summarize(layers)) {
+    Json row;
+    row["method"] = s.method;
+    row["bits"] = s.bits;
+    row["mae"] = s.mae;
+    row["ratio_to_tq_mse"] = std::isnan(s.ratio_to_tq_mse) ? Json() : Json(s.ratio_to_tq_mse);
+    row["wins"] = s.wins;
+    row["layers"] = s.layers;
+    row["effective_bits"] = s.effective_bits;
+    row["bytes_per_token"] = s.bytes_per_token;
+    json["summary"].push_back(std::move(row));
+  }
+  Json& origin = json["provenance"] = Json::object();
+  for (const auto& [key, value] : provenance) origin[key] = value;
+  return json;
+}
+
+const Budget& choose_budget(const BitMap& map, const std::string& bits) {
+  if (bits.empty()) {
+    if (map.budgets.size() != 1)
+      throw Error(Exit::usage, fmt::format("the map holds {} budgets: choose one with --bits", map.budgets.size()));
+    return map.budgets[0];
+  }
+  const std::vector<double> wanted = parse_bits(bits);
+  const Budget* budget = wanted.size() == 1 ? map.find(wanted[0]) : nullptr;
+  if (!budget) throw Error(Exit::usage, fmt::format("--bits: {} is not one budget of the map", bits));
+  return *budget;
+}
+
+}  // namespace blockgtq

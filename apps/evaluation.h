@@ -1,0 +1,35 @@
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "eval/evaluate.h"
+#include "quant/bit_map.h"
+#include "session.h"
+
+namespace blockgtq {
+
+/// What eval-logits and panel ask of one model.
+struct EvalRequest {
+  std::vector<std::string> methods;
+  std::vector<double> bits;       // empty: every budget of the map
+  const BitMap* map = nullptr;    // may be null when no method needs one
+  std::string theta = "model";    // frequencies of the metric: model, or raw (no llama3 or yarn scaling)
+  int window = 1024, offsets = 50;
+};
+
+/// The activations' attention must be the map's: Exit::input says what differs.
+EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape);
+
+/// One forward pass, every layer scored as it comes by.
+std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session, Progress& progress);
+
+/// The document of `eval-logits --json` (schema blockgtq.eval-logits/1).
+Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, const Provenance& provenance,
+               int64_t n_tokens, int64_t chunk);
+
+/// The budget that --bits names, or the only one the map holds.
+const Budget& choose_budget(const BitMap& map, const std::string& bits);
+
+}  // namespace blockgtq

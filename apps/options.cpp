@@ -1,0 +1,181 @@
+#include "options.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "quant/codebook.h"
+#include "quant/methods.h"
+
+namespace blockgtq {
+namespace {
+
+Error usage(const std::string& what) { return Error(Exit::usage, what); }
+
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts(1);
+  for (char c : text)
+    if (c == separator)
+      parts.emplace_back();
+    else
+      parts.back() += c;
+  return parts;
+}
+
+std::string variable_of(const CLI::Option& option) {
+  std::string name = "BLOCKGTQ_" + option.get_lnames()[0];
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return c == '-' ? '_' : std::toupper(c); });
+  return name;
+}
+
+/// A TOML file that gives way to the environment: CLI11 itself would let the file win.
+class ConfigBehindEnvironment final : public CLI::ConfigTOML {
+ public:
+  std::vector<CLI::ConfigItem> from_config(std::istream& in) const override {
+    std::vector<CLI::ConfigItem> items = CLI::ConfigTOML::from_config(in);
+    std::erase_if(items, [](const CLI::ConfigItem& item) {
+      std::string name = "BLOCKGTQ_" + item.name;
+      std::transform(name.begin(), name.end(), name.begin(),
+                     [](unsigned char c) { return c == '-' ? '_' : std::toupper(c); });
+      return std::getenv(name.c_str()) != nullptr;
+    });
+    return items;
+  }
+};
+
+void set_variables(CLI::App& app) {
+  for (CLI::Option* option : app.get_options())
+    if (!option->get_lnames().empty() && option->get_lnames()[0] != "help" &&
+        option->get_lnames()[0] != "version" && option->get_lnames()[0] != "config")
+      option->envname(variable_of(*option));
+}
+
+}  // namespace
+
+std::unique_ptr<Progress> GlobalOptions::make_progress() const {
+  static const std::pair<const char*, ProgressStyle> styles[] = {{"auto", ProgressStyle::automatic},
+                                                                 {"bar", ProgressStyle::bar},
+                                                                 {"plain", ProgressStyle::plain},
+                                                                 {"json", ProgressStyle::json},
+                                                                 {"none", ProgressStyle::none}};
+  for (const auto& [name, style] : styles)
+    if (progress == name) return blockgtq::make_progress(style, quiet);
+  throw std::logic_error("make_progress: unchecked style");
+}
+
+bool GlobalOptions::use_color() const {
+  if (color != "auto") return color == "always";
+  const char* no_color = std::getenv("NO_COLOR");
+  return isatty(STDOUT_FILENO) && !(no_color && *no_color);
+}
+
+CorpusSpec RunOptions::corpus() const {
+  if (files.empty() == ids.empty())
+    throw usage(files.empty() ? "a text is missing: give -f TEXT or --ids FILE" : "-f and --ids exclude each other");
+  CorpusSpec spec;
+  spec.files.assign(files.begin(), files.end());
+  spec.ids = ids;
+  spec.n_tokens = tokens;
+  spec.bos = bos;
+  return spec;
+}
+
+void add_global_options(CLI::App& app, GlobalOptions& global) {
+  app.add_option("-t,--threads", global.threads, "Threads; 0: as many as this process may use")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  app.add_option("--progress", global.progress, "Progress on stderr")
+      ->check(CLI::IsMember({"auto", "bar", "plain", "json", "none"}))
+      ->capture_default_str();
+  app.add_option("--color", global.color, "Colours on stdout")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->capture_default_str();
+  app.add_flag("-q,--quiet", global.quiet, "Only warnings and errors on stderr");
+  app.add_flag("-v,--verbose", global.verbose, "Say more on stderr");
+}
+
+void add_run_options(CLI::App& command, RunOptions& run, bool model_required) {
+  CLI::Option* model = command.add_option(
+      "-m,--model", run.model, "Model folder (config.json, *.safetensors, tokenizer.json), or org/name in the local Hugging Face cache");
+  if (model_required) model->required();
+  command.add_option("-f,--file", run.files, "UTF-8 text; may be repeated")->allow_extra_args(false);
+  command.add_option("--ids", run.ids, "Token ids instead of text");
+  command.add_flag("--bos,!--no-bos", run.bos, "Put the model's first-token id before the text (default: no)");
+  command.add_option("--tokens", run.tokens, "Tokens to use; 0: all")
+      ->check(CLI::Range(int64_t(0), int64_t(1) << 40))
+      ->capture_default_str();
+  command.add_option("--chunk", run.chunk, "Tokens per window, each from position 0; 0: one window")
+      ->check(CLI::Range(int64_t(0), int64_t(1) << 30))
+      ->capture_default_str();
+  command.add_option("--device", run.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  command.add_option("--dtype", run.dtype, "Arithmetic of the forward pass")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
+      ->capture_default_str();
+  command.add_option("--compat", run.compat, "reference: pair and scale as the published code does")
+      ->check(CLI::IsMember({"reference"}));
+}
+
+void add_output_option(CLI::App& command, OutputOptions& output, const std::string& what) {
+  command.add_option("-o,--output", output.path, what)->required();
+  command.add_flag("--force", output.force, "Replace an existing output");
+}
+
+void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, int& max_bits) {
+  command.add_option("--bits", bits, "Average bits per coordinate: 3, or 2,3,4, or 2.5")->capture_default_str();
+  command.add_option("--min-bits", min_bits, "Fewest bits of a block")->check(CLI::Range(1, kMaxBits))->capture_default_str();
+  command.add_option("--max-bits", max_bits, "Most bits of a block")->check(CLI::Range(1, kMaxBits))->capture_default_str();
+}
+
+std::vector<double> parse_bits(const std::string& text) {
+  std::vector<double> bits;
+  for (const std::string& part : split(text, ',')) {
+    char* end = nullptr;
+    const double value = std::strtod(part.c_str(), &end);
+    if (part.empty() || *end || !(value >= 1 && value <= kMaxBits))
+      throw usage(fmt::format("--bits: '{}' is not an average of 1 to {} bits (3, or 2,3,4, or 2.5)", part, kMaxBits));
+    bits.push_back(value);
+  }
+  std::sort(bits.begin(), bits.end());
+  bits.erase(std::unique(bits.begin(), bits.end()), bits.end());
+  return bits;
+}
+
+std::vector<std::string> parse_methods(const std::string& text) {
+  std::vector<std::string> methods;
+  for (const std::string& name : split(text, ',')) {
+    if (!is_method(name))
+      throw usage(fmt::format("--methods: '{}' is unknown: {}", name, fmt::join(method_names(), ", ")));
+    if (std::find(methods.begin(), methods.end(), name) == methods.end()) methods.push_back(name);
+  }
+  return methods;
+}
+
+std::string bits_text(double bits) { return fmt::format("{:g}", bits); }
+
+void write_json(const Json& json, const std::string& destination, bool force) {
+  if (destination == "-")
+    write_stdout(dump_json(json));
+  else
+    write_file(destination, dump_json(json), force);
+}
+
+void write_stdout(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    fail_output("standard output: cannot write: {}", std::strerror(errno));
+}
+
+void add_environment_and_config(CLI::App& app) {
+  app.config_formatter(std::make_shared<ConfigBehindEnvironment>());
+  app.set_config("--config", "", "Options from a TOML file: [command] sections, option = value");
+  set_variables(app);
+  for (CLI::App* command : app.get_subcommands({})) set_variables(*command);
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,68 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/progress.h"
+#include "hf/corpus.h"
+
+namespace blockgtq {
+
+/// Options that every command takes, registered on the application itself.
+struct GlobalOptions {
+  int threads = 0;
+  std::string progress = "auto", color = "auto";
+  bool quiet = false;
+  int verbose = 0;
+
+  std::unique_ptr<Progress> make_progress() const;
+  bool use_color() const;  // of stdout; NO_COLOR honoured
+};
+
+/// -m, -f, --ids, --bos, --tokens, --chunk, --device, --dtype, --compat: what a forward pass needs.
+struct RunOptions {
+  std::string model;
+  std::vector<std::string> files;
+  std::string ids;
+  bool bos = false;
+  int64_t tokens = 2048, chunk = 256;
+  std::string part;  // "I/N": the I-th of N equal ranges of chunks
+  std::string device = "auto", dtype = "auto", compat;
+
+  bool reference() const { return compat == "reference"; }
+  /// Corpus of these options; exactly one of -f and --ids must be given.
+  CorpusSpec corpus() const;
+};
+
+/// -o and --force.
+struct OutputOptions {
+  std::string path;
+  bool force = false;
+};
+
+void add_global_options(CLI::App& app, GlobalOptions& global);
+void add_run_options(CLI::App& command, RunOptions& run, bool model_required);
+void add_output_option(CLI::App& command, OutputOptions& output, const std::string& what);
+
+/// --bits, --min-bits, --max-bits of the allocator.
+void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, int& max_bits);
+
+/// "3", "2,3,4" or "2.5" -> ascending averages without repetition, each in 1..8.
+std::vector<double> parse_bits(const std::string& text);
+/// "tq-mse,block-gtq" -> names, each known.
+std::vector<std::string> parse_methods(const std::string& text);
+/// "3" or "2.5": the shortest text of a budget.
+std::string bits_text(double bits);
+
+/// Writes a JSON document to FILE (with --force rules of `force`), or to standard output for "-".
+void write_json(const Json& json, const std::string& destination, bool force);
+/// Writes to standard output; a closed pipe or a full disk is Exit::output.
+void write_stdout(const std::string& text);
+
+/// Gives every option of every command its BLOCKGTQ_ variable, and --config FILE.toml behind them: flag, then
+/// environment, then file.
+void add_environment_and_config(CLI::App& app);
+
+}  // namespace blockgtq

@@ -1,0 +1,130 @@
+#include "session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/sha256.h"
+#include "base/stop.h"
+#include "hf/tokenizer.h"
+#include "model/weights.h"
+
+namespace blockgtq {
+namespace {
+
+std::unique_ptr<Backend> make_backend(const RunOptions& run) {
+  if (run.device == "auto" || run.device == "cpu") {
+    if (run.dtype == "bf16" || run.dtype == "fp16")
+      throw Error(Exit::usage, fmt::format("--dtype: {} is not available on the CPU, which computes in fp32", run.dtype));
+    return make_cpu_backend();
+  }
+  if (run.device.rfind("cuda", 0) == 0)
+    throw Error(Exit::device, fmt::format("--device: {}: this build has no CUDA backend", run.device), "--device cpu");
+  throw Error(Exit::usage, fmt::format("--device: '{}' is none of auto, cpu, cuda, cuda:N", run.device));
+}
+
+/// "I/N" -> chunks [first, last) of n_chunks.
+std::pair<int64_t, int64_t> part_range(const std::string& part, int64_t n_chunks) {
+  if (part.empty()) return {0, n_chunks};
+  long long i = 0, n = 0;
+  char rest = 0;
+  if (std::sscanf(part.c_str(), "%lld/%lld%c", &i, &n, &rest) != 2 || i < 1 || n < i)
+    throw Error(Exit::usage, fmt::format("--part: '{}' is not I/N with 1 <= I <= N", part));
+  if (n > n_chunks)
+    throw Error(Exit::usage, fmt::format("--part: {} parts of {} chunks: at most one part per chunk", n, n_chunks));
+  return {(i - 1) * n_chunks / n, i * n_chunks / n};
+}
+
+}  // namespace
+
+AttentionShape attention_shape(const Config& config, int64_t longest_chunk, bool reference) {
+  AttentionShape shape;
+  shape.n_layers = config.n_layers;
+  shape.n_heads = config.n_heads;
+  shape.n_kv_heads = config.n_kv_heads;
+  shape.v_dim = config.v_dim;
+  shape.layout = config.blocks();
+  shape.inv_freq = rope_frequencies(config.rope, config.max_position, longest_chunk).inv_freq;
+  shape.inv_freq_raw = unscaled_inv_freq(config.rope);
+  for (int l = 0; l < config.n_layers; ++l) shape.modules.push_back(attention_module(config, l));
+  if (reference) {
+    shape.layout.pairing = Pairing::half;
+    shape.inv_freq = shape.inv_freq_raw;
+  }
+  return shape;
+}
+
+Session open_session(const RunOptions& run, Progress& progress) {
+  Session session;
+  session.backend = make_backend(run);
+  const fs::path folder = resolve_model(run.model);
+  session.model = std::make_unique<Checkpoint>(folder);
+  const Config& config = session.model->config();
+  check_weights(*session.model);
+
+  Corpus corpus = read_corpus(run.corpus(), folder, config.vocab);
+  const int64_t n_tokens = int64_t(corpus.ids.size());
+  session.chunk = run.chunk == 0 ? n_tokens : std::min(run.chunk, n_tokens);
+  const int64_t n_chunks = (n_tokens + session.chunk - 1) / session.chunk;
+  const auto [first, last] = part_range(run.part, n_chunks);
+  session.first_chunk = first;
+  corpus.ids = {corpus.ids.begin() + first * session.chunk,
+                corpus.ids.begin() + std::min(last * session.chunk, n_tokens)};
+  session.corpus = std::move(corpus);
+  session.shape = attention_shape(config, session.chunk, run.reference());
+
+  const std::string weights = session.model->fingerprint();
+  const std::string compat = run.compat.empty() ? "none" : run.compat;
+  const std::string config_sha = sha256_hex(read_text(folder / "config.json", kMaxConfigBytes));
+  const std::string tokenizer =
+      run.files.empty() ? "none" : sha256_hex(read_text(folder / "tokenizer.json", kMaxTokenizerBytes));
+  session.signature = sha256_hex(fmt::format(
+      "config {}\nweights {}\ntokenizer {}\ncorpus {}\nbos {}\nchunk {}\ndtype fp32\ncompat {}\n", config_sha, weights,
+      tokenizer, session.corpus.sha256, run.bos, session.chunk, compat));
+  session.provenance = {{"blockgtq", BLOCKGTQ_VERSION},
+                        {"model", fs::absolute(folder).lexically_normal().filename().string()},
+                        {"model_type", config.model_type},
+                        {"weights", weights},
+                        {"corpus", session.corpus.description},
+                        {"corpus_sha256", session.corpus.sha256},
+                        {"tokens", fmt::format("{}", session.n_tokens())},
+                        {"chunk", fmt::format("{}", session.chunk)},
+                        {"bos", run.bos ? "yes" : "no"},
+                        {"dtype", "fp32"},
+                        {"compat", compat}};
+  if (config.rope.type == RopeType::dynamic && session.chunk > config.max_position)
+    progress.warn("dynamic RoPE: frequencies are those of a window of one chunk");
+  return session;
+}
+
+Stats collect_stats(Session& session, Progress& progress) {
+  Stats stats;
+  stats.shape = session.shape;
+  stats.first_chunk = session.first_chunk;
+  stats.signature = session.signature;
+  stats.provenance = session.provenance;
+  stats.layers.resize(session.shape.n_layers);
+  for (int64_t t = 0; t < session.n_tokens(); t += session.chunk)
+    stats.chunk_tokens.push_back(std::min(session.chunk, session.n_tokens() - t));
+
+  const AttentionShape& shape = session.shape;
+  const int64_t dim = shape.layout.head_dim;
+  ForwardRequest request;
+  request.tokens = session.corpus.ids;
+  request.chunk = session.chunk;
+  request.progress = &progress;
+  request.on_layer = [&](LayerActivations& acts) {
+    check_stop();
+    for (int64_t c = 0; c < stats.n_chunks(); ++c) {
+      const int64_t first = c * session.chunk;
+      accumulate(stats, acts.layer, session.first_chunk + c, stats.chunk_tokens[c], acts.q + first * shape.n_heads * dim,
+                 acts.k + first * shape.n_kv_heads * dim,
+                 acts.v ? acts.v + first * shape.n_kv_heads * shape.v_dim : nullptr);
+    }
+  };
+  session.backend->forward(*session.model, request);
+  return stats;
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,36 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "hf/corpus.h"
+#include "model/backend.h"
+#include "options.h"
+#include "quant/bit_map.h"
+#include "quant/stats.h"
+
+namespace blockgtq {
+
+/// A model and the text it is about to see: what dump, energy, calibrate, eval-logits and panel begin with.
+struct Session {
+  std::unique_ptr<Checkpoint> model;
+  Corpus corpus;                // the tokens of this run's chunks only
+  int64_t chunk = 0;            // tokens; at least 1
+  int64_t first_chunk = 0;      // absolute number of the first chunk of this run
+  AttentionShape shape;         // layout as --compat asks
+  std::string signature;        // of everything the numbers depend on, token range left out
+  Provenance provenance;
+  std::unique_ptr<Backend> backend;
+
+  int64_t n_tokens() const { return int64_t(corpus.ids.size()); }
+};
+
+/// Opens the model, checks every weight's shape, reads the text, picks the device. Nothing heavy yet.
+Session open_session(const RunOptions& run, Progress& progress);
+
+/// Block statistics of the whole session, streamed: no activation is kept.
+Stats collect_stats(Session& session, Progress& progress);
+
+/// The layout and metric frequencies of the published code: pairs (i, i + R/2) whatever the model does.
+AttentionShape attention_shape(const Config& config, int64_t longest_chunk, bool reference);
+
+}  // namespace blockgtq

@@ -1,0 +1,21 @@
+#pragma once
+#include <cuda_runtime.h>
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "device.h"
+
+namespace blockgtq::cuda {
+
+/// Turns a CUDA status into an Error of exit code 5 that names what was tried.
+inline void check_cuda(cudaError_t status, const char* what) {
+  if (status != cudaSuccess)
+    throw Error(Exit::device, fmt::format("CUDA: {}: {}", what, cudaGetErrorString(status)));
+}
+
+/// After every launch.
+inline void check_launch(const char* kernel) { check_cuda(cudaGetLastError(), kernel); }
+
+inline cudaStream_t raw(const Stream& stream) { return static_cast<cudaStream_t>(stream.handle()); }
+
+}  // namespace blockgtq::cuda

@@ -1,0 +1,97 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace blockgtq::cuda {
+
+struct DeviceInfo {
+  int index = 0;
+  std::string name;
+  int major = 0, minor = 0;  // compute capability
+  int multiprocessors = 0;
+  int64_t total_bytes = 0, free_bytes = 0;
+};
+
+struct DeviceReport {
+  std::vector<DeviceInfo> devices;  // visible ones, in CUDA's order
+  std::string why_none;             // when devices is empty: no driver, no device, driver too old
+  std::string driver, runtime;      // "13.0"; driver empty when there is none
+  std::string architectures;        // what this build carries: "sm_80 sm_90 + PTX"
+};
+
+/// Never throws: a machine without a GPU is an ordinary answer.
+DeviceReport probe_devices();
+
+/// Device memory. Exit::device when it cannot be had, naming need and free.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(size_t bytes);
+  Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept;
+  ~Buffer();
+  size_t bytes() const { return bytes_; }
+  template <class T = void>
+  T* as() const { return static_cast<T*>(data_); }
+
+ private:
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+/// Page-locked host memory for copies that overlap with work.
+class PinnedBuffer {
+ public:
+  PinnedBuffer() = default;
+  explicit PinnedBuffer(size_t bytes);
+  PinnedBuffer(PinnedBuffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  PinnedBuffer& operator=(PinnedBuffer&& other) noexcept;
+  ~PinnedBuffer();
+  size_t bytes() const { return bytes_; }
+  template <class T = void>
+  T* as() const { return static_cast<T*>(data_); }
+
+ private:
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+/// A cudaStream_t behind plain C++; kernels are launched on one.
+class Stream {
+ public:
+  Stream();
+  Stream(const Stream&) = delete;
+  ~Stream();
+  void* handle() const { return handle_; }
+  void synchronize() const;
+
+ private:
+  void* handle_ = nullptr;
+};
+
+/// A point in a stream that another stream, or the host, can wait for.
+class Event {
+ public:
+  Event();
+  Event(const Event&) = delete;
+  ~Event();
+  void record(const Stream& stream);
+  void wait_on(const Stream& stream) const;  // later work of `stream` waits for this event
+  void synchronize() const;                  // the host waits
+  float milliseconds_since(const Event& earlier) const;
+
+ private:
+  void* handle_ = nullptr;
+};
+
+void set_device(int index);  // of this thread; Exit::device when it cannot be used
+int64_t free_device_bytes();
+
+void upload(void* device, const void* host, size_t bytes, const Stream& stream);    // asynchronous from pinned memory
+void download(void* host, const void* device, size_t bytes, const Stream& stream);  // likewise
+void fill_zero(void* device, size_t bytes, const Stream& stream);
+
+}  // namespace blockgtq::cuda

@@ -1,0 +1,203 @@
+#include "base/json.h"
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace blockgtq {
+namespace {
+
+/// Walks the text for the parser and leaves its position where the handler can see it: the parser tells it
+/// only for its own errors.
+class Cursor {
+ public:
+  using iterator_category = std::forward_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  Cursor() = default;
+  Cursor(const char* at, const char** seen) : at_(at), seen_(seen) {}
+  reference operator*() const { return *at_; }
+  Cursor& operator++() {
+    *seen_ = ++at_;
+    return *this;
+  }
+  Cursor operator++(int) {
+    Cursor before = *this;
+    ++*this;
+    return before;
+  }
+  bool operator==(const Cursor& o) const { return at_ == o.at_; }
+
+ private:
+  const char* at_ = nullptr;
+  const char** seen_ = nullptr;
+};
+
+/// "line 3, column 7" of a place in the text; columns count characters.
+std::string place(std::string_view text, size_t at) {
+  at = std::min(at, text.size());
+  const std::string_view before = text.substr(0, at);
+  const auto lines = std::count(before.begin(), before.end(), '\n');
+  const size_t start = before.rfind('\n') == before.npos ? 0 : before.rfind('\n') + 1;
+  const auto columns = std::count_if(before.begin() + std::ptrdiff_t(start), before.end(),
+                                     [](char c) { return (uint8_t(c) & 0xc0) != 0x80; });
+  return fmt::format("line {}, column {}", lines + 1, columns + 1);
+}
+
+/// The parser's own words without its prefix and without the token it read, which may be megabytes.
+std::string reason(std::string what) {
+  if (const size_t p = what.find("] "); p != what.npos) what.erase(0, p + 2);
+  if (what.starts_with("parse error at ")) {
+    if (const size_t p = what.find(": "); p != what.npos) what.erase(0, p + 2);
+  }
+  if (const size_t p = what.find("; last read: "); p != what.npos) what.erase(p);
+  constexpr size_t kLongest = 160;
+  if (what.size() > kLongest) what = what.substr(0, kLongest) + "...";
+  return what;
+}
+
+std::string quoted(const std::string& key) {
+  std::string text = Json(key).dump(-1, ' ', true, Json::error_handler_t::replace);
+  constexpr size_t kLongest = 80;
+  return text.size() > kLongest ? text.substr(0, kLongest) + "..." : text;
+}
+
+/// Builds the value from the parser's events. The members of an open object are kept in a vector of our own
+/// and moved into the object when it closes: ordered_json looks for a key by walking all of them, and copies
+/// its members when it grows (their keys are const), a vocabulary of 150,000 entries included.
+class Builder {
+ public:
+  Builder(std::string_view text, const char** seen, const std::string& name)
+      : text_(text), seen_(seen), name_(name) {}
+
+  bool null() { return add(Json(nullptr)); }
+  bool boolean(bool v) { return add(Json(v)); }
+  bool number_integer(Json::number_integer_t v) { return add(Json(v)); }
+  bool number_unsigned(Json::number_unsigned_t v) { return add(Json(v)); }
+  bool number_float(Json::number_float_t v, const std::string&) { return add(Json(v)); }
+  bool string(std::string& v) { return add(Json(std::move(v))); }
+  bool binary(Json::binary_t&) { return false; }  // no text makes this event
+  bool start_object(size_t) { return open(true); }
+  bool start_array(size_t) { return open(false); }
+
+  bool key(std::string& k) {
+    open_.back().members.push_back({std::move(k), Json(), *seen_});
+    return true;
+  }
+
+  bool end_object() {
+    std::vector<Member> members = std::move(open_.back().members);
+    open_.pop_back();
+    refuse_duplicates(members);
+    Json::object_t object;
+    object.reserve(members.size());
+    for (Member& m : members) {
+      // The vector's own insertion: ordered_map's would search all keys before it.
+      static_cast<Json::object_t::Container&>(object).emplace_back(std::move(m.key), std::move(m.value));
+    }
+    return add(Json(std::move(object)));
+  }
+
+  bool end_array() {
+    Json::array_t items = std::move(open_.back().items);
+    open_.pop_back();
+    return add(Json(std::move(items)));
+  }
+
+  // position counts the bytes read, the offending one included.
+  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& e) {
+    fail_input("{}: not valid JSON: {}: {}", name_, place(text_, position == 0 ? 0 : position - 1),
+               reason(e.what()));
+  }
+
+  Json take() { return std::move(root_); }
+
+ private:
+  struct Member {
+    std::string key;
+    Json value;
+    const char* end;  // of the key in the text, behind its closing quote
+  };
+  struct Open {
+    bool is_object;
+    std::vector<Member> members;
+    Json::array_t items;
+  };
+
+  bool add(Json&& value) {
+    if (open_.empty()) {
+      root_ = std::move(value);
+    } else if (open_.back().is_object) {
+      open_.back().members.back().value = std::move(value);
+    } else {
+      open_.back().items.push_back(std::move(value));
+    }
+    return true;
+  }
+
+  bool open(bool is_object) {
+    if (open_.size() == size_t(kMaxJsonDepth)) {
+      fail_input("{}: JSON nested too deep: {}: more than {} levels", name_,
+                 place(text_, size_t(*seen_ - text_.data()) - 1), kMaxJsonDepth);
+    }
+    open_.push_back({is_object, {}, {}});
+    return true;
+  }
+
+  void refuse_duplicates(const std::vector<Member>& members) const {
+    constexpr size_t kFew = 16;  // where comparing all pairs beats a hash table
+    std::unordered_set<std::string_view> seen;
+    if (members.size() > kFew) seen.reserve(members.size());
+    for (size_t i = 0; i < members.size(); ++i) {
+      bool again = false;
+      if (members.size() > kFew) {
+        again = !seen.insert(members[i].key).second;
+      } else {
+        for (size_t j = 0; j < i && !again; ++j) again = members[j].key == members[i].key;
+      }
+      if (again) {
+        fail_input("{}: duplicate JSON key: {}: {}", name_,
+                   place(text_, size_t(members[i].end - text_.data()) - 1), quoted(members[i].key));
+      }
+    }
+  }
+
+  std::string_view text_;
+  const char** seen_;
+  const std::string& name_;
+  std::vector<Open> open_;
+  Json root_;
+};
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& name) {
+  if (text.starts_with("\xef\xbb\xbf")) {
+    fail_input("{}: not valid JSON: line 1, column 1: a byte order mark", name);
+  }
+  // nlohmann's lexer takes a zero byte for the end of the input and would let pass whatever follows.
+  if (const size_t zero = text.find('\0'); zero != text.npos) {
+    fail_input("{}: not valid JSON: {}: a zero byte", name, place(text, zero));
+  }
+  const char* seen = text.data();
+  Builder builder(text, &seen, name);
+  const Cursor first(text.data(), &seen), last(text.data() + text.size(), &seen);
+  check(Json::sax_parse(first, last, &builder), "the JSON parser stopped without an error");
+  return builder.take();
+}
+
+Json read_json(const std::filesystem::path& path, size_t max_bytes) {
+  return parse_json(read_text(path, max_bytes), path.string());
+}
+
+}  // namespace blockgtq

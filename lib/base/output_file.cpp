@@ -1,0 +1,203 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <system_error>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/temporaries.h"
+
+namespace blockgtq {
+namespace {
+
+constexpr const char* kForceHint = "--force overwrites";
+
+[[noreturn]] void fail_write(const fs::path& target, int error) {
+  fail_output("{}: cannot write: {}", target.string(), std::strerror(error));
+}
+
+[[noreturn]] void fail_exists(const fs::path& target) {
+  throw Error(Exit::output, fmt::format("{}: file exists", target.string()), kForceHint);
+}
+
+fs::path folder_of(const fs::path& target) {
+  return target.has_parent_path() ? target.parent_path() : fs::path(".");
+}
+
+/// An exclusive lock that lives as long as this open file, so that the leftover of a killed run can be told
+/// from another run's work. Not flock(): HDF5 opens the same file again and wants that one for itself.
+/// Returns 0 or the error; EAGAIN: somebody else has it.
+int lock_file(int fd, bool wait) {
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  while (fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock) != 0) {
+    if (errno != EINTR) return errno == EACCES ? EAGAIN : errno;
+  }
+  return 0;
+}
+
+void check_target(const fs::path& target, bool force) {
+  if (!target.has_filename()) fail_output("{}: cannot write: not a file name", target.string());
+  const fs::path folder = folder_of(target);
+  std::error_code ec;
+  if (!fs::exists(folder, ec) && !ec) {
+    fail_output("{}: cannot write: no such folder: {}", target.string(), folder.string());
+  }
+  struct stat st;
+  if (lstat(target.c_str(), &st) != 0) {
+    if (errno != ENOENT) fail_write(target, errno);
+    return;
+  }
+  stat(target.c_str(), &st);  // what a link points at, where it points at something
+  if (S_ISDIR(st.st_mode)) fail_output("{}: cannot write: it is a folder", target.string());
+  if (!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode)) {
+    fail_output("{}: cannot write: it is a device, pipe or socket", target.string());
+  }
+  if (!force) fail_exists(target);
+}
+
+/// Removes what killed runs left beside the target, and refuses where another run is writing it.
+void sweep_leftovers(const fs::path& target, const fs::path& own) {
+  const std::string prefix = fmt::format(".{}.", target.filename().string());
+  std::error_code ec;
+  for (fs::directory_iterator it(folder_of(target), ec), end; !ec && it != end; it.increment(ec)) {
+    const std::string name = it->path().filename().string();
+    if (!name.starts_with(prefix) || !name.ends_with(".tmp") || name == own.filename().string()) continue;
+    if (name.size() <= prefix.size() + 4) continue;
+    const std::string pid = name.substr(prefix.size(), name.size() - prefix.size() - 4);
+    if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+    const int fd = open(it->path().c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+    if (fd < 0) continue;  // not ours to judge
+    const int error = lock_file(fd, false);
+    if (error == 0) unlink(it->path().c_str());
+    close(fd);
+    if (error == EAGAIN) {
+      fail_output("{}: locked: process {} is writing it", target.string(), pid);
+    }
+  }
+}
+
+/// Creates and locks the temporary file; -1 with errno set where that fails.
+int create_locked(const fs::path& temporary) {
+  for (;;) {
+    const int fd = open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0 && errno == EEXIST) {
+      // An earlier process of the same number was killed, or this process already writes the target.
+      const int old = open(temporary.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+      if (old < 0) {
+        if (errno == ENOENT) continue;
+        return -1;
+      }
+      const int error = lock_file(old, false);
+      if (error == 0) unlink(temporary.c_str());
+      close(old);
+      if (error == 0) continue;
+      errno = error;
+      return -1;
+    }
+    if (fd < 0) return -1;
+    // Only a sweep can hold the lock of a new file; it may have taken the file for a leftover and removed it.
+    // Where the file system has no locks the run goes on without.
+    lock_file(fd, true);
+    struct stat st;
+    if (fstat(fd, &st) == 0 && st.st_nlink > 0) return fd;
+    close(fd);
+  }
+}
+
+/// rename that never replaces; where the file system cannot promise that, the check just before is the best
+/// there is.
+int rename_new(const fs::path& from, const fs::path& to) {
+  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
+  if (errno != EINVAL && errno != ENOSYS) return errno;
+  struct stat st;
+  if (lstat(to.c_str(), &st) == 0) return EEXIST;
+  return std::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
+}
+
+/// The new name reaches the disk with its folder. A folder that cannot be opened for reading, or a file
+/// system that cannot sync one, is no reason to call a finished file failed.
+void sync_folder(const fs::path& target) {
+  const int fd = open(folder_of(target).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  const int error = fsync(fd) == 0 ? 0 : errno;
+  close(fd);
+  if (error == EIO || error == ENOSPC || error == EDQUOT) fail_write(target, error);
+}
+
+}  // namespace
+
+OutputFile::OutputFile(fs::path target, bool force) : target_(std::move(target)), force_(force) {
+  check_target(target_, force_);
+  temporary_ = folder_of(target_) / fmt::format(".{}.{}.tmp", target_.filename().string(), getpid());
+  slot_ = claim_temporary(temporary_);
+  fd_ = create_locked(temporary_);
+  if (fd_ < 0) {
+    const int error = errno;
+    forget_temporary(slot_);
+    if (error == EAGAIN) fail_output("{}: locked: this run is already writing it", target_.string());
+    fail_write(target_, error);
+  }
+  set_temporary_live(slot_);
+  try {
+    sweep_leftovers(target_, temporary_);
+  } catch (...) {
+    discard();
+    throw;
+  }
+}
+
+OutputFile::~OutputFile() {
+  discard();
+}
+
+void OutputFile::discard() noexcept {
+  if (fd_ < 0) return;
+  unlink(temporary_.c_str());
+  forget_temporary(slot_);
+  close(fd_);
+  fd_ = -1;
+}
+
+void OutputFile::write(std::string_view text) {
+  check(fd_ >= 0, "write after commit");
+  while (!text.empty()) {
+    const ssize_t n = ::write(fd_, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_write(target_, errno);
+    text.remove_prefix(size_t(n));
+  }
+}
+
+void OutputFile::commit() {
+  check(fd_ >= 0, "commit twice");
+  if (fsync(fd_) != 0) fail_write(target_, errno);
+  struct stat mine, named;
+  if (fstat(fd_, &mine) != 0) fail_write(target_, errno);
+  if (stat(temporary_.c_str(), &named) != 0 || named.st_ino != mine.st_ino || named.st_dev != mine.st_dev) {
+    fail_output("{}: cannot write: its temporary file {} was removed", target_.string(), temporary_.string());
+  }
+  const int error = force_ ? (std::rename(temporary_.c_str(), target_.c_str()) == 0 ? 0 : errno)
+                           : rename_new(temporary_, target_);
+  if (error == EEXIST) fail_exists(target_);
+  if (error != 0) fail_write(target_, error);
+  forget_temporary(slot_);
+  // Closed, and so unlocked, only now: before the rename a sweep would have taken the file for a leftover.
+  const int fd = fd_;
+  fd_ = -1;
+  if (close(fd) != 0) fail_write(target_, errno);
+  sync_folder(target_);
+}
+
+void write_file(const fs::path& target, std::string_view text, bool force) {
+  OutputFile out(target, force);
+  out.write(text);
+  out.commit();
+}
+
+}  // namespace blockgtq

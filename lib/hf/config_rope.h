@@ -1,0 +1,19 @@
+#pragma once
+#include "hf/config.h"
+#include "hf/config_fields.h"
+
+namespace blockgtq {
+
+/// What a dialect says of RoPE outside its RoPE fields.
+struct RopeDialect {
+  Pairing pairing = Pairing::half;
+  int head_dim = 0;
+  double partial = 1;           // rotary share of the head where the config names none
+  bool partial_allowed = true;  // false: the whole head turns, whatever its size
+};
+
+/// RoPE in both spellings: rope_theta and rope_scaling (key type), and rope_parameters (key rope_type). Where
+/// both are there they must agree.
+RopeConfig parse_rope(const ConfigFields& config, const RopeDialect& dialect, int max_position);
+
+}  // namespace blockgtq

@@ -1,0 +1,100 @@
+#include "hf/encoder.h"
+
+#include <algorithm>
+
+#include "base/parallel.h"
+
+namespace blockgtq {
+
+namespace {
+
+constexpr size_t kFirstBatch = 4096, kLastBatch = 1 << 19;  // words; small first, as few tokens may be wanted
+constexpr size_t kWordsPerLane = 2048;                      // fewer are not worth a thread
+constexpr size_t kMaxNormalizedBytes = 4 << 20;
+
+}  // namespace
+
+Encoder::Encoder(const AddedTokens& added, const Normalizer& normalizer, const Pretokenizer& pretokenizer,
+                 const Bpe& model, size_t max_tokens)
+    : added_(added),
+      normalizer_(normalizer),
+      pretokenizer_(pretokenizer),
+      model_(model),
+      max_tokens_(max_tokens),
+      batch_(std::min(kFirstBatch, std::max<size_t>(max_tokens, 1))),
+      scratch_(pretokenizer),
+      lanes_(1) {}
+
+std::vector<int32_t> Encoder::encode(std::string_view text) {
+  const bool all = added_.raw().split(text, [&](const Span& span) {
+    if (span.id >= 0) return add({{}, span.id});
+    return add_segment(text.substr(span.begin, span.end - span.begin));
+  });
+  if (all) flush();
+  if (ids_.size() > max_tokens_) ids_.resize(max_tokens_);
+  return std::move(ids_);
+}
+
+bool Encoder::add_segment(std::string_view segment) {
+  std::string changed;
+  if (!normalizer_.apply(segment, changed)) return add_normalized(segment);
+  normalized_bytes_ += changed.size();
+  normalized_.push_back(std::move(changed));
+  if (!add_normalized(normalized_.back())) return false;
+  if (normalized_bytes_ < kMaxNormalizedBytes) return true;
+  const bool go_on = flush();
+  normalized_.clear();
+  normalized_bytes_ = 0;
+  return go_on;
+}
+
+bool Encoder::add_normalized(std::string_view segment) {
+  return added_.normalized().split(segment, [&](const Span& span) {
+    if (span.id >= 0) return add({{}, span.id});
+    return pretokenizer_.split(segment.substr(span.begin, span.end - span.begin), scratch_,
+                               [&](const Piece& piece) {
+                                 return add({piece, -1});
+                               });
+  });
+}
+
+bool Encoder::add(const Word& word) {
+  words_.push_back(word);
+  if (words_.size() < batch_) return true;
+  batch_ = std::min(2 * batch_, kLastBatch);
+  return flush();
+}
+
+bool Encoder::flush() {
+  const size_t n = words_.size();
+  const size_t n_lanes = std::clamp<size_t>(n / kWordsPerLane, 1, size_t(threads()));
+  if (lanes_.size() < n_lanes) lanes_.resize(n_lanes);
+  if (n_lanes == 1) {
+    encode_words(0, n, lanes_[0], ids_);
+  } else {
+    std::vector<std::vector<int32_t>> parts(n_lanes);
+    parallel_for(n_lanes, [&](size_t lane) {
+      encode_words(n * lane / n_lanes, n * (lane + 1) / n_lanes, lanes_[lane], parts[lane]);
+    });
+    for (const std::vector<int32_t>& part : parts) ids_.insert(ids_.end(), part.begin(), part.end());
+  }
+  words_.clear();
+  return ids_.size() < max_tokens_;
+}
+
+void Encoder::encode_words(size_t begin, size_t end, Bpe::Scratch& scratch, std::vector<int32_t>& ids) const {
+  std::string spaced;
+  for (size_t i = begin; i < end; ++i) {
+    const Word& word = words_[i];
+    if (word.id >= 0) {
+      ids.push_back(word.id);
+    } else if (word.piece.space_before) {
+      spaced.assign(" ").append(word.piece.text);
+      model_.encode(spaced, scratch, ids);
+    } else {
+      model_.encode(word.piece.text, scratch, ids);
+    }
+  }
+}
+
+}  // namespace blockgtq

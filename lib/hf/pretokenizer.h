@@ -1,0 +1,56 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "hf/pattern.h"
+
+namespace blockgtq {
+
+/// A word for the model, in place: a space that the text does not have stands before it where space_before is
+/// set.
+struct Piece {
+  std::string_view text;
+  bool space_before = false;
+};
+
+/// The "pre_tokenizer" of a tokenizer.json: cuts a segment into words. ByteLevel, Digits, Sequence and Split;
+/// others are refused by name.
+class Pretokenizer {
+ public:
+  /// `json` may be null: every segment is one word of characters.
+  Pretokenizer(const Json* json, const std::string& where);
+  ~Pretokenizer();
+
+  bool byte_level() const;
+
+  /// What cutting needs besides the text; one per thread.
+  class Scratch {
+   public:
+    explicit Scratch(const Pretokenizer& pretokenizer);
+
+   private:
+    friend class Pretokenizer;
+    std::vector<std::optional<Matches>> matches_;  // per stage
+    std::string shadow_;
+  };
+
+  /// Calls emit for every word of a segment in order; emit returns false to stop. False when stopped.
+  using Emit = std::function<bool(const Piece&)>;
+  bool split(std::string_view segment, Scratch& scratch, const Emit& emit) const;
+
+ private:
+  struct Stage;
+  struct Cut;
+  void add(const Json& json, const std::string& where);
+  bool run(size_t stage, size_t begin, size_t end, const Cut& cut) const;
+  bool run_byte_level(const Stage& stage, size_t index, size_t begin, size_t end, const Cut& cut) const;
+
+  std::vector<Stage> stages_;
+};
+
+}  // namespace blockgtq

@@ -1,0 +1,21 @@
+#pragma once
+#include <initializer_list>
+#include <optional>
+#include <string>
+
+#include "base/json.h"
+
+namespace blockgtq {
+
+/// Members of a tokenizer.json object; `where` names the object in messages. Exit::input when a member is
+/// missing or of the wrong type.
+const Json* find_member(const Json& object, const char* key);  // null when absent or null
+const Json& get_member(const Json& object, const char* key, const std::string& where);
+bool get_bool(const Json& object, const char* key, const std::string& where,
+              std::optional<bool> when_absent = std::nullopt);
+std::string get_string(const Json& object, const char* key, const std::string& where);
+
+/// The member "type" of a part; anything but a string is Exit::input.
+std::string get_type(const Json& part, const std::string& where);
+
+}  // namespace blockgtq

@@ -1,0 +1,123 @@
+// What happens to every activation on its own. Sums run over 16 lanes that are added in a fixed order: the
+// compiler may vectorize them, and no result depends on alignment or threads.
+#include "model/elementwise.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <vector>
+
+#include "base/error.h"
+#include "base/parallel.h"
+
+namespace blockgtq {
+
+namespace {
+
+constexpr int64_t kLanes = 16;
+constexpr int64_t kBlock = 1 << 15;  // elements of one parallel piece
+
+inline float exp_inline(float x) {
+  constexpr float kLog2e = 1.44269504088896341f;
+  constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // the sum is ln 2, the first product exact
+  constexpr float kRound = 12582912.0f;                                // 1.5 * 2^23: adding it rounds to an integer
+  x = x < -87.0f ? -87.0f : x;
+  x = x > 88.0f ? 88.0f : x;
+  const float shifted = x * kLog2e + kRound;
+  const float n = shifted - kRound;
+  const float r = (x - n * kLn2High) - n * kLn2Low;  // |r| <= ln(2) / 2
+  // Taylor to r^7: the rest is below (ln 2 / 2)^8 / 8! = 5e-9
+  float p = 1.0f / 5040;
+  p = p * r + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = (p * r) * r + r + 1.0f;
+  // The integer n sits in the low bits of `shifted`; moved to the exponent it multiplies by 2^n.
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(p) + (std::bit_cast<uint32_t>(shifted) << 23));
+}
+
+float total(const std::array<float, kLanes>& lanes) {
+  float out = 0;
+  for (float lane : lanes) out += lane;
+  return out;
+}
+
+float sum_of_squares(const float* x, int64_t n) {
+  std::array<float, kLanes> lanes{};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int64_t l = 0; l < kLanes; ++l) lanes[size_t(l)] += x[i + l] * x[i + l];
+  for (; i < n; ++i) lanes[0] += x[i] * x[i];
+  return total(lanes);
+}
+
+/// body(first, count) over pieces of n elements.
+template <class Body>
+void over_blocks(int64_t n, const Body& body) {
+  parallel_for(size_t((n + kBlock - 1) / kBlock), [&](size_t b) {
+    const int64_t first = int64_t(b) * kBlock;
+    body(first, std::min(kBlock, n - first));
+  });
+}
+
+inline bool finite_bits(float x) { return (std::bit_cast<uint32_t>(x) & 0x7f800000u) != 0x7f800000u; }
+
+}  // namespace
+
+float fast_exp(float x) { return exp_inline(x); }
+
+float exp_shifted(float* x, int64_t n, float shift) {
+  std::array<float, kLanes> lanes{};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int64_t l = 0; l < kLanes; ++l) lanes[size_t(l)] += x[i + l] = exp_inline(x[i + l] - shift);
+  for (; i < n; ++i) lanes[0] += x[i] = exp_inline(x[i] - shift);
+  return total(lanes);
+}
+
+void rms_norm(const Tensor& weight, double eps, const float* x, int64_t x_stride, int64_t n, float* y,
+              int64_t y_stride) {
+  const int64_t dim = weight.elements();
+  std::vector<float> w(static_cast<size_t>(dim));
+  weight.read(0, dim, w.data());
+  const int64_t rows = std::max<int64_t>(1, kBlock / dim);
+  parallel_for(size_t((n + rows - 1) / rows), [&](size_t b) {
+    for (int64_t t = int64_t(b) * rows; t < std::min(n, (int64_t(b) + 1) * rows); ++t) {
+      const float* in = x + t * x_stride;
+      float* out = y + t * y_stride;
+      const float scale = 1.0f / std::sqrt(sum_of_squares(in, dim) / float(dim) + float(eps));
+      for (int64_t i = 0; i < dim; ++i) out[i] = in[i] * scale * w[size_t(i)];
+    }
+  });
+}
+
+void silu_times(float* gate, const float* up, int64_t n) {
+  over_blocks(n, [&](int64_t first, int64_t count) {
+    float* g = gate + first;
+    const float* u = up + first;
+    for (int64_t i = 0; i < count; ++i) g[i] = g[i] / (1.0f + exp_inline(-g[i])) * u[i];
+  });
+}
+
+void add_to(float* x, const float* y, int64_t n) {
+  over_blocks(n, [&](int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; ++i) x[i] += y[i];
+  });
+}
+
+int64_t first_nonfinite(const float* x, int64_t n) {
+  std::vector<int64_t> found(size_t((n + kBlock - 1) / kBlock), n);
+  over_blocks(n, [&](int64_t first, int64_t count) {
+    unsigned bad = 0;
+    for (int64_t i = first; i < first + count; ++i) bad |= unsigned(!finite_bits(x[i]));
+    if (!bad) return;
+    const float* at = std::find_if(x + first, x + first + count, [](float v) { return !finite_bits(v); });
+    found[size_t(first / kBlock)] = at - x;
+  });
+  return found.empty() ? n : *std::min_element(found.begin(), found.end());
+}
+
+}  // namespace blockgtq

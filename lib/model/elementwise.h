@@ -1,0 +1,29 @@
+#pragma once
+#include <cstdint>
+
+#include "hf/safetensors.h"
+
+namespace blockgtq {
+
+/// e^x in float32 by range reduction and a polynomial: within 2 units in the last place of the true value for
+/// |x| < 87, clamped beyond, NaN for NaN. The same bits on every machine, and loops over it vectorize.
+float fast_exp(float x);
+
+/// x[i] = e^(x[i] - shift), n elements; returns their sum. Lanes are summed in a fixed order.
+float exp_shifted(float* x, int64_t n, float shift);
+
+/// y_t = x_t / sqrt(mean(x_t^2) + eps) * weight for n rows of dim values; x and y rows are x_stride and y_stride
+/// apart and may be the same memory. weight (dim).
+void rms_norm(const Tensor& weight, double eps, const float* x, int64_t x_stride, int64_t n, float* y,
+              int64_t y_stride);
+
+/// gate[i] = silu(gate[i]) * up[i], n elements.
+void silu_times(float* gate, const float* up, int64_t n);
+
+/// x[i] += y[i], n elements.
+void add_to(float* x, const float* y, int64_t n);
+
+/// The index of the first NaN or infinity among n values; n where there is none.
+int64_t first_nonfinite(const float* x, int64_t n);
+
+}  // namespace blockgtq

@@ -1,0 +1,72 @@
+#include "model/matmul.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "model/gemm.h"
+
+namespace blockgtq {
+
+namespace {
+
+constexpr int64_t kTokenTile = 512;
+constexpr int64_t kDepthTile = 4096;       // columns converted at a time: at most 4 MiB of float32 per thread
+constexpr int64_t kGroupBytes = 32 << 20;  // of weights resident at a time
+
+/// Weight rows of a tile: wide enough that packing x for it is cheap, small enough that a narrow matrix still
+/// gives every thread some.
+int64_t row_tile(int64_t rows) { return rows >= 2048 ? 256 : rows >= 512 ? 128 : 64; }
+
+/// y(:, first : first + count) = x W^T + b for one range of weight rows; y has rows() columns.
+void linear_rows(const Linear& w, int64_t first, int64_t count, const float* x, int64_t n, float* y) {
+  const int64_t rows = w.rows(), cols = w.cols(), height = row_tile(rows);
+  const int64_t row_tiles = (count + height - 1) / height;
+  const int64_t token_tiles = (n + kTokenTile - 1) / kTokenTile;
+  parallel_for(size_t(row_tiles * token_tiles), [&](size_t tile) {
+    const int64_t r0 = first + int64_t(tile) / token_tiles * height, t0 = int64_t(tile) % token_tiles * kTokenTile;
+    const int64_t r = std::min(height, first + count - r0), t = std::min(kTokenTile, n - t0);
+    thread_local std::vector<float> converted;  // (r, depth), kept: its pages are dear to get
+    if (converted.size() < size_t(r * std::min(cols, kDepthTile)))
+      converted.resize(size_t(r * std::min(cols, kDepthTile)));
+    MatrixView out = view(y + t0 * rows + r0, t, r, rows);
+    for (int64_t c0 = 0; c0 < cols; c0 += kDepthTile) {
+      const int64_t depth = std::min(kDepthTile, cols - c0);
+      for (int64_t i = 0; i < r; ++i) w.weight.read((r0 + i) * cols + c0, depth, converted.data() + i * depth);
+      const ConstMatrixView weights = view(std::as_const(converted).data(), r, depth, depth);
+      if (c0 == 0) {
+        out.noalias() = view(x + t0 * cols, t, depth, cols) * weights.transpose();
+      } else {
+        out.noalias() += view(x + t0 * cols + c0, t, depth, cols) * weights.transpose();
+      }
+    }
+    if (w.bias) {
+      Eigen::RowVectorXf bias(r);
+      w.bias->read(r0, r, bias.data());
+      out.rowwise() += bias;
+    }
+  });
+}
+
+}  // namespace
+
+void linear(const Linear& w, const float* x, int64_t n, float* y) {
+  check(w.weight.shape.size() == 2, "linear: weights of two dimensions");
+  linear_rows(w, 0, w.rows(), x, n, y);
+}
+
+void linear(const Checkpoint& model, const Linear& w, const float* x, int64_t n, float* y) {
+  check(w.weight.shape.size() == 2, "linear: weights of two dimensions");
+  const int64_t row_bytes = std::max<int64_t>(1, int64_t(w.weight.data.size()) / w.rows());
+  const int64_t height = row_tile(w.rows());
+  const int64_t group = std::max(height, kGroupBytes / row_bytes / height * height);
+  for (int64_t first = 0; first < w.rows(); first += group) {
+    const int64_t count = std::min(group, w.rows() - first);
+    linear_rows(w, first, count, x, n, y);
+    model.release(w.weight.rows(first, count));
+  }
+}
+
+}  // namespace blockgtq

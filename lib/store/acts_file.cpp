@@ -1,0 +1,125 @@
+// ACTS.h5, schema "blockgtq.acts", beside what preamble.h lists:
+//   attributes  n_tokens, chunk (tokens; 0: one window), dtype ("f32", "bf16", "f16")
+//   datasets    tokens (T) int32, and in the group layerNN of every layer, before RoPE,
+//               q (T, Hq, D), k (T, H, D), v (T, H, Dv; only where v_dim > 0)
+// Activations are float32, float16, or bfloat16 as its 16 bits in uint16 with the dataset's attribute
+// stored_type = "bf16".
+#include "store/acts_file.h"
+
+#include "base/error.h"
+#include "base/float16.h"
+#include "store/preamble.h"
+
+namespace blockgtq {
+namespace {
+
+constexpr const char* kSchema = "blockgtq.acts";
+constexpr const char* kTypeNames[] = {"f32", "bf16", "f16"};  // as ActsType counts
+
+H5Type stored(ActsType type) {
+  return type == ActsType::bf16 ? H5Type::u16 : H5Type::f16;
+}
+
+Dims dims_of(const ActsHeader& h, int heads, int dim) {
+  return {uint64_t(h.n_tokens), uint64_t(heads), uint64_t(dim)};
+}
+
+}  // namespace
+
+struct ActsWriter::State {
+  H5Output file;
+  ActsHeader header;
+  std::vector<bool> written;  // (L)
+
+  void write(const std::string& name, const Dims& dims, const float* values) {
+    if (header.type == ActsType::f32) return file.write(name, dims, values);
+    const size_t n = dims[0] * dims[1] * dims[2];
+    std::vector<uint16_t> bits(n);
+    for (size_t i = 0; i < n; ++i)
+      bits[i] = header.type == ActsType::bf16 ? to_bf16(values[i]) : to_half(values[i]);
+    file.write(name, dims, bits.data(), stored(header.type), header.type == ActsType::bf16 ? "bf16" : "");
+  }
+};
+
+ActsWriter::ActsWriter(const fs::path& path, const ActsHeader& header)
+    : state_(new State{{path, kSchema}, header, std::vector<bool>(header.shape.n_layers)}) {
+  check(header.tokens.size() == size_t(header.n_tokens), "one token id per token");
+  H5Output& file = state_->file;
+  write_preamble(file, header.shape, header.signature, header.provenance);
+  file.put_int("n_tokens", header.n_tokens);
+  file.put_int("chunk", header.chunk);
+  file.put_text("dtype", kTypeNames[int(header.type)]);
+  file.write("tokens", {header.tokens.size()}, header.tokens.data());
+}
+
+ActsWriter::~ActsWriter() = default;
+
+void ActsWriter::write_layer(int layer, const float* q, const float* k, const float* v) {
+  const ActsHeader& h = state_->header;
+  const AttentionShape& shape = h.shape;
+  check(layer >= 0 && layer < shape.n_layers && !state_->written[layer], "layer to write");
+  check(v != nullptr || shape.v_dim == 0, "values of a layer");
+  const std::string name = layer_name(layer);
+  state_->file.group(name);
+  state_->write(name + "/q", dims_of(h, shape.n_heads, shape.layout.head_dim), q);
+  state_->write(name + "/k", dims_of(h, shape.n_kv_heads, shape.layout.head_dim), k);
+  if (shape.v_dim > 0) state_->write(name + "/v", dims_of(h, shape.n_kv_heads, shape.v_dim), v);
+  state_->written[layer] = true;
+}
+
+void ActsWriter::finish() {
+  for (bool written : state_->written) check(written, "a layer was not written");
+  state_->file.finish();
+}
+
+struct ActsReader::State {
+  H5Input file;
+  ActsHeader header;
+
+  std::vector<float> read(const std::string& name, const Dims& dims) const {
+    if (header.type == ActsType::f32) return file.read<float>(name, dims);
+    const std::vector<uint16_t> bits = file.read<uint16_t>(name, dims, stored(header.type));
+    std::vector<float> values(bits.size());
+    if (header.type == ActsType::bf16)
+      from_bf16(bits.data(), bits.size(), values.data());
+    else
+      from_half(bits.data(), bits.size(), values.data());
+    return values;
+  }
+};
+
+ActsReader::ActsReader(const fs::path& path) : state_(new State{{path, kSchema}, {}}) {
+  const H5Input& file = state_->file;
+  ActsHeader& header = state_->header;
+  Preamble preamble = read_preamble(file);
+  header.shape = std::move(preamble.shape);
+  header.signature = std::move(preamble.signature);
+  header.provenance = std::move(preamble.provenance);
+  header.n_tokens = file.get_int("n_tokens", 1, kMaxStoredTokens);
+  header.chunk = file.get_int("chunk", 0, kMaxStoredTokens);
+  const std::string type = file.get_text("dtype");
+  int i = 0;
+  while (i < 3 && type != kTypeNames[i]) ++i;
+  if (i == 3) fail_input("{}: dtype: {}, allowed f32, bf16, f16", file.path(), type.substr(0, 100));
+  header.type = ActsType(i);
+  header.tokens = file.read<int32_t>("tokens", {uint64_t(header.n_tokens)});
+  for (int32_t id : header.tokens)
+    if (id < 0) fail_input("{}: tokens: {}, allowed from 0", file.path(), id);
+}
+
+ActsReader::~ActsReader() = default;
+
+const ActsHeader& ActsReader::header() const {
+  return state_->header;
+}
+
+ActsReader::Layer ActsReader::read_layer(int layer) const {
+  const ActsHeader& h = state_->header;
+  check(layer >= 0 && layer < h.shape.n_layers, "layer to read");
+  const std::string name = layer_name(layer);
+  return {state_->read(name + "/q", dims_of(h, h.shape.n_heads, h.shape.layout.head_dim)),
+          state_->read(name + "/k", dims_of(h, h.shape.n_kv_heads, h.shape.layout.head_dim)),
+          state_->read(name + "/v", dims_of(h, h.shape.n_kv_heads, h.shape.v_dim))};
+}
+
+}  // namespace blockgtq

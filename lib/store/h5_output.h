@@ -1,0 +1,48 @@
+#pragma once
+#include "base/file.h"
+#include "store/h5.h"
+
+namespace blockgtq {
+
+/// A file being written. Every failure is an Exit::output error "PATH: cannot write: ..."; after one the file
+/// is abandoned: nothing may be asked of the library about it again.
+class H5Output {
+ public:
+  /// Truncates `path`; writes the attributes schema, schema_version and complete = 0.
+  H5Output(const fs::path& path, const std::string& schema);
+  H5Output(const H5Output&) = delete;
+  ~H5Output();
+
+  void put_int(const std::string& name, int64_t value);
+  void put_u64(const std::string& name, uint64_t value);
+  void put_real(const std::string& name, double value);
+  void put_text(const std::string& name, const std::string& value);
+
+  void group(const std::string& name);  // before anything inside it
+  /// `stored_type`, where given, becomes an attribute of the dataset.
+  template <class T>
+  void write(const std::string& name, const Dims& dims, const T* data, H5Type type = kH5Type<T>,
+             const std::string& stored_type = "") {
+    write_raw(name, dims, data, type, stored_type);
+  }
+  void write_strings(const std::string& name, const Dims& dims, const std::vector<std::string>& values);
+
+  /// Everything to disk, then complete = 1, then closed.
+  void finish();
+
+ private:
+  int64_t must(int64_t id_or_status);
+  [[noreturn]] void abandon();
+  void write_raw(const std::string& name, const Dims& dims, const void* data, H5Type type,
+                 const std::string& stored_type);
+  void write_typed(const std::string& name, const Dims& dims, const void* data, int64_t type,
+                   uint64_t item_bytes, const std::string& stored_type);
+  void put_scalar(int64_t object, const std::string& name, int64_t type, const void* value);
+  void put_text(int64_t object, const std::string& name, const std::string& value);
+
+  fs::path path_;
+  int64_t file_ = -1;
+  bool abandoned_ = false;
+};
+
+}  // namespace blockgtq

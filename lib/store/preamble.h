@@ -1,0 +1,32 @@
+#pragma once
+#include <string>
+
+#include "quant/attention_shape.h"
+#include "store/h5_input.h"
+#include "store/h5_output.h"
+
+namespace blockgtq {
+
+/// What every file of ours says first. Attributes n_layers, n_heads, n_kv_heads, v_dim, head_dim, rotary_dim,
+/// pairing
+/// ("half", "interleaved"), signature; datasets inv_freq and inv_freq_raw (rotary_dim / 2) float64, modules
+/// (n_layers) and provenance (n, 2) of text, keys and values in the order to print.
+struct Preamble {
+  AttentionShape shape;
+  std::string signature;
+  Provenance provenance;
+};
+
+void write_preamble(H5Output& file, const AttentionShape& shape, const std::string& signature,
+                    const Provenance& provenance);
+Preamble read_preamble(const H5Input& file);
+
+inline constexpr int64_t kMaxStoredTokens = int64_t(1) << 30;  // a corpus has at most 1 GB
+
+std::string layer_name(int layer);  // "layer07"
+
+/// Exit::input "PATH: NAME: value found, allowed ..." unless every value is finite and not below `least`.
+void check_finite(const H5Input& file, const std::string& name, const std::vector<double>& values,
+                  double least);
+
+}  // namespace blockgtq

@@ -1,0 +1,126 @@
+#include <cstdlib>
+#include <optional>
+
+#include "base/error.h"
+#include "catch.h"
+#include "hf/checkpoint.h"
+#include "safetensors_builder.h"
+
+using namespace blockgtq;
+using namespace blockgtq::test;
+
+namespace {
+
+/// Sets an environment variable (null unsets it) and puts the old value back.
+class Environment {
+ public:
+  Environment(const char* name, const char* value) : name_(name) {
+    if (const char* old = std::getenv(name)) old_ = old;
+    set(value);
+  }
+  Environment(const Environment&) = delete;
+  ~Environment() { set(old_ ? old_->c_str() : nullptr); }
+
+ private:
+  void set(const char* value) { value ? ::setenv(name_, value, 1) : ::unsetenv(name_); }
+  const char* name_;
+  std::optional<std::string> old_;
+};
+
+/// A home without any cache variable.
+struct Home {
+  TempDir dir;
+  Environment home{"HOME", dir.path().c_str()};
+  Environment hub{"HF_HUB_CACHE", nullptr}, old_hub{"HUGGINGFACE_HUB_CACHE", nullptr}, hf{"HF_HOME", nullptr},
+      xdg{"XDG_CACHE_HOME", nullptr};
+};
+
+fs::path put(const fs::path& hub, const std::string& revision, bool main) {
+  const fs::path repository = hub / "models--org--name";
+  fs::create_directories(repository / "snapshots" / revision);
+  if (main) {
+    fs::create_directories(repository / "refs");
+    write_bytes(repository / "refs" / "main", revision + "\n");
+  }
+  return repository / "snapshots" / revision;
+}
+
+Error error_of(const std::string& name) {
+  try {
+    resolve_model(name);
+  } catch (const Error& e) {
+    CHECK(e.code == Exit::input);
+    CHECK(std::string(e.what()).find('\n') == std::string::npos);
+    return e;
+  }
+  return Error(Exit::ok, "");
+}
+
+}  // namespace
+
+TEST_CASE("hub: where the cache is", "[hub]") {
+  Home home;
+  const fs::path at = home.dir.path() / ".cache/huggingface/hub";
+  CHECK(resolve_model("org/name") == put(at, "aa", true));
+  {
+    Environment xdg("XDG_CACHE_HOME", (home.dir / "x").c_str());
+    CHECK(resolve_model("org/name") == put(home.dir / "x/huggingface/hub", "bb", true));
+    Environment hf("HF_HOME", (home.dir / "h").c_str());
+    CHECK(resolve_model("org/name") == put(home.dir / "h/hub", "cc", true));
+    Environment old("HUGGINGFACE_HUB_CACHE", (home.dir / "o").c_str());
+    CHECK(resolve_model("org/name") == put(home.dir / "o", "dd", true));
+    Environment hub("HF_HUB_CACHE", (home.dir / "c").c_str());
+    CHECK(resolve_model("org/name") == put(home.dir / "c", "ee", true));
+    Environment tilde("HF_HUB_CACHE", "~/t");
+    CHECK(resolve_model("org/name") == put(home.dir / "t", "ff", true));
+  }
+  Environment empty("HF_HOME", "");
+  CHECK(resolve_model("org/name") == at / "models--org--name/snapshots/aa");
+}
+
+TEST_CASE("hub: which snapshot", "[hub]") {
+  Home home;
+  Environment hub("HF_HUB_CACHE", home.dir.path().c_str());
+  const Error absent = error_of("org/name");
+  CHECK_THAT(absent.what(), ContainsSubstring("not in the Hugging Face cache " + home.dir.path().string()));
+  CHECK(absent.hint == "hf download org/name");
+
+  const fs::path first = put(home.dir.path(), "1111", false);
+  CHECK(resolve_model("org/name") == first);  // the only one there is
+  const fs::path second = put(home.dir.path(), "2222", false);
+  CHECK_THAT(error_of("org/name").what(), ContainsSubstring("2 snapshots and no refs/main"));
+  CHECK(error_of("org/name").hint == "hf download org/name");
+  put(home.dir.path(), "2222", true);
+  CHECK(resolve_model("org/name") == second);
+
+  const fs::path main = home.dir.path() / "models--org--name/refs/main";
+  write_bytes(main, "3333");
+  CHECK_THAT(error_of("org/name").what(), ContainsSubstring("revision 3333 is not in"));
+  write_bytes(main, "../../../etc");
+  CHECK_THAT(error_of("org/name").what(), ContainsSubstring("\"../../../etc\" is not a revision"));
+  write_bytes(main, "..");
+  CHECK_THAT(error_of("org/name").what(), ContainsSubstring("is not a revision"));
+}
+
+TEST_CASE("hub: a folder goes before a name", "[hub]") {
+  Home home;
+  const fs::path here = fs::current_path();
+  fs::current_path(home.dir.path());
+  put(home.dir.path() / ".cache/huggingface/hub", "aa", true);
+  fs::create_directories("org/name");
+  CHECK(resolve_model("org/name") == "org/name");
+  CHECK(resolve_model(home.dir.path().string()) == home.dir.path());
+  write_bytes("file", "x");
+  CHECK_THAT(error_of("file").what(), ContainsSubstring("file: a file"));
+  fs::current_path(here);
+}
+
+TEST_CASE("hub: what is no name", "[hub]") {
+  Home home;
+  for (const char* name : {"", "nowhere", "/no/where", "./org/name", "../name", "org/", "/name", "org/../x",
+                           "a/b/c", "org/na me", "org/na\nme", "-x/y", "org/.."}) {
+    INFO(name);
+    CHECK_THAT(error_of(name).what(), ContainsSubstring("no such folder"));
+    CHECK(error_of(name).hint == "");
+  }
+}

@@ -1,0 +1,364 @@
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "catch.h"
+#include "quant/bit_map.h"
+#include "quant/random.h"
+#include "quant/stats.h"
+
+using namespace blockgtq;
+
+namespace {
+
+struct Activations {
+  std::vector<float> q, k, v;  // (T, Hq, D), (T, H, D), (T, H, Dv)
+};
+
+AttentionShape shape_of(int v_dim = 6) {
+  AttentionShape s;
+  s.n_layers = 2;
+  s.n_heads = 6;
+  s.n_kv_heads = 2;
+  s.v_dim = v_dim;
+  s.layout = {12, 8, Pairing::half};
+  s.inv_freq = s.inv_freq_raw = {1, 0.1, 0.01, 0.001};
+  s.modules = {"model.layers.0.self_attn", "model.layers.1.self_attn"};
+  return s;
+}
+
+Stats stats_of(const AttentionShape& shape, int64_t first_chunk = 0) {
+  Stats s;
+  s.shape = shape;
+  s.first_chunk = first_chunk;
+  s.signature = "signature";
+  s.provenance = {{"model", "none"}};
+  return s;
+}
+
+// One chunk's activations; they depend on layer and chunk alone.
+Activations activations(const AttentionShape& s, int layer, int64_t chunk, int64_t n) {
+  Random random(1000 * layer + chunk);
+  Activations a;
+  a.q.resize(n * s.n_heads * s.layout.head_dim);
+  a.k.resize(n * s.n_kv_heads * s.layout.head_dim);
+  a.v.resize(n * s.n_kv_heads * s.v_dim);
+  for (auto* x : {&a.q, &a.k, &a.v})
+    for (float& value : *x) value = float(random.standard_normal() * 3 + 1);
+  return a;
+}
+
+void add(Stats& stats, int layer, int64_t chunk, int64_t n) {
+  const Activations a = activations(stats.shape, layer, chunk, n);
+  accumulate(stats, layer, chunk, n, a.q.data(), a.k.data(), stats.shape.v_dim ? a.v.data() : nullptr);
+}
+
+int64_t tokens_of(int64_t chunk) {
+  return 5 + chunk % 3;
+}
+
+Stats run(int64_t first, int64_t count, bool by_layer = false) {
+  Stats s = stats_of(shape_of(), first);
+  if (by_layer) {
+    for (int layer = 0; layer < 2; ++layer)
+      for (int64_t c = first; c < first + count; ++c) add(s, layer, c, tokens_of(c));
+  } else {
+    for (int64_t c = first; c < first + count; ++c)
+      for (int layer = 0; layer < 2; ++layer) add(s, layer, c, tokens_of(c));
+  }
+  return s;
+}
+
+bool same(const DyadicSum& a, const DyadicSum& b) {
+  if (a.nodes().size() != b.nodes().size()) return false;
+  for (size_t i = 0; i < a.nodes().size(); ++i) {
+    const auto &x = a.nodes()[i], &y = b.nodes()[i];
+    if (x.first != y.first || x.count != y.count || x.value != y.value) return false;
+  }
+  return true;
+}
+
+void check_same(const Stats& a, const Stats& b) {
+  CHECK(a.first_chunk == b.first_chunk);
+  CHECK(a.chunk_tokens == b.chunk_tokens);
+  REQUIRE(a.layers.size() == b.layers.size());
+  for (size_t l = 0; l < a.layers.size(); ++l) {
+    CHECK(a.layers[l].q2 == b.layers[l].q2);
+    CHECK(a.layers[l].k2 == b.layers[l].k2);
+    CHECK(a.layers[l].k_sum == b.layers[l].k_sum);
+    CHECK(a.layers[l].v_sum == b.layers[l].v_sum);
+    CHECK(same(a.layers[l].vv, b.layers[l].vv));
+  }
+}
+
+std::string message_of(std::vector<Stats> parts, const std::vector<std::string>& names) {
+  try {
+    merge(std::move(parts), names);
+  } catch (const Error& e) {
+    CHECK(e.code == Exit::input);
+    return e.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("a dyadic sum does not depend on how the range was cut") {
+  Random random(1);
+  const size_t size = 3;
+  std::vector<std::vector<double>> values(70, std::vector<double>(size));
+  for (auto& v : values)
+    for (double& x : v) x = random.standard_normal() * std::pow(10.0, double(random.next_u64() % 12));
+  for (int round = 0; round < 300; ++round) {
+    const int64_t first = int64_t(random.next_u64() % 40),
+                  end = first + 1 + int64_t(random.next_u64() % (70 - first));
+    DyadicSum whole, joined, piece;
+    int64_t edge = first;
+    for (int64_t c = first; c < end; ++c) {
+      whole.add_chunk(c, values[c]);
+      piece.add_chunk(c, values[c]);
+      if (random.next_u64() % 4 == 0) {
+        joined.append(piece);
+        piece = DyadicSum();
+        edge = c + 1;
+      }
+    }
+    if (edge < end) joined.append(piece);
+    REQUIRE(same(whole, joined));
+    REQUIRE(whole.total() == joined.total());
+    // The nodes are the maximal dyadic intervals: each one aligned, no two of them siblings.
+    int64_t at = first;
+    for (const auto& node : whole.nodes()) {
+      REQUIRE(node.first == at);
+      REQUIRE((node.count & (node.count - 1)) == 0);
+      REQUIRE(node.first % node.count == 0);
+      at += node.count;
+    }
+    REQUIRE(at == end);
+    double sum = 0;
+    for (int64_t c = first; c < end; ++c) sum += values[c][0];
+    double magnitude = 0;
+    for (int64_t c = first; c < end; ++c) magnitude += std::abs(values[c][0]);
+    REQUIRE(std::abs(whole.total()[0] - sum) <= 70 * 0x1p-52 * magnitude);
+  }
+  CHECK(DyadicSum().total().empty());
+}
+
+TEST_CASE("a dyadic sum refuses gaps and other sizes") {
+  DyadicSum sum;
+  sum.add_chunk(3, {1});
+  CHECK_THROWS_AS(sum.add_chunk(5, {1}), std::logic_error);
+  CHECK_THROWS_AS(sum.add_chunk(3, {1}), std::logic_error);
+  CHECK_THROWS_AS(sum.add_chunk(4, {1, 2}), std::logic_error);
+  DyadicSum later;
+  later.add_chunk(6, {1});
+  CHECK_THROWS_AS(sum.append(later), std::logic_error);
+}
+
+TEST_CASE("sums of one chunk against the definition") {
+  // 7 tokens: one pass of four and three single ones in v v^T.
+  const AttentionShape shape = shape_of();
+  const int64_t n = 7;
+  Stats stats = stats_of(shape);
+  add(stats, 1, 0, n);
+  const Activations a = activations(shape, 1, 0, n);
+  const LayerStats& s = stats.layers[1];
+  const int d = 12, dv = 6, group = 3, n_blocks = 6;
+  REQUIRE(s.q2.size() == size_t(2 * n_blocks));
+  REQUIRE(s.k_sum.size() == size_t(2 * d));
+  REQUIRE(s.vv.total().size() == size_t(2 * dv * dv));
+  CHECK(stats.layers[0].q2.empty());
+  CHECK(stats.chunk_tokens == std::vector<int64_t>{n});
+  for (int h = 0; h < 2; ++h) {
+    for (int b = 0; b < n_blocks; ++b) {
+      double q2 = 0, k2 = 0;
+      for (int64_t t = 0; t < n; ++t)
+        for (const int c : shape.layout.coords(b)) {
+          for (int g = 0; g < group; ++g) q2 += std::pow(double(a.q[(t * 6 + h * group + g) * d + c]), 2);
+          k2 += std::pow(double(a.k[(t * 2 + h) * d + c]), 2);
+        }
+      CHECK(s.q2[h * n_blocks + b] == Approx(q2).epsilon(1e-14));
+      CHECK(s.k2[h * n_blocks + b] == Approx(k2).epsilon(1e-14));
+    }
+    for (int c = 0; c < d; ++c) {
+      double sum = 0;
+      for (int64_t t = 0; t < n; ++t) sum += a.k[(t * 2 + h) * d + c];
+      CHECK(s.k_sum[h * d + c] == Approx(sum).epsilon(1e-13).margin(1e-13));
+    }
+    const auto vv = s.vv.total();
+    for (int i = 0; i < dv; ++i) {
+      double sum = 0;
+      for (int64_t t = 0; t < n; ++t) sum += a.v[(t * 2 + h) * dv + i];
+      CHECK(s.v_sum[h * dv + i] == Approx(sum).epsilon(1e-13).margin(1e-13));
+      for (int j = 0; j < dv; ++j) {
+        double moment = 0;
+        for (int64_t t = 0; t < n; ++t)
+          moment += double(a.v[(t * 2 + h) * dv + i]) * a.v[(t * 2 + h) * dv + j];
+        CHECK(vv[(h * dv + i) * dv + j] == Approx(moment).epsilon(1e-13).margin(1e-12));
+        CHECK(vv[(h * dv + i) * dv + j] == vv[(h * dv + j) * dv + i]);
+      }
+    }
+  }
+}
+
+TEST_CASE("block energy: every query head of the group is a sample") {
+  const Stats stats = run(0, 3);
+  const int d = 12, group = 3;
+  for (int layer = 0; layer < 2; ++layer)
+    for (int h = 0; h < 2; ++h) {
+      const auto energy = block_energy(stats, layer, h);
+      REQUIRE(energy.size() == 6);
+      for (int b = 0; b < 6; ++b) {
+        double q2 = 0, k2 = 0;
+        int64_t n = 0;
+        for (int64_t chunk = 0; chunk < 3; ++chunk) {
+          const Activations a = activations(stats.shape, layer, chunk, tokens_of(chunk));
+          for (int64_t t = 0; t < tokens_of(chunk); ++t, ++n)
+            for (const int c : stats.shape.layout.coords(b)) {
+              for (int g = 0; g < group; ++g) q2 += std::pow(double(a.q[(t * 6 + h * group + g) * d + c]), 2);
+              k2 += std::pow(double(a.k[(t * 2 + h) * d + c]), 2);
+            }
+        }
+        CHECK(energy[b] == Approx((q2 / (n * group) + k2 / n) / 2).epsilon(1e-13));
+      }
+    }
+  CHECK(stats.n_tokens() == 5 + 6 + 7);
+}
+
+TEST_CASE("order of layers and threads do not change a bit") {
+  set_threads(1);
+  const Stats one = run(3, 6);
+  set_threads(4);
+  check_same(one, run(3, 6));
+  check_same(one, run(3, 6, true));
+  set_threads(0);
+}
+
+TEST_CASE("without values") {
+  Stats stats = stats_of(shape_of(0));
+  add(stats, 0, 0, 4);
+  CHECK(stats.layers[0].v_sum.empty());
+  CHECK(stats.layers[0].vv.nodes().empty());
+  const Activations a = activations(stats.shape, 0, 1, 4);
+  CHECK_THROWS_AS(accumulate(stats, 0, 1, 4, a.q.data(), a.k.data(), a.k.data()), std::logic_error);
+}
+
+TEST_CASE("chunks out of order and of two lengths are defects") {
+  Stats stats = run(2, 1);
+  CHECK_THROWS_AS(add(stats, 0, 2, tokens_of(2)), std::logic_error);
+  CHECK_THROWS_AS(add(stats, 0, 4, tokens_of(4)), std::logic_error);
+  add(stats, 0, 3, 5);
+  CHECK_THROWS_AS(add(stats, 1, 3, 6), std::logic_error);
+  CHECK_THROWS_AS(add(stats, 2, 3, 5), std::logic_error);
+  CHECK_THROWS_AS(block_energy(stats, 0, 0), std::logic_error);  // layer 1 is one chunk behind
+}
+
+TEST_CASE("the first value that is not finite is named, and nothing is added") {
+  struct Case {
+    int input;  // q, k, v
+    size_t at;
+    const char* message;
+  };
+  // Widths: q 6 * 12, k 2 * 12, v 2 * 6. The run has 5 tokens before this chunk.
+  const Case cases[] = {{0, 72 * 3 + 71, "layer 1: q_proj output: token 8: not finite"},
+                        {1, 24 * 2, "layer 1: k_proj output: token 7: not finite"},
+                        {2, 12 * 5 + 11, "layer 1: v_proj output: token 10: not finite"}};
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                          -std::numeric_limits<float>::infinity()})
+    for (const Case& c : cases) {
+      Stats stats = run(0, 1);
+      Activations a = activations(stats.shape, 1, 1, 6);
+      std::vector<float>* inputs[] = {&a.q, &a.k, &a.v};
+      inputs[c.input]->at(c.at) = bad;
+      try {
+        accumulate(stats, 1, 1, 6, a.q.data(), a.k.data(), a.v.data());
+        FAIL("accepted");
+      } catch (const Error& e) {
+        CHECK(e.code == Exit::nonfinite);
+        CHECK(std::string(e.what()) == c.message);
+      }
+      check_same(stats, run(0, 1));
+    }
+}
+
+TEST_CASE("the largest floats are finite") {
+  Stats stats = stats_of(shape_of());
+  Activations a = activations(stats.shape, 0, 0, 4);
+  for (auto* x : {&a.q, &a.k, &a.v}) std::fill(x->begin(), x->end(), std::numeric_limits<float>::max());
+  accumulate(stats, 0, 0, 4, a.q.data(), a.k.data(), a.v.data());
+  CHECK(std::isfinite(stats.layers[0].vv.total()[0]));
+}
+
+TEST_CASE("merging any pieces in any order is the unbroken run, bit for bit") {
+  const Stats whole = run(3, 11);
+  check_same(merge({run(3, 11)}, {"a"}), whole);
+  check_same(merge({run(3, 4), run(7, 7)}, {"a", "b"}), whole);
+  check_same(merge({run(8, 6), run(3, 1), run(4, 4)}, {"a", "b", "c"}), whole);
+  std::vector<Stats> singles;
+  std::vector<std::string> names;
+  for (int64_t c = 13; c >= 3; --c) {
+    singles.push_back(run(c, 1));
+    names.push_back(std::to_string(c));
+  }
+  const Stats merged = merge(std::move(singles), names);
+  check_same(merged, whole);
+  CHECK(merged.signature == whole.signature);
+  CHECK(merged.provenance == whole.provenance);
+  for (int h = 0; h < 2; ++h) CHECK(block_energy(merged, 1, h) == block_energy(whole, 1, h));
+}
+
+TEST_CASE("merge names the file that does not fit") {
+  CHECK_THAT(message_of({run(0, 2), run(3, 2)}, {"a.h5", "b.h5"}),
+             ContainsSubstring("b.h5: ") && ContainsSubstring("after a.h5") &&
+                 ContainsSubstring("chunk 3 found, 2 allowed"));
+  CHECK_THAT(message_of({run(1, 2), run(0, 2)}, {"a.h5", "b.h5"}),
+             ContainsSubstring("a.h5: overlapping") && ContainsSubstring("after b.h5"));
+  CHECK_THAT(message_of({run(0, 2), run(0, 2)}, {"a.h5", "b.h5"}), ContainsSubstring("b.h5: overlapping"));
+  Stats foreign = run(2, 1);
+  foreign.signature = "another";
+  CHECK_THAT(message_of({run(0, 2), foreign}, {"a.h5", "b.h5"}),
+             ContainsSubstring("b.h5: ") && ContainsSubstring("another found, signature of a.h5 allowed"));
+  Stats shaped = run(2, 1);
+  shaped.shape.inv_freq[1] = 0.2;
+  CHECK_THAT(message_of({run(0, 2), shaped}, {"a.h5", "b.h5"}), ContainsSubstring("b.h5: "));
+}
+
+TEST_CASE("a bit map from statistics") {
+  const Stats stats = run(0, 4);
+  set_threads(1);
+  const BitMap map = make_bit_map(stats, {3, 2, 2.5, 3}, 1, 6);
+  set_threads(3);
+  const BitMap again = make_bit_map(stats, {2, 2.5, 3}, 1, 6);
+  set_threads(0);
+  CHECK(map.shape == stats.shape);
+  CHECK(map.signature == stats.signature);
+  CHECK(map.provenance == stats.provenance);
+  CHECK(map.method == "block-gtq");
+  CHECK(map.seed == 42);
+  CHECK(map.min_bits == 1);
+  CHECK(map.max_bits == 6);
+  REQUIRE(map.budgets.size() == 3);  // ascending, each once
+  REQUIRE(map.energy.size() == 2 * 2 * 6);
+  CHECK(map.energy == again.energy);
+  const double averages[] = {2, 2.5, 3};
+  for (size_t i = 0; i < 3; ++i) {
+    CHECK(map.budgets[i].average_bits == averages[i]);
+    CHECK(map.budgets[i].bits == again.budgets[i].bits);
+    CHECK(map.find(averages[i]) == &map.budgets[i]);
+    for (int layer = 0; layer < 2; ++layer)
+      for (int h = 0; h < 2; ++h) {
+        const auto energy = block_energy(stats, layer, h);
+        const auto stored = map.head_energy(layer, h);
+        CHECK(std::vector<double>(stored.begin(), stored.end()) == energy);
+        const auto bits = map.head_bits(map.budgets[i], layer, h);
+        CHECK(std::vector<uint8_t>(bits.begin(), bits.end()) == allocate_greedy(energy, {averages[i], 1, 6}));
+      }
+  }
+  CHECK(map.find(4) == nullptr);
+  CHECK(map.find(0.1 + 2.4) == &map.budgets[1]);
+  CHECK_THROWS_AS(map.head_energy(2, 0), std::logic_error);
+  CHECK_THROWS_AS(map.head_bits(map.budgets[0], 0, 2), std::logic_error);
+  CHECK_THROWS_AS(make_bit_map(stats, {9}, 1, 8), Error);
+}
