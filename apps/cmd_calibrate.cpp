@@ -18,7 +18,8 @@ struct Options {
 
 void add_calibrate(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("calibrate", "Model and text to a bit map: dump, energy and allocate in one streamed pass");
+  CLI::App* command = app.add_subcommand(
+      "calibrate", "Model and text to a bit map: dump, energy and allocate in one streamed pass");
   add_run_options(*command, o->run, true);
   add_output_option(*command, o->output, "Bit map (MAP.h5)");
   add_allocator_options(*command, o->bits, o->min_bits, o->max_bits);

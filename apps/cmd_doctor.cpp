@@ -50,20 +50,24 @@ std::vector<Check> known_answers() {
 }  // namespace
 
 void add_doctor(CLI::App& app, const GlobalOptions&) {
-  CLI::App* command = app.add_subcommand("doctor", "What this build and this machine can do, and whether known answers come out");
+  CLI::App* command = app.add_subcommand(
+      "doctor", "What this build and this machine can do, and whether known answers come out");
   command->callback([] {
     utsname system{};
     uname(&system);
     const char* hub = std::getenv("HF_HUB_CACHE");
     const char* home = std::getenv("HF_HOME");
     std::string text;
-    auto line = [&](const std::string& key, const std::string& value) { text += fmt::format("{:<12} {}\n", key, value); };
+    auto line = [&](const std::string& key, const std::string& value) {
+      text += fmt::format("{:<12} {}\n", key, value);
+    };
     line("blockgtq", BLOCKGTQ_VERSION);
     line("compiler", __VERSION__);
     line("system", fmt::format("{} {} {}", system.sysname, system.release, system.machine));
     line("processor", first_value("/proc/cpuinfo", "model name"));
     line("threads", std::to_string(threads()));
-    line("memory", fmt::format("{:.1f} GiB", double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGE_SIZE)) / double(1 << 30)));
+    line("memory", fmt::format("{:.1f} GiB", double(sysconf(_SC_PHYS_PAGES)) *
+                                                 double(sysconf(_SC_PAGE_SIZE)) / double(1 << 30)));
     line("cuda", "this build has no CUDA backend");
     line("model cache", hub ? hub : home ? std::string(home) + "/hub" : "~/.cache/huggingface/hub");
     bool good = true;

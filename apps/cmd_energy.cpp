@@ -46,15 +46,17 @@ Stats stats_of_dump(const fs::path& path, Progress& progress) {
 
 void add_energy(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("energy", "Mergeable block statistics of a dump, or of a model and a text");
+  CLI::App* command =
+      app.add_subcommand("energy", "Mergeable block statistics of a dump, or of a model and a text");
   command->add_option("activations", o->activations, "ACTS.h5 of dump; or give -m and -f");
   add_run_options(*command, o->run, false);
   command->add_option("--part", o->run.part, "I/N: only the I-th of N ranges of chunks, to be merged");
   add_output_option(*command, o->output, "Statistics (STATS.h5)");
   command->callback([o, &global] {
     if (o->activations.empty() == o->run.model.empty())
-      throw Error(Exit::usage, o->activations.empty() ? "an input is missing: give ACTS.h5, or -m MODEL and -f TEXT"
-                                                      : "ACTS.h5 and -m exclude each other");
+      throw Error(Exit::usage, o->activations.empty()
+                                   ? "an input is missing: give ACTS.h5, or -m MODEL and -f TEXT"
+                                   : "ACTS.h5 and -m exclude each other");
     OutputFile output(o->output.path, o->output.force);
     auto progress = global.make_progress();
     if (!o->activations.empty()) {

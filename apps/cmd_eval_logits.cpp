@@ -37,12 +37,15 @@ std::vector<LayerResult> evaluate_dump(const EvalSpec& spec, const ActsReader& r
   return layers;
 }
 
-std::string cell(double value) { return fmt::format("{:.4g}", value); }
+std::string cell(double value) {
+  return fmt::format("{:.4g}", value);
+}
 
 /// layer, then one MAE column per method and budget; the summary as last rows.
 Table result_table(const std::vector<LayerResult>& layers) {
   std::vector<std::string> header = {"layer"};
-  for (const MethodResult& r : layers.at(0).results) header.push_back(fmt::format("{} {}b", r.method, bits_text(r.bits)));
+  for (const MethodResult& r : layers.at(0).results)
+    header.push_back(fmt::format("{} {}b", r.method, bits_text(r.bits)));
   Table table(header);
   for (const LayerResult& layer : layers) {
     std::vector<std::string> row = {std::to_string(layer.layer)};
@@ -83,20 +86,29 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--activations", o->activations, "ACTS.h5 of dump in place of -m and -f");
   command->add_option("--map", o->map, "Bit map of calibrate (block-gtq needs it)");
   command->add_option("--bits", o->bits, "Budgets; with --map, default all that it holds, else 3");
-  command->add_option("--methods", o->methods, "Methods, comma-separated; default: tq-mse, and block-gtq with --map");
-  command->add_option("--theta", o->theta, "Frequencies of the metric: the model's, or raw (without llama3 or yarn scaling)")
+  command->add_option("--methods", o->methods,
+                      "Methods, comma-separated; default: tq-mse, and block-gtq with --map");
+  command
+      ->add_option("--theta", o->theta,
+                   "Frequencies of the metric: the model's, or raw (without llama3 or yarn scaling)")
       ->check(CLI::IsMember({"model", "raw"}))
       ->capture_default_str();
-  command->add_option("--window", o->window, "Largest offset in tokens")->check(CLI::Range(1, 1 << 24))->capture_default_str();
-  command->add_option("--offsets", o->offsets, "Offsets from -window to window")->check(CLI::Range(2, 4096))->capture_default_str();
+  command->add_option("--window", o->window, "Largest offset in tokens")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  command->add_option("--offsets", o->offsets, "Offsets from -window to window")
+      ->check(CLI::Range(2, 4096))
+      ->capture_default_str();
   command->add_option("--json", o->json, "Results as JSON; - for standard output");
   command->add_option("--csv", o->csv, "Per-layer table as CSV");
   command->add_option("--md", o->markdown, "Tables as Markdown");
   command->add_flag("--force", o->force, "Replace existing outputs");
   command->callback([o, &global] {
     if (o->activations.empty() == o->run.model.empty())
-      throw Error(Exit::usage, o->activations.empty() ? "an input is missing: give -m MODEL and -f TEXT, or --activations ACTS.h5"
-                                                      : "--activations and -m exclude each other");
+      throw Error(Exit::usage,
+                  o->activations.empty()
+                      ? "an input is missing: give -m MODEL and -f TEXT, or --activations ACTS.h5"
+                      : "--activations and -m exclude each other");
     std::optional<OutputFile> json_file, csv_file, markdown_file;
     if (!o->json.empty() && o->json != "-") json_file.emplace(o->json, o->force);
     if (!o->csv.empty()) csv_file.emplace(o->csv, o->force);
@@ -137,7 +149,8 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
       write_stdout(table.text() + "\n" + summary.text());
     if (json_file) json_file->write(dump_json(json)), json_file->commit();
     if (csv_file) csv_file->write(table.csv()), csv_file->commit();
-    if (markdown_file) markdown_file->write(table.markdown() + "\n" + summary.markdown()), markdown_file->commit();
+    if (markdown_file)
+      markdown_file->write(table.markdown() + "\n" + summary.markdown()), markdown_file->commit();
   });
 }
 

@@ -21,8 +21,9 @@ struct Options {
 using Exporter = std::string (*)(const BitMap&, const Budget&);
 
 const std::map<std::string, Exporter>& exporters() {
-  static const std::map<std::string, Exporter> all = {{"json", map_json}, {"csv", map_csv}, {"npy", map_npy},
-                                                      {"safetensors", map_safetensors}, {"png", map_png}, {"svg", map_svg}};
+  static const std::map<std::string, Exporter> all = {{"json", map_json}, {"csv", map_csv},
+                                                      {"npy", map_npy},   {"safetensors", map_safetensors},
+                                                      {"png", map_png},   {"svg", map_svg}};
   return all;
 }
 
@@ -30,10 +31,12 @@ const std::map<std::string, Exporter>& exporters() {
 
 void add_export_bitmap(CLI::App& app, const GlobalOptions&) {
   auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("export-bitmap", "A bit map as json, csv, npy, safetensors, png or svg");
+  CLI::App* command =
+      app.add_subcommand("export-bitmap", "A bit map as json, csv, npy, safetensors, png or svg");
   command->add_option("map", o->map, "MAP.h5 of calibrate or allocate")->required();
   command->add_option("--bits", o->bits, "Which budget, when the map holds several");
-  command->add_option("--format", o->format, "json, csv, npy, safetensors, png or svg; default: the output's ending");
+  command->add_option("--format", o->format,
+                      "json, csv, npy, safetensors, png or svg; default: the output's ending");
   add_output_option(*command, o->output, "File to write; - for standard output");
   command->callback([o] {
     std::string format = o->format;
@@ -43,7 +46,8 @@ void add_export_bitmap(CLI::App& app, const GlobalOptions&) {
     }
     const auto exporter = exporters().find(format);
     if (exporter == exporters().end())
-      throw Error(Exit::usage, fmt::format("--format: '{}' is none of csv, json, npy, png, safetensors, svg", format));
+      throw Error(Exit::usage,
+                  fmt::format("--format: '{}' is none of csv, json, npy, png, safetensors, svg", format));
     std::optional<OutputFile> file;
     if (o->output.path != "-") file.emplace(o->output.path, o->output.force);
     const BitMap map = read_map(o->map);

@@ -74,7 +74,8 @@ void inspect_config(Sheet& sheet, const Config& config, int64_t chunk) {
   sheet.add("kv_heads", config.n_kv_heads);
   sheet.add("head_dim", config.head_dim);
   sheet.add("blocks", config.head_dim / 2);
-  if (config.moe.n_experts) sheet.add("experts", fmt::format("{} of {}", config.moe.n_per_token, config.moe.n_experts));
+  if (config.moe.n_experts)
+    sheet.add("experts", fmt::format("{} of {}", config.moe.n_per_token, config.moe.n_experts));
   if (config.sliding_window) sheet.add("sliding_window", config.sliding_window);
   add_rope(sheet, config, chunk);
   sheet.add("fp16_key_bytes", 2LL * config.n_layers * config.n_kv_heads * config.head_dim);
@@ -87,22 +88,26 @@ Sheet inspect_model(const Options& o, const fs::path& folder) {
   const Config config = parse_config(read_json(config_path, kMaxConfigBytes), config_path.string());
   const int64_t chunk = o.chunk ? o.chunk : o.tokens;
   inspect_config(sheet, config, chunk);
-  bool has_weights = fs::exists(folder / "model.safetensors") || fs::exists(folder / "model.safetensors.index.json");
+  bool has_weights =
+      fs::exists(folder / "model.safetensors") || fs::exists(folder / "model.safetensors.index.json");
   if (!has_weights) {
     sheet.add("weights", "none in this folder");
     return sheet;
   }
   const Checkpoint model(folder);
   check_weights(model);
-  sheet.add("weights", fmt::format("{} in {} file{}", bytes_text(double(model.weight_bytes())), model.n_shards(),
-                                   model.n_shards() == 1 ? "" : "s"));
+  sheet.add("weights", fmt::format("{} in {} file{}", bytes_text(double(model.weight_bytes())),
+                                   model.n_shards(), model.n_shards() == 1 ? "" : "s"));
   const MemoryPlan plan = plan_memory(model, o.tokens, o.chunk, false);
   sheet.add("run", fmt::format("{} tokens in windows of {}", o.tokens, chunk));
-  sheet.add("memory", fmt::format("{} of activations and {} of weights at a time", bytes_text(double(plan.activation_bytes)),
-                                  bytes_text(double(plan.layer_bytes))));
-  sheet.add("arithmetic", fmt::format("{:.2f} TFLOP forward", double(model.weight_bytes()) * double(o.tokens) / 1e12));
+  sheet.add("memory",
+            fmt::format("{} of activations and {} of weights at a time",
+                        bytes_text(double(plan.activation_bytes)), bytes_text(double(plan.layer_bytes))));
+  sheet.add("arithmetic",
+            fmt::format("{:.2f} TFLOP forward", double(model.weight_bytes()) * double(o.tokens) / 1e12));
   if (config.sliding_window && config.sliding_window < chunk)
-    sheet.add("refused", fmt::format("windows of {} tokens: the model's sliding window is {}", chunk, config.sliding_window));
+    sheet.add("refused", fmt::format("windows of {} tokens: the model's sliding window is {}", chunk,
+                                     config.sliding_window));
   sheet.add("tokenizer", fs::exists(folder / "tokenizer.json") ? "tokenizer.json" : "none: give --ids");
   return sheet;
 }
@@ -176,10 +181,16 @@ Sheet inspect_file(const Options& o, const fs::path& path, bool color, std::stri
 
 void add_inspect(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("inspect", "What a model folder or one of our files holds, and whether it can be used");
-  command->add_option("path", o->path, "Model folder, config.json, org/name, or a .h5 file of ours")->required();
-  command->add_option("--tokens", o->tokens, "Tokens of the run to plan for")->check(CLI::Range(int64_t(1), int64_t(1) << 40))->capture_default_str();
-  command->add_option("--chunk", o->chunk, "Tokens per window; 0: one window")->check(CLI::Range(int64_t(0), int64_t(1) << 30))->capture_default_str();
+  CLI::App* command = app.add_subcommand(
+      "inspect", "What a model folder or one of our files holds, and whether it can be used");
+  command->add_option("path", o->path, "Model folder, config.json, org/name, or a .h5 file of ours")
+      ->required();
+  command->add_option("--tokens", o->tokens, "Tokens of the run to plan for")
+      ->check(CLI::Range(int64_t(1), int64_t(1) << 40))
+      ->capture_default_str();
+  command->add_option("--chunk", o->chunk, "Tokens per window; 0: one window")
+      ->check(CLI::Range(int64_t(0), int64_t(1) << 30))
+      ->capture_default_str();
   command->add_option("--bits", o->bits, "Of a bit map: only this budget");
   command->add_option("--json", o->json, "The same as JSON; - for standard output");
   command->callback([o, &global] {

@@ -14,7 +14,8 @@ struct Options {
 
 void add_merge(CLI::App& app, const GlobalOptions&) {
   auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("merge", "Statistics of neighbouring token ranges into one, exact to the last bit");
+  CLI::App* command =
+      app.add_subcommand("merge", "Statistics of neighbouring token ranges into one, exact to the last bit");
   command->add_option("stats", o->inputs, "STATS.h5 files, in any order")->required();
   add_output_option(*command, o->output, "Merged statistics (STATS.h5)");
   command->callback([o] {

@@ -50,10 +50,12 @@ PanelSpec read_spec(const fs::path& path, const Options& o) {
   const Json json = read_json(path, kMaxConfigBytes);
   const std::string file = path.string();
   const auto schema = value_of<std::string>(json, "schema", file);
-  if (schema != "blockgtq.panel-spec/1") fail_input("{}: schema: {}, blockgtq.panel-spec/1 wanted", file, schema);
+  if (schema != "blockgtq.panel-spec/1")
+    fail_input("{}: schema: {}, blockgtq.panel-spec/1 wanted", file, schema);
   const fs::path folder = path.parent_path();
   PanelSpec spec;
-  const auto calibration = value_of<Json>(json, "calibration", file), evaluation = value_of<Json>(json, "evaluation", file);
+  const auto calibration = value_of<Json>(json, "calibration", file),
+             evaluation = value_of<Json>(json, "evaluation", file);
   spec.calibration = folder / value_of<std::string>(calibration, "text", file);
   spec.evaluation = folder / value_of<std::string>(evaluation, "text", file);
   spec.calibration_tokens = value_of<int64_t>(calibration, "tokens", file);
@@ -75,7 +77,8 @@ PanelSpec read_spec(const fs::path& path, const Options& o) {
     spec.methods = parse_methods(o.methods);
   } else {
     for (const auto& m : value_of<std::vector<std::string>>(json, "methods", file)) {
-      if (!is_method(m)) fail_input("{}: methods: '{}' is unknown: {}", file, m, fmt::join(method_names(), ", "));
+      if (!is_method(m))
+        fail_input("{}: methods: '{}' is unknown: {}", file, m, fmt::join(method_names(), ", "));
       spec.methods.push_back(m);
     }
   }
@@ -86,7 +89,8 @@ PanelSpec read_spec(const fs::path& path, const Options& o) {
     for (const PanelModel& other : spec.models)
       if (other.name == name) fail_input("{}: models: name {} is given twice", file, name);
     const auto model_path = value_of<std::string>(m, "path", file);
-    spec.models.push_back({name, fs::is_directory(folder / model_path) ? folder / model_path : fs::path(model_path)});
+    spec.models.push_back(
+        {name, fs::is_directory(folder / model_path) ? folder / model_path : fs::path(model_path)});
   }
   if (spec.models.empty()) fail_input("{}: models: none given", file);
   return spec;
@@ -151,7 +155,8 @@ class Panel {
     fs::create_directories(out_ / "models", error);
     if (error) fail_output("{}: cannot create the folder: {}", out_.string(), error.message());
     if (o_.resume == "never" && fs::exists(out_ / "panel.json") && !o_.output.force)
-      throw Error(Exit::output, fmt::format("{}: exists", (out_ / "panel.json").string()), "--force replaces it");
+      throw Error(Exit::output, fmt::format("{}: exists", (out_ / "panel.json").string()),
+                  "--force replaces it");
   }
 
   RunOptions run_options(const PanelModel& model, bool calibrating) const {
@@ -171,13 +176,15 @@ class Panel {
       Session calibration = open_session(run_options(model, true), *progress_);
       Session evaluation = open_session(run_options(model, false), *progress_);
       const std::string signature =
-          sha256_hex(fmt::format("{} {} {} {} {} {} {}", calibration.signature, calibration.n_tokens(), evaluation.signature,
-                                 evaluation.n_tokens(), fmt::join(spec_.bits, ","), fmt::join(spec_.methods, ","), BLOCKGTQ_VERSION));
+          sha256_hex(fmt::format("{} {} {} {} {} {} {}", calibration.signature, calibration.n_tokens(),
+                                 evaluation.signature, evaluation.n_tokens(), fmt::join(spec_.bits, ","),
+                                 fmt::join(spec_.methods, ","), BLOCKGTQ_VERSION));
       if (o_.resume != "never" && fs::exists(result_path)) {
         Json earlier = read_json(result_path, size_t(64) << 20);
         if (earlier.value("signature", "") == signature) return earlier;
       }
-      if (o_.resume == "must") fail_input("{}: no result of these inputs to resume from", result_path.string());
+      if (o_.resume == "must")
+        fail_input("{}: no result of these inputs to resume from", result_path.string());
       Json result = run_model(model, calibration, evaluation);
       result["signature"] = signature;
       write_file(result_path, dump_json(result), true);
@@ -200,11 +207,12 @@ class Panel {
     request.map = &map;
     const EvalSpec eval = make_eval_spec(request, evaluation.shape);
     const std::vector<LayerResult> layers = evaluate_session(eval, evaluation, *progress_);
-    return {{"name", model.name},
-            {"status", "ok"},
-            {"architecture", architecture(evaluation.model->config())},
-            {"bit_shares", bit_shares(map)},
-            {"eval", eval_json(eval, layers, evaluation.provenance, evaluation.n_tokens(), evaluation.chunk)}};
+    return {
+        {"name", model.name},
+        {"status", "ok"},
+        {"architecture", architecture(evaluation.model->config())},
+        {"bit_shares", bit_shares(map)},
+        {"eval", eval_json(eval, layers, evaluation.provenance, evaluation.n_tokens(), evaluation.chunk)}};
   }
 
   Json document(Json models) const {
@@ -216,8 +224,10 @@ class Panel {
     if (!o_.methods.empty()) command += " --methods " + o_.methods;
     panel["command"] = command + " -o DIR";
     panel["provenance"] = {{"blockgtq", BLOCKGTQ_VERSION},
-                           {"calibration", fmt::format("{}, {} tokens", spec_.calibration.filename().string(), spec_.calibration_tokens)},
-                           {"evaluation", fmt::format("{}, {} tokens", spec_.evaluation.filename().string(), spec_.evaluation_tokens)},
+                           {"calibration", fmt::format("{}, {} tokens", spec_.calibration.filename().string(),
+                                                       spec_.calibration_tokens)},
+                           {"evaluation", fmt::format("{}, {} tokens", spec_.evaluation.filename().string(),
+                                                      spec_.evaluation_tokens)},
                            {"chunk", fmt::format("{}", spec_.chunk)},
                            {"device", "cpu"},
                            {"dtype", "fp32"}};
@@ -236,14 +246,17 @@ class Panel {
 void add_panel(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("panel", "calibrate and eval-logits over many models, one report");
-  command->add_option("spec", o->spec, "PANEL.json: models, texts, budgets (data/panel.json is one)")->required();
+  command->add_option("spec", o->spec, "PANEL.json: models, texts, budgets (data/panel.json is one)")
+      ->required();
   command->add_option("--bits", o->bits, "Budgets in place of the file's");
   command->add_option("--methods", o->methods, "Methods in place of the file's");
   command->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-  command->add_option("--resume", o->resume, "Reuse results of the same inputs in the folder: auto, never, must")
+  command
+      ->add_option("--resume", o->resume, "Reuse results of the same inputs in the folder: auto, never, must")
       ->check(CLI::IsMember({"auto", "never", "must"}))
       ->capture_default_str();
-  add_output_option(*command, o->output, "Folder for panel.json, panel.csv, panel.md, index.html and models/");
+  add_output_option(*command, o->output,
+                    "Folder for panel.json, panel.csv, panel.md, index.html and models/");
   command->callback([o, &global] { Panel(*o, global).run(); });
 }
 

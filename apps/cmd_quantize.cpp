@@ -30,7 +30,8 @@ struct PackedHead {
   double error = 0, energy = 0;
 };
 
-PackedHead pack_head(const Quantizer& quantizer, const std::vector<float>& k, int head, int n_kv_heads, int64_t n_tokens) {
+PackedHead pack_head(const Quantizer& quantizer, const std::vector<float>& k, int head, int n_kv_heads,
+                     int64_t n_tokens) {
   const int dim = quantizer.dim();
   PackedHead packed;
   packed.code_bytes = quantizer.code_bytes();
@@ -52,7 +53,8 @@ PackedHead pack_head(const Quantizer& quantizer, const std::vector<float>& k, in
 
 void add_quantize(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("quantize", "Keys of a dump to packed codes and norms, with bytes and distortion");
+  CLI::App* command =
+      app.add_subcommand("quantize", "Keys of a dump to packed codes and norms, with bytes and distortion");
   command->add_option("activations", o->activations, "ACTS.h5 of dump")->required();
   command->add_option("--map", o->map, "Bit map of calibrate")->required();
   command->add_option("--bits", o->bits, "Which budget, when the map holds several");
@@ -66,9 +68,9 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
     const ActsHeader& acts = reader.header();
     if (acts.shape.n_layers != map.shape.n_layers || acts.shape.n_kv_heads != map.shape.n_kv_heads ||
         acts.shape.layout.head_dim != map.shape.layout.head_dim)
-      fail_input("{}: {} layers x {} KV heads of {}; the map is for {} x {} of {}", o->activations, acts.shape.n_layers,
-                 acts.shape.n_kv_heads, acts.shape.layout.head_dim, map.shape.n_layers, map.shape.n_kv_heads,
-                 map.shape.layout.head_dim);
+      fail_input("{}: {} layers x {} KV heads of {}; the map is for {} x {} of {}", o->activations,
+                 acts.shape.n_layers, acts.shape.n_kv_heads, acts.shape.layout.head_dim, map.shape.n_layers,
+                 map.shape.n_kv_heads, map.shape.layout.head_dim);
     PackedHeader header;
     header.shape = map.shape;
     header.n_tokens = acts.n_tokens;
@@ -91,7 +93,8 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
       const ActsReader::Layer layer = reader.read_layer(l);
       std::vector<PackedHead> heads(n_heads);
       parallel_for(n_heads, [&](size_t h) {
-        auto quantizer = make_quantizer(map.method, map.shape.layout, budget.average_bits, map.head_bits(budget, l, int(h)), map.seed);
+        auto quantizer = make_quantizer(map.method, map.shape.layout, budget.average_bits,
+                                        map.head_bits(budget, l, int(h)), map.seed);
         heads[h] = pack_head(*quantizer, layer.k, int(h), n_heads, acts.n_tokens);
       });
       double bytes = 0, error = 0, energy = 0;
@@ -102,9 +105,12 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
         energy += heads[h].energy;
       }
       const double fp16 = 2.0 * n_heads * dim, distortion = energy > 0 ? error / energy : 0;
-      table.row({std::to_string(l), fmt::format("{:g}", bytes), fmt::format("{:g}", fp16), fmt::format("{:.2f}", fp16 / bytes),
-                 fmt::format("{:.5f}", distortion)});
-      json["layers"].push_back({{"layer", l}, {"bytes_per_token", bytes}, {"fp16_bytes_per_token", fp16}, {"distortion", distortion}});
+      table.row({std::to_string(l), fmt::format("{:g}", bytes), fmt::format("{:g}", fp16),
+                 fmt::format("{:.2f}", fp16 / bytes), fmt::format("{:.5f}", distortion)});
+      json["layers"].push_back({{"layer", l},
+                                {"bytes_per_token", bytes},
+                                {"fp16_bytes_per_token", fp16},
+                                {"distortion", distortion}});
       progress->step(fmt::format("layer {}", l));
     }
     progress->end();

@@ -22,8 +22,11 @@ void add_tokenize(CLI::App& app, const GlobalOptions&) {
   auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("tokenize", "Token ids of a text, one per line");
   command->add_option("-m,--model", o->model, "Model folder or org/name")->required();
-  command->add_option("-f,--file", o->files, "UTF-8 text; may be repeated")->required()->allow_extra_args(false);
-  command->add_flag("--bos,!--no-bos", o->bos, "Put the model's first-token id before the text (default: no)");
+  command->add_option("-f,--file", o->files, "UTF-8 text; may be repeated")
+      ->required()
+      ->allow_extra_args(false);
+  command->add_flag("--bos,!--no-bos", o->bos,
+                    "Put the model's first-token id before the text (default: no)");
   command->add_option("--tokens", o->tokens, "Only the first N; 0: all")
       ->check(CLI::Range(int64_t(0), int64_t(1) << 40))
       ->capture_default_str();

@@ -5,7 +5,8 @@
 
 namespace blockgtq {
 
-/// Every command lives in its own cmd_*.cpp and registers itself here; its work runs as the subcommand's callback.
+/// Every command lives in its own cmd_*.cpp and registers itself here; its work runs as the subcommand's
+/// callback.
 void add_inspect(CLI::App& app, const GlobalOptions& global);
 void add_tokenize(CLI::App& app, const GlobalOptions& global);
 void add_dump(CLI::App& app, const GlobalOptions& global);

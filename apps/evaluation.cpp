@@ -21,7 +21,12 @@ void check_same_attention(const AttentionShape& map, const AttentionShape& model
   differ("query heads", map.n_heads, model.n_heads);
   differ("KV heads", map.n_kv_heads, model.n_kv_heads);
   differ("head dimension", map.layout.head_dim, model.layout.head_dim);
-  differ("rotary dimension", map.layout.rotary_dim, model.layout.rotary_dim);
+  if (map.layout != model.layout || map.inv_freq.size() != model.inv_freq.size())
+    throw Error(Exit::input,
+                fmt::format("the map does not fit the run: pairing: map {} over {}, run {} over {}",
+                            name(map.layout.pairing), map.layout.rotary_dim, name(model.layout.pairing),
+                            model.layout.rotary_dim),
+                "a map of --compat reference is measured with --compat reference");
 }
 
 }  // namespace
@@ -41,7 +46,6 @@ EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape)
     return spec;
   }
   check_same_attention(map->shape, shape);
-  spec.shape.layout = map->shape.layout;  // a map of --compat reference brings the published pairing along
   spec.seed = map->seed;
   if (request.bits.empty()) {
     spec.budgets = map->budgets;
@@ -51,7 +55,8 @@ EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape)
     const Budget* budget = map->find(bits);
     if (!budget) {
       std::string held;
-      for (const Budget& b : map->budgets) held += fmt::format("{}{:g}", held.empty() ? "" : ", ", b.average_bits);
+      for (const Budget& b : map->budgets)
+        held += fmt::format("{}{:g}", held.empty() ? "" : ", ", b.average_bits);
       fail_input("the map has no budget of {:g} bits: it holds {}", bits, held);
     }
     spec.budgets.push_back(*budget);
@@ -77,7 +82,8 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
                int64_t n_tokens, int64_t chunk) {
   Json json;
   json["schema"] = "blockgtq.eval-logits/1";
-  auto found = std::find_if(provenance.begin(), provenance.end(), [](const auto& p) { return p.first == "model"; });
+  auto found =
+      std::find_if(provenance.begin(), provenance.end(), [](const auto& p) { return p.first == "model"; });
   json["model"] = found == provenance.end() ? "" : found->second;
   json["window"] = spec.window;
   json["offsets"] = spec.offsets;
@@ -123,7 +129,8 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
 const Budget& choose_budget(const BitMap& map, const std::string& bits) {
   if (bits.empty()) {
     if (map.budgets.size() != 1)
-      throw Error(Exit::usage, fmt::format("the map holds {} budgets: choose one with --bits", map.budgets.size()));
+      throw Error(Exit::usage,
+                  fmt::format("the map holds {} budgets: choose one with --bits", map.budgets.size()));
     return map.budgets[0];
   }
   const std::vector<double> wanted = parse_bits(bits);

@@ -13,9 +13,9 @@ namespace blockgtq {
 /// What eval-logits and panel ask of one model.
 struct EvalRequest {
   std::vector<std::string> methods;
-  std::vector<double> bits;       // empty: every budget of the map
-  const BitMap* map = nullptr;    // may be null when no method needs one
-  std::string theta = "model";    // frequencies of the metric: model, or raw (no llama3 or yarn scaling)
+  std::vector<double> bits;     // empty: every budget of the map
+  const BitMap* map = nullptr;  // may be null when no method needs one
+  std::string theta = "model";  // frequencies of the metric: model, or raw (no llama3 or yarn scaling)
   int window = 1024, offsets = 50;
 };
 

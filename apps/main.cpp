@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -29,7 +30,8 @@ int report_parse(const CLI::App& app, const CLI::ParseError& e) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("RoPE-aware bit allocation for KV-cache quantization: calibrate, measure, export.", "blockgtq");
+  CLI::App app("RoPE-aware bit allocation for KV-cache quantization: calibrate, measure, export.",
+               "blockgtq");
   app.set_version_flag("--version", "blockgtq " BLOCKGTQ_VERSION);
   app.require_subcommand(1);
   app.fallthrough();
@@ -37,8 +39,8 @@ int run(int argc, char** argv) {
   GlobalOptions global;
   add_global_options(app, global);
   app.parse_complete_callback([&] { set_threads(global.threads); });
-  for (auto* add : {add_inspect, add_tokenize, add_dump, add_energy, add_merge, add_allocate, add_calibrate, add_quantize,
-                    add_eval_logits, add_export_bitmap, add_panel, add_doctor})
+  for (auto* add : {add_inspect, add_tokenize, add_dump, add_energy, add_merge, add_allocate, add_calibrate,
+                    add_quantize, add_eval_logits, add_export_bitmap, add_panel, add_doctor})
     add(app, global);
   add_environment_and_config(app);
   try {
@@ -55,6 +57,8 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   using namespace blockgtq;
   install_stop_handlers();
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe and a file size limit are write errors with a message
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     return run(argc, argv);
   } catch (const Error& e) {

@@ -17,7 +17,9 @@
 namespace blockgtq {
 namespace {
 
-Error usage(const std::string& what) { return Error(Exit::usage, what); }
+Error usage(const std::string& what) {
+  return Error(Exit::usage, what);
+}
 
 std::vector<std::string> split(const std::string& text, char separator) {
   std::vector<std::string> parts(1);
@@ -31,7 +33,8 @@ std::vector<std::string> split(const std::string& text, char separator) {
 
 std::string variable_of(const CLI::Option& option) {
   std::string name = "BLOCKGTQ_" + option.get_lnames()[0];
-  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return c == '-' ? '_' : std::toupper(c); });
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return c == '-' ? '_' : std::toupper(c); });
   return name;
 }
 
@@ -78,7 +81,8 @@ bool GlobalOptions::use_color() const {
 
 CorpusSpec RunOptions::corpus() const {
   if (files.empty() == ids.empty())
-    throw usage(files.empty() ? "a text is missing: give -f TEXT or --ids FILE" : "-f and --ids exclude each other");
+    throw usage(files.empty() ? "a text is missing: give -f TEXT or --ids FILE"
+                              : "-f and --ids exclude each other");
   CorpusSpec spec;
   spec.files.assign(files.begin(), files.end());
   spec.ids = ids;
@@ -102,12 +106,14 @@ void add_global_options(CLI::App& app, GlobalOptions& global) {
 }
 
 void add_run_options(CLI::App& command, RunOptions& run, bool model_required) {
-  CLI::Option* model = command.add_option(
-      "-m,--model", run.model, "Model folder (config.json, *.safetensors, tokenizer.json), or org/name in the local Hugging Face cache");
+  CLI::Option* model = command.add_option("-m,--model", run.model,
+                                          "Model folder (config.json, *.safetensors, tokenizer.json), or "
+                                          "org/name in the local Hugging Face cache");
   if (model_required) model->required();
   command.add_option("-f,--file", run.files, "UTF-8 text; may be repeated")->allow_extra_args(false);
   command.add_option("--ids", run.ids, "Token ids instead of text");
-  command.add_flag("--bos,!--no-bos", run.bos, "Put the model's first-token id before the text (default: no)");
+  command.add_flag("--bos,!--no-bos", run.bos,
+                   "Put the model's first-token id before the text (default: no)");
   command.add_option("--tokens", run.tokens, "Tokens to use; 0: all")
       ->check(CLI::Range(int64_t(0), int64_t(1) << 40))
       ->capture_default_str();
@@ -128,9 +134,14 @@ void add_output_option(CLI::App& command, OutputOptions& output, const std::stri
 }
 
 void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, int& max_bits) {
-  command.add_option("--bits", bits, "Average bits per coordinate: 3, or 2,3,4, or 2.5")->capture_default_str();
-  command.add_option("--min-bits", min_bits, "Fewest bits of a block")->check(CLI::Range(1, kMaxBits))->capture_default_str();
-  command.add_option("--max-bits", max_bits, "Most bits of a block")->check(CLI::Range(1, kMaxBits))->capture_default_str();
+  command.add_option("--bits", bits, "Average bits per coordinate: 3, or 2,3,4, or 2.5")
+      ->capture_default_str();
+  command.add_option("--min-bits", min_bits, "Fewest bits of a block")
+      ->check(CLI::Range(1, kMaxBits))
+      ->capture_default_str();
+  command.add_option("--max-bits", max_bits, "Most bits of a block")
+      ->check(CLI::Range(1, kMaxBits))
+      ->capture_default_str();
 }
 
 std::vector<double> parse_bits(const std::string& text) {
@@ -139,7 +150,8 @@ std::vector<double> parse_bits(const std::string& text) {
     char* end = nullptr;
     const double value = std::strtod(part.c_str(), &end);
     if (part.empty() || *end || !(value >= 1 && value <= kMaxBits))
-      throw usage(fmt::format("--bits: '{}' is not an average of 1 to {} bits (3, or 2,3,4, or 2.5)", part, kMaxBits));
+      throw usage(fmt::format("--bits: '{}' is not an average of 1 to {} bits (3, or 2,3,4, or 2.5)", part,
+                              kMaxBits));
     bits.push_back(value);
   }
   std::sort(bits.begin(), bits.end());
@@ -157,7 +169,9 @@ std::vector<std::string> parse_methods(const std::string& text) {
   return methods;
 }
 
-std::string bits_text(double bits) { return fmt::format("{:g}", bits); }
+std::string bits_text(double bits) {
+  return fmt::format("{:g}", bits);
+}
 
 void write_json(const Json& json, const std::string& destination, bool force) {
   if (destination == "-")

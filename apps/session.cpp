@@ -16,11 +16,13 @@ namespace {
 std::unique_ptr<Backend> make_backend(const RunOptions& run) {
   if (run.device == "auto" || run.device == "cpu") {
     if (run.dtype == "bf16" || run.dtype == "fp16")
-      throw Error(Exit::usage, fmt::format("--dtype: {} is not available on the CPU, which computes in fp32", run.dtype));
+      throw Error(Exit::usage,
+                  fmt::format("--dtype: {} is not available on the CPU, which computes in fp32", run.dtype));
     return make_cpu_backend();
   }
   if (run.device.rfind("cuda", 0) == 0)
-    throw Error(Exit::device, fmt::format("--device: {}: this build has no CUDA backend", run.device), "--device cpu");
+    throw Error(Exit::device, fmt::format("--device: {}: this build has no CUDA backend", run.device),
+                "--device cpu");
   throw Error(Exit::usage, fmt::format("--device: '{}' is none of auto, cpu, cuda, cuda:N", run.device));
 }
 
@@ -32,7 +34,8 @@ std::pair<int64_t, int64_t> part_range(const std::string& part, int64_t n_chunks
   if (std::sscanf(part.c_str(), "%lld/%lld%c", &i, &n, &rest) != 2 || i < 1 || n < i)
     throw Error(Exit::usage, fmt::format("--part: '{}' is not I/N with 1 <= I <= N", part));
   if (n > n_chunks)
-    throw Error(Exit::usage, fmt::format("--part: {} parts of {} chunks: at most one part per chunk", n, n_chunks));
+    throw Error(Exit::usage,
+                fmt::format("--part: {} parts of {} chunks: at most one part per chunk", n, n_chunks));
   return {(i - 1) * n_chunks / n, i * n_chunks / n};
 }
 
@@ -49,7 +52,7 @@ AttentionShape attention_shape(const Config& config, int64_t longest_chunk, bool
   shape.inv_freq_raw = unscaled_inv_freq(config.rope);
   for (int l = 0; l < config.n_layers; ++l) shape.modules.push_back(attention_module(config, l));
   if (reference) {
-    shape.layout.pairing = Pairing::half;
+    shape.layout = {config.head_dim, config.head_dim, Pairing::half};
     shape.inv_freq = shape.inv_freq_raw;
   }
   return shape;
@@ -79,9 +82,9 @@ Session open_session(const RunOptions& run, Progress& progress) {
   const std::string config_sha = sha256_hex(read_text(folder / "config.json", kMaxConfigBytes));
   const std::string tokenizer =
       run.files.empty() ? "none" : sha256_hex(read_text(folder / "tokenizer.json", kMaxTokenizerBytes));
-  session.signature = sha256_hex(fmt::format(
-      "config {}\nweights {}\ntokenizer {}\ncorpus {}\nbos {}\nchunk {}\ndtype fp32\ncompat {}\n", config_sha, weights,
-      tokenizer, session.corpus.sha256, run.bos, session.chunk, compat));
+  session.signature = sha256_hex(
+      fmt::format("config {}\nweights {}\ntokenizer {}\ncorpus {}\nbos {}\nchunk {}\ndtype fp32\ncompat {}\n",
+                  config_sha, weights, tokenizer, session.corpus.sha256, run.bos, session.chunk, compat));
   session.provenance = {{"blockgtq", BLOCKGTQ_VERSION},
                         {"model", fs::absolute(folder).lexically_normal().filename().string()},
                         {"model_type", config.model_type},
@@ -118,8 +121,8 @@ Stats collect_stats(Session& session, Progress& progress) {
     check_stop();
     for (int64_t c = 0; c < stats.n_chunks(); ++c) {
       const int64_t first = c * session.chunk;
-      accumulate(stats, acts.layer, session.first_chunk + c, stats.chunk_tokens[c], acts.q + first * shape.n_heads * dim,
-                 acts.k + first * shape.n_kv_heads * dim,
+      accumulate(stats, acts.layer, session.first_chunk + c, stats.chunk_tokens[c],
+                 acts.q + first * shape.n_heads * dim, acts.k + first * shape.n_kv_heads * dim,
                  acts.v ? acts.v + first * shape.n_kv_heads * shape.v_dim : nullptr);
     }
   };

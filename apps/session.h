@@ -13,11 +13,11 @@ namespace blockgtq {
 /// A model and the text it is about to see: what dump, energy, calibrate, eval-logits and panel begin with.
 struct Session {
   std::unique_ptr<Checkpoint> model;
-  Corpus corpus;                // the tokens of this run's chunks only
-  int64_t chunk = 0;            // tokens; at least 1
-  int64_t first_chunk = 0;      // absolute number of the first chunk of this run
-  AttentionShape shape;         // layout as --compat asks
-  std::string signature;        // of everything the numbers depend on, token range left out
+  Corpus corpus;            // the tokens of this run's chunks only
+  int64_t chunk = 0;        // tokens; at least 1
+  int64_t first_chunk = 0;  // absolute number of the first chunk of this run
+  AttentionShape shape;     // layout as --compat asks
+  std::string signature;    // of everything the numbers depend on, token range left out
   Provenance provenance;
   std::unique_ptr<Backend> backend;
 

@@ -45,7 +45,7 @@ LayerResult evaluate_layer(const EvalSpec& spec, int layer, const float* q, cons
                            int64_t n_tokens) {
   const AttentionShape& shape = spec.shape;
   const size_t n_heads = shape.n_kv_heads, n_methods = spec.methods.size();
-  const LogitError metric(shape.layout, spec.inv_freq, spec.window, spec.offsets);
+  const LogitError metric(shape.metric_layout(), spec.inv_freq, spec.window, spec.offsets);
   std::vector<HeadScore> scores(spec.budgets.size() * n_methods * n_heads);  // (budgets, methods, H)
 
   parallel_for(scores.size(), [&](size_t i) {

@@ -9,23 +9,23 @@ namespace blockgtq {
 
 /// What to measure: every method at every budget, on one metric.
 struct EvalSpec {
-  AttentionShape shape;         // layout and heads of the activations
-  std::vector<double> inv_freq; // of the metric, (rotary_dim / 2)
+  AttentionShape shape;          // layout and heads of the activations
+  std::vector<double> inv_freq;  // of the metric, one per block of shape.metric_layout()
   std::vector<std::string> methods;
   std::vector<Budget> budgets;  // bits (L, H, B); may be empty vectors where no method needs a map
   uint64_t seed = 42;
   int window = 1024, offsets = 50;
 };
 
-/// One method at one budget. A method of whole bits is, at a fractional budget, interpolated geometrically between the two
-/// whole neighbours.
+/// One method at one budget. A method of whole bits is, at a fractional budget, interpolated geometrically
+/// between the two whole neighbours.
 struct MethodResult {
   std::string method;
-  double bits = 0;                    // the budget's average
-  double mae = 0;                     // mean over KV heads
+  double bits = 0;  // the budget's average
+  double mae = 0;   // mean over KV heads
   std::vector<double> mae_per_kv_head;
-  double effective_bits = 0;          // per key coordinate, norms and padding counted
-  double bytes_per_token = 0;         // of all KV heads of the layer
+  double effective_bits = 0;   // per key coordinate, norms and padding counted
+  double bytes_per_token = 0;  // of all KV heads of the layer
   bool interpolated = false;
 };
 
@@ -39,9 +39,9 @@ LayerResult evaluate_layer(const EvalSpec& spec, int layer, const float* q, cons
 
 struct SummaryRow {
   std::string method;
-  double bits = 0, mae = 0;            // mean over layers
-  double ratio_to_tq_mse = 0;          // of the means; NaN without tq-mse
-  int wins = 0, layers = 0;            // layers where this MAE is below tq-mse's
+  double bits = 0, mae = 0;                        // mean over layers
+  double ratio_to_tq_mse = 0;                      // of the means; NaN without tq-mse
+  int wins = 0, layers = 0;                        // layers where this MAE is below tq-mse's
   double effective_bits = 0, bytes_per_token = 0;  // mean over layers; sum over layers
 };
 std::vector<SummaryRow> summarize(const std::vector<LayerResult>& layers);

@@ -1,6 +1,6 @@
 #include "eval/logit_error.h"
 
-#include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 

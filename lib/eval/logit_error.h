@@ -17,8 +17,8 @@ class LogitError {
   /// Sum of |err| over n tokens, G query heads and all offsets; divide by n * G * n_offsets.
   /// q: head g of token t at q + (t * q_stride + g * D); k, k_hat: (n, D) with token strides k_stride, D.
   /// The value does not depend on threads.
-  double sum(const float* q, int64_t q_stride, int group, const float* k, int64_t k_stride, const float* k_hat,
-             int64_t n) const;
+  double sum(const float* q, int64_t q_stride, int group, const float* k, int64_t k_stride,
+             const float* k_hat, int64_t n) const;
   int n_offsets() const { return n_offsets_; }
 
  private:

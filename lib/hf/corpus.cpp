@@ -118,8 +118,8 @@ Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab) {
   const size_t left = found.size() > skip ? found.size() - skip : 0;
   if (spec.n_tokens > 0 && before + left < size_t(spec.n_tokens))
     fail_input("{}: too short: {} tokens, {} wanted", corpus.description, before + left, spec.n_tokens);
-  if (left == 0)
-    fail_input("{}: too short: {} tokens, more than {} wanted", corpus.description, found.size(), skip);
+  if (spec.n_tokens == 0 && left == 0)
+    fail_input("{}: too short: {} tokens, of which {} are left out", corpus.description, found.size(), skip);
   corpus.ids.reserve(before + left);
   if (bos) corpus.ids.push_back(*bos);
   corpus.ids.insert(corpus.ids.end(), found.begin() + std::ptrdiff_t(skip), found.end());

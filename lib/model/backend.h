@@ -11,14 +11,14 @@
 namespace blockgtq {
 
 /// One layer's activations over all tokens, before RoPE and after whatever the model applies before it (input
-/// norm, projection, bias, QK-norm). float32, row-major. For MLA q and k are the rotary parts (Hkv = 1) and v is
-/// null.
+/// norm, projection, bias, QK-norm). float32, row-major. For MLA q and k are the rotary parts (Hkv = 1) and v
+/// is null.
 struct LayerActivations {
   int layer = 0;
-  int64_t n_tokens = 0;  // T
-  float* q = nullptr;    // (T, Hq, D)
-  float* k = nullptr;    // (T, Hkv, D)
-  float* v = nullptr;    // (T, Hkv, Dv)
+  int64_t n_tokens = 0;    // T
+  float* q = nullptr;      // (T, Hq, D)
+  float* k = nullptr;      // (T, Hkv, D)
+  float* v = nullptr;      // (T, Hkv, Dv)
   void* stream = nullptr;  // not null: q, k and v are device memory, in order on this CUDA stream
 };
 
@@ -33,8 +33,8 @@ struct ForwardRequest {
   Progress* progress = nullptr;  // one step per layer
 };
 
-/// Runs the decoder layer by layer, one layer's weights in use at a time. The CPU computes in float32 whatever
-/// the weights' type; results do not depend on the number of threads.
+/// Runs the decoder layer by layer, one layer's weights in use at a time. The CPU computes in float32
+/// whatever the weights' type; results do not depend on the number of threads.
 class Backend {
  public:
   virtual ~Backend() = default;

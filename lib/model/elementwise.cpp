@@ -20,8 +20,9 @@ constexpr int64_t kBlock = 1 << 15;  // elements of one parallel piece
 
 inline float exp_inline(float x) {
   constexpr float kLog2e = 1.44269504088896341f;
-  constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // the sum is ln 2, the first product exact
-  constexpr float kRound = 12582912.0f;                                // 1.5 * 2^23: adding it rounds to an integer
+  constexpr float kLn2High = 0.693359375f,
+                  kLn2Low = -2.12194440e-4f;  // the sum is ln 2, the first product exact
+  constexpr float kRound = 12582912.0f;       // 1.5 * 2^23: adding it rounds to an integer
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;
   const float shifted = x * kLog2e + kRound;
@@ -36,7 +37,9 @@ inline float exp_inline(float x) {
   p = p * r + 0.5f;
   p = (p * r) * r + r + 1.0f;
   // The integer n sits in the low bits of `shifted`; moved to the exponent it multiplies by 2^n.
-  return std::bit_cast<float>(std::bit_cast<uint32_t>(p) + (std::bit_cast<uint32_t>(shifted) << 23));
+  const uint32_t bits = std::bit_cast<uint32_t>(p) + (std::bit_cast<uint32_t>(shifted) << 23);
+  return std::bit_cast<float>(bits) +
+         (x - x);  // a NaN's payload may have changed its exponent: x - x is NaN again
 }
 
 float total(const std::array<float, kLanes>& lanes) {
@@ -54,6 +57,17 @@ float sum_of_squares(const float* x, int64_t n) {
   return total(lanes);
 }
 
+float largest(const float* x, int64_t n) {
+  std::array<float, kLanes> lanes;
+  lanes.fill(x[0]);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int64_t l = 0; l < kLanes; ++l)
+      lanes[size_t(l)] = x[i + l] > lanes[size_t(l)] ? x[i + l] : lanes[size_t(l)];
+  for (; i < n; ++i) lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+  return *std::max_element(lanes.begin(), lanes.end());
+}
+
 /// body(first, count) over pieces of n elements.
 template <class Body>
 void over_blocks(int64_t n, const Body& body) {
@@ -63,13 +77,18 @@ void over_blocks(int64_t n, const Body& body) {
   });
 }
 
-inline bool finite_bits(float x) { return (std::bit_cast<uint32_t>(x) & 0x7f800000u) != 0x7f800000u; }
+inline bool finite_bits(float x) {
+  return (std::bit_cast<uint32_t>(x) & 0x7f800000u) != 0x7f800000u;
+}
 
 }  // namespace
 
-float fast_exp(float x) { return exp_inline(x); }
+float fast_exp(float x) {
+  return exp_inline(x);
+}
 
-float exp_shifted(float* x, int64_t n, float shift) {
+float exp_below_max(float* x, int64_t n) {
+  const float shift = largest(x, n);
   std::array<float, kLanes> lanes{};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)

@@ -9,11 +9,11 @@ namespace blockgtq {
 /// |x| < 87, clamped beyond, NaN for NaN. The same bits on every machine, and loops over it vectorize.
 float fast_exp(float x);
 
-/// x[i] = e^(x[i] - shift), n elements; returns their sum. Lanes are summed in a fixed order.
-float exp_shifted(float* x, int64_t n, float shift);
+/// x[i] = e^(x[i] - max x), n >= 1 elements; returns their sum, which makes a softmax of them.
+float exp_below_max(float* x, int64_t n);
 
-/// y_t = x_t / sqrt(mean(x_t^2) + eps) * weight for n rows of dim values; x and y rows are x_stride and y_stride
-/// apart and may be the same memory. weight (dim).
+/// y_t = x_t / sqrt(mean(x_t^2) + eps) * weight for n rows of dim values; x and y rows are x_stride and
+/// y_stride apart and may be the same memory. weight (dim).
 void rms_norm(const Tensor& weight, double eps, const float* x, int64_t x_stride, int64_t n, float* y,
               int64_t y_stride);
 

@@ -18,7 +18,9 @@ constexpr int64_t kGroupBytes = 32 << 20;  // of weights resident at a time
 
 /// Weight rows of a tile: wide enough that packing x for it is cheap, small enough that a narrow matrix still
 /// gives every thread some.
-int64_t row_tile(int64_t rows) { return rows >= 2048 ? 256 : rows >= 512 ? 128 : 64; }
+int64_t row_tile(int64_t rows) {
+  return rows >= 2048 ? 256 : rows >= 512 ? 128 : 64;
+}
 
 /// y(:, first : first + count) = x W^T + b for one range of weight rows; y has rows() columns.
 void linear_rows(const Linear& w, int64_t first, int64_t count, const float* x, int64_t n, float* y) {
@@ -26,7 +28,8 @@ void linear_rows(const Linear& w, int64_t first, int64_t count, const float* x, 
   const int64_t row_tiles = (count + height - 1) / height;
   const int64_t token_tiles = (n + kTokenTile - 1) / kTokenTile;
   parallel_for(size_t(row_tiles * token_tiles), [&](size_t tile) {
-    const int64_t r0 = first + int64_t(tile) / token_tiles * height, t0 = int64_t(tile) % token_tiles * kTokenTile;
+    const int64_t r0 = first + int64_t(tile) / token_tiles * height,
+                  t0 = int64_t(tile) % token_tiles * kTokenTile;
     const int64_t r = std::min(height, first + count - r0), t = std::min(kTokenTile, n - t0);
     thread_local std::vector<float> converted;  // (r, depth), kept: its pages are dear to get
     if (converted.size() < size_t(r * std::min(cols, kDepthTile)))
@@ -34,13 +37,10 @@ void linear_rows(const Linear& w, int64_t first, int64_t count, const float* x, 
     MatrixView out = view(y + t0 * rows + r0, t, r, rows);
     for (int64_t c0 = 0; c0 < cols; c0 += kDepthTile) {
       const int64_t depth = std::min(kDepthTile, cols - c0);
-      for (int64_t i = 0; i < r; ++i) w.weight.read((r0 + i) * cols + c0, depth, converted.data() + i * depth);
+      for (int64_t i = 0; i < r; ++i)
+        w.weight.read((r0 + i) * cols + c0, depth, converted.data() + i * depth);
       const ConstMatrixView weights = view(std::as_const(converted).data(), r, depth, depth);
-      if (c0 == 0) {
-        out.noalias() = view(x + t0 * cols, t, depth, cols) * weights.transpose();
-      } else {
-        out.noalias() += view(x + t0 * cols + c0, t, depth, cols) * weights.transpose();
-      }
+      multiply(out, 1, view(x + t0 * cols + c0, t, depth, cols), weights.transpose(), c0 > 0);
     }
     if (w.bias) {
       Eigen::RowVectorXf bias(r);

@@ -86,13 +86,13 @@ void find_experts(const Lookup& get, const std::string& prefix, const Config& c,
     out.experts.push_back(
         find_mlp(get, fmt::format("{}experts.{}.", prefix, e), c.hidden, moe.intermediate, false));
   if (moe.n_shared > 0)
-    out.shared = find_mlp(get, prefix + "shared_experts.", c.hidden,
-                          int64_t(moe.n_shared) * moe.intermediate, c.mlp_bias);
+    out.shared = find_mlp(get, prefix + "shared_experts.", c.hidden, int64_t(moe.n_shared) * moe.intermediate,
+                          c.mlp_bias);
 }
 
 std::string layer_prefix(const Config& c, int layer) {
-  return fmt::format(
-      c.dialect == Dialect::chatglm ? "transformer.encoder.layers.{}." : "model.layers.{}.", layer);
+  const char* stack = c.dialect == Dialect::chatglm ? "transformer.encoder" : "model";
+  return fmt::format("{}.layers.{}.", stack, layer);
 }
 
 LayerWeights find_layer(const Lookup& get, const Config& c, int layer) {
@@ -111,8 +111,7 @@ LayerWeights find_layer(const Lookup& get, const Config& c, int layer) {
     case Dialect::chatglm: {
       // [all query heads | all key heads | all value heads]
       const int64_t nq = int64_t(c.n_heads) * c.head_dim, nk = int64_t(c.n_kv_heads) * c.head_dim;
-      const Linear fused =
-          find_linear(get, attention + "query_key_value", nq + 2 * nk, c.hidden, c.qkv_bias);
+      const Linear fused = find_linear(get, attention + "query_key_value", nq + 2 * nk, c.hidden, c.qkv_bias);
       out.q = part(fused, 0, nq);
       out.k = part(fused, nq, nk);
       out.v = part(fused, nq + nk, nk);
@@ -135,9 +134,10 @@ LayerWeights find_layer(const Lookup& get, const Config& c, int layer) {
 OuterWeights find_outer(const Lookup& get, const Config& c) {
   const bool chatglm = c.dialect == Dialect::chatglm;
   OuterWeights out;
-  out.embedding = get(
-      chatglm ? "transformer.embedding.word_embeddings.weight" : "model.embed_tokens.weight", {c.vocab, c.hidden});
-  out.final_norm = get(chatglm ? "transformer.encoder.final_layernorm.weight" : "model.norm.weight", {c.hidden});
+  out.embedding = get(chatglm ? "transformer.embedding.word_embeddings.weight" : "model.embed_tokens.weight",
+                      {c.vocab, c.hidden});
+  out.final_norm =
+      get(chatglm ? "transformer.encoder.final_layernorm.weight" : "model.norm.weight", {c.hidden});
   if (c.tied) {
     out.lm_head.weight = out.embedding;
   } else {
@@ -148,9 +148,8 @@ OuterWeights find_outer(const Lookup& get, const Config& c) {
 }
 
 Lookup lookup(const Checkpoint& model) {
-  return [&model](const std::string& name, const std::vector<int64_t>& shape) {
-    return model.get(name, shape);
-  };
+  return
+      [&model](const std::string& name, const std::vector<int64_t>& shape) { return model.get(name, shape); };
 }
 
 void append(const Linear& linear, std::vector<const Tensor*>& out) {
@@ -171,26 +170,31 @@ void append(const Mlp& mlp, std::vector<const Tensor*>& out) {
 
 }  // namespace
 
-std::vector<const Tensor*> LayerWeights::all() const {
+std::vector<const Tensor*> LayerWeights::without_experts() const {
   std::vector<const Tensor*> out;
   out.push_back(&input_norm);
   append(q, out);
-  append(q_norm, out);
   append(q_a, out);
   append(q_a_norm, out);
   append(q_b, out);
-  append(k, out);
-  append(k_norm, out);
   append(kv_a, out);
+  append(k, out);
   append(v, out);
+  append(q_norm, out);
+  append(k_norm, out);
   append(kv_a_norm, out);
   append(kv_b, out);
   append(o, out);
   out.push_back(&post_norm);
   if (mlp) append(*mlp, out);
   if (router) append(*router, out);
-  for (const Mlp& expert : experts) append(expert, out);
   if (shared) append(*shared, out);
+  return out;
+}
+
+std::vector<const Tensor*> LayerWeights::all() const {
+  std::vector<const Tensor*> out = without_experts();
+  for (const Mlp& expert : experts) append(expert, out);
   return out;
 }
 
@@ -202,7 +206,9 @@ LayerWeights layer_weights(const Checkpoint& model, int layer) {
   return find_layer(lookup(model), model.config(), layer);
 }
 
-OuterWeights outer_weights(const Checkpoint& model) { return find_outer(lookup(model), model.config()); }
+OuterWeights outer_weights(const Checkpoint& model) {
+  return find_outer(lookup(model), model.config());
+}
 
 std::vector<std::pair<std::string, std::vector<int64_t>>> expected_tensors(const Config& config) {
   std::vector<std::pair<std::string, std::vector<int64_t>>> out;

@@ -35,6 +35,7 @@ struct LayerWeights {
   std::optional<Mlp> shared;
 
   std::vector<const Tensor*> all() const;  // in the order of use
+  std::vector<const Tensor*> without_experts() const;
 };
 
 LayerWeights layer_weights(const Checkpoint& model, int layer);

@@ -15,20 +15,20 @@ struct Budget {
   std::vector<uint8_t> bits;  // (L, H, B)
 };
 
-/// What `calibrate` writes: bits per layer, KV head and block (block order, never raw dimensions) and all that a
-/// serving engine needs to apply them.
+/// What `calibrate` writes: bits per layer, KV head and block (block order, never raw dimensions) and all
+/// that a serving engine needs to apply them.
 struct BitMap {
   std::string method = "block-gtq";
   AttentionShape shape;
   int min_bits = 1, max_bits = 8;
-  uint64_t seed = 42;                 // rotation seed: group of b bits uses seed + b
-  std::vector<double> energy;         // (L, H, B)
-  std::vector<Budget> budgets;        // ascending average_bits
+  uint64_t seed = 42;           // rotation seed: group of b bits uses seed + b
+  std::vector<double> energy;   // (L, H, B)
+  std::vector<Budget> budgets;  // ascending average_bits
   std::string signature;
   Provenance provenance;
 
   int n_blocks() const { return shape.layout.n_blocks(); }
-  std::span<const double> head_energy(int layer, int kv_head) const;             // (B)
+  std::span<const double> head_energy(int layer, int kv_head) const;                // (B)
   std::span<const uint8_t> head_bits(const Budget&, int layer, int kv_head) const;  // (B)
   /// The budget of this average; null when the map does not hold it.
   const Budget* find(double average_bits) const;

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "quant/codebook.h"
+#include "quant/group_order.h"
 #include "quant/packing.h"
 
 namespace blockgtq {
@@ -72,9 +73,10 @@ BlockGtq::BlockGtq(const BlockLayout& layout, std::span<const uint8_t> bits, uin
   check(bits.size() == size_t(layout.n_blocks()), "BlockGtq: bits of another number of blocks");
   for (const uint8_t b : bits) check(b >= 1 && b <= kMaxBits, "BlockGtq: bits outside 1..8");
 
+  const std::vector<int> order = group_order(bits);
   for (int width = 1; width <= kMaxBits; ++width) {
     std::vector<int> coords;
-    for (int b = 0; b < layout.n_blocks(); ++b)
+    for (const int b : order)
       if (bits[b] == width)
         for (const int c : layout.coords(b)) coords.push_back(c);
     if (coords.empty()) continue;

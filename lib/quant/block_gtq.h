@@ -8,10 +8,10 @@
 
 namespace blockgtq {
 
-/// Block-GTQ: blocks that share a bit width form one group, encoded by TqMse of dimension 2 * |group| with seed
-/// `seed + bits`, coordinates block by block in ascending block index; one fp16 norm per group.
-/// A code is: the fp16 norms of the groups in ascending bit width, then their bit streams in the same order,
-/// padded to a byte at the end.
+/// Block-GTQ: blocks that share a bit width form one group, encoded by TqMse of dimension 2 * |group| with
+/// seed `seed + bits`, coordinates block by block in group_order(); one fp16 norm per group. A code is: the
+/// fp16 norms of the groups in ascending bit width, then their bit streams in the same order, padded to a
+/// byte at the end.
 class BlockGtq final : public Quantizer {
  public:
   /// bits (n_blocks) in 1..8
@@ -33,7 +33,8 @@ class BlockGtq final : public Quantizer {
   std::vector<Group> groups_;  // ascending bit width
 };
 
-/// The uniform baseline: TqMse over the whole head in its raw coordinate order, rotation seed `seed`; fp16 norm, then one bit stream.
+/// The uniform baseline: TqMse over the whole head in its raw coordinate order, rotation seed `seed`; fp16
+/// norm, then one bit stream.
 class UniformTqMse final : public Quantizer {
  public:
   UniformTqMse(int head_dim, int bits, uint64_t seed = 42);

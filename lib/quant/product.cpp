@@ -11,7 +11,7 @@ namespace blockgtq {
 
 namespace {
 
-// Register tile: kRows rows of a by kPanel columns of b; 12 accumulators of 8 floats leave room in 16
+// Register tile: kRows rows of a by kPanel columns of b; 12 accumulators of 8 floats, of 16
 // registers.
 constexpr int kRows = 6;
 constexpr int kPanel = 16;

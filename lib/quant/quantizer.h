@@ -6,9 +6,9 @@
 
 namespace blockgtq {
 
-/// Turns vectors of dim() floats into code_bytes() bytes each and back. What encode writes is all that a cache
-/// would store: true bits and fp16 norms, nothing beside it. Immutable after construction; calls may run in
-/// parallel.
+/// Turns vectors of dim() floats into code_bytes() bytes each and back. What encode writes is all that a
+/// cache would store: true bits and fp16 norms, nothing beside it. Immutable after construction; calls may
+/// run in parallel.
 class Quantizer {
  public:
   virtual ~Quantizer() = default;

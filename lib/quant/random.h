@@ -9,7 +9,7 @@ class Random {
  public:
   explicit Random(uint64_t seed);
   uint64_t next_u64();
-  double next_double();     // [0, 1), 53 bits
+  double next_double();  // [0, 1), 53 bits
   double standard_normal();
 
  private:

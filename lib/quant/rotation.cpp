@@ -1,5 +1,6 @@
 #include "quant/rotation.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <mutex>
@@ -38,7 +39,7 @@ std::vector<double> haar_rotation(int d, uint64_t seed) {
 
   // Householder QR: reflections I - scale_k v_k v_k^T, k = 0 .. d-2, turn m into R; only R's diagonal is
   // needed.
-  std::vector<std::vector<double>> v(d > 0 ? d - 1 : 0);
+  std::vector<std::vector<double>> v(d - 1);
   std::vector<double> scale(v.size()), projection(d);
   for (int k = 0; k + 1 < d; ++k) {
     v[k].assign(d, 0.0);

@@ -144,7 +144,7 @@ void accumulate(Stats& stats, int layer, int64_t chunk, int64_t n_tokens, const 
   const AttentionShape& shape = stats.shape;
   check(layer >= 0 && layer < shape.n_layers, "accumulate: no such layer");
   check(n_tokens > 0, "accumulate: a chunk without tokens");
-  check((v != nullptr) == (shape.v_dim > 0), "accumulate: values given where none are cached, or missing");
+  check(v != nullptr || shape.v_dim == 0, "accumulate: values missing");
   check(shape.n_kv_heads > 0 && shape.n_heads % shape.n_kv_heads == 0,
         "accumulate: KV heads do not divide query heads");
   if (stats.layers.empty()) stats.layers.resize(shape.n_layers);
@@ -201,9 +201,12 @@ Stats merge(std::vector<Stats> parts, const std::vector<std::string>& names) {
         "merge: nothing to merge, or another number of names");
   for (size_t i = 0; i < parts.size(); ++i) {
     check_sizes(parts[i]);
-    if (parts[i].signature != parts[0].signature || !(parts[i].shape == parts[0].shape))
+    if (parts[i].signature != parts[0].signature)
       fail_input("{}: statistics of another model, corpus or options: signature {} found, {} of {} allowed",
                  names[i], parts[i].signature, parts[0].signature, names[0]);
+    if (!(parts[i].shape == parts[0].shape))
+      fail_input("{}: heads, RoPE or modules differ from those of {} under the same signature", names[i],
+                 names[0]);
   }
   std::vector<size_t> order(parts.size());
   std::iota(order.begin(), order.end(), size_t(0));

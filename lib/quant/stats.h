@@ -7,13 +7,14 @@
 
 namespace blockgtq {
 
-/// Sums whose value does not depend on how the chunks were cut into runs: partial sums are kept per dyadic interval of
-/// absolute chunk numbers and added in that tree's order, so that merging is exact to the last bit.
+/// Sums whose value does not depend on how the chunks were cut into runs: partial sums are kept per dyadic
+/// interval of absolute chunk numbers and added in that tree's order, so that merging is exact to the last
+/// bit.
 class DyadicSum {
  public:
   struct Node {
-    int64_t first, count;        // chunks [first, first + count), count a power of two dividing first
-    std::vector<double> value;   // (size)
+    int64_t first, count;       // chunks [first, first + count), count a power of two dividing first
+    std::vector<double> value;  // (size)
   };
   void add_chunk(int64_t chunk, std::vector<double> value);  // chunks in ascending order, no gaps
   void append(const DyadicSum& next);                        // a neighbour that begins where this one ends
@@ -55,11 +56,12 @@ struct Stats {
 void accumulate(Stats& stats, int layer, int64_t chunk, int64_t n_tokens, const float* q, const float* k,
                 const float* v);
 
-/// The label-free block energy s_i = (E|q^(i)|^2 + E|k^(i)|^2) / 2 of one KV head, (B); every query head of the
-/// group is a sample of its own.
+/// The label-free block energy s_i = (E|q^(i)|^2 + E|k^(i)|^2) / 2 of one KV head, (B); every query head of
+/// the group is a sample of its own.
 std::vector<double> block_energy(const Stats& stats, int layer, int kv_head);
 
-/// Appends neighbours into one; Exit::input on a foreign signature, overlap or gap (names[i] is for messages).
+/// Appends neighbours into one; Exit::input on a foreign signature, overlap or gap (names[i] is for
+/// messages).
 Stats merge(std::vector<Stats> parts, const std::vector<std::string>& names);
 
 }  // namespace blockgtq

@@ -7,7 +7,8 @@
 namespace blockgtq {
 
 /// TurboQuant-MSE of one group of d coordinates: r = |x|, y = Rot (x / r), the nearest centroid of every y_j,
-/// norm correction, and back. A zero vector stays zero. Deterministic: the same codes whatever n and the number of threads.
+/// norm correction, and back. A zero vector stays zero. Deterministic: the same codes whatever n and the
+/// number of threads.
 class TqMse {
  public:
   TqMse(int d, int bits, uint64_t seed);  // rotation seed as given

@@ -64,7 +64,7 @@ std::string draw_series(const Chart& chart, const Series& series, const Style& s
   auto shown = [](double v, bool log) { return std::isfinite(v) && (!log || v > 0); };
   std::string path, marks;
   bool pen_down = false;
-  const double r = chart.x.size() > 40 ? 1.8 : 3;
+  const double r = chart.x.size() > 24 ? 2 : 3;
   for (size_t i = 0; i < chart.x.size(); ++i) {
     if (!shown(chart.x[i], x.log) || !shown(series.y[i], y.log)) {
       pen_down = false;

@@ -29,16 +29,11 @@ double mean_bits(const Budget& budget) {
   return sum / double(budget.bits.size());
 }
 
-/// What a decoder must know beside the bits: how the codes were made.
+/// What a decoder must know beside the bits: how the codes were made. The words are those of the map file.
 Json quantizer_identity(const BitMap& map) {
-  return {{"rotation", "haar-qr-numpy-pcg64"},
-          {"rotation_seed", map.seed},
-          {"group_seed", "rotation_seed + bits"},
-          {"codebook", "lloyd-max-normal"},
-          {"grouping",
-           "blocks of one bit width, ascending block index, both coordinates of a block side by side"},
-          {"norm", "fp16 per group"},
-          {"pack_order", "norms in ascending bit width, then their codes, least significant bit first"}};
+  return {{"rotation", "haar-qr-pcg64"}, {"seed", map.seed},
+          {"group_seed", "seed + bits"}, {"codebook", "lloyd-max-normal-100"},
+          {"norms", "fp16 per group"},   {"pack_order", "groups ascending bits, lsb first"}};
 }
 
 Json coords_json(const BlockLayout& layout) {

@@ -20,7 +20,8 @@ std::string map_safetensors(const BitMap& map, const Budget& budget);
 std::string map_png(const BitMap& map, const Budget& budget);
 std::string map_svg(const BitMap& map, const Budget& budget);
 
-/// The heat map for a terminal, at most `width` columns; with ANSI colours or digits alone.
+/// The heat map for a terminal, at most `width` columns (16 are always taken); with ANSI colours or digits
+/// alone.
 std::string map_terminal(const BitMap& map, const Budget& budget, int width, bool color);
 
 }  // namespace blockgtq

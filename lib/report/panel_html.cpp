@@ -26,6 +26,13 @@ std::string change(double ratio) {
   return percent(std::abs(1 - ratio)) + (ratio <= 1 ? " less error" : " more error");
 }
 
+/// The same, the number large.
+std::string large_change(double ratio) {
+  const std::string text = change(ratio);
+  const size_t sign = text.find('%') + 1;
+  return fmt::format("<b>{}</b>{}", text.substr(0, sign), text.substr(sign));
+}
+
 std::string lead(const PanelView& view) {
   std::vector<std::string> others;
   for (size_t m = view.first_other(); m < view.methods.size(); ++m)
@@ -51,7 +58,7 @@ std::string tiles(const PanelView& view) {
           "<div class=\"tile\"><div class=\"what\">{} at {}</div>\n<div class=\"big {}\" title=\"ratio "
           "{}\">{}</div>\n",
           escape(method_title(view.methods[m])), bits_title(view.budgets[b]),
-          mean.ratio <= 1 ? "better" : "worse", exact(mean.ratio), change(mean.ratio));
+          mean.ratio <= 1 ? "better" : "worse", exact(mean.ratio), large_change(mean.ratio));
       out += fmt::format(
           "<div class=\"fine\">than TQ-MSE, geometric mean of {}; lower in {} of {}.<br/>Effective bits {} "
           "against {}",
@@ -95,23 +102,25 @@ std::string architecture_line(const Json& a) {
   return escape(text);
 }
 
-std::string error_chart(const PanelView& view, const Json& eval) {
+/// The error of every layer at these budgets: one colour per method, one kind of line per budget.
+std::string error_chart(const PanelView& view, const Json& eval, const std::vector<double>& budgets) {
+  const bool one = budgets.size() == 1;
   Chart chart;
-  chart.title = "Logit error per layer";
+  chart.title = "Logit error per layer" + (one ? ", " + bits_title(budgets[0]) : "");
   chart.x_title = "layer";
   chart.y_title = "MAE";
   const Json& layers = eval.at("layers");
   for (const Json& layer : layers) chart.x.push_back(layer.at("layer").get<double>());
   double least = INFINITY, most = 0;
-  for (size_t b = 0; b < view.budgets.size(); ++b)
+  for (size_t b = 0; b < budgets.size(); ++b)
     for (size_t m = 0; m < view.methods.size(); ++m) {
-      Series series{fmt::format("{}, {}", method_title(view.methods[m]), bits_title(view.budgets[b])),
+      Series series{method_title(view.methods[m]) + (one ? "" : ", " + bits_title(budgets[b])),
                     {},
                     int(m) + (view.has_baseline ? 0 : 1),
                     int(b)};
       bool any = false;
       for (const Json& layer : layers) {
-        const Json* r = find_result(layer, view.methods[m], view.budgets[b]);
+        const Json* r = find_result(layer, view.methods[m], budgets[b]);
         const double mae = r && !r->at("mae").is_null() ? r->at("mae").get<double>() : NAN;
         series.y.push_back(mae);
         any |= r != nullptr;
@@ -124,6 +133,14 @@ std::string error_chart(const PanelView& view, const Json& eval) {
   return line_chart(chart);
 }
 
+std::string error_charts(const PanelView& view, const Json& eval) {
+  constexpr size_t kMaxLines = 6;  // more than an eye can follow in one chart: then one for each budget
+  if (view.budgets.size() * view.methods.size() <= kMaxLines) return error_chart(view, eval, view.budgets);
+  std::string out;
+  for (double bits : view.budgets) out += error_chart(view, eval, {bits});
+  return out;
+}
+
 std::string card(const PanelView& view, const PanelModel& model, size_t number, bool own_evaluation) {
   std::string out =
       fmt::format("<article class=\"card\" id=\"model-{}\"><header><h3>{}</h3>", number, escape(model.name));
@@ -133,7 +150,7 @@ std::string card(const PanelView& view, const PanelModel& model, size_t number, 
   out += "<span class=\"arch\">" + architecture_line(json.at("architecture"));
   if (own_evaluation) out += " · " + escape(eval_title(json.at("eval")));
   if (json.contains("seconds")) out += fmt::format(" · {} s", three_digits(json.at("seconds").get<double>()));
-  out += "</span></header>\n<div class=\"plots\">\n" + error_chart(view, json.at("eval"));
+  out += "</span></header>\n<div class=\"plots\">\n" + error_charts(view, json.at("eval"));
   for (const Json& share : json.at("bit_shares"))
     out += share_chart(fmt::format("Bit widths of blocks, average {}", exact(share.at("bits").get<double>())),
                        share.at("layers").get<std::vector<std::vector<double>>>());

@@ -12,6 +12,8 @@
 namespace blockgtq {
 namespace {
 
+constexpr int kMaxColumns =
+    24;  // with gaps between; more layers make one closed area, as fine gaps would flicker
 constexpr double kWidth = 400, kHeight = 294, kPlotTop = 54, kPlotBottom = 212, kPlotLeft = 52,
                  kPlotRight = kWidth - 18;
 
@@ -48,14 +50,13 @@ std::string share_chart(const std::string& title, const std::vector<std::vector<
   }
   const int n = int(shares.size());
   const double slot = (kPlotRight - kPlotLeft) / std::max(1, n);
-  const double width =
-      n > 40 ? slot : std::min(0.8 * slot, 44.0);  // many layers: a closed area, as fine gaps would flicker
+  const double width = n > kMaxColumns ? slot : std::min(0.8 * slot, 44.0);
   std::vector<double> layers;
   for (int l = 0; l < n; ++l) {
     check(shares[l].size() == 8, "shares of bit widths 1..8 wanted");
     layers.push_back(l);
     out += column(l, shares[l], kPlotLeft + (l + 0.5) * slot - width / 2, width,
-                  n > 40 ? "" : " class=\"bq-cut\"");
+                  n > kMaxColumns ? "" : " class=\"bq-cut\"");
   }
   if (n == 0)
     out +=

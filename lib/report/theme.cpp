@@ -62,7 +62,8 @@ p{margin:0 0 10px}
 .tile,.card,.scroll{background:var(--surface);border:1px solid var(--rule);border-radius:10px}
 .tile{padding:16px 18px}
 .tile .what{font-size:13px;font-weight:600;color:var(--muted)}
-.tile .big{font-size:32px;line-height:1.25;font-weight:650;letter-spacing:-.02em;font-variant-numeric:tabular-nums}
+.tile .big{font-size:17px;line-height:1.3;font-weight:600;font-variant-numeric:tabular-nums}
+.tile .big b{font-size:31px;letter-spacing:-.02em}
 .tile .fine{font-size:13px;color:var(--muted)}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace blockgtq {
@@ -18,17 +19,13 @@ enum class H5Type { u8, u16, i32, i64, u64, f16, f32, f64 };
 
 /// The type of the elements of an array of T.
 template <class T>
-extern const H5Type kH5Type;
-template <>
-inline constexpr H5Type kH5Type<uint8_t> = H5Type::u8;
-template <>
-inline constexpr H5Type kH5Type<int32_t> = H5Type::i32;
-template <>
-inline constexpr H5Type kH5Type<int64_t> = H5Type::i64;
-template <>
-inline constexpr H5Type kH5Type<float> = H5Type::f32;
-template <>
-inline constexpr H5Type kH5Type<double> = H5Type::f64;
+constexpr H5Type h5_type() {
+  if constexpr (std::is_same_v<T, uint8_t>) return H5Type::u8;
+  if constexpr (std::is_same_v<T, int32_t>) return H5Type::i32;
+  if constexpr (std::is_same_v<T, int64_t>) return H5Type::i64;
+  if constexpr (std::is_same_v<T, float>) return H5Type::f32;
+  if constexpr (std::is_same_v<T, double>) return H5Type::f64;
+}
 
 using Dims = std::vector<uint64_t>;
 

@@ -12,8 +12,10 @@ namespace blockgtq {
 
 inline constexpr int64_t kSchemaVersion = 1;
 inline constexpr uint64_t kMaxChunkBytes = 1
-                                           << 20;   // of a dataset's HDF5 chunk, unless one element is larger
-inline constexpr uint64_t kMaxTextBytes = 1 << 20;  // of one string
+                                           << 20;  // of a dataset's HDF5 chunk, unless one element is larger
+inline constexpr uint64_t kMaxAttributeBytes =
+    60000;  // of a text attribute; HDF5 keeps up to 64 KiB in a header
+inline constexpr uint64_t kMaxTextBytes = 1 << 20;      // of one string in an array
 inline constexpr uint64_t kMaxStringsBytes = 64 << 20;  // of a whole array of strings, padding counted
 inline constexpr unsigned kGzipLevel = 4;
 

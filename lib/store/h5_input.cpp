@@ -83,8 +83,7 @@ Extent extent_of(hid_t set, const std::string& where, uint64_t file_bytes) {
   if (bytes / kMaxInflation > file_bytes)
     fail_input("{}: {} bytes of data in a file of {} bytes", where, bytes, file_bytes);
   hsize_t present = 0;
-  if (H5Dget_num_chunks(set, H5S_ALL, &present) < 0)
-    fail_input("{}: cannot be read: {}", where, last_error());
+  if (H5Dget_num_chunks(set, space, &present) < 0) fail_input("{}: cannot be read: {}", where, last_error());
   if (present != n_chunks) fail_input("{}: {} chunks of data, allowed {}", where, present, n_chunks);
   return extent;
 }
@@ -170,8 +169,8 @@ std::string H5Input::get_text(const std::string& name) const {
   if (!is_fixed_text(type) || H5Sget_simple_extent_type(space) != H5S_SCALAR)
     fail_input("{}: attribute {} is not a text of fixed length", path(), name);
   const size_t bytes = H5Tget_size(type);
-  if (bytes > kMaxTextBytes)
-    fail_input("{}: {}: {} bytes of text, allowed {}", path(), name, bytes, kMaxTextBytes);
+  if (bytes > kMaxAttributeBytes)
+    fail_input("{}: {}: {} bytes of text, allowed {}", path(), name, bytes, kMaxAttributeBytes);
   std::string text(bytes, '\0');
   if (H5Aread(attribute, type, text.data()) < 0)
     fail_input("{}: {}: cannot be read: {}", path(), name, last_error());

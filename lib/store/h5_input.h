@@ -27,7 +27,7 @@ class H5Input {
   Dims dims(const std::string& name, size_t rank) const;
   /// The whole array, whose type and dimensions must be exactly these. No elements: empty, without looking.
   template <class T>
-  std::vector<T> read(const std::string& name, const Dims& dims, H5Type type = kH5Type<T>) const {
+  std::vector<T> read(const std::string& name, const Dims& dims, H5Type type = h5_type<T>()) const {
     const uint64_t n = check_array(name, dims, type);
     std::vector<T> data(n);
     if (n > 0) read_raw(name, data.data(), type);

@@ -12,6 +12,8 @@
 namespace blockgtq {
 namespace {
 
+constexpr unsigned kCompact = 65535;  // the most that HDF5 can be told to keep in a header
+
 /// As much of the array's tail as fits, so that a chunk is one contiguous run of it.
 std::vector<hsize_t> chunk_dims(const std::vector<hsize_t>& dims, uint64_t item_bytes) {
   std::vector<hsize_t> chunk(dims.size(), 1);
@@ -24,13 +26,22 @@ std::vector<hsize_t> chunk_dims(const std::vector<hsize_t>& dims, uint64_t item_
   return chunk;
 }
 
+/// No time stamps; every link and attribute in the group's own header, however many there are: no trees and
+/// heaps for a reader to trust.
+herr_t set_plain_group(hid_t creation) {
+  const bool ok = H5Pset_obj_track_times(creation, false) >= 0 &&
+                  H5Pset_attr_phase_change(creation, kCompact, kCompact) >= 0 &&
+                  H5Pset_link_phase_change(creation, kCompact, kCompact) >= 0;
+  return ok ? 0 : -1;
+}
+
 }  // namespace
 
 H5Output::H5Output(const fs::path& path, const std::string& schema) : path_(path) {
   prepare_hdf5();
   const Handle access = file_access();
   const Handle creation(must(H5Pcreate(H5P_FILE_CREATE)), H5Pclose);
-  must(H5Pset_obj_track_times(creation, false));  // of the root group
+  must(set_plain_group(creation));  // of the root group
   file_ = must(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation, access));
   put_text("schema", schema);
   put_int("schema_version", kSchemaVersion);
@@ -68,9 +79,9 @@ void H5Output::put_scalar(int64_t object, const std::string& name, int64_t type,
 
 void H5Output::put_text(int64_t object, const std::string& name, const std::string& value) {
   check(value.find('\0') == std::string::npos, "text with NUL in an HDF5 attribute");
-  if (value.size() > kMaxTextBytes)
+  if (value.size() > kMaxAttributeBytes)
     fail_output("{}: cannot write: {}: {} bytes of text, allowed {}", path_.string(), name, value.size(),
-                kMaxTextBytes);
+                kMaxAttributeBytes);
   put_scalar(object, name, text_type(std::max<size_t>(value.size(), 1)), value.c_str());
 }
 
@@ -89,7 +100,7 @@ void H5Output::put_text(const std::string& name, const std::string& value) {
 
 void H5Output::group(const std::string& name) {
   const Handle creation(must(H5Pcreate(H5P_GROUP_CREATE)), H5Pclose);
-  must(H5Pset_obj_track_times(creation, false));
+  must(set_plain_group(creation));
   Handle group(must(H5Gcreate2(file_, name.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT)), H5Gclose,
                &abandoned_);
   must(group.close());

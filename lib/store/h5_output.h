@@ -21,7 +21,7 @@ class H5Output {
   void group(const std::string& name);  // before anything inside it
   /// `stored_type`, where given, becomes an attribute of the dataset.
   template <class T>
-  void write(const std::string& name, const Dims& dims, const T* data, H5Type type = kH5Type<T>,
+  void write(const std::string& name, const Dims& dims, const T* data, H5Type type = h5_type<T>(),
              const std::string& stored_type = "") {
     write_raw(name, dims, data, type, stored_type);
   }

@@ -1,5 +1,11 @@
 // Short config.json texts, one per dialect: the fields that are read, as published models have them.
 #pragma once
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/error.h"
+#include "catch.h"
+#include "hf/config.h"
 
 namespace blockgtq::test {
 
@@ -62,5 +68,36 @@ inline constexpr const char* kDeepSeekV2 = R"({"model_type": "deepseek_v2", "att
     "type": "yarn"},
   "routed_scaling_factor": 1.0, "scoring_func": "softmax", "tie_word_embeddings": false, "topk_group": 1,
   "topk_method": "greedy", "v_head_dim": 128, "vocab_size": 102400})";
+
+inline Config parse(const std::string& text) {
+  return parse_config(parse_json(text, "config.json"), "config.json");
+}
+
+/// A sample with the keys of `patch` put in; null removes nothing, it is put in as null.
+inline std::string patched(const char* sample, const std::string& patch) {
+  Json json = Json::parse(sample);
+  const Json changes = Json::parse(patch);
+  for (const auto& [key, value] : changes.items()) json[key] = value;
+  return json.dump();
+}
+
+inline std::string without(const char* sample, const std::string& key) {
+  Json json = Json::parse(sample);
+  REQUIRE(json.erase(key) == 1);
+  return json.dump();
+}
+
+/// The error's text; empty when the config is taken.
+inline std::string error_of(const std::string& text) {
+  try {
+    parse(text);
+    return "";
+  } catch (const Error& e) {
+    CHECK(e.code == Exit::input);
+    const std::string what = e.what();
+    CHECK(what.find('\n') == std::string::npos);
+    return what;
+  }
+}
 
 }  // namespace blockgtq::test

@@ -85,7 +85,7 @@ def numeric():
 
 
 def word():
-    tokenizer = Tokenizer(models.BPE(vocab={"a": 0}, merges=[]))
+    tokenizer = Tokenizer(models.BPE(vocab={"no": 0}, merges=[]))
     tokenizer.add_tokens([AddedToken("@@", single_word=True, normalized=False)])
     return {c for c in ALL if not tokenizer.encode("@@" + chr(c)).ids}
 

@@ -34,8 +34,10 @@ class TempDir {
   fs::path path_;
 };
 
+/// A new file each time: some file systems flush one that was cut to nothing and written again to the disk.
 inline void write_bytes(const fs::path& path, const std::string& bytes) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  fs::remove(path);
+  std::ofstream file(path, std::ios::binary);
   file.write(bytes.data(), std::streamsize(bytes.size()));
   file.close();
   if (!file) throw std::runtime_error("cannot write " + path.string());

@@ -6,6 +6,8 @@
 #include "base/parallel.h"
 #include "catch.h"
 #include "quant/block_gtq.h"
+
+#include "quant/group_order.h"
 #include "quant/packing.h"
 #include "quant/random.h"
 
@@ -59,14 +61,13 @@ TEST_CASE("the bytes of a code") {
 }
 
 TEST_CASE("equal bits are TQ-MSE over the permuted coordinates") {
-  // Half pairing: coordinates 0, 32, 1, 33, ...; with interleaved pairing block order is the raw order.
   for (const BlockLayout& layout :
        {BlockLayout{64, 64, Pairing::half}, BlockLayout{64, 64, Pairing::interleaved},
         BlockLayout{64, 32, Pairing::interleaved}, BlockLayout{64, 16, Pairing::half}}) {
     const int n = 300, d = 64, bits = 3;
     const auto x = gaussian(size_t(n) * d, 1);
     std::vector<int> order;
-    for (int b = 0; b < layout.n_blocks(); ++b)
+    for (const int b : group_order(std::vector<uint8_t>(d / 2, bits)))
       for (const int c : layout.coords(b)) order.push_back(c);
     std::vector<float> permuted(x.size());
     for (int t = 0; t < n; ++t)

@@ -1,5 +1,5 @@
-// How fast linear() is: bf16 weights converted on the way, against Eigen's own multi-threaded product with float32
-// weights that lie ready. One line per shape: GFLOP/s of both, and the ratio.
+// How fast linear() is: bf16 weights converted on the way, against Eigen's own multi-threaded product with
+// float32 weights that lie ready. One line per shape: GFLOP/s of both, and the ratio.
 //
 //   bench_matmul [--threads N]
 #include <fmt/format.h>
@@ -22,7 +22,8 @@
 namespace {
 
 using namespace blockgtq;
-using RowMatrix = EigenThreaded::Matrix<float, EigenThreaded::Dynamic, EigenThreaded::Dynamic, EigenThreaded::RowMajor>;
+using RowMatrix =
+    EigenThreaded::Matrix<float, EigenThreaded::Dynamic, EigenThreaded::Dynamic, EigenThreaded::RowMajor>;
 
 struct Shape {
   int64_t n, rows, cols;
@@ -66,8 +67,8 @@ void bench(const Shape& s) {
   const double ours = best_seconds([&] { linear(w, x.data(), s.n, y.data()); });
   const double eigen = best_seconds([&] { y2.noalias() = x * weights.transpose(); });
   const double flop = 2.0 * double(s.n) * double(s.rows) * double(s.cols);
-  fmt::print("n {:5} weights {:6} x {:6}: {:7.1f} GFLOP/s, Eigen {:7.1f}, ratio {:.2f}, difference {:.1e}\n", s.n,
-             s.rows, s.cols, flop / ours / 1e9, flop / eigen / 1e9, eigen / ours,
+  fmt::print("n {:5} weights {:6} x {:6}: {:7.1f} GFLOP/s, Eigen {:7.1f}, ratio {:.2f}, difference {:.1e}\n",
+             s.n, s.rows, s.cols, flop / ours / 1e9, flop / eigen / 1e9, eigen / ours,
              (y - y2).norm() / y2.norm());
 }
 
@@ -78,6 +79,7 @@ int main(int argc, char** argv) {
   EigenThreaded::setNbThreads(threads());
   fmt::print("{} threads\n", threads());
   for (int64_t n : {256, 2048})
-    for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{2048, 2048}, {11008, 2048}, {2048, 11008}, {256, 2048}})
+    for (const auto& [rows, cols] :
+         {std::pair<int64_t, int64_t>{2048, 2048}, {11008, 2048}, {2048, 11008}, {256, 2048}})
       bench({n, rows, cols});
 }

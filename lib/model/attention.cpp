@@ -1,0 +1,56 @@
+#include "model/attention.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/parallel.h"
+#include "model/elementwise.h"
+#include "model/gemm.h"
+
+namespace blockgtq {
+
+namespace {
+
+constexpr int64_t kQueryTile = 64;
+
+/// Queries [q0, q0 + rows) of the chunk that starts at token `start`, one head: they see the chunk's keys up
+/// to their own.
+void attend_tile(const AttentionProblem& p, int64_t start, int64_t q0, int64_t rows, int64_t head,
+                 float* out) {
+  const int64_t keys = q0 + rows, kv = head / p.group, out_stride = p.n_heads * p.v.dim;
+  thread_local std::vector<float> buffer;  // (rows, keys)
+  if (buffer.size() < size_t(rows * keys)) buffer.resize(size_t(rows * keys));
+  MatrixView scores = view(buffer.data(), rows, keys, keys);
+  const auto q =
+      view(p.q.data + (start + q0) * p.q.stride + head * p.q.head_stride, rows, p.q.dim, p.q.stride);
+  const auto k = view(p.k.data + start * p.k.stride + kv * p.k.head_stride, keys, p.k.dim, p.k.stride);
+  const auto v = view(p.v.data + start * p.v.stride + kv * p.v.head_stride, keys, p.v.dim, p.v.stride);
+  multiply(scores, p.scale, q, k.transpose());
+  float sums[kQueryTile];
+  for (int64_t i = 0; i < rows; ++i) {
+    float* row = buffer.data() + i * keys;
+    sums[i] = exp_below_max(row, q0 + i + 1);
+    std::fill(row + q0 + i + 1, row + keys, 0.0f);
+  }
+  MatrixView result = view(out + (start + q0) * out_stride + head * p.v.dim, rows, p.v.dim, out_stride);
+  multiply(result, 1, scores, v);
+  for (int64_t i = 0; i < rows; ++i) result.row(i) /= sums[i];
+}
+
+}  // namespace
+
+void attention(const AttentionProblem& p, float* out) {
+  const int64_t chunks = (p.n_tokens + p.chunk - 1) / p.chunk;
+  const int64_t tiles = (p.chunk + kQueryTile - 1) / kQueryTile;
+  parallel_for(size_t(chunks * p.n_heads * tiles), [&](size_t i) {
+    // The longest tiles first, so that the threads end together.
+    const int64_t tile = tiles - 1 - int64_t(i) / (chunks * p.n_heads),
+                  rest = int64_t(i) % (chunks * p.n_heads);
+    const int64_t start = rest / p.n_heads * p.chunk, head = rest % p.n_heads;
+    const int64_t q0 = tile * kQueryTile;
+    const int64_t rows = std::min(kQueryTile, std::min(p.chunk, p.n_tokens - start) - q0);
+    if (rows > 0) attend_tile(p, start, q0, rows, head, out);
+  });
+}
+
+}  // namespace blockgtq

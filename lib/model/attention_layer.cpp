@@ -1,0 +1,199 @@
+// The attention block of a layer, in its two kinds: grouped queries, and DeepSeek-V2's latent attention.
+#include "model/attention_layer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/parallel.h"
+#include "model/attention.h"
+#include "model/elementwise.h"
+#include "model/matmul.h"
+#include "model/nonfinite.h"
+
+namespace blockgtq {
+
+namespace {
+
+struct Block {
+  const Checkpoint& model;
+  const LayerWeights& weights;
+  int layer;
+  const std::function<void(LayerActivations&)>& show;
+  bool stop;
+  DecoderState& state;
+
+  const Config& config() const { return model.config(); }
+  int64_t n() const { return state.n_tokens; }
+
+  std::vector<float> project(const Linear& w, const float* in) const {
+    std::vector<float> out(size_t(n() * w.rows()));
+    linear(model, w, in, n(), out.data());
+    return out;
+  }
+  /// Checks (T, cols) of the named projection.
+  void require(const std::vector<float>& x, const char* name) const {
+    require_finite(model, x.data(), n(), int64_t(x.size()) / n(),
+                   attention_module(config(), layer) + "." + name, weights.all());
+  }
+  /// state.x += o(heads), heads (T, Hq * Dv)
+  void add_output(const float* heads) const {
+    linear(model, weights.o, heads, n(), state.scratch.data());
+    add_to(state.x.data(), state.scratch.data(), n() * config().hidden);
+  }
+};
+
+void grouped_query_attention(const Block& b) {
+  const Config& c = b.config();
+  const int64_t n = b.n(), dim = c.head_dim, q_cols = c.n_heads * dim, k_cols = c.n_kv_heads * dim;
+  const float* in = b.state.scratch.data();
+  std::vector<float> q = b.project(b.weights.q, in);  // (T, Hq, D)
+  std::vector<float> k = b.project(b.weights.k, in);  // (T, Hkv, D)
+  std::vector<float> v = b.project(b.weights.v, in);  // (T, Hkv, Dv)
+  if (b.weights.q_norm) rms_norm(*b.weights.q_norm, c.rms_eps, q.data(), dim, n * c.n_heads, q.data(), dim);
+  if (b.weights.k_norm)
+    rms_norm(*b.weights.k_norm, c.rms_eps, k.data(), dim, n * c.n_kv_heads, k.data(), dim);
+  b.require(q, "q");
+  b.require(k, "k");
+  b.require(v, "v");
+
+  if (b.show) {
+    LayerActivations acts;
+    acts.layer = b.layer;
+    acts.n_tokens = n;
+    acts.q = q.data();
+    acts.k = k.data();
+    acts.v = v.data();
+    b.show(acts);
+  }
+  if (b.stop) return;
+
+  rotate(b.state.rotary, q.data(), n, q_cols, c.n_heads, dim, b.state.chunk);
+  rotate(b.state.rotary, k.data(), n, k_cols, c.n_kv_heads, dim, b.state.chunk);
+  AttentionProblem problem;
+  problem.n_tokens = n;
+  problem.chunk = b.state.chunk;
+  problem.n_heads = c.n_heads;
+  problem.group = c.group();
+  problem.scale = float(1 / std::sqrt(double(dim)));
+  problem.q = {q.data(), q_cols, dim, dim};
+  problem.k = {k.data(), k_cols, dim, dim};
+  problem.v = {v.data(), int64_t(c.n_kv_heads) * c.v_dim, c.v_dim, c.v_dim};
+  std::vector<float> heads(size_t(n * c.n_heads * c.v_dim));
+  attention(problem, heads.data());
+  b.add_output(heads.data());
+}
+
+/// 1 / sqrt(key dimension), times the square of yarn's mscale for all dimensions where the config has one.
+/// Source: transformers, modeling_deepseek_v2.py, yarn_apply_mscale.
+float latent_scale(const Config& c) {
+  const double scale = 1 / std::sqrt(double(c.mla.nope_dim + c.mla.rope_dim));
+  const double all_dim = c.rope.mscale_all_dim.value_or(0);
+  if (c.rope.type == RopeType::standard || all_dim == 0 || c.rope.factor <= 1) return float(scale);
+  const double mscale = 0.1 * all_dim * std::log(c.rope.factor) + 1;
+  return float(scale * mscale * mscale);
+}
+
+/// Copies the first `width` values of rows that are from_stride apart to rows to_stride apart.
+void copy_columns(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t width,
+                  int64_t rows) {
+  constexpr int64_t kRows = 1024;
+  parallel_for(size_t((rows + kRows - 1) / kRows), [&](size_t piece) {
+    for (int64_t r = int64_t(piece) * kRows; r < std::min(rows, (int64_t(piece) + 1) * kRows); ++r)
+      std::copy_n(from + r * from_stride, width, to + r * to_stride);
+  });
+}
+
+/// Keys and values of some whole chunks, expanded from the latent; every head's key ends with the shared
+/// rotary part.
+void expand_and_attend(const Block& b, const float* q, const float* latent, const float* k_rope, int64_t n,
+                       float* heads) {
+  const Config& c = b.config();
+  const MlaConfig& m = c.mla;
+  const int64_t key_dim = m.nope_dim + m.rope_dim, kv_dim = m.nope_dim + m.v_dim;
+  std::vector<float> kv(size_t(n * c.n_heads * kv_dim));    // (n, Hq, nope + v)
+  std::vector<float> key(size_t(n * c.n_heads * key_dim));  // (n, Hq, nope + rope)
+  linear(b.model, b.weights.kv_b, latent, n, kv.data());
+  copy_columns(kv.data(), kv_dim, key.data(), key_dim, m.nope_dim, n * c.n_heads);
+  for (int64_t h = 0; h < c.n_heads; ++h)
+    copy_columns(k_rope, m.rope_dim, key.data() + h * key_dim + m.nope_dim, c.n_heads * key_dim, m.rope_dim,
+                 n);
+
+  AttentionProblem problem;
+  problem.n_tokens = n;
+  problem.chunk = b.state.chunk;
+  problem.n_heads = c.n_heads;
+  problem.scale = latent_scale(c);
+  problem.q = {q, c.n_heads * key_dim, key_dim, key_dim};
+  problem.k = {key.data(), c.n_heads * key_dim, key_dim, key_dim};
+  problem.v = {kv.data() + m.nope_dim, c.n_heads * kv_dim, kv_dim, m.v_dim};
+  attention(problem, heads);
+}
+
+void latent_attention(const Block& b) {
+  const Config& c = b.config();
+  const MlaConfig& m = c.mla;
+  const LayerWeights& w = b.weights;
+  const int64_t n = b.n(), key_dim = m.nope_dim + m.rope_dim, rope = m.rope_dim;
+  const float* in = b.state.scratch.data();
+
+  std::vector<float> q;  // (T, Hq, nope + rope)
+  if (w.q_a_norm) {
+    std::vector<float> low = b.project(w.q_a, in);
+    rms_norm(*w.q_a_norm, c.rms_eps, low.data(), m.q_lora_rank, n, low.data(), m.q_lora_rank);
+    q = b.project(w.q_b, low.data());
+  } else {
+    q = b.project(w.q, in);
+  }
+  const std::vector<float> joint = b.project(w.kv_a, in);  // (T, lora + rope)
+  b.require(q, "q");
+  b.require(joint, "k");
+  std::vector<float> q_rope(size_t(n * c.n_heads * rope));  // (T, Hq, rope)
+  std::vector<float> k_rope(size_t(n * rope));              // (T, 1, rope)
+  copy_columns(q.data() + m.nope_dim, key_dim, q_rope.data(), rope, rope, n * c.n_heads);
+  copy_columns(joint.data() + m.kv_lora_rank, m.kv_lora_rank + rope, k_rope.data(), rope, rope, n);
+
+  if (b.show) {
+    LayerActivations acts;
+    acts.layer = b.layer;
+    acts.n_tokens = n;
+    acts.q = q_rope.data();
+    acts.k = k_rope.data();
+    b.show(acts);
+  }
+  if (b.stop) return;
+
+  rotate(b.state.rotary, q_rope.data(), n, c.n_heads * rope, c.n_heads, rope, b.state.chunk);
+  rotate(b.state.rotary, k_rope.data(), n, rope, 1, rope, b.state.chunk);
+  copy_columns(q_rope.data(), rope, q.data() + m.nope_dim, key_dim, rope, n * c.n_heads);
+  std::vector<float> latent(size_t(n * m.kv_lora_rank));  // (T, lora)
+  rms_norm(*w.kv_a_norm, c.rms_eps, joint.data(), m.kv_lora_rank + rope, n, latent.data(), m.kv_lora_rank);
+
+  std::vector<float> heads(size_t(n * c.n_heads * m.v_dim));  // (T, Hq, v)
+  const int64_t slab = latent_slab(b.state.chunk);
+  for (int64_t t = 0; t < n; t += slab)
+    expand_and_attend(b, q.data() + t * c.n_heads * key_dim, latent.data() + t * m.kv_lora_rank,
+                      k_rope.data() + t * rope, std::min(slab, n - t),
+                      heads.data() + t * c.n_heads * m.v_dim);
+  b.add_output(heads.data());
+}
+
+}  // namespace
+
+int64_t latent_slab(int64_t chunk) {
+  return chunk * std::max<int64_t>(1, kLatentSlabTokens / chunk);
+}
+
+void attention_layer(const Checkpoint& model, const LayerWeights& weights, int layer,
+                     const std::function<void(LayerActivations&)>& show, bool stop, DecoderState& state) {
+  const Config& c = model.config();
+  rms_norm(weights.input_norm, c.rms_eps, state.x.data(), c.hidden, state.n_tokens, state.scratch.data(),
+           c.hidden);
+  const Block block{model, weights, layer, show, stop, state};
+  if (c.attention == AttentionKind::mla) {
+    latent_attention(block);
+  } else {
+    grouped_query_attention(block);
+  }
+}
+
+}  // namespace blockgtq

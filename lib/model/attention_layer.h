@@ -1,0 +1,27 @@
+#pragma once
+#include <functional>
+#include <vector>
+
+#include "model/backend.h"
+#include "model/rotary.h"
+#include "model/weights.h"
+
+namespace blockgtq {
+
+/// What a run of the decoder keeps from layer to layer.
+struct DecoderState {
+  int64_t n_tokens = 0, chunk = 0;
+  RotaryTable rotary;
+  std::vector<float> x;        // (T, hidden), the residual stream
+  std::vector<float> scratch;  // (T, hidden)
+};
+
+/// Projects q, k and v, shows them, and unless `stop` adds the attention's output to state.x.
+void attention_layer(const Checkpoint& model, const LayerWeights& weights, int layer,
+                     const std::function<void(LayerActivations&)>& show, bool stop, DecoderState& state);
+
+/// MLA expands keys and values for this many tokens at a time: whole chunks, some kLatentSlabTokens.
+inline constexpr int64_t kLatentSlabTokens = 1024;
+int64_t latent_slab(int64_t chunk);
+
+}  // namespace blockgtq

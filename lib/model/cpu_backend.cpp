@@ -1,0 +1,91 @@
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "model/attention_layer.h"
+#include "model/backend.h"
+#include "model/mlp.h"
+#include "model/nonfinite.h"
+#include "model/output_layer.h"
+
+namespace blockgtq {
+
+namespace {
+
+int64_t chunk_tokens(const ForwardRequest& request) {
+  const int64_t n = int64_t(request.tokens.size());
+  return request.chunk == 0 ? n : std::min(request.chunk, n);
+}
+
+void check_request(const Checkpoint& model, const ForwardRequest& request) {
+  const Config& c = model.config();
+  const std::string name = model.folder().string();
+  if (request.tokens.empty()) fail_input("{}: no tokens: 0, at least 1", name);
+  if (request.chunk < 0) fail_input("{}: chunk: {}, at least 0", name, request.chunk);
+  for (size_t t = 0; t < request.tokens.size(); ++t) {
+    if (request.tokens[t] < 0 || request.tokens[t] >= c.vocab)
+      fail_input("{}: token {}: id {} is out of range: 0 to {}", name, t, request.tokens[t], c.vocab - 1);
+  }
+  const int64_t chunk = chunk_tokens(request);
+  if (c.sliding_window > 0 && c.sliding_window < chunk)
+    throw Error(
+        Exit::input,
+        fmt::format("{}: sliding window {} is shorter than the chunk {}", name, c.sliding_window, chunk),
+        fmt::format("--chunk {}", c.sliding_window));
+}
+
+/// Experts are fetched when tokens come to them.
+void prefetch(const Checkpoint& model, const LayerWeights& weights) {
+  for (const Tensor* tensor : weights.without_experts()) model.prefetch(*tensor);
+}
+
+class CpuBackend : public Backend {
+ public:
+  void forward(const Checkpoint& model, const ForwardRequest& request) override;
+};
+
+void CpuBackend::forward(const Checkpoint& model, const ForwardRequest& request) {
+  check_request(model, request);
+  const Config& c = model.config();
+  const OuterWeights outer = outer_weights(model);
+  DecoderState state;
+  state.n_tokens = int64_t(request.tokens.size());
+  state.chunk = chunk_tokens(request);
+  state.rotary = rotary_table(c, state.chunk);
+  state.x.resize(size_t(state.n_tokens * c.hidden));
+  state.scratch.resize(state.x.size());
+  embed(model, outer.embedding, request.tokens, state.x.data());
+
+  if (request.progress) request.progress->begin("forward", c.n_layers);
+  LayerWeights next = layer_weights(model, 0);
+  prefetch(model, next);
+  for (int layer = 0; layer < c.n_layers; ++layer) {
+    check_stop();
+    const LayerWeights weights = std::move(next);
+    const bool last = layer + 1 == c.n_layers;
+    if (!last) {
+      next = layer_weights(model, layer + 1);
+      prefetch(model, next);
+    }
+    const bool stop = last && !request.on_logits;
+    attention_layer(model, weights, layer, request.on_layer, stop, state);
+    if (!stop) {
+      feed_forward(model, weights, state.x.data(), state.n_tokens);
+      require_finite(model, state.x.data(), state.n_tokens, c.hidden, fmt::format("layer {}: output", layer),
+                     weights.all());
+    }
+    for (const Tensor* tensor : weights.all()) model.release(*tensor);
+    if (request.progress) request.progress->step(fmt::format("layer {}", layer));
+  }
+  if (request.on_logits)
+    output_layer(model, outer, state.x.data(), state.n_tokens, state.chunk, request.on_logits);
+  if (request.progress) request.progress->end();
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend() {
+  return std::make_unique<CpuBackend>();
+}
+
+}  // namespace blockgtq

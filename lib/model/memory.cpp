@@ -1,0 +1,62 @@
+// The sizes of the buffers that the CPU's forward pass keeps, from the same constants that it uses. Each
+// thread has some MiB more for converted weights and scores.
+#include <algorithm>
+
+#include "model/attention_layer.h"
+#include "model/backend.h"
+#include "model/mlp.h"
+#include "model/output_layer.h"
+#include "model/weights.h"
+
+namespace blockgtq {
+
+namespace {
+
+/// Floats of one layer's attention over n tokens.
+int64_t attention_floats(const Config& c, int64_t n, int64_t chunk) {
+  const int64_t heads = c.n_heads;
+  if (c.attention == AttentionKind::gqa) {
+    const int64_t queries_and_keys = (heads + c.n_kv_heads) * c.head_dim;
+    return n * (queries_and_keys + (heads + c.n_kv_heads) * c.v_dim);
+  }
+  const MlaConfig& m = c.mla;
+  const int64_t key_dim = m.nope_dim + m.rope_dim;
+  const int64_t per_token = heads * (key_dim + m.rope_dim + m.v_dim) + 2 * (m.kv_lora_rank + m.rope_dim);
+  return n * per_token + std::min(n, latent_slab(chunk)) * heads * (m.nope_dim + m.v_dim + key_dim);
+}
+
+/// Floats of the feed-forward part of the widest layer.
+int64_t feed_forward_floats(const Config& c, int64_t n) {
+  const int64_t slab = std::min(n, kSlabTokens);
+  int64_t most = 0;
+  for (bool moe : c.layer_is_moe) {
+    if (moe) {
+      const int64_t width = int64_t(c.moe.intermediate) * std::max(1, c.moe.n_shared);
+      const int64_t per_token = c.hidden + c.moe.n_experts + 2 * c.moe.n_per_token;
+      most = std::max(most, n * per_token + slab * 2 * (c.hidden + width));
+    } else {
+      most = std::max(most, slab * 2 * (int64_t(c.hidden) + c.intermediate));
+    }
+  }
+  return most;
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(const Checkpoint& model, int64_t n_tokens, int64_t chunk, bool logits) {
+  const Config& c = model.config();
+  chunk = chunk == 0 ? n_tokens : std::min(chunk, n_tokens);
+  int64_t most = std::max(attention_floats(c, n_tokens, chunk), feed_forward_floats(c, n_tokens));
+  if (logits) most = std::max(most, std::min(chunk, kLogitTokens) * (int64_t(c.hidden) + c.vocab));
+  MemoryPlan plan;
+  plan.activation_bytes = 4 * (2 * n_tokens * c.hidden + chunk * c.rope.rotary_dim + most);
+  for (int layer = 0; layer < c.n_layers; ++layer) {
+    const LayerWeights weights = layer_weights(model, layer);
+    int64_t bytes = 0;
+    for (const Tensor* tensor : weights.all()) bytes += int64_t(tensor->data.size());
+    plan.layer_bytes = std::max(plan.layer_bytes, bytes);
+  }
+  return plan;
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,14 @@
+#pragma once
+#include <cstdint>
+
+#include "model/weights.h"
+
+namespace blockgtq {
+
+/// x (n, hidden) += feed-forward of its norm: dense, or the routed experts and the shared one. Tokens go
+/// through in slabs, so that no more than kSlabTokens x intermediate activations exist at a time.
+void feed_forward(const Checkpoint& model, const LayerWeights& layer, float* x, int64_t n);
+
+inline constexpr int64_t kSlabTokens = 1024;
+
+}  // namespace blockgtq

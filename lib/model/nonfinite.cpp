@@ -1,0 +1,51 @@
+#include "model/nonfinite.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "model/elementwise.h"
+
+namespace blockgtq {
+
+namespace {
+
+/// The first row of a tensor that is not finite, counted in the whole tensor where this is a part of a fused
+/// one; -1.
+int64_t nonfinite_row(const Checkpoint& model, const Tensor& tensor) {
+  constexpr int64_t kBlock = 1 << 18;
+  const int64_t n = tensor.elements(),
+                row = tensor.shape.empty() ? 1 : std::max<int64_t>(1, n / tensor.shape[0]);
+  std::vector<float> buffer(size_t(std::min(n, kBlock)));
+  int64_t found = -1;
+  for (int64_t first = 0; first < n && found < 0; first += kBlock) {
+    const int64_t count = std::min(kBlock, n - first);
+    tensor.read(first, count, buffer.data());
+    const int64_t at = first_nonfinite(buffer.data(), count);
+    if (at < count) found = (first + at) / row;
+  }
+  model.release(tensor);
+  if (found < 0) return -1;
+  const Tensor* whole = model.find(tensor.name);
+  const int64_t row_bytes = int64_t(tensor.data.size()) / (n / row);
+  return found + (tensor.data.data() - whole->data.data()) / row_bytes;
+}
+
+}  // namespace
+
+void require_finite(const Checkpoint& model, const float* x, int64_t n, int64_t cols, const std::string& what,
+                    const std::vector<const Tensor*>& weights, int64_t first_token) {
+  const int64_t at = first_nonfinite(x, n * cols);
+  if (at == n * cols) return;
+  for (const Tensor* tensor : weights) {
+    const int64_t row = nonfinite_row(model, *tensor);
+    if (row >= 0)
+      throw Error(Exit::nonfinite, fmt::format("{}: {}: row {}: not finite", model.file_of(*tensor).string(),
+                                               tensor->name, row));
+  }
+  throw Error(
+      Exit::nonfinite,
+      fmt::format("{}: {}: token {}: not finite", model.folder().string(), what, first_token + at / cols),
+      "the weights are finite: the activations overflow float32");
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,25 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "hf/config.h"
+
+namespace blockgtq {
+
+/// cos and sin of every position and rotary block, attention factor included. (length, R / 2) float32,
+/// computed in float64.
+struct RotaryTable {
+  BlockLayout layout;
+  int64_t length = 0;
+  std::vector<float> cos, sin;
+};
+
+/// Positions 0 .. longest_chunk - 1, with the frequencies the model uses for sequences of that length.
+RotaryTable rotary_table(const Config& config, int64_t longest_chunk);
+
+/// Rotates x (n, heads, D) in place, token t at position t % chunk; the static coordinates stay. Rows of a
+/// token are `stride` floats apart, its heads head_stride.
+void rotate(const RotaryTable& table, float* x, int64_t n, int64_t stride, int64_t heads, int64_t head_stride,
+            int64_t chunk);
+
+}  // namespace blockgtq

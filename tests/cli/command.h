@@ -1,0 +1,67 @@
+#pragma once
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "base/temp_folder.h"
+#include "catch.h"
+
+namespace blockgtq {
+
+struct Outcome {
+  int code = -1;
+  std::string out, err;
+};
+
+/// Runs the built binary as a user would: arguments as given, both streams caught, the exit code or 128 +
+/// signal. `environment` holds NAME=VALUE settings beside the inherited ones.
+inline Outcome blockgtq(std::vector<std::string> args, const std::vector<std::string>& environment = {}) {
+  TempFolder folder;
+  const std::string out = folder / "out", err = folder / "err";
+  args.insert(args.begin(), BLOCKGTQ_BINARY);
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    std::vector<char*> argv;
+    for (std::string& a : args) argv.push_back(a.data());
+    argv.push_back(nullptr);
+    for (const std::string& setting : environment) putenv(const_cast<char*>(setting.c_str()));
+    dup2(open(out.c_str(), O_WRONLY | O_CREAT, 0600), STDOUT_FILENO);
+    dup2(open(err.c_str(), O_WRONLY | O_CREAT, 0600), STDERR_FILENO);
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), get_file(out), get_file(err)};
+}
+
+/// Runs it and requires success.
+inline Outcome good(const std::vector<std::string>& args, const std::vector<std::string>& environment = {}) {
+  Outcome outcome = blockgtq(args, environment);
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  return outcome;
+}
+
+/// Lines of stderr that begin with "error: ".
+inline int error_lines(const Outcome& outcome) {
+  int n = 0;
+  std::istringstream lines(outcome.err);
+  for (std::string line; std::getline(lines, line);) n += line.rfind("error: ", 0) == 0;
+  return n;
+}
+
+inline std::string model(const std::string& name) {
+  return BLOCKGTQ_SOURCE_DIR "/data/models/" + name;
+}
+inline std::string text(const std::string& name) {
+  return BLOCKGTQ_SOURCE_DIR "/data/texts/" + name + ".txt";
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,184 @@
+// The data flow, every stop of it: one streamed pass must give the same bytes as the long way round.
+#include <nlohmann/json.hpp>
+
+#include "cli/command.h"
+
+namespace blockgtq {
+namespace {
+
+const std::string kModel = "tiny-qwen2-hd64";
+
+std::vector<std::string> on_text(std::vector<std::string> args, const std::string& name = "calibration",
+                                 int tokens = 640) {
+  for (const std::string& a : {std::string("-m"), model(kModel), std::string("-f"), text(name),
+                               std::string("--tokens"), std::to_string(tokens), std::string("-q")})
+    args.push_back(a);
+  return args;
+}
+
+}  // namespace
+
+TEST_CASE("calibrate gives the bytes of dump, energy, allocate") {
+  TempFolder dir;
+  const std::string acts = dir / "a.h5", stats = dir / "s.h5", streamed = dir / "s2.h5", map = dir / "m.h5",
+                    direct = dir / "m2.h5";
+  good(on_text({"dump", "-o", acts}));
+  good({"energy", acts, "-o", stats, "-q"});
+  good(on_text({"energy", "-o", streamed}));
+  CHECK(get_file(stats) == get_file(streamed));
+  good({"allocate", stats, "--bits", "2,3,4", "-o", map});
+  good(on_text({"calibrate", "--bits", "2,3,4", "-o", direct}));
+  CHECK(get_file(map) == get_file(direct));
+  CHECK(dir.entries() == 5);  // and no temporary file stays
+}
+
+TEST_CASE("merged parts are the whole, to the last bit, in any order") {
+  TempFolder dir;
+  const std::string whole = dir / "whole.h5", merged = dir / "merged.h5";
+  good(on_text({"energy", "--chunk", "64", "-o", whole}));
+  std::vector<std::string> parts;
+  for (int i = 1; i <= 3; ++i) {  // 10 chunks in 3 parts: 3, 3, 4
+    parts.push_back(dir / ("part" + std::to_string(i) + ".h5"));
+    good(on_text({"energy", "--chunk", "64", "--part", std::to_string(i) + "/3", "-o", parts.back()}));
+  }
+  good({"merge", parts[2], parts[0], parts[1], "-o", merged});
+  const std::string map = dir / "map.h5", map2 = dir / "map2.h5";
+  good({"allocate", whole, "-o", map});
+  good({"allocate", merged, "-o", map2});
+  CHECK(get_file(whole) == get_file(merged));
+  CHECK(get_file(map) == get_file(map2));
+
+  SECTION("a gap, an overlap and a foreign part are refused") {
+    for (const auto& inputs : {std::vector<std::string>{parts[0], parts[2]}, {parts[0], parts[0]}}) {
+      std::vector<std::string> args = {"merge", "-o", dir / "bad.h5"};
+      args.insert(args.end(), inputs.begin(), inputs.end());
+      const Outcome outcome = blockgtq(args);
+      CHECK(outcome.code == 3);
+      CHECK(error_lines(outcome) == 1);
+      CHECK_FALSE(std::filesystem::exists(dir / "bad.h5"));
+    }
+    good(on_text({"energy", "--chunk", "64", "--part", "2/3", "-o", dir / "foreign.h5"}, "evaluation"));
+    const Outcome outcome = blockgtq({"merge", parts[0], dir / "foreign.h5", "-o", dir / "bad.h5"});
+    CHECK(outcome.code == 3);
+    CHECK_THAT(outcome.err, ContainsSubstring("foreign.h5"));
+  }
+}
+
+TEST_CASE("one or two threads, once or twice: the same bytes") {
+  TempFolder dir;
+  std::vector<std::string> maps, results;
+  for (const std::string threads : {"1", "2", "2"}) {
+    const std::string n = std::to_string(maps.size()), map = dir / ("m" + n + ".h5");
+    good(on_text({"calibrate", "-t", threads, "--bits", "2,3", "-o", map}));
+    maps.push_back(get_file(map));
+    results.push_back(
+        good(on_text({"eval-logits", "-t", threads, "--map", map, "--json", "-"}, "evaluation")).out);
+  }
+  CHECK(maps[0] == maps[1]);
+  CHECK(maps[1] == maps[2]);
+  CHECK(results[0] == results[1]);
+  CHECK(results[1] == results[2]);
+}
+
+TEST_CASE("eval-logits: model and dump agree, the document keeps its schema") {
+  TempFolder dir;
+  const std::string map = dir / "m.h5", acts = dir / "a.h5";
+  good(on_text({"calibrate", "--bits", "2,3", "-o", map}));
+  good(on_text({"dump", "-o", acts}, "evaluation"));
+  const auto streamed =
+      nlohmann::json::parse(good(on_text({"eval-logits", "--map", map, "--json", "-"}, "evaluation")).out);
+  const auto dumped = nlohmann::json::parse(
+      good({"eval-logits", "--activations", acts, "--map", map, "--json", "-", "-q"}).out);
+  CHECK(streamed == dumped);
+
+  CHECK(streamed.at("schema") == "blockgtq.eval-logits/1");
+  CHECK(streamed.at("window") == 1024);
+  CHECK(streamed.at("offsets") == 50);
+  CHECK(streamed.at("tokens") == 640);
+  CHECK(streamed.at("layers").size() == 4);
+  for (const auto& layer : streamed.at("layers")) {
+    REQUIRE(layer.at("results").size() == 4);
+    for (const auto& r : layer.at("results")) {
+      CHECK(r.at("mae_per_kv_head").size() == 2);
+      CHECK(r.at("mae").get<double>() > 0);
+      CHECK(r.at("bytes_per_token").get<double>() > 0);
+    }
+    // bits cost: the same method is better with one bit more
+    CHECK(layer["results"][2]["mae"] < layer["results"][0]["mae"]);
+    CHECK(layer["results"][3]["mae"] < layer["results"][1]["mae"]);
+  }
+  // tq-mse at 3 bits, D = 64, 2 heads: 2 x (24 + 2) bytes a layer, 4 layers
+  for (const auto& row : streamed.at("summary"))
+    if (row["method"] == "tq-mse" && row["bits"] == 3.0) {
+      CHECK(row["bytes_per_token"] == 208.0);
+      CHECK(row["effective_bits"] == 3.25);
+      CHECK(row["ratio_to_tq_mse"] == 1.0);
+    }
+}
+
+TEST_CASE("quantize: bytes are what eval-logits says, the codes restore the keys") {
+  TempFolder dir;
+  const std::string map = dir / "m.h5", acts = dir / "a.h5", packed = dir / "p.h5";
+  good(on_text({"calibrate", "-o", map}));
+  good(on_text({"dump", "-o", acts}, "evaluation"));
+  const auto bytes =
+      nlohmann::json::parse(good({"quantize", acts, "--map", map, "-o", packed, "--json", "-", "-q"}).out);
+  const auto eval = nlohmann::json::parse(
+      good({"eval-logits", "--activations", acts, "--map", map, "--json", "-", "-q"}).out);
+  for (size_t l = 0; l < 4; ++l) {
+    CHECK(bytes["layers"][l]["bytes_per_token"] == eval["layers"][l]["results"][1]["bytes_per_token"]);
+    // 3 bits on average: the Lloyd-Max distortion of a Gaussian is 0.0345; allocation spends unevenly, so
+    // allow twice that
+    CHECK(bytes["layers"][l]["distortion"].get<double>() < 0.07);
+    CHECK(bytes["layers"][l]["distortion"].get<double>() > 0.005);
+  }
+  CHECK_THAT(good({"inspect", packed}).out, ContainsSubstring("packed keys"));
+}
+
+TEST_CASE("export-bitmap: every form, and the sum of its bits is the budget") {
+  TempFolder dir;
+  const std::string map = dir / "m.h5";
+  good(on_text({"calibrate", "--bits", "2.5,3", "-o", map}));
+  for (const std::string form : {"json", "csv", "npy", "safetensors", "png", "svg"}) {
+    const std::string file = dir / ("map." + form);
+    good({"export-bitmap", map, "--bits", "2.5", "-o", file});
+    CHECK(get_file(file).size() > 100);
+    CHECK(good({"export-bitmap", map, "--bits", "2.5", "--format", form, "-o", "-"}).out == get_file(file));
+  }
+  const std::string npy = get_file(dir / "map.npy");
+  CHECK(npy.substr(1, 5) == "NUMPY");
+  int sum = 0;  // (4 layers, 2 heads, 32 blocks) of uint8 at the end
+  for (size_t i = npy.size() - 4 * 2 * 32; i < npy.size(); ++i) sum += npy[i];
+  CHECK(sum == 4 * 2 * 80);  // 32 blocks x 2.5 bits
+  const Outcome ambiguous = blockgtq({"export-bitmap", map, "-o", dir / "x.json"});
+  CHECK(ambiguous.code == 2);
+  CHECK_FALSE(std::filesystem::exists(dir / "x.json"));
+}
+
+TEST_CASE("tokenize and --ids feed the same run") {
+  TempFolder dir;
+  const std::string ids = dir / "ids.txt";
+  put_file(ids, good({"tokenize", "-m", model(kModel), "-f", text("evaluation"), "--tokens", "640"}).out);
+  const auto from_text =
+      nlohmann::json::parse(good(on_text({"eval-logits", "--json", "-"}, "evaluation")).out);
+  const auto from_ids = nlohmann::json::parse(
+      good({"eval-logits", "-m", model(kModel), "--ids", ids, "--tokens", "640", "--json", "-", "-q"}).out);
+  CHECK(from_text.at("layers") == from_ids.at("layers"));
+}
+
+TEST_CASE("inspect knows a model folder and every file of ours") {
+  TempFolder dir;
+  const auto sheet = nlohmann::json::parse(good({"inspect", model("tiny-glm"), "--json", "-"}).out);
+  CHECK(sheet.at("verdict") == "supported");
+  CHECK(sheet.at("pairing") == "interleaved");
+  CHECK(sheet.at("rotary_dim") == 64);
+  CHECK(sheet.at("inv_freq").size() == 32);
+  const std::string map = dir / "m.h5";
+  good(on_text({"calibrate", "-o", map}));
+  const Outcome shown = good({"inspect", map, "--color", "never"});
+  CHECK_THAT(shown.out, ContainsSubstring("bit map"));
+  CHECK(shown.out.find('\033') == std::string::npos);
+  CHECK(good({"inspect", map, "--color", "always"}).out.find('\033') != std::string::npos);
+}
+
+}  // namespace blockgtq

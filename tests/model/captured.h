@@ -1,0 +1,90 @@
+// A forward pass with everything it shows, and folders for changed copies of the small trained models.
+#pragma once
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "hf/safetensors_builder.h"
+#include "model/backend.h"
+
+namespace blockgtq::test {
+
+struct Captured {
+  std::vector<std::vector<float>> q, k, v;  // per layer
+  std::vector<float> logits;                // (T, vocab)
+  bool operator==(const Captured&) const = default;
+};
+
+inline Captured run_forward(const Checkpoint& model, std::span<const int32_t> tokens, int64_t chunk,
+                            bool with_logits = true,
+                            const std::function<void(LayerActivations&)>& change = nullptr) {
+  const Config& c = model.config();
+  Captured out;
+  ForwardRequest request;
+  request.tokens = tokens;
+  request.chunk = chunk;
+  request.on_layer = [&](LayerActivations& a) {
+    const int64_t q_size = a.n_tokens * c.n_heads * c.head_dim,
+                  k_size = a.n_tokens * c.n_kv_heads * c.head_dim;
+    out.q.emplace_back(a.q, a.q + q_size);
+    out.k.emplace_back(a.k, a.k + k_size);
+    if (a.v) out.v.emplace_back(a.v, a.v + a.n_tokens * c.n_kv_heads * c.v_dim);
+    if (change) change(a);
+  };
+  if (with_logits)
+    request.on_logits = [&](int64_t first, int64_t n, const float* logits) {
+      if (int64_t(out.logits.size()) != first * c.vocab) throw std::logic_error("logits out of order");
+      out.logits.insert(out.logits.end(), logits, logits + n * c.vocab);
+    };
+  make_cpu_backend()->forward(model, request);
+  return out;
+}
+
+inline fs::path trained_model(const std::string& name) {
+  return fs::path(BLOCKGTQ_SOURCE_DIR) / "data/models" / name;
+}
+
+inline std::vector<int32_t> some_tokens(size_t n, int vocab = 2048) {
+  std::vector<int32_t> out(n);
+  for (size_t i = 0; i < n; ++i) out[i] = int32_t((i * i * 31 + i * 17 + 3) % size_t(vocab));
+  return out;
+}
+
+/// A tensor with its bytes, to be written elsewhere.
+struct OwnTensor {
+  std::string name, dtype;
+  std::vector<int64_t> shape;
+  std::string bytes;
+};
+
+inline std::vector<OwnTensor> tensors_of(const fs::path& folder) {
+  std::vector<OwnTensor> out;
+  const MappedFile file(folder / "model.safetensors");
+  for (const Tensor& t : read_safetensors(file))
+    out.push_back(
+        {t.name, t.dtype_name, t.shape, {reinterpret_cast<const char*>(t.data.data()), t.data.size()}});
+  return out;
+}
+
+inline OwnTensor& find(std::vector<OwnTensor>& tensors, const std::string& name) {
+  for (OwnTensor& t : tensors)
+    if (t.name == name) return t;
+  throw std::logic_error("no tensor " + name);
+}
+
+inline void write_model(const fs::path& folder, const Json& config, const std::vector<OwnTensor>& tensors) {
+  SafetensorsBuilder builder;
+  for (const OwnTensor& t : tensors) builder.add(t.name, t.dtype, t.shape, t.bytes);
+  builder.write(folder / "model.safetensors");
+  write_bytes(folder / "config.json", config.dump());
+}
+
+inline Json config_of(const std::string& name) {
+  return read_json(trained_model(name) / "config.json", kMaxConfigBytes);
+}
+
+}  // namespace blockgtq::test

@@ -1,0 +1,168 @@
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "catch.h"
+#include "markup.h"
+#include "report/chart.h"
+#include "report/panel_report.h"
+#include "report/panel_view.h"
+#include "samples.h"
+
+using namespace blockgtq;
+
+TEST_CASE("what the panel says over its models") {
+  const Json panel = sample_panel(3);
+  const PanelView view(panel);
+  CHECK(view.budgets == std::vector<double>{2, 3});
+  CHECK(view.methods == std::vector<std::string>{"tq-mse", "block-gtq"});
+  CHECK(view.n_ok == 3);
+  const PanelMean mean = view.mean(0, 1);
+  CHECK(mean.ratio == Approx(0.95));
+  CHECK(mean.wins == 12);
+  CHECK(mean.layers == 15);
+  CHECK(mean.models == 3);
+  // A quarter of a bit more at a factor 2 per bit: tq-mse would have 2^-0.25 of its error there, beyond its
+  // last budget too.
+  CHECK(mean.equal_bytes_ratio == Approx(0.95 * std::exp2(0.25)));
+  CHECK(view.mean(1, 1).equal_bytes_ratio == Approx(0.95 * std::exp2(0.25)));
+  CHECK(view.mean(1, 0).ratio == Approx(1));
+}
+
+TEST_CASE("Markdown: a table per budget with sizes, the mean, the failed model") {
+  const std::string text = panel_markdown(sample_panel(2));
+  CHECK_THAT(text, ContainsSubstring("## 2 bits\n"));
+  CHECK_THAT(text, ContainsSubstring("## 3 bits\n"));
+  CHECK_THAT(text, ContainsSubstring(" TQ-MSE | Block-GTQ | reduction | at equal bytes |"));
+  CHECK_THAT(text, ContainsSubstring("| model-0 "));
+  // 0.95 of 6; sizes 2.125 and 2.375 bits of 2 x 128 coordinates in 5 layers
+  CHECK_THAT(
+      text,
+      ContainsSubstring(
+          "|   6.00 |      5.70 |     5.0 % |        -13.0 % |  4/5 |    2.12 / 2.38 |       340 / 380 |"));
+  CHECK_THAT(text, ContainsSubstring("|   1.00 |     0.950 |     5.0 % |        -13.0 % | 8/10 |"));
+  CHECK_THAT(text, ContainsSubstring("a\\<\\&\">'\\|,b (failed)"));
+  CHECK_THAT(text, ContainsSubstring("model_type: \\<none>, \"llama\" wanted"));
+  CHECK_THAT(text, ContainsSubstring("    blockgtq panel data/panel.json -o DIR\n"));
+  CHECK_THAT(text, ContainsSubstring("evaluation.txt"));
+}
+
+TEST_CASE("CSV: a row per model, budget, method and layer, and one for the mean") {
+  const std::string csv = panel_csv(sample_panel(2));
+  CHECK(count(csv, "\r\n") == 1 + 2 * 2 * 2 * (5 + 1) + 1);
+  CHECK_THAT(csv, ContainsSubstring("model,bits,method,layer,mae,effective_bits,bytes_per_token,error\r\n"));
+  CHECK_THAT(csv, ContainsSubstring("model-1,2,tq-mse,0,4,2.125,68,\r\n"));
+  CHECK_THAT(csv, ContainsSubstring("model-1,3,tq-mse,mean,6,3.125,100,\r\n"));
+  CHECK_THAT(csv,
+             ContainsSubstring(
+                 "\"a<&\"\">'|,b\",,,,,,,\"config.json: model_type: <none>, \"\"llama\"\" wanted\"\r\n"));
+}
+
+TEST_CASE("the page is well-formed, self-contained and complete") {
+  const Json panel = sample_panel(3);
+  const std::string html = panel_html(panel);
+  std::string text;
+  CHECK(markup_error(html, &text) == "");
+  CHECK(html.find(kNasty) == std::string::npos);
+  CHECK_THAT(html, ContainsSubstring(escape(kNasty)));
+  for (const char* outside : {"<script", "<link", "<img", "src=", "url(", "@import", "href=\"h"})
+    CHECK(html.find(outside) == std::string::npos);
+  CHECK(count(html, "<svg ") == 3 * 3);  // error chart and two fingerprints each
+  CHECK(count(html, "<article ") == 4);
+  CHECK(count(html, "<table>") == 2 + 3);
+  CHECK(count(html, "scope=\"row\"") == 2 * (3 + 1 + 1) + 3 * 5);
+  CHECK(count(html, "<h2") == 2 + 2);
+  CHECK_THAT(html, ContainsSubstring("prefers-color-scheme:dark"));
+  CHECK_THAT(html, ContainsSubstring("<meta charset=\"utf-8\"/>"));
+  for (const char* part :
+       {"qwen2 · 5 layers · 4 query and 2 KV heads · head dimension 128, 64 rotary, half pairing · RoPE "
+        "default theta 10000",
+        "2048 tokens in chunks of 256, 50 offsets within ±1024, cpu", "failed: config.json", "effective bits",
+        "bytes/token", "5.0 % less error", "13.0 % more error", "calibration.txt &amp; evaluation.txt",
+        "blockgtq panel data/panel.json -o DIR", "blockgtq 0.1.0"})
+    CHECK_THAT(text, ContainsSubstring(part));
+  CHECK(panel_html(panel) == html);
+}
+
+TEST_CASE("every number of a table has its exact value as a tooltip") {
+  Json panel = sample_panel(1);
+  panel["models"][0]["eval"]["summary"][0]["mae"] = 6.123456789012345;
+  CHECK_THAT(panel_html(panel), ContainsSubstring("title=\"6.123456789012345\">6.12</td>"));
+}
+
+TEST_CASE("more methods, fractional budgets, no measured ratio") {
+  Json panel = sample_panel(2);
+  for (Json& model : panel["models"]) {
+    if (model.at("status") != "ok") continue;
+    for (Json& s : model["eval"]["summary"])
+      if (s.at("bits") == 3) s["bits"] = 2.5;
+    Json extra = model["eval"]["summary"][1];
+    extra["method"] = "new<method>";
+    extra["ratio_to_tq_mse"] = nullptr;
+    model["eval"]["summary"].push_back(extra);
+    for (Json& layer : model["eval"]["layers"])
+      for (Json& r : layer["results"])
+        if (r.at("bits") == 3) {
+          r["bits"] = 2.5;
+          if (r.at("method") == "tq-mse") r["interpolated"] = true;
+        }
+  }
+  const std::string html = panel_html(panel), markdown = panel_markdown(panel);
+  CHECK(markup_error(html) == "");
+  CHECK_THAT(html, ContainsSubstring("2.5 bits"));
+  CHECK_THAT(html, ContainsSubstring("new&lt;method&gt;"));
+  CHECK_THAT(html, ContainsSubstring("3.00*"));
+  CHECK_THAT(markdown, ContainsSubstring("## 2.5 bits"));
+  CHECK_THAT(markdown, ContainsSubstring("3.00\\*"));
+  CHECK_THAT(markdown, ContainsSubstring("Block-GTQ reduction"));
+  CHECK(html.find(">nan") == std::string::npos);
+  CHECK(markdown.find(" nan") == std::string::npos);
+}
+
+TEST_CASE("without the baseline there is nothing to compare with") {
+  Json panel = sample_panel(1);
+  Json& eval = panel["models"][0]["eval"];
+  for (Json* rows : {&eval["summary"], &eval["layers"][0]["results"]})
+    for (auto it = rows->begin(); it != rows->end();)
+      it = it->at("method") == "tq-mse" ? rows->erase(it) : it + 1;
+  for (Json& s : eval["summary"]) s["ratio_to_tq_mse"] = nullptr;
+  const std::string html = panel_html(panel), markdown = panel_markdown(panel);
+  CHECK(markup_error(html) == "");
+  CHECK(html.find("reduction") == std::string::npos);
+  CHECK(html.find("class=\"tile\"") == std::string::npos);
+  CHECK(markdown.find("reduction") == std::string::npos);
+  CHECK_THAT(markdown, ContainsSubstring("5.70"));
+}
+
+TEST_CASE("one budget cannot be compared at equal bytes; evaluations that differ stand at each model") {
+  Json panel = sample_panel(2);
+  for (Json& model : panel["models"])
+    if (model.at("status") == "ok") {
+      Json& rows = model["eval"]["summary"];
+      rows = Json::array({rows[0], rows[1]});
+    }
+  CHECK(panel_markdown(panel).find("equal bytes") == std::string::npos);
+  CHECK(panel_html(panel).find("equal bytes") == std::string::npos);
+  panel["models"][1]["eval"]["chunk"] = 0;
+  CHECK(count(panel_html(panel), "2048 tokens in one window") == 1);
+}
+
+TEST_CASE("a panel whose models all failed, and an empty one") {
+  {
+    Json panel = sample_panel(0);
+    const std::string html = panel_html(panel), markdown = panel_markdown(panel);
+    CHECK(markup_error(html) == "");
+    CHECK_THAT(html, ContainsSubstring("1 of 1 model failed"));
+    CHECK_THAT(markdown, ContainsSubstring("config.json: model_type"));
+    panel["models"] = Json::array();
+    CHECK(markup_error(panel_html(panel)) == "");
+    CHECK(panel_csv(panel) == "model,bits,method,layer,mae,effective_bits,bytes_per_token,error\r\n");
+  }
+}
+
+TEST_CASE("a missing key is a defect") {
+  Json panel = sample_panel(1);
+  panel["models"][0]["eval"].erase("summary");
+  CHECK_THROWS(panel_html(panel));
+  CHECK_THROWS(panel_markdown(panel));
+  CHECK_THROWS(panel_csv(panel));
+}
