@@ -93,7 +93,7 @@ CorpusSpec RunOptions::corpus() const {
 
 void add_global_options(CLI::App& app, GlobalOptions& global) {
   app.add_option("-t,--threads", global.threads, "Threads; 0: as many as this process may use")
-      ->check(CLI::Range(0, 4096))
+      ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--progress", global.progress, "Progress on stderr")
       ->check(CLI::IsMember({"auto", "bar", "plain", "json", "none"}))

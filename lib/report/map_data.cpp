@@ -19,7 +19,7 @@ void check_sizes(const BitMap& map, const Budget& budget) {
   const AttentionShape& s = map.shape;
   const size_t cells = size_t(s.n_layers) * s.n_kv_heads * map.n_blocks();
   check(cells > 0 && budget.bits.size() == cells && map.energy.size() == cells &&
-            s.inv_freq.size() == size_t(s.layout.n_rotary()),
+            s.inv_freq.size() <= size_t(s.layout.n_rotary()),
         "a bit map's arrays and its shape differ");
 }
 
@@ -111,7 +111,7 @@ std::string map_csv(const BitMap& map, const Budget& budget) {
       for (int b = 0; b < map.n_blocks(); ++b) {
         const auto [c0, c1] = s.layout.coords(b);
         out += fmt::format("{},{},{},{},{},{},{},{}\r\n", l, h, b,
-                           exact(b < s.layout.n_rotary() ? s.inv_freq[b] : 0), c0, c1,
+                           exact(b < int(s.inv_freq.size()) ? s.inv_freq[b] : 0), c0, c1,
                            map.head_bits(budget, l, h)[b], exact(map.head_energy(l, h)[b]));
       }
   return out;

@@ -25,7 +25,7 @@ struct HeatGrid {
       : n_layers(map.shape.n_layers),
         n_heads(map.shape.n_kv_heads),
         n_blocks(map.n_blocks()),
-        n_rotary(map.shape.layout.n_rotary()) {
+        n_rotary(int(map.shape.inv_freq.size())) {
     check(n_layers > 0 && n_heads > 0 && n_blocks > 0 &&
               int64_t(budget.bits.size()) == int64_t(n_layers) * n_heads * n_blocks,
           "a bit map's arrays and its shape differ");

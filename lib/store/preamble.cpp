@@ -21,8 +21,16 @@ int get_even(const H5Input& file, const std::string& name, int64_t high) {
   return value;
 }
 
-std::vector<double> get_frequencies(const H5Input& file, const std::string& name, int n) {
-  std::vector<double> values = file.read<double>(name, {uint64_t(n)});
+// One frequency per rotary block of the metric; under --compat reference that may be fewer than the layout's.
+uint64_t frequency_count(const H5Input& file, const BlockLayout& layout) {
+  const uint64_t n = file.dims("inv_freq", 1)[0];
+  if (n < 1 || n > uint64_t(layout.n_rotary()))
+    fail_input("{}: inv_freq: {} frequencies, allowed 1 to {}", file.path(), n, layout.n_rotary());
+  return n;
+}
+
+std::vector<double> get_frequencies(const H5Input& file, const std::string& name, uint64_t n) {
+  std::vector<double> values = file.read<double>(name, {n});
   check_finite(file, name, values, std::numeric_limits<double>::denorm_min());
   return values;
 }
@@ -31,9 +39,10 @@ std::vector<double> get_frequencies(const H5Input& file, const std::string& name
 
 void write_preamble(H5Output& file, const AttentionShape& shape, const std::string& signature,
                     const Provenance& provenance) {
-  const size_t n_frequencies = size_t(shape.layout.n_rotary());
+  const size_t n_frequencies = shape.inv_freq.size();
   check(shape.modules.size() == size_t(shape.n_layers), "one module name per layer");
-  check(shape.inv_freq.size() == n_frequencies && shape.inv_freq_raw.size() == n_frequencies,
+  check(n_frequencies >= 1 && n_frequencies <= size_t(shape.layout.n_rotary()) &&
+            shape.inv_freq_raw.size() == n_frequencies,
         "one frequency per rotary block");
   file.put_int("n_layers", shape.n_layers);
   file.put_int("n_heads", shape.n_heads);
@@ -72,8 +81,9 @@ Preamble read_preamble(const H5Input& file) {
     fail_input("{}: pairing: {}, allowed half, interleaved", file.path(), pairing.substr(0, 100));
   shape.layout.pairing = pairing == "half" ? Pairing::half : Pairing::interleaved;
   p.signature = file.get_text("signature");
-  shape.inv_freq = get_frequencies(file, "inv_freq", shape.layout.n_rotary());
-  shape.inv_freq_raw = get_frequencies(file, "inv_freq_raw", shape.layout.n_rotary());
+  const uint64_t n_frequencies = frequency_count(file, shape.layout);
+  shape.inv_freq = get_frequencies(file, "inv_freq", n_frequencies);
+  shape.inv_freq_raw = get_frequencies(file, "inv_freq_raw", n_frequencies);
   shape.modules = file.read_strings("modules", {uint64_t(shape.n_layers)});
   if (file.has("provenance")) {
     const Dims dims = file.dims("provenance", 2);

@@ -8,7 +8,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/file.h"
 #include "catch.h"

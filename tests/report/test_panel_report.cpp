@@ -99,6 +99,8 @@ TEST_CASE("more methods, fractional budgets, no measured ratio") {
     extra["method"] = "new<method>";
     extra["ratio_to_tq_mse"] = nullptr;
     model["eval"]["summary"].push_back(extra);
+    extra["method"] = "fourth";
+    model["eval"]["summary"].push_back(extra);
     for (Json& layer : model["eval"]["layers"])
       for (Json& r : layer["results"])
         if (r.at("bits") == 3) {
@@ -109,6 +111,8 @@ TEST_CASE("more methods, fractional budgets, no measured ratio") {
   const std::string html = panel_html(panel), markdown = panel_markdown(panel);
   CHECK(markup_error(html) == "");
   CHECK_THAT(html, ContainsSubstring("2.5 bits"));
+  // eight lines are too many for one chart: one for each budget, beside two fingerprints
+  CHECK(count(html, "<svg ") == 2 * (2 + 2));
   CHECK_THAT(html, ContainsSubstring("new&lt;method&gt;"));
   CHECK_THAT(html, ContainsSubstring("3.00*"));
   CHECK_THAT(markdown, ContainsSubstring("## 2.5 bits"));

@@ -1,0 +1,214 @@
+// o_i = sum_{j <= i} e^(s_ij - m_i) v_j / sum_{j <= i} e^(s_ij - m_i),  s_ij = scale q_i.k_j,  m_i = max_j
+// s_ij, for the tokens i, j of one chunk, float32 throughout.
+//
+// A block of 256 threads owns 64 queries of one head and walks over the chunk's keys, 32 at a time, with a
+// running maximum m, sum l and output o per query: when m grows, l and o shrink by e^(old m - new m). No
+// matrix of scores leaves the chip.
+//
+//   shared   Q (64, dim + 4)   K (32, dim + 4)   V (32, v_dim)   P (64, 32 + 4)
+//   thread   (y, x) of 16 x 16: queries 4y .. 4y + 3; keys x, x + 16; output columns x, x + 16, ...
+//
+// The 4 columns of padding spread the 16-byte reads of 8 rows over all banks. Queries 4y .. 4y + 3 are shared
+// by 16 neighbouring lanes: maxima, sums and P need no barrier wider than a warp. Bytes moved: q and out
+// once, k and v once per 64 queries and query head (from L2 after the first). Operations: 2 (dim + v_dim) per
+// query head and pair i >= j.
+#include <algorithm>
+
+#include "attention.h"
+#include "check.cuh"
+#include "float_type.cuh"
+#include "reduce.cuh"
+
+namespace blockgtq::cuda {
+namespace {
+
+constexpr int kThreads = 256, kSide = 16;
+constexpr int kQueries = 64, kKeys = 32, kPad = 4;
+constexpr int kRows = kQueries / kSide;  // queries per thread
+constexpr int kColumns = kKeys / kSide;  // keys per thread
+
+template <int kDim, int kVDim>
+struct Tile {
+  float q[kQueries][kDim + kPad];
+  float k[kKeys][kDim + kPad];
+  float v[kKeys][kVDim];
+  float p[kQueries][kKeys + kPad];
+};
+
+/// rows x kWidth values, rows at or beyond `valid` as zeros.
+template <int kWidth, int kStride>
+__device__ void load_tile(float (*to)[kStride], int rows, const float* from, int64_t stride, int64_t valid) {
+  for (int i = threadIdx.x; i < rows * kWidth; i += kThreads) {
+    const int row = i / kWidth, column = i % kWidth;
+    to[row][column] = row < valid ? from[row * stride + column] : 0.0f;
+  }
+}
+
+__device__ float4 four(const float* p) {
+  return *reinterpret_cast<const float4*>(p);
+}
+
+/// Over the 16 lanes that share queries.
+__device__ float row_max(float x) {
+  for (int apart = kSide / 2; apart > 0; apart /= 2) x = fmaxf(x, __shfl_xor_sync(kWholeWarp, x, apart));
+  return x;
+}
+__device__ float row_sum(float x) {
+  for (int apart = kSide / 2; apart > 0; apart /= 2) x += __shfl_xor_sync(kWholeWarp, x, apart);
+  return x;
+}
+
+/// s = the thread's 4 x 2 products of queries and keys.
+template <int kDim, int kVDim>
+__device__ void scores(const Tile<kDim, kVDim>& tile, int y, int x, float (&s)[kRows][kColumns]) {
+  for (int i = 0; i < kRows; ++i)
+    for (int j = 0; j < kColumns; ++j) s[i][j] = 0;
+#pragma unroll 4
+  for (int d = 0; d < kDim; d += 4) {
+    float4 q[kRows], k[kColumns];
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) q[i] = four(&tile.q[y * kRows + i][d]);
+#pragma unroll
+    for (int j = 0; j < kColumns; ++j) k[j] = four(&tile.k[x + j * kSide][d]);
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+#pragma unroll
+      for (int j = 0; j < kColumns; ++j)
+        s[i][j] += q[i].x * k[j].x + q[i].y * k[j].y + q[i].z * k[j].z + q[i].w * k[j].w;
+    }
+  }
+}
+
+/// o += P V over the tile's keys.
+template <int kDim, int kVDim>
+__device__ void add_values(const Tile<kDim, kVDim>& tile, int y, int x, float (&o)[kRows][kVDim / kSide]) {
+#pragma unroll 2
+  for (int key = 0; key < kKeys; key += 4) {
+    float4 p[kRows];
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) p[i] = four(&tile.p[y * kRows + i][key]);
+#pragma unroll
+    for (int c = 0; c < kVDim / kSide; ++c) {
+      const float* v = &tile.v[key][x + c * kSide];
+      const float v0 = v[0], v1 = v[kVDim], v2 = v[2 * kVDim], v3 = v[3 * kVDim];
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) o[i][c] += p[i].x * v0 + p[i].y * v1 + p[i].z * v2 + p[i].w * v3;
+    }
+  }
+}
+
+template <int kDim, int kVDim, class Out>
+__global__ void __launch_bounds__(kThreads)
+    attention_kernel(AttentionProblem a, int64_t n_chunks, int64_t n_tiles, Out* out) {
+  extern __shared__ float4 shared[];
+  Tile<kDim, kVDim>& tile = *reinterpret_cast<Tile<kDim, kVDim>*>(shared);
+  const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
+  // The longest tiles first, so that the multiprocessors end together.
+  const int64_t per_tile = n_chunks * a.n_heads, index = blockIdx.x, rest = index % per_tile;
+  const int64_t q0 = (n_tiles - 1 - index / per_tile) * kQueries;  // within the chunk
+  const int64_t start = rest / a.n_heads * a.chunk, head = rest % a.n_heads, kv_head = head / a.group;
+  const int64_t length = min(a.chunk, a.n_tokens - start);
+  if (q0 >= length) return;  // of a short last chunk
+
+  load_tile<kDim>(tile.q, kQueries, a.q.data + (start + q0) * a.q.stride + head * a.q.head_stride, a.q.stride,
+                  length - q0);
+  float m[kRows], l[kRows], o[kRows][kVDim / kSide];
+  for (int i = 0; i < kRows; ++i) {
+    m[i] = -INFINITY;
+    l[i] = 0;
+    for (int c = 0; c < kVDim / kSide; ++c) o[i][c] = 0;
+  }
+
+  const int64_t end = min(q0 + kQueries, length);
+  for (int64_t k0 = 0; k0 < end; k0 += kKeys) {
+    __syncthreads();  // the tiles before are done with
+    load_tile<kDim>(tile.k, kKeys, a.k.data + (start + k0) * a.k.stride + kv_head * a.k.head_stride,
+                    a.k.stride, length - k0);
+    load_tile<kVDim>(tile.v, kKeys, a.v.data + (start + k0) * a.v.stride + kv_head * a.v.head_stride,
+                     a.v.stride, length - k0);
+    __syncthreads();
+    float s[kRows][kColumns];
+    scores(tile, y, x, s);
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const int64_t query = q0 + y * kRows + i;
+      float top = m[i];  // key 0 is in the first tile and no query is before it: finite from there on
+      for (int j = 0; j < kColumns; ++j) {
+        s[i][j] = k0 + x + j * kSide <= query ? s[i][j] * a.scale : -INFINITY;
+        top = fmaxf(top, s[i][j]);
+      }
+      top = row_max(top);
+      const float shrink = expf(m[i] - top);
+      float sum = 0;
+      for (int j = 0; j < kColumns; ++j) {
+        const float p = expf(s[i][j] - top);
+        tile.p[y * kRows + i][x + j * kSide] = p;
+        sum += p;
+      }
+      m[i] = top;
+      l[i] = l[i] * shrink + row_sum(sum);
+      for (int c = 0; c < kVDim / kSide; ++c) o[i][c] *= shrink;
+    }
+    __syncwarp();  // P is read by the warp that wrote it
+    add_values(tile, y, x, o);
+  }
+
+  for (int i = 0; i < kRows; ++i) {
+    const int64_t query = q0 + y * kRows + i;
+    if (query >= length) continue;
+    Out* row = out + ((start + query) * a.n_heads + head) * kVDim;
+    for (int c = 0; c < kVDim / kSide; ++c) store(row + x + c * kSide, o[i][c] / l[i]);
+  }
+}
+
+template <int kDim, int kVDim>
+void launch(const AttentionProblem& a, const Stream& stream) {
+  static_assert(kDim % 4 == 0 && kVDim % kSide == 0);
+  const int64_t n_chunks = (a.n_tokens + a.chunk - 1) / a.chunk;
+  const int64_t n_tiles = (std::min(a.chunk, a.n_tokens) + kQueries - 1) / kQueries;
+  const int64_t blocks = n_chunks * a.n_heads * n_tiles;
+  check(blocks <= INT32_MAX, "attention: too many tiles");
+  constexpr int kBytes = int(sizeof(Tile<kDim, kVDim>));
+  with_type(a.out_type, [&](auto* out_type) {
+    using Out = std::remove_pointer_t<decltype(out_type)>;
+    check_cuda(cudaFuncSetAttribute(attention_kernel<kDim, kVDim, Out>,
+                                    cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
+               "attention: shared memory of a multiprocessor");
+    attention_kernel<kDim, kVDim, Out>
+        <<<unsigned(blocks), kThreads, kBytes, raw(stream)>>>(a, n_chunks, n_tiles, static_cast<Out*>(a.out));
+  });
+  check_launch("attention");
+}
+
+struct Compiled {
+  int64_t dim, v_dim;
+  void (*launch)(const AttentionProblem&, const Stream&);
+};
+constexpr Compiled kCompiled[] = {
+    {64, 64, launch<64, 64>},     {80, 80, launch<80, 80>},     {96, 96, launch<96, 96>},
+    {128, 128, launch<128, 128>}, {256, 256, launch<256, 256>}, {128, 64, launch<128, 64>},
+    {192, 128, launch<192, 128>},
+};
+
+const Compiled* find(int64_t dim, int64_t v_dim) {
+  for (const Compiled& c : kCompiled)
+    if (c.dim == dim && c.v_dim == v_dim) return &c;
+  return nullptr;
+}
+
+}  // namespace
+
+bool attention_supported(int64_t dim, int64_t v_dim) {
+  return find(dim, v_dim) != nullptr;
+}
+
+void attention(const AttentionProblem& a, const Stream& stream) {
+  const Compiled* compiled = find(a.dim, a.v_dim);
+  check(compiled, "attention: head dimension");
+  check(a.n_tokens >= 0 && a.chunk > 0 && a.n_heads > 0 && a.group > 0 && a.n_heads % a.group == 0,
+        "attention: shape");
+  check(a.q.data && a.k.data && a.v.data && a.out, "attention: arrays");
+  if (a.n_tokens > 0) compiled->launch(a, stream);
+}
+
+}  // namespace blockgtq::cuda

@@ -1,0 +1,37 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+
+#include "device.h"
+#include "float_type.h"
+
+namespace blockgtq::cuda {
+
+/// y (n, rows) = x (n, cols) w^T, or += with `add`; w (rows, cols). Accumulated in float32; f32 operands are
+/// multiplied as float32, never as TF32.
+struct Product {
+  const void* w = nullptr;  // dense
+  const void* x = nullptr;  // dense
+  float* y = nullptr;       // rows y_stride apart
+  int64_t rows = 0, cols = 0, n = 0, y_stride = 0;
+  FloatType type = FloatType::f32;  // of w and x
+  bool add = false;
+};
+
+/// cuBLASLt with one workspace, for one stream at a time. The algorithm of a shape is chosen once, by the
+/// shape alone, and never adds partial sums in an order of its own: same inputs, same bits.
+class Blas {
+ public:
+  static constexpr int64_t kWorkspaceBytes = 32 << 20;
+
+  Blas();  // on this thread's device
+  Blas(const Blas&) = delete;
+  ~Blas();
+  void multiply(const Product& product, const Stream& stream);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace blockgtq::cuda

@@ -1,0 +1,13 @@
+#pragma once
+#include <cstdint>
+
+namespace blockgtq::cuda {
+
+/// What a matrix product reads: float32, or 16 bits with float32 accumulation.
+enum class FloatType { f32, bf16, f16 };
+
+inline int64_t bytes_of(FloatType type) {
+  return type == FloatType::f32 ? 4 : 2;
+}
+
+}  // namespace blockgtq::cuda

@@ -1,0 +1,33 @@
+#pragma once
+#include <cstdint>
+
+#include "device.h"
+
+namespace blockgtq::cuda {
+
+/// How a mixture of experts chooses: softmax over the router's logits, then the best n_per_token, or with
+/// n_group > 1 the best of the topk_group groups with the largest member.
+struct RoutingRule {
+  int n_experts = 0, n_per_token = 0;
+  int n_group = 1, topk_group = 1;
+  bool normalize = false;  // the chosen weights sum to `scale`
+  float scale = 1;
+};
+
+inline constexpr int kMaxRoutedExperts = 8192;
+
+/// expert, weight (n, n_per_token) from logits (n, n_experts): in falling order of probability, lowest index
+/// first on ties. Always valid indices, also where a logit is NaN.
+void route(const RoutingRule& rule, const float* logits, int64_t n, int32_t* expert, float* weight,
+           const Stream& stream);
+
+/// out row r = in row row[r], n rows of row_bytes (an even number).
+void gather_rows(const void* in, int64_t row_bytes, const int32_t* row, int64_t n, void* out,
+                 const Stream& stream);
+
+/// x_t += sum over i in order of weight(t, i) * y row position(t, i). x (n, cols), y (rows, cols), weight and
+/// position (n, n_per_token). Every output belongs to one thread: the sum's order is fixed.
+void add_weighted_rows(const float* y, const int32_t* position, const float* weight, int64_t n,
+                       int n_per_token, int64_t cols, float* x, const Stream& stream);
+
+}  // namespace blockgtq::cuda
