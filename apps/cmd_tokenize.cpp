@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <iterator>
+#include <limits>
 
 #include "commands.h"
 #include "hf/checkpoint.h"
@@ -36,7 +37,7 @@ void add_tokenize(CLI::App& app, const GlobalOptions&) {
     spec.files.assign(o->files.begin(), o->files.end());
     spec.n_tokens = o->tokens;
     spec.bos = o->bos;
-    const Corpus corpus = read_corpus(spec, folder, 0);
+    const Corpus corpus = read_corpus(spec, folder, std::numeric_limits<int32_t>::max());
     std::string text;
     for (int32_t id : corpus.ids) fmt::format_to(std::back_inserter(text), "{}\n", id);
     write_stdout(text);

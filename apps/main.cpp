@@ -23,6 +23,9 @@ int report(Exit code, const std::string& what, const std::string& hint = "") {
 int report_parse(const CLI::App& app, const CLI::ParseError& e) {
   if (e.get_exit_code() == 0) return app.exit(e);
   std::string what = e.what();
+  // An argument nobody knows says more than what is missing because of it.
+  if (const std::vector<std::string> unknown = app.remaining(true); !unknown.empty())
+    what = fmt::format("unknown {}: {}", unknown[0][0] == '-' ? "option" : "argument", unknown[0]);
   if (what.empty()) what = e.get_name();
   for (char& c : what)
     if (c == '\n') c = ' ';

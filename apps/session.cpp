@@ -91,7 +91,6 @@ Session open_session(const RunOptions& run, Progress& progress) {
                         {"weights", weights},
                         {"corpus", session.corpus.description},
                         {"corpus_sha256", session.corpus.sha256},
-                        {"tokens", fmt::format("{}", session.n_tokens())},
                         {"chunk", fmt::format("{}", session.chunk)},
                         {"bos", run.bos ? "yes" : "no"},
                         {"dtype", "fp32"},

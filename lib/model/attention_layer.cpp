@@ -30,7 +30,7 @@ struct Block {
     linear(model, w, in, n(), out.data());
     return out;
   }
-  /// Checks (T, cols) of the named projection.
+  /// Checks (T, cols) of the named projection: before it is shown, and again after, when it may have been rewritten.
   void require(const std::vector<float>& x, const char* name) const {
     require_finite(model, x.data(), n(), int64_t(x.size()) / n(),
                    attention_module(config(), layer) + "." + name, weights.all());
@@ -66,6 +66,9 @@ void grouped_query_attention(const Block& b) {
     b.show(acts);
   }
   if (b.stop) return;
+  b.require(q, "q");
+  b.require(k, "k");
+  b.require(v, "v");
 
   rotate(b.state.rotary, q.data(), n, q_cols, c.n_heads, dim, b.state.chunk);
   rotate(b.state.rotary, k.data(), n, k_cols, c.n_kv_heads, dim, b.state.chunk);
@@ -161,6 +164,8 @@ void latent_attention(const Block& b) {
     b.show(acts);
   }
   if (b.stop) return;
+  b.require(q_rope, "q");
+  b.require(k_rope, "k");
 
   rotate(b.state.rotary, q_rope.data(), n, c.n_heads * rope, c.n_heads, rope, b.state.chunk);
   rotate(b.state.rotary, k_rope.data(), n, rope, 1, rope, b.state.chunk);

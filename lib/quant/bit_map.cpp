@@ -41,6 +41,7 @@ BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, int 
   map.max_bits = max_bits;
   map.signature = stats.signature;
   map.provenance = stats.provenance;
+  map.provenance.emplace_back("calibration_tokens", std::to_string(stats.n_tokens()));
 
   const size_t n_heads = size_t(map.shape.n_layers) * map.shape.n_kv_heads, n_blocks = map.n_blocks();
   map.energy.resize(n_heads * n_blocks);

@@ -49,6 +49,11 @@ inline Outcome good(const std::vector<std::string>& args, const std::vector<std:
   return outcome;
 }
 
+/// Whether two files hold the same bytes; a plain comparison would print them.
+inline bool same_bytes(const std::string& a, const std::string& b) {
+  return get_file(a) == get_file(b);
+}
+
 /// Lines of stderr that begin with "error: ".
 inline int error_lines(const Outcome& outcome) {
   int n = 0;

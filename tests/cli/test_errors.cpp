@@ -60,7 +60,7 @@ TEST_CASE("one line and the documented exit code") {
       {"output is a folder",
        {"calibrate", "-m", kModel, "-f", kText, "-o", dir.path().string()},
        4,
-       "directory"},
+       "folder"},
       {"method needs a map",
        {"eval-logits", "-m", kModel, "-f", kText, "--methods", "block-gtq"},
        2,

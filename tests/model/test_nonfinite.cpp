@@ -116,13 +116,13 @@ TEST_CASE("activations that overflow are named by layer and token") {
     CHECK_THAT(e.what(), ContainsSubstring(dir.path().string() + ": model.layers.1.self_attn.v: token "));
     CHECK_FALSE(e.hint.empty());
   }
-  // What a callback spoils shows at the end of the layer, from its token on.
+  // What a callback spoils is named too.
   const Checkpoint good(trained_model("tiny-llama"));
   const auto spoil = [](LayerActivations& a) {
     if (a.layer == 2) a.v[7 * 4 * 64] = std::numeric_limits<float>::quiet_NaN();
   };
   const std::string what = expect_error(Exit::nonfinite, [&] { run_forward(good, tokens, 0, true, spoil); });
-  CHECK_THAT(what, ContainsSubstring("layer 2: output: token 7: not finite"));
+  CHECK_THAT(what, ContainsSubstring("model.layers.2.self_attn.v: token 7: not finite"));
 }
 
 TEST_CASE("requests that cannot be met") {

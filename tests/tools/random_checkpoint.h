@@ -1,6 +1,7 @@
 // Hugging Face folders with random bf16 weights of any supported config: the same bytes for the same seed on
 // every machine.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <fstream>
@@ -68,7 +69,9 @@ inline void write_shard(const fs::path& path, const std::vector<Planned>& tensor
   file << text;
 
   constexpr size_t kBlock = size_t(1) << 20, kBlocks = 16;
-  std::vector<uint16_t> buffer(kBlock * kBlocks);
+  size_t largest = 0;
+  for (const Planned& t : tensors) largest = std::max(largest, size_t(t.bytes / 2));
+  std::vector<uint16_t> buffer(std::min(largest, kBlock * kBlocks));
   for (const Planned& t : tensors) {
     const float mean = t.name.find("norm") != std::string::npos ? 1 : 0;
     const size_t n = t.bytes / 2;

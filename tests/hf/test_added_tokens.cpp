@@ -1,0 +1,108 @@
+// Added tokens inside text. Expectations are those of the `tokenizers` library.
+#include "base/error.h"
+#include "byte_tokenizer.h"
+#include "catch.h"
+#include "hf/added_tokens.h"
+
+using namespace blockgtq;
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+/// Ids of added tokens in the text, bytes elsewhere as -1.
+std::vector<int32_t> found(const std::string& tokens, const std::string& text,
+                           const std::string& normalizer = "null") {
+  ByteTokenizer b;
+  b.added_tokens = "[" + tokens + "]";
+  b.normalizer = normalizer;
+  std::vector<int32_t> ids = b.make().encode(text);
+  for (int32_t& id : ids)
+    if (id < 256) id = -1;
+  return ids;
+}
+
+using Ids = std::vector<int32_t>;
+
+}  // namespace
+
+TEST_CASE("the leftmost, of these the longest", "[hf][added_tokens]") {
+  const std::string tokens = added_token(256, "<|im|>") + "," + added_token(257, "<|im") + "," +
+                             added_token(258, "im|>x") + "," + added_token(259, "ab") + "," +
+                             added_token(260, "abcd");
+  CHECK(found(tokens, "<|im|>x") == Ids{256, -1});
+  CHECK(found(tokens, "<|im|") == Ids{257, -1});
+  CHECK(found(tokens, "<im|>x") == Ids{-1, 258});
+  CHECK(found(tokens, "abcabcd") == Ids{259, -1, 260});
+  CHECK(found(tokens, "<|i<|im|><|im") == Ids{-1, -1, -1, 256, 257});
+  CHECK(found(tokens, "") == Ids{});
+}
+
+TEST_CASE("single_word, lstrip, rstrip", "[hf][added_tokens]") {
+  const std::string word = added_token(256, "word", "s");
+  CHECK(found(word, "word") == Ids{256});
+  CHECK(found(word, "a word.") == Ids{-1, -1, 256, -1});
+  CHECK(found(word, "word\u00e9") == Ids(6, -1));
+  CHECK(found(word, "_word") == Ids(5, -1));
+  CHECK(found(word, "word\u200d") == Ids(7, -1));  // a joiner is a word character
+  CHECK(found(word, "word\u200b") == Ids{256, -1, -1, -1});
+  CHECK(found(word, "wordword word") == Ids{-1, -1, -1, -1, -1, -1, -1, -1, -1, 256});
+
+  const std::string strip = added_token(256, "<l>", "l") + "," + added_token(257, "<r>", "r") + "," +
+                            added_token(258, "<b>", "lr") + "," + added_token(259, "  ");
+  CHECK(found(strip, "a \t<l> b") == Ids{-1, 256, -1, -1});
+  CHECK(found(strip, "a <r>\u3000\n b") == Ids{-1, -1, 257, -1});
+  CHECK(found(strip, " <b> <b> ") == Ids{258, 258});
+  CHECK(found(strip, "<r> <l>") == Ids{257, 256});
+  CHECK(found(strip, "<r>  x") == Ids{257, 259, -1});  // a token in the space the one before took
+  CHECK(found(strip, "\u180e<l>") == Ids{-1, -1, -1, 256});
+}
+
+TEST_CASE("normalized tokens are looked for in the normalized text, after the others", "[hf][added_tokens]") {
+  const std::string nfc = R"({"type":"NFC"})";
+  const std::string tokens = added_token(256, "\u00e9", "n") + "," + added_token(257, "e\u0301x") + "," +
+                             added_token(258, "u\u0308", "n");
+  CHECK(found(tokens, "e\u0301 \u00e9", nfc) == Ids{256, -1, 256});
+  CHECK(found(tokens, "e\u0301x", nfc) == Ids{257});
+  CHECK(found(tokens, "\u00e9x", nfc) == Ids{256, -1});
+  CHECK(found(tokens, "\u00fc", nfc) == Ids{258});
+  CHECK(found(tokens, "e\u0301", "null") == Ids{-1, -1, -1});
+}
+
+TEST_CASE("ids of added tokens", "[hf][added_tokens]") {
+  ByteTokenizer b;
+  b.tokens = {"th"};
+  b.added_tokens = "[" + added_token(257, "<x>", "x") + "," + added_token(256, "th") + "," +
+                   added_token(65, "A") + "," + added_token(258, "<y>") + "," + added_token(9, "") + "]";
+  const Tokenizer t = b.make();
+  CHECK(t.encode("th<y>A<x>") == Ids{256, 258, 65, 257});
+  CHECK(t.vocab_size() == 259);
+  CHECK(t.id_of("<x>") == 257);
+  CHECK(t.id_of("th") == 256);
+  CHECK(t.id_of("\u0120") == 32);
+  CHECK(t.id_of(" ") == -1);
+  CHECK(t.decode({257, 256, 1000, 32, 258}) == "<x>th <y>");
+
+  b.added_tokens = "[" + added_token(258, "<x>") + "]";
+  CHECK_THROWS_WITH(b.make(), ContainsSubstring("t.json: added_tokens: the id of \"<x>\"") &&
+                                  ContainsSubstring("258, expected: 257"));
+  b.added_tokens = "[" + added_token(257, "\u00e9", "n") + "," + added_token(258, "e\u0301", "n") + "]";
+  CHECK_NOTHROW(b.make());
+  b.normalizer = R"({"type":"NFC"})";
+  CHECK_THROWS_WITH(b.make(), ContainsSubstring("two tokens are the same once normalized"));
+  b.added_tokens = R"([{"id":257,"content":"x"}])";
+  CHECK_THROWS_WITH(b.make(), ContainsSubstring("\"single_word\" is missing"));
+  b.added_tokens = R"([{"id":257,"content":7}])";
+  CHECK_THROWS_WITH(b.make(), ContainsSubstring("\"content\" is not a string"));
+  b.added_tokens = "{}";
+  CHECK_THROWS_WITH(b.make(), ContainsSubstring("not an array"));
+}
+
+TEST_CASE("the length of an added token is limited", "[hf][added_tokens]") {
+  ByteTokenizer b;
+  const std::string longest(kMaxAddedTokenBytes, 'q');
+  b.added_tokens = "[" + added_token(256, longest) + "]";
+  CHECK(b.make().encode("a" + longest + "b") == Ids{'a', 256, 'b'});
+  b.added_tokens = "[" + added_token(256, longest + "q") + "]";
+  CHECK_THROWS_WITH(b.make(), ContainsSubstring("4097 bytes, allowed: 4096"));
+}
