@@ -27,7 +27,7 @@ void add_calibrate(CLI::App& app, const GlobalOptions& global) {
     const std::vector<double> budgets = parse_bits(o->bits);
     OutputFile output(o->output.path, o->output.force);
     auto progress = global.make_progress();
-    Session session = open_session(o->run, *progress);
+    Session session = open_session(o->run, global, *progress);
     const Stats stats = collect_stats(session, *progress);
     write_map(output.temporary(), make_bit_map(stats, budgets, o->min_bits, o->max_bits));
     output.commit();

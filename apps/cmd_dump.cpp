@@ -26,7 +26,7 @@ void add_dump(CLI::App& app, const GlobalOptions& global) {
   command->callback([o, &global] {
     OutputFile output(o->output.path, o->output.force);
     auto progress = global.make_progress();
-    Session session = open_session(o->run, *progress);
+    Session session = open_session(o->run, global, *progress);
     ActsHeader header;
     header.shape = session.shape;
     header.n_tokens = session.n_tokens();

@@ -62,7 +62,7 @@ void add_energy(CLI::App& app, const GlobalOptions& global) {
     if (!o->activations.empty()) {
       write_stats(output.temporary(), stats_of_dump(o->activations, *progress));
     } else {
-      Session session = open_session(o->run, *progress);
+      Session session = open_session(o->run, global, *progress);
       write_stats(output.temporary(), collect_stats(session, *progress));
     }
     output.commit();

@@ -94,10 +94,10 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
       ->check(CLI::IsMember({"model", "raw"}))
       ->capture_default_str();
   command->add_option("--window", o->window, "Largest offset in tokens")
-      ->check(CLI::Range(1, 1 << 24))
+      ->check(in_range(1, 1 << 24))
       ->capture_default_str();
   command->add_option("--offsets", o->offsets, "Offsets from -window to window")
-      ->check(CLI::Range(2, 4096))
+      ->check(in_range(2, 4096))
       ->capture_default_str();
   command->add_option("--json", o->json, "Results as JSON; - for standard output");
   command->add_option("--csv", o->csv, "Per-layer table as CSV");
@@ -135,7 +135,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
       layers = evaluate_dump(spec, reader, *progress);
       json = eval_json(spec, layers, header.provenance, header.n_tokens, header.chunk);
     } else {
-      Session session = open_session(o->run, *progress);
+      Session session = open_session(o->run, global, *progress);
       const EvalSpec spec = make_eval_spec(request, session.shape);
       if (map) warn_about_origin(*map, session.provenance, *progress);
       layers = evaluate_session(spec, session, *progress);

@@ -2,6 +2,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -10,6 +11,7 @@
 #include "evaluation.h"
 #include "hf/checkpoint.h"
 #include "model/backend.h"
+#include "model/matmul.h"
 #include "model/weights.h"
 #include "report/map_export.h"
 #include "session.h"
@@ -50,6 +52,38 @@ class Sheet {
 std::string bytes_text(double bytes) {
   if (bytes >= 1e9) return fmt::format("{:.2f} GB", bytes / 1e9);
   return fmt::format("{:.1f} MB", bytes / 1e6);
+}
+
+/// Multiplications and additions of the weight products; of experts only those that a token visits.
+double forward_flops(const Checkpoint& model, int64_t n_tokens) {
+  const Config& config = model.config();
+  double products = 0;  // per token
+  for (int l = 0; l < config.n_layers; ++l) {
+    const LayerWeights weights = layer_weights(model, l);
+    for (const Tensor* t : weights.without_experts())
+      if (t->shape.size() == 2) products += double(t->elements());
+    for (const Mlp& expert : weights.experts)
+      for (const Linear* w : {&expert.gate, &expert.up, &expert.down})
+        products += double(w->weight.elements()) * config.moe.n_per_token / config.moe.n_experts;
+  }
+  return 2 * products * double(n_tokens);
+}
+
+/// Measured rate of the forward pass's own matrix product, in operations per second.
+double machine_rate() {
+  constexpr int64_t kN = 256, kSize = 1024;
+  const std::vector<uint16_t> bits(kSize * kSize, 0x3f80);  // bf16 ones
+  Linear w;
+  w.weight = {"rate", DType::bf16, "BF16", {kSize, kSize}, std::as_bytes(std::span(bits))};
+  std::vector<float> x(kN * kSize, 1.0f), y(kN * kSize);
+  double best = 0;
+  for (int i = 0; i < 4; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    linear(w, x.data(), kN, y.data());
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    best = std::max(best, 2.0 * kN * kSize * kSize / seconds);
+  }
+  return best;
 }
 
 void add_rope(Sheet& sheet, const Config& config, int64_t chunk) {
@@ -186,10 +220,10 @@ void add_inspect(CLI::App& app, const GlobalOptions& global) {
   command->add_option("path", o->path, "Model folder, config.json, org/name, or a .h5 file of ours")
       ->required();
   command->add_option("--tokens", o->tokens, "Tokens of the run to plan for")
-      ->check(CLI::Range(int64_t(1), int64_t(1) << 40))
+      ->check(in_range(int64_t(1), int64_t(1) << 40))
       ->capture_default_str();
   command->add_option("--chunk", o->chunk, "Tokens per window; 0: one window")
-      ->check(CLI::Range(int64_t(0), int64_t(1) << 30))
+      ->check(in_range(int64_t(0), int64_t(1) << 30))
       ->capture_default_str();
   command->add_option("--bits", o->bits, "Of a bit map: only this budget");
   command->add_option("--json", o->json, "The same as JSON; - for standard output");

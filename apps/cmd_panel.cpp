@@ -128,7 +128,11 @@ Json architecture(const Config& config) {
 class Panel {
  public:
   Panel(const Options& o, const GlobalOptions& global)
-      : o_(o), spec_(read_spec(o.spec, o)), out_(o.output.path), progress_(global.make_progress()) {}
+      : o_(o),
+        global_(global),
+        spec_(read_spec(o.spec, o)),
+        out_(o.output.path),
+        progress_(global.make_progress()) {}
 
   void run() {
     prepare_folder();
@@ -173,8 +177,8 @@ class Panel {
   Json run_or_reuse(const PanelModel& model) {
     const fs::path result_path = out_ / "models" / (model.name + ".json");
     try {
-      Session calibration = open_session(run_options(model, true), *progress_);
-      Session evaluation = open_session(run_options(model, false), *progress_);
+      Session calibration = open_session(run_options(model, true), global_, *progress_);
+      Session evaluation = open_session(run_options(model, false), global_, *progress_);
       const std::string signature =
           sha256_hex(fmt::format("{} {} {} {} {} {} {}", calibration.signature, calibration.n_tokens(),
                                  evaluation.signature, evaluation.n_tokens(), fmt::join(spec_.bits, ","),
@@ -236,6 +240,7 @@ class Panel {
   }
 
   const Options& o_;
+  const GlobalOptions& global_;
   PanelSpec spec_;
   fs::path out_;
   std::unique_ptr<Progress> progress_;

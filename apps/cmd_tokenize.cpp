@@ -29,7 +29,7 @@ void add_tokenize(CLI::App& app, const GlobalOptions&) {
   command->add_flag("--bos,!--no-bos", o->bos,
                     "Put the model's first-token id before the text (default: no)");
   command->add_option("--tokens", o->tokens, "Only the first N; 0: all")
-      ->check(CLI::Range(int64_t(0), int64_t(1) << 40))
+      ->check(in_range(int64_t(0), int64_t(1) << 40))
       ->capture_default_str();
   command->callback([o] {
     const fs::path folder = resolve_model(o->model);

@@ -91,9 +91,13 @@ CorpusSpec RunOptions::corpus() const {
   return spec;
 }
 
+void GlobalOptions::note(const std::string& text) const {
+  if (verbose) fmt::print(stderr, "{}\n", text);
+}
+
 void add_global_options(CLI::App& app, GlobalOptions& global) {
   app.add_option("-t,--threads", global.threads, "Threads; 0: as many as this process may use")
-      ->check(CLI::Range(0, 1024))
+      ->check(in_range(0, 1024))
       ->capture_default_str();
   app.add_option("--progress", global.progress, "Progress on stderr")
       ->check(CLI::IsMember({"auto", "bar", "plain", "json", "none"}))
@@ -115,10 +119,10 @@ void add_run_options(CLI::App& command, RunOptions& run, bool model_required) {
   command.add_flag("--bos,!--no-bos", run.bos,
                    "Put the model's first-token id before the text (default: no)");
   command.add_option("--tokens", run.tokens, "Tokens to use; 0: all")
-      ->check(CLI::Range(int64_t(0), int64_t(1) << 40))
+      ->check(in_range(int64_t(0), int64_t(1) << 40))
       ->capture_default_str();
   command.add_option("--chunk", run.chunk, "Tokens per window, each from position 0; 0: one window")
-      ->check(CLI::Range(int64_t(0), int64_t(1) << 30))
+      ->check(in_range(int64_t(0), int64_t(1) << 30))
       ->capture_default_str();
   command.add_option("--device", run.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   command.add_option("--dtype", run.dtype, "Arithmetic of the forward pass")
@@ -137,10 +141,10 @@ void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, 
   command.add_option("--bits", bits, "Average bits per coordinate: 3, or 2,3,4, or 2.5")
       ->capture_default_str();
   command.add_option("--min-bits", min_bits, "Fewest bits of a block")
-      ->check(CLI::Range(1, kMaxBits))
+      ->check(in_range(1, kMaxBits))
       ->capture_default_str();
   command.add_option("--max-bits", max_bits, "Most bits of a block")
-      ->check(CLI::Range(1, kMaxBits))
+      ->check(in_range(1, kMaxBits))
       ->capture_default_str();
 }
 

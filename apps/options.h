@@ -18,7 +18,8 @@ struct GlobalOptions {
   int verbose = 0;
 
   std::unique_ptr<Progress> make_progress() const;
-  bool use_color() const;  // of stdout; NO_COLOR honoured
+  bool use_color() const;                    // of stdout; NO_COLOR honoured
+  void note(const std::string& text) const;  // to stderr, with -v
 };
 
 /// -m, -f, --ids, --bos, --tokens, --chunk, --device, --dtype, --compat: what a forward pass needs.
@@ -45,6 +46,13 @@ struct OutputOptions {
 void add_global_options(CLI::App& app, GlobalOptions& global);
 void add_run_options(CLI::App& command, RunOptions& run, bool model_required);
 void add_output_option(CLI::App& command, OutputOptions& output, const std::string& what);
+
+/// CLI::Range without its text in --help.
+template <class T>
+CLI::Validator in_range(T low, T high) {
+  CLI::Validator range = CLI::Range(low, high);
+  return range.description("");
+}
 
 /// --bits, --min-bits, --max-bits of the allocator.
 void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, int& max_bits);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "base/sha256.h"
 #include "base/stop.h"
 #include "hf/tokenizer.h"
@@ -58,7 +59,7 @@ AttentionShape attention_shape(const Config& config, int64_t longest_chunk, bool
   return shape;
 }
 
-Session open_session(const RunOptions& run, Progress& progress) {
+Session open_session(const RunOptions& run, const GlobalOptions& global, Progress& progress) {
   Session session;
   session.backend = make_backend(run);
   const fs::path folder = resolve_model(run.model);
@@ -95,6 +96,10 @@ Session open_session(const RunOptions& run, Progress& progress) {
                         {"bos", run.bos ? "yes" : "no"},
                         {"dtype", "fp32"},
                         {"compat", compat}};
+  global.note(
+      fmt::format("{}: {} tokens in windows of {} from {}, fp32 on the CPU with {} threads, signature {}",
+                  folder.string(), session.n_tokens(), session.chunk, session.corpus.description, threads(),
+                  session.signature.substr(0, 16)));
   if (config.rope.type == RopeType::dynamic && session.chunk > config.max_position)
     progress.warn("dynamic RoPE: frequencies are those of a window of one chunk");
   return session;

@@ -25,7 +25,7 @@ struct Session {
 };
 
 /// Opens the model, checks every weight's shape, reads the text, picks the device. Nothing heavy yet.
-Session open_session(const RunOptions& run, Progress& progress);
+Session open_session(const RunOptions& run, const GlobalOptions& global, Progress& progress);
 
 /// Block statistics of the whole session, streamed: no activation is kept.
 Stats collect_stats(Session& session, Progress& progress);

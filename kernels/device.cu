@@ -74,7 +74,9 @@ Stream::Stream() {
   check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
   handle_ = stream;
 }
-Stream::~Stream() { cudaStreamDestroy(static_cast<cudaStream_t>(handle_)); }
+Stream::~Stream() {
+  if (owned_) cudaStreamDestroy(static_cast<cudaStream_t>(handle_));
+}
 void Stream::synchronize() const { check_cuda(cudaStreamSynchronize(raw(*this)), "a kernel failed"); }
 
 Event::Event() {
@@ -109,6 +111,9 @@ void upload(void* device, const void* host, size_t bytes, const Stream& stream) 
 }
 void download(void* host, const void* device, size_t bytes, const Stream& stream) {
   check_cuda(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, raw(stream)), "copy from the device");
+}
+void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream) {
+  check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, raw(stream)), "copy on the device");
 }
 void fill_zero(void* device, size_t bytes, const Stream& stream) {
   check_cuda(cudaMemsetAsync(device, 0, bytes, raw(stream)), "memset");

@@ -63,6 +63,8 @@ class PinnedBuffer {
 class Stream {
  public:
   Stream();
+  /// A stream that somebody else made and destroys.
+  explicit Stream(void* handle) : handle_(handle), owned_(false) {}
   Stream(const Stream&) = delete;
   ~Stream();
   void* handle() const { return handle_; }
@@ -70,6 +72,7 @@ class Stream {
 
  private:
   void* handle_ = nullptr;
+  bool owned_ = true;
 };
 
 /// A point in a stream that another stream, or the host, can wait for.
@@ -92,6 +95,7 @@ int64_t free_device_bytes();
 
 void upload(void* device, const void* host, size_t bytes, const Stream& stream);    // asynchronous from pinned memory
 void download(void* host, const void* device, size_t bytes, const Stream& stream);  // likewise
+void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream);
 void fill_zero(void* device, size_t bytes, const Stream& stream);
 
 }  // namespace blockgtq::cuda

@@ -105,16 +105,19 @@ std::vector<SummaryRow> summarize(const std::vector<LayerResult>& layers) {
     bool has_base = true;
     for (const LayerResult& layer : layers) {
       const MethodResult& r = layer.results[i];
-      row.mae += r.mae / row.layers;
-      row.effective_bits += r.effective_bits / row.layers;
+      row.mae += r.mae;
+      row.effective_bits += r.effective_bits;
       row.bytes_per_token += r.bytes_per_token;
       if (const MethodResult* base = baseline(layer, r.bits)) {
-        base_mae += base->mae / row.layers;
+        base_mae += base->mae;
         row.wins += r.mae < base->mae;
       } else {
         has_base = false;
       }
     }
+    row.mae /= row.layers;
+    row.effective_bits /= row.layers;
+    base_mae /= row.layers;
     row.ratio_to_tq_mse = has_base ? row.mae / base_mae : std::numeric_limits<double>::quiet_NaN();
   }
   return rows;

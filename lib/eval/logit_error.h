@@ -20,11 +20,13 @@ class LogitError {
   double sum(const float* q, int64_t q_stride, int group, const float* k, int64_t k_stride,
              const float* k_hat, int64_t n) const;
   int n_offsets() const { return n_offsets_; }
+  /// (2 * rotary_dim / 2, n_offsets): the cosines of every block, then the sines.
+  const std::vector<float>& table() const { return table_; }
 
  private:
   BlockLayout layout_;
   int n_offsets_;
-  std::vector<float> table_;  // (2 * n_rotary, n_offsets): cos rows, then sin rows
+  std::vector<float> table_;
 };
 
 }  // namespace blockgtq

@@ -12,8 +12,9 @@ namespace blockgtq {
 
 namespace {
 
-size_t spaces_start_before(std::string_view text, size_t end) {
-  while (end > 0) {
+/// Where the white space before `end` starts, not before `least`.
+size_t spaces_start_before(std::string_view text, size_t end, size_t least) {
+  while (end > least) {
     const Utf8Char c = decode_utf8_before(text, end);
     if (!is_space(c.value)) break;
     end -= size_t(c.length);
@@ -93,7 +94,7 @@ bool TokenFinder::split(std::string_view text, const std::function<bool(const Sp
     at = end;
     if (found->token->single_word && !is_single_word(text, begin, end)) continue;
     // A token behind one with rstrip may lie in the space that one took; it is a token all the same.
-    if (found->token->lstrip) begin = std::max(spaces_start_before(text, begin), done);
+    if (found->token->lstrip) begin = std::max(spaces_start_before(text, begin, done), done);
     if (found->token->rstrip) end = spaces_end_after(text, end);
     if (done < begin && !emit({done, begin, -1})) return false;
     if (begin < end && !emit({begin, end, found->id})) return false;
@@ -116,7 +117,7 @@ AddedTokens::AddedTokens(const Json* json, const std::string& where, const Bpe& 
     // The library goes by its own count and only warns; a model that was trained with the other ids would be
     // lost.
     const Json& written = get_member(item, "id", where);
-    if (!written.is_number_integer() || written != id)
+    if (non_negative(written) != id)
       fail_input("{}: the id of \"{}\" is not the one its place gives it: {}, expected: {}", where,
                  token.content, written.dump(), id);
     if (id > kMaxTokenId) fail_input("{}: too many tokens: id {}, allowed: 0..{}", where, id, kMaxTokenId);

@@ -17,7 +17,8 @@ void check_options(const Json& json, const std::string& where) {
     const std::string type = get_type(json, where);
     if (type != "BPE") fail_input("{}: the type is not supported: {}, allowed: BPE", where, type);
   }
-  if (const Json* dropout = find_member(json, "dropout"); dropout && *dropout != 0)
+  if (const Json* dropout = find_member(json, "dropout");
+      dropout && !(dropout->is_number() && dropout->get<double>() == 0))
     fail_input("{}: dropout is not supported: {}, allowed: null", where, dropout->dump());
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
     if (find_member(json, key) && !get_string(json, key, where).empty())
@@ -53,11 +54,11 @@ void Bpe::read_vocab(const Json& vocab, const std::string& where) {
   if (vocab.empty()) fail_input("{}: \"vocab\" is empty", where);
   size_t last = 0;
   for (auto it = vocab.begin(); it != vocab.end(); ++it) {
-    const Json& id = it.value();
-    if (!id.is_number_integer() || id < 0 || id > kMaxTokenId)
-      fail_input("{}: the id of token \"{}\" is out of range: {}, allowed: 0..{}", where, it.key(), id.dump(),
-                 kMaxTokenId);
-    last = std::max(last, id.get<size_t>());
+    const int64_t id = non_negative(it.value());
+    if (id < 0 || id > kMaxTokenId)
+      fail_input("{}: the id of token \"{}\" is out of range: {}, allowed: 0..{}", where, it.key(),
+                 it.value().dump(), kMaxTokenId);
+    last = std::max(last, size_t(id));
   }
   token_of_.resize(last + 1);
   id_of_.reserve(vocab.size());

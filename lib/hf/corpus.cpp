@@ -9,6 +9,7 @@
 #include "base/sha256.h"
 #include "hf/config.h"
 #include "hf/tokenizer.h"
+#include "hf/tokenizer_json.h"
 #include "hf/utf8.h"
 
 namespace blockgtq {
@@ -22,10 +23,11 @@ int32_t read_bos(const fs::path& model, int vocab) {
     const Json config = read_json(path, kMaxConfigBytes);
     const auto it = config.is_object() ? config.find("bos_token_id") : config.end();
     if (it == config.end() || it->is_null()) continue;
-    if (!it->is_number_integer() || *it < 0 || *it >= vocab)
+    const int64_t id = non_negative(*it);
+    if (id < 0 || id >= vocab)
       fail_input("{}: bos_token_id is not a token id: {}, allowed: 0..{}", path.string(), it->dump(),
                  vocab - 1);
-    return it->get<int32_t>();
+    return int32_t(id);
   }
   fail_input("{}: no bos_token_id in generation_config.json or config.json, which --bos needs",
              model.string());
@@ -86,32 +88,34 @@ Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab) {
   // Of the text, skipped ones included; all of it when n_tokens is 0.
   const size_t wanted = spec.n_tokens == 0 ? SIZE_MAX : skip + size_t(spec.n_tokens) - before;
 
-  std::vector<int32_t> found;
-  std::string last_name;
-  Sha256 hash;
+  std::vector<MappedFile> inputs;
   uint64_t bytes = 0;
-  std::optional<Tokenizer> tokenizer;
   for (const fs::path& path : from_ids ? std::vector<fs::path>{spec.ids} : spec.files) {
-    const MappedFile file(path);
-    last_name = path.string();
-    bytes += file.text().size();
+    inputs.emplace_back(path);
+    bytes += inputs.back().text().size();
     if (bytes > kMaxCorpusBytes)
-      fail_input("{}: the texts are too large: {} bytes, allowed: {}", last_name, bytes, kMaxCorpusBytes);
-    hash.update(file.text());
+      fail_input("{}: the texts are too large: {} bytes, allowed: {}", path.string(), bytes, kMaxCorpusBytes);
     corpus.description += (corpus.description.empty() ? "" : ", ") + path.filename().string();
+  }
+
+  std::vector<int32_t> found;
+  Sha256 hash;
+  std::optional<Tokenizer> tokenizer;
+  for (const MappedFile& file : inputs) {
+    const std::string name = file.path().string();
+    if (!from_ids) check_utf8(file);
+    hash.update(file.text());
     if (from_ids) {
-      found = parse_ids(file.text(), last_name, wanted, vocab);
-      continue;
+      found = parse_ids(file.text(), name, wanted, vocab);
+    } else if (found.size() < wanted) {
+      if (!tokenizer) tokenizer.emplace(model / "tokenizer.json");
+      for (const int32_t id : tokenizer->encode(file.text(), wanted - found.size())) {
+        if (id >= vocab)
+          fail_input("{}: the tokenizer gives a token the model does not have: {}, allowed: 0..{}", name, id,
+                     vocab - 1);
+        found.push_back(id);
+      }
     }
-    check_utf8(file);
-    if (found.size() >= wanted) continue;
-    if (!tokenizer) tokenizer.emplace(model / "tokenizer.json");
-    const std::vector<int32_t> ids = tokenizer->encode(file.text(), wanted - found.size());
-    for (const int32_t id : ids)
-      if (id >= vocab)
-        fail_input("{}: the tokenizer gives a token the model does not have: {}, allowed: 0..{}", last_name,
-                   id, vocab - 1);
-    found.insert(found.end(), ids.begin(), ids.end());
   }
   corpus.sha256 = hash.hex();
 

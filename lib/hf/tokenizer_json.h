@@ -1,5 +1,5 @@
 #pragma once
-#include <initializer_list>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -14,6 +14,9 @@ const Json& get_member(const Json& object, const char* key, const std::string& w
 bool get_bool(const Json& object, const char* key, const std::string& where,
               std::optional<bool> when_absent = std::nullopt);
 std::string get_string(const Json& object, const char* key, const std::string& where);
+
+/// An integer that fits; -1 for everything else.
+int64_t non_negative(const Json& value);
 
 /// The member "type" of a part; anything but a string is Exit::input.
 std::string get_type(const Json& part, const std::string& where);

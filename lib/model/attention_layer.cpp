@@ -30,7 +30,8 @@ struct Block {
     linear(model, w, in, n(), out.data());
     return out;
   }
-  /// Checks (T, cols) of the named projection: before it is shown, and again after, when it may have been rewritten.
+  /// Checks (T, cols) of the named projection: before it is shown, and again after, when it may have been
+  /// rewritten.
   void require(const std::vector<float>& x, const char* name) const {
     require_finite(model, x.data(), n(), int64_t(x.size()) / n(),
                    attention_module(config(), layer) + "." + name, weights.all());

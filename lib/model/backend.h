@@ -25,10 +25,11 @@ struct LayerActivations {
 struct ForwardRequest {
   std::span<const int32_t> tokens;  // (T)
   int64_t chunk = 256;              // every chunk starts at position 0; 0: one window
-  /// Sees every layer in order, and may rewrite k and v: the layer attends to what it finds there.
+  /// Sees every layer in order, and may rewrite q, k and v: the layer attends to what it finds there.
   std::function<void(LayerActivations&)> on_layer;
-  /// When set: the logits (n, vocab) of tokens [first, first + n), chunk by chunk, after the last layer. When
-  /// not set the last layer stops at its projections.
+  /// When set: the logits (n, vocab) of tokens [first, first + n), in order and after the last layer, in
+  /// pieces of at most some hundred tokens that never cross a chunk's end. When not set the last layer stops
+  /// at its projections.
   std::function<void(int64_t first, int64_t n, const float* logits)> on_logits;
   Progress* progress = nullptr;  // one step per layer
 };

@@ -1,6 +1,7 @@
 #include "quant/block_gtq.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
 #include "quant/codebook.h"
@@ -123,11 +124,23 @@ void BlockGtq::decode(const uint8_t* codes, size_t n, float* x) const {
   }
 }
 
+std::vector<CodeGroup> BlockGtq::groups() const {
+  std::vector<CodeGroup> all;
+  for (const Group& g : groups_) all.push_back({&g.tq, g.coords, kNormBytes * all.size(), g.bit_offset});
+  return all;
+}
+
 UniformTqMse::UniformTqMse(int head_dim, int bits, uint64_t seed)
-    : tq_(checked_head_dim(head_dim), bits, seed) {}
+    : tq_(checked_head_dim(head_dim), bits, seed), coords_(head_dim) {
+  std::iota(coords_.begin(), coords_.end(), 0);
+}
 
 size_t UniformTqMse::code_bytes() const {
   return kNormBytes + (size_t(dim()) * tq_.bits() + 7) / 8;
+}
+
+std::vector<CodeGroup> UniformTqMse::groups() const {
+  return {{&tq_, coords_, 0, 8 * kNormBytes}};
 }
 
 void UniformTqMse::encode(const float* x, size_t n, uint8_t* codes) const {

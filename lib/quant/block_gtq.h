@@ -20,6 +20,7 @@ class BlockGtq final : public Quantizer {
   size_t code_bytes() const override { return code_bytes_; }
   void encode(const float* x, size_t n, uint8_t* codes) const override;
   void decode(const uint8_t* codes, size_t n, float* x) const override;
+  std::vector<CodeGroup> groups() const override;
   int n_groups() const { return int(groups_.size()); }
 
  private:
@@ -42,9 +43,11 @@ class UniformTqMse final : public Quantizer {
   size_t code_bytes() const override;
   void encode(const float* x, size_t n, uint8_t* codes) const override;
   void decode(const uint8_t* codes, size_t n, float* x) const override;
+  std::vector<CodeGroup> groups() const override;
 
  private:
   TqMse tq_;
+  std::vector<int> coords_;  // (D) 0, 1, 2, ...
 };
 
 }  // namespace blockgtq

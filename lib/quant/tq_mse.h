@@ -19,6 +19,11 @@ class TqMse {
   void encode(const float* x, size_t n, uint8_t* codes, uint16_t* norms) const;
   void decode(const uint8_t* codes, const uint16_t* norms, size_t n, float* x) const;
 
+  /// The tables, for twins on other devices.
+  const std::vector<float>& rotation() const { return *rotation_; }     // (d, d); one object per (d, seed)
+  const std::vector<float>& centroids() const { return centroids_; }    // (2^bits) ascending
+  const std::vector<float>& boundaries() const { return boundaries_; }  // (2^bits - 1) ascending
+
  private:
   int d_, bits_;
   std::shared_ptr<const std::vector<float>> rotation_;  // (d, d)

@@ -58,9 +58,9 @@ int64_t H5Output::must(int64_t id_or_status) {
   return id_or_status;
 }
 
-/// HDF5 keeps what it could not write and tries again at every later close; 1.10 then frees the object but
-/// not its identifier, and the next walk over the open objects crashes. So the file stays open, untouched,
-/// until the process ends; only its blocks are given back.
+/// HDF5 keeps what it could not write and tries again at every later close; where that fails too, 1.10 may
+/// free the object and keep its identifier. So the file stays open, untouched, until the process ends; only
+/// its blocks are given back.
 void H5Output::abandon() {
   const std::string reason = last_error();
   abandoned_ = true;

@@ -7,10 +7,10 @@
 
 namespace blockgtq {
 
-/// What every file of ours says first. Attributes n_layers, n_heads, n_kv_heads, v_dim, head_dim, rotary_dim,
-/// pairing
-/// ("half", "interleaved"), signature; datasets inv_freq and inv_freq_raw (rotary_dim / 2) float64, modules
-/// (n_layers) and provenance (n, 2) of text, keys and values in the order to print.
+/// What every file of ours says first. Attributes n_layers, n_heads, n_kv_heads, v_dim, head_dim,
+/// rotary_dim, pairing ("half", "interleaved"), signature; datasets inv_freq and inv_freq_raw
+/// (rotary_dim / 2, fewer under the published pairing) float64, modules (n_layers) and provenance (n, 2) of
+/// text, keys and values in the order to print.
 struct Preamble {
   AttentionShape shape;
   std::string signature;

@@ -11,6 +11,7 @@ values at evenly spaced flat indices. Needs numpy, h5py, torch and transformers.
 import argparse
 import json
 import pathlib
+import re
 import subprocess
 import tempfile
 
@@ -111,7 +112,6 @@ def main():
            "random": [random(args.make_checkpoint.resolve(), name, config) for name, config in RANDOM.items()]}
     text = json.dumps(out, indent=1)
     # Lists of numbers on one line each.
-    import re
     print(re.sub(r"\[[-\d\s.,e+]+\]", lambda m: re.sub(r"\s+", " ", m.group()), text))
 
 

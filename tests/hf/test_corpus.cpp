@@ -116,9 +116,11 @@ TEST_CASE("texts that are wrong", "[hf][corpus]") {
 
 TEST_CASE("the size of the texts is limited", "[hf][corpus]") {
   const Folder f;
-  const fs::path large = f.write("large.txt", "x");
+  const fs::path large = f.write("large.txt", "\xFF");
   fs::resize_file(large, kMaxCorpusBytes);  // a hole: no disk space
   CorpusSpec spec;
+  spec.files = {large};
+  CHECK_THROWS_WITH(read_corpus(spec, f.path, kVocab), ContainsSubstring("not UTF-8: byte 0xFF at offset 0"));
   spec.files = {large, f.write("one.txt", "y")};
   CHECK_THROWS_WITH(
       read_corpus(spec, f.path, kVocab),

@@ -146,5 +146,5 @@ TEST_CASE("long runs take linear time", "[hf][pattern]") {
 }
 
 TEST_CASE("a pattern that runs away is an error", "[hf][pattern]") {
-  CHECK_THROWS_WITH(matches("(?:a+)+b", std::string(200, 'a')), ContainsSubstring("limit"));
+  CHECK_THROWS_WITH(matches(R"((?:a+)+\d)", std::string(200, 'a')), ContainsSubstring("limit"));
 }

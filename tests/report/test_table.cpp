@@ -66,6 +66,9 @@ TEST_CASE("three significant digits") {
   CHECK(three_digits(-1.2) == "-1.20");
   CHECK(three_digits(9.994) == "9.99");
   CHECK(three_digits(9.996) == "10.0");  // one digit more before the point, one less behind it
+  CHECK(three_digits(2.125) == "2.13");  // halves up, whatever the last bit of a mean
+  CHECK(three_digits(std::nextafter(3.125, 0)) == "3.13");
+  CHECK(three_digits(std::nextafter(3.125, 4)) == "3.13");
   CHECK(three_digits(99.96) == "100");
   CHECK(three_digits(1632.4) == "1632");
   CHECK(three_digits(0.01234) == "0.0123");

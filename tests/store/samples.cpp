@@ -12,8 +12,11 @@
 #include "store/map_file.h"
 #include "store/stats_file.h"
 
-/// HDF5 loses memory over files that it cannot write or that are damaged; the address sanitizer is not to count that.
-extern "C" const char* __lsan_default_suppressions() { return "leak:libhdf5\n"; }
+/// HDF5 loses memory over files that it cannot write or that are damaged; the address sanitizer is not to
+/// count that.
+extern "C" const char* __lsan_default_suppressions() {
+  return "leak:libhdf5\n";
+}
 
 namespace blockgtq {
 

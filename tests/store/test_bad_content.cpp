@@ -254,6 +254,8 @@ TEST_CASE("arrays and attributes of a map of the wrong form", "[store][bad][map]
                                    f.write("coords", {2, 2}, integers);
                                  })),
              ContainsSubstring("coords: other than"));
+  CHECK_THAT(raw_refusal(instead("inv_freq", [&](H5Output& f) { f.write("inv_freq", {3}, doubles); })),
+             ContainsSubstring("inv_freq: 3 frequencies, allowed 1 to 2"));
   CHECK_THAT(raw_refusal(instead("modules", [&](H5Output& f) { f.write("modules", {1}, integers); })),
              ContainsSubstring("modules: not texts"));
   CHECK_THAT(raw_refusal(instead("modules",

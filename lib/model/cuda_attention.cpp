@@ -1,0 +1,178 @@
+// The attention block of a layer on the device, in its two kinds: grouped queries, and DeepSeek-V2's latent
+// attention.
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/attention.h"
+#include "kernels/heads.h"
+#include "model/attention_layer.h"
+#include "model/cuda_decoder.h"
+#include "model/latent_scale.h"
+
+namespace blockgtq {
+
+void CudaDecoder::attention(const ResidentLayer& layer, const Show& show, bool stop) {
+  enter(layer.parcel, layer.base);
+  if (config().attention == AttentionKind::mla) {
+    latent_attention(layer, show, stop);
+  } else {
+    grouped_query_attention(layer, show, stop);
+  }
+}
+
+CudaDecoder::Watched CudaDecoder::projection(const ResidentLayer& layer, Word word, const char* name,
+                                             const float* x, int64_t cols) const {
+  return {word,
+          x,
+          run_.n_tokens,
+          cols,
+          attention_module(config(), layer.index) + "." + name,
+          layer.weights.all()};
+}
+
+/// Checks the projections and the output of the layer before, shows, and checks again what may have been
+/// rewritten.
+void CudaDecoder::check_and_show(const ResidentLayer& layer, const std::vector<Watched>& projected,
+                                 const std::vector<Watched>& shown, const Show& show, LayerActivations acts,
+                                 bool stop) {
+  for (const Watched& w : projected) {
+    watch(w);
+    pending_.push_back(w);
+  }
+  require_finite(pending_);
+  pending_.clear();
+  if (!show) return;
+  acts.layer = layer.index;
+  acts.n_tokens = run_.n_tokens;
+  acts.stream = stream_.handle();
+  show(acts);
+  if (stop) return;
+  for (const Watched& w : shown) watch(w);
+  require_finite(shown);
+}
+
+void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show& show, bool stop) {
+  const Config& c = config();
+  const LayerWeights& w = layer.weights;
+  const int64_t n = run_.n_tokens, hidden = c.hidden, dim = c.head_dim, heads = c.n_heads,
+                kv_heads = c.n_kv_heads;
+  const int64_t q_cols = heads * dim, k_cols = kv_heads * dim, v_cols = kv_heads * c.v_dim;
+  for (int64_t first = 0; first < n; first += run_.slab()) {
+    const int64_t count = std::min(run_.slab(), n - first);
+    norm(w.input_norm, ws_.x + first * hidden, hidden, count, nullptr, ws_.in);
+    linear(w.q, ws_.in, count, ws_.q + first * q_cols);
+    linear(w.k, ws_.in, count, ws_.k + first * k_cols);
+    linear(w.v, ws_.in, count, ws_.v + first * v_cols);
+  }
+  if (w.q_norm) norm(*w.q_norm, ws_.q, dim, n * heads, ws_.q, nullptr);
+  if (w.k_norm) norm(*w.k_norm, ws_.k, dim, n * kv_heads, ws_.k, nullptr);
+
+  const std::vector<Watched> watched = {projection(layer, kQ, "q", ws_.q, q_cols),
+                                        projection(layer, kK, "k", ws_.k, k_cols),
+                                        projection(layer, kV, "v", ws_.v, v_cols)};
+  LayerActivations acts;
+  acts.q = ws_.q;
+  acts.k = ws_.k;
+  acts.v = ws_.v;
+  check_and_show(layer, watched, watched, show, acts, stop);
+  if (stop) return;
+
+  cuda::rope(rope_, {ws_.q, q_cols, dim}, n, heads, run_.chunk, stream_);
+  cuda::rope(rope_, {ws_.k, k_cols, dim}, n, kv_heads, run_.chunk, stream_);
+  cuda::AttentionProblem problem;
+  problem.n_tokens = n;
+  problem.chunk = run_.chunk;
+  problem.n_heads = heads;
+  problem.group = c.group();
+  problem.scale = float(1 / std::sqrt(double(dim)));
+  problem.dim = dim;
+  problem.v_dim = c.v_dim;
+  problem.q = {ws_.q, q_cols, dim};
+  problem.k = {ws_.k, k_cols, dim};
+  problem.v = {ws_.v, v_cols, c.v_dim};
+  problem.out = ws_.heads;
+  problem.out_type = run_.type;
+  cuda::attention(problem, stream_);
+  linear(w.o, ws_.heads, n, ws_.x, true);
+}
+
+/// q (T, Hq, nope + rope) and joint (T, lora + rope).
+void CudaDecoder::project_latent(const LayerWeights& w) {
+  const MlaConfig& m = config().mla;
+  const int64_t hidden = config().hidden, q_cols = config().n_heads * int64_t(m.nope_dim + m.rope_dim);
+  for (int64_t first = 0; first < run_.n_tokens; first += run_.slab()) {
+    const int64_t count = std::min(run_.slab(), run_.n_tokens - first);
+    float* q = ws_.q + first * q_cols;
+    norm(w.input_norm, ws_.x + first * hidden, hidden, count, nullptr, ws_.in);
+    linear(w.kv_a, ws_.in, count, ws_.joint + first * (m.kv_lora_rank + m.rope_dim));
+    if (w.q_a_norm) {
+      linear(w.q_a, ws_.in, count, ws_.q_low);
+      norm(*w.q_a_norm, ws_.q_low, m.q_lora_rank, count, nullptr, ws_.q_in);
+      linear(w.q_b, ws_.q_in, count, q);
+    } else {
+      linear(w.q, ws_.in, count, q);
+    }
+  }
+}
+
+/// Keys and values of some whole chunks, expanded from the latent; every head's key ends with the shared
+/// rotary part.
+void CudaDecoder::expand_and_attend(const LayerWeights& w, int64_t first, int64_t n) {
+  const Config& c = config();
+  const MlaConfig& m = c.mla;
+  const int64_t heads = c.n_heads, rope = m.rope_dim, key_dim = m.nope_dim + rope,
+                kv_dim = m.nope_dim + m.v_dim;
+  const int64_t joint_cols = m.kv_lora_rank + rope;
+  norm(*w.kv_a_norm, ws_.joint + first * joint_cols, joint_cols, n, nullptr, ws_.latent);
+  linear(w.kv_b, ws_.latent, n, ws_.kv);
+  cuda::copy_heads({ws_.kv, heads * kv_dim, kv_dim}, {ws_.key, heads * key_dim, key_dim}, n, heads,
+                   m.nope_dim, stream_);
+  cuda::copy_heads({ws_.k + first * rope, rope, 0}, {ws_.key + m.nope_dim, heads * key_dim, key_dim}, n,
+                   heads, rope, stream_);
+
+  cuda::AttentionProblem problem;
+  problem.n_tokens = n;
+  problem.chunk = run_.chunk;
+  problem.n_heads = heads;
+  problem.scale = latent_scale(c);
+  problem.dim = key_dim;
+  problem.v_dim = m.v_dim;
+  problem.q = {ws_.q + first * heads * key_dim, heads * key_dim, key_dim};
+  problem.k = {ws_.key, heads * key_dim, key_dim};
+  problem.v = {ws_.kv + m.nope_dim, heads * kv_dim, kv_dim};
+  problem.out = low(ws_.heads, first * heads * m.v_dim);
+  problem.out_type = run_.type;
+  cuda::attention(problem, stream_);
+}
+
+void CudaDecoder::latent_attention(const ResidentLayer& layer, const Show& show, bool stop) {
+  const Config& c = config();
+  const MlaConfig& m = c.mla;
+  const LayerWeights& w = layer.weights;
+  const int64_t n = run_.n_tokens, heads = c.n_heads, rope = m.rope_dim, key_dim = m.nope_dim + rope;
+  const int64_t joint_cols = m.kv_lora_rank + rope;
+  project_latent(w);
+  cuda::copy_heads({ws_.q + m.nope_dim, heads * key_dim, key_dim}, {ws_.q_rope, heads * rope, rope}, n, heads,
+                   rope, stream_);
+  cuda::copy_heads({ws_.joint + m.kv_lora_rank, joint_cols, rope}, {ws_.k, rope, rope}, n, 1, rope, stream_);
+
+  LayerActivations acts;
+  acts.q = ws_.q_rope;
+  acts.k = ws_.k;
+  check_and_show(
+      layer,
+      {projection(layer, kQ, "q", ws_.q, heads * key_dim), projection(layer, kK, "k", ws_.joint, joint_cols)},
+      {projection(layer, kQ, "q", ws_.q_rope, heads * rope), projection(layer, kK, "k", ws_.k, rope)}, show,
+      acts, stop);
+  if (stop) return;
+
+  cuda::rope(rope_, {ws_.q_rope, heads * rope, rope}, n, heads, run_.chunk, stream_);
+  cuda::rope(rope_, {ws_.k, rope, rope}, n, 1, run_.chunk, stream_);
+  cuda::copy_heads({ws_.q_rope, heads * rope, rope}, {ws_.q + m.nope_dim, heads * key_dim, key_dim}, n, heads,
+                   rope, stream_);
+  const int64_t slab = latent_slab(run_.chunk);
+  for (int64_t first = 0; first < n; first += slab) expand_and_attend(w, first, std::min(slab, n - first));
+  linear(w.o, ws_.heads, n, ws_.x, true);
+}
+
+}  // namespace blockgtq

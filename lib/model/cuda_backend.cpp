@@ -1,0 +1,104 @@
+#include "model/cuda_backend.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "model/cuda_decoder.h"
+#include "model/cuda_weight_stream.h"
+#include "model/output_layer.h"
+#include "model/request.h"
+
+namespace blockgtq {
+
+namespace {
+
+void use_device(int index) {
+  try {
+    cuda::set_device(index);
+  } catch (const Error&) {
+    const cuda::DeviceReport report = cuda::probe_devices();
+    if (report.devices.empty())
+      throw Error(Exit::device, fmt::format("no CUDA device: {}", report.why_none), "--device cpu");
+    if (index < 0 || index >= int(report.devices.size()))
+      throw Error(Exit::device,
+                  fmt::format("cuda:{}: no such device: 0 to {}", index, report.devices.size() - 1));
+    throw;
+  }
+}
+
+class CudaBackend : public Backend {
+ public:
+  explicit CudaBackend(const CudaOptions& options) : options_((use_device(options.device), options)) {}
+  void forward(const Checkpoint& model, const ForwardRequest& request) override;
+
+ private:
+  void run_layers(const CudaPlan& plan, const ForwardRequest& request, CudaDecoder& decoder,
+                  WeightStream& weights);
+  void run_output(const CudaPlan& plan, const ForwardRequest& request, int64_t vocab, CudaDecoder& decoder,
+                  WeightStream& weights);
+
+  const CudaOptions options_;  // first: the device must be in use before the members below are made
+  cuda::Stream stream_;
+  cuda::Blas blas_;
+  Staging staging_;
+};
+
+void CudaBackend::forward(const Checkpoint& model, const ForwardRequest& request) {
+  check_request(model, request);
+  cuda::set_device(options_.device);
+  const int64_t free =
+      cuda::free_device_bytes() + cuda::Blas::kWorkspaceBytes;  // the workspace is in the plan
+  const CudaPlan plan(model, request, options_, free);
+  const cuda::Buffer activations{size_t(plan.activation_bytes)}, arena{size_t(plan.arena_bytes)};
+  Region region(activations.as<std::byte>());
+  const Workspace workspace = lay_out(model.config(), plan.run, region);
+  CudaDecoder decoder(model, plan.run, workspace, blas_, stream_);
+  WeightStream weights(model, options_.device, plan.parcels, arena.as<std::byte>(), staging_);
+
+  if (request.progress) request.progress->begin("forward", model.config().n_layers);
+  decoder.begin(plan.outer.embedding, request.tokens);
+  run_layers(plan, request, decoder, weights);
+  if (request.on_logits) run_output(plan, request, model.config().vocab, decoder, weights);
+  stream_.synchronize();  // before the memory goes
+  if (request.progress) request.progress->end();
+}
+
+void CudaBackend::run_layers(const CudaPlan& plan, const ForwardRequest& request, CudaDecoder& decoder,
+                             WeightStream& weights) {
+  for (size_t l = 0; l < plan.layers.size(); ++l) {
+    check_stop();
+    const ResidentLayer layer{int(l), plan.layers[l], plan.parcels[l], weights.acquire(l, stream_)};
+    const bool stop = l + 1 == plan.layers.size() && !request.on_logits;
+    decoder.attention(layer, request.on_layer, stop);
+    if (!stop) decoder.feed_forward(layer);
+    weights.release(l, stream_);
+    if (request.progress) request.progress->step(fmt::format("layer {}", l));
+  }
+}
+
+void CudaBackend::run_output(const CudaPlan& plan, const ForwardRequest& request, int64_t vocab,
+                             CudaDecoder& decoder, WeightStream& weights) {
+  const size_t output = plan.layers.size();
+  const std::byte* base = weights.acquire(output, stream_);
+  const int64_t most = std::min(kLogitTokens, plan.run.chunk), n_tokens = plan.run.n_tokens;
+  const cuda::PinnedBuffer logits(size_t(most * vocab) * sizeof(float));
+  for (int64_t start = 0; start < n_tokens; start += plan.run.chunk) {
+    const int64_t end = std::min(n_tokens, start + plan.run.chunk);
+    for (int64_t first = start; first < end; first += most) {
+      check_stop();
+      const int64_t n = std::min(most, end - first);
+      decoder.logits(plan.outer, plan.parcels[output], base, first, n, logits.as<float>());
+      request.on_logits(first, n, logits.as<float>());
+    }
+  }
+  weights.release(output, stream_);
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options) {
+  return std::make_unique<CudaBackend>(options);
+}
+
+}  // namespace blockgtq

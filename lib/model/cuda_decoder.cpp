@@ -1,0 +1,162 @@
+// What attention and feed-forward share: products with resident weights, norms, the watch for non-finite
+// numbers; and the two ends of the decoder.
+#include "model/cuda_decoder.h"
+
+#include "base/error.h"
+#include "kernels/bias.h"
+#include "kernels/convert.h"
+#include "kernels/nonfinite.h"
+#include "kernels/norm.h"
+#include "model/nonfinite.h"
+#include "model/output_layer.h"
+#include "model/rotary.h"
+
+namespace blockgtq {
+
+CudaDecoder::CudaDecoder(const Checkpoint& model, const RunShape& run, const Workspace& workspace,
+                         cuda::Blas& blas, cuda::Stream& stream)
+    : model_(model), run_(run), ws_(workspace), blas_(blas), stream_(stream) {
+  const MoeConfig& moe = config().moe;
+  words_ = cuda::PinnedBuffer(Workspace::kWords * sizeof(uint64_t));
+  if (ws_.expert) routing_ = cuda::PinnedBuffer(size_t(run.slab() * moe.n_per_token) * 3 * sizeof(int32_t));
+}
+
+void CudaDecoder::begin(const Tensor& embedding, std::span<const int32_t> tokens) {
+  constexpr int64_t kRows = 1024;
+  const int64_t hidden = config().hidden, n = int64_t(tokens.size());
+  std::vector<float> rows(size_t(std::min(kRows, n) * hidden));
+  for (int64_t first = 0; first < n; first += kRows) {
+    const int64_t count = std::min(kRows, n - first);
+    embed(model_, embedding, tokens.subspan(size_t(first), size_t(count)), rows.data());
+    cuda::upload(ws_.x + first * hidden, rows.data(), size_t(count * hidden) * sizeof(float), stream_);
+    stream_.synchronize();
+  }
+  const RotaryTable table = rotary_table(config(), run_.chunk);
+  cuda::upload(ws_.cos, table.cos.data(), table.cos.size() * sizeof(float), stream_);
+  cuda::upload(ws_.sin, table.sin.data(), table.sin.size() * sizeof(float), stream_);
+  cuda::fill_zero(ws_.words, Workspace::kWords * sizeof(uint64_t), stream_);
+  stream_.synchronize();
+  rope_ = {table.layout, table.length, ws_.cos, ws_.sin};
+}
+
+void* CudaDecoder::low(void* x, int64_t first) const {
+  return static_cast<std::byte*>(x) + first * cuda::bytes_of(run_.type);
+}
+
+void CudaDecoder::enter(const Parcel& parcel, const std::byte* base) {
+  parcel_ = &parcel;
+  base_ = base;
+}
+
+const std::byte* CudaDecoder::resident(const Tensor& tensor) const {
+  return base_ + parcel_->offset_of(tensor);
+}
+
+/// y (n, rows) (+)= x w^T with the first `rows` rows that lie at the weight: its own, or those of the matrix
+/// that follows it too. Weights of another type than the product's are converted some rows at a time.
+void CudaDecoder::multiply(const Tensor& weight, int64_t rows, cuda::FloatType type, const void* x, int64_t n,
+                           float* y, int64_t y_stride, bool add) {
+  const int64_t cols = weight.shape[1];
+  const cuda::FloatType stored = float_type(weight.dtype);
+  cuda::Product product{resident(weight), x, y, rows, cols, n, y_stride, type, add};
+  if (stored == type) {
+    blas_.multiply(product, stream_);
+    return;
+  }
+  constexpr int64_t kRowMultiple = 64;  // keeps the pieces of y aligned
+  int64_t most = run_.converted_bytes / (cols * cuda::bytes_of(type));
+  if (most > kRowMultiple) most = most / kRowMultiple * kRowMultiple;
+  check(most > 0, "room for converted weights");
+  product.w = ws_.converted;
+  for (int64_t first = 0; first < rows; first += most) {
+    product.rows = std::min(most, rows - first);
+    product.y = y + first;
+    cuda::convert(resident(weight) + first * cols * cuda::bytes_of(stored), stored, ws_.converted, type,
+                  product.rows * cols, stream_);
+    blas_.multiply(product, stream_);
+  }
+}
+
+void CudaDecoder::add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n) {
+  if (w.bias)
+    cuda::add_bias(y, y_stride, n, w.rows(), reinterpret_cast<const float*>(resident(*w.bias)), stream_);
+}
+
+/// y (n, rows) (+)= x W^T + b, x of the products' type.
+void CudaDecoder::linear(const Linear& w, const void* x, int64_t n, float* y, bool add) {
+  multiply(w.weight, w.rows(), run_.type, x, n, y, w.rows(), add);
+  add_bias(w, y, w.rows(), n);
+}
+
+/// y (n, dim) in float32, which may be x, and low (n, dim) of the products' type; either may be null.
+void CudaDecoder::norm(const Tensor& weight, const float* x, int64_t x_stride, int64_t n, float* y,
+                       void* low) {
+  cuda::RmsNorm norm;
+  norm.x = x;
+  norm.x_stride = x_stride;
+  norm.n = n;
+  norm.dim = weight.elements();
+  norm.weight = reinterpret_cast<const float*>(resident(weight));
+  norm.eps = float(config().rms_eps);
+  norm.y = y;
+  norm.y_stride = norm.dim;
+  norm.low = low;
+  norm.low_type = run_.type;
+  cuda::rms_norm(norm, stream_);
+}
+
+void CudaDecoder::watch(const Watched& w) {
+  cuda::find_nonfinite(w.x, w.rows * w.cols, ws_.words + w.word, stream_);
+}
+
+void CudaDecoder::require_finite(const std::vector<Watched>& watched) {
+  const uint64_t* words = words_.as<uint64_t>();
+  cuda::download(words_.as(), ws_.words, Workspace::kWords * sizeof(uint64_t), stream_);
+  stream_.synchronize();
+  for (const Watched& w : watched) {
+    const int64_t index = cuda::first_nonfinite(words[w.word]);
+    if (index >= 0) report(w, index);
+  }
+}
+
+/// Has the CPU's check look at the row: it knows which weight to blame, and how to say it.
+void CudaDecoder::report(const Watched& w, int64_t index) {
+  const int64_t row = index / w.cols;
+  std::vector<float> values(static_cast<size_t>(w.cols));
+  cuda::download(values.data(), w.x + row * w.cols, values.size() * sizeof(float), stream_);
+  stream_.synchronize();
+  try {
+    blockgtq::require_finite(model_, values.data(), 1, w.cols, w.what, w.weights, w.first_token + row);
+  } catch (const Error& e) {
+    if (run_.type != cuda::FloatType::f16 || e.hint.empty()) throw;
+    throw Error(e.code, e.what(),
+                "the weights are finite: what is beyond 65504 overflows fp16; --dtype fp32");
+  }
+  throw std::logic_error("a non-finite number that is not there");
+}
+
+CudaDecoder::Watched CudaDecoder::output_of(const ResidentLayer& layer) const {
+  return {kOutput,
+          ws_.x,
+          run_.n_tokens,
+          config().hidden,
+          fmt::format("layer {}: output", layer.index),
+          layer.weights.all()};
+}
+
+void CudaDecoder::logits(const OuterWeights& outer, const Parcel& parcel, const std::byte* base,
+                         int64_t first, int64_t n, float* logits) {
+  const int64_t hidden = config().hidden, vocab = config().vocab;
+  enter(parcel, base);
+  norm(outer.final_norm, ws_.x + first * hidden, hidden, n, nullptr, ws_.in);
+  linear(outer.lm_head, ws_.in, n, ws_.logits);
+  const Watched watched{kOther, ws_.logits, n, vocab, "logits", {&outer.final_norm, &outer.lm_head.weight},
+                        first};
+  watch(watched);
+  cuda::download(logits, ws_.logits, size_t(n * vocab) * sizeof(float), stream_);
+  pending_.push_back(watched);
+  require_finite(pending_);
+  pending_.clear();
+}
+
+}  // namespace blockgtq

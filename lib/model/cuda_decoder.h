@@ -1,0 +1,95 @@
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/blas.h"
+#include "kernels/rope.h"
+#include "model/cuda_plan.h"
+
+namespace blockgtq {
+
+/// A layer's weights and where they are on the device.
+struct ResidentLayer {
+  int index;
+  const LayerWeights& weights;
+  const Parcel& parcel;
+  const std::byte* base;
+};
+
+/// The decoder's steps as work on one stream; the residual stream is the workspace's x. Non-finite numbers
+/// are found on the device, and reported as the CPU does, when the host next waits for it.
+class CudaDecoder {
+ public:
+  using Show = std::function<void(LayerActivations&)>;
+
+  CudaDecoder(const Checkpoint& model, const RunShape& run, const Workspace& workspace, cuda::Blas& blas,
+              cuda::Stream& stream);
+
+  /// Sets x to the tokens' embeddings, and the tables.
+  void begin(const Tensor& embedding, std::span<const int32_t> tokens);
+  /// Projects q, k and v, shows them, and unless `stop` adds the attention's output to x.
+  void attention(const ResidentLayer& layer, const Show& show, bool stop);
+  /// x += feed-forward of its norm: dense, or the routed experts and the shared one.
+  void feed_forward(const ResidentLayer& layer);
+  /// Final norm and lm_head of tokens [first, first + n), n <= kLogitTokens, to page-locked memory.
+  void logits(const OuterWeights& outer, const Parcel& parcel, const std::byte* base, int64_t first,
+              int64_t n, float* logits);
+
+ private:
+  /// What has a word for find_nonfinite(): the order of Workspace::words.
+  enum Word { kOutput, kQ, kK, kV, kOther };
+  /// An array (rows, cols) under watch, and how to name it.
+  struct Watched {
+    Word word;
+    const float* x;
+    int64_t rows, cols;
+    std::string what;
+    std::vector<const Tensor*> weights;  // that may be to blame
+    int64_t first_token = 0;
+  };
+
+  // cuda_decoder.cpp
+  const Config& config() const { return model_.config(); }
+  void* low(void* x, int64_t first) const;  // element `first` of an array of the products' type
+  void enter(const Parcel& parcel, const std::byte* base);
+  const std::byte* resident(const Tensor& tensor) const;
+  void multiply(const Tensor& weight, int64_t rows, cuda::FloatType type, const void* x, int64_t n, float* y,
+                int64_t y_stride, bool add);
+  void add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n);
+  void linear(const Linear& w, const void* x, int64_t n, float* y, bool add = false);
+  void norm(const Tensor& weight, const float* x, int64_t x_stride, int64_t n, float* y, void* low);
+  void watch(const Watched& watched);
+  void require_finite(const std::vector<Watched>& watched);  // waits
+  [[noreturn]] void report(const Watched& watched, int64_t index);
+  Watched output_of(const ResidentLayer& layer) const;
+
+  // cuda_attention.cpp
+  void grouped_query_attention(const ResidentLayer& layer, const Show& show, bool stop);
+  void latent_attention(const ResidentLayer& layer, const Show& show, bool stop);
+  void project_latent(const LayerWeights& w);
+  void expand_and_attend(const LayerWeights& w, int64_t first, int64_t n);
+  Watched projection(const ResidentLayer& layer, Word word, const char* name, const float* x,
+                     int64_t cols) const;
+  void check_and_show(const ResidentLayer& layer, const std::vector<Watched>& projected,
+                      const std::vector<Watched>& shown, const Show& show, LayerActivations acts, bool stop);
+
+  // cuda_feed_forward.cpp
+  void gate_up(const Mlp& mlp, const void* x, int64_t n, float* y);
+  void add_mlp(const Mlp& mlp, int64_t n, float* x);
+  void add_experts(const ResidentLayer& layer, int64_t first, int64_t n);
+  std::vector<int64_t> group_by_expert(int64_t n);
+
+  const Checkpoint& model_;
+  const RunShape& run_;
+  const Workspace& ws_;
+  cuda::Blas& blas_;
+  cuda::Stream& stream_;
+  cuda::PinnedBuffer words_, routing_;
+  cuda::RopeTable rope_;
+  std::vector<Watched> pending_;  // the last layer's output, until the host waits
+  const Parcel* parcel_ = nullptr;
+  const std::byte* base_ = nullptr;  // of the parcel
+};
+
+}  // namespace blockgtq

@@ -1,0 +1,109 @@
+// The feed-forward part of a layer on the device: dense, or routed experts and a shared one.
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "kernels/moe.h"
+#include "kernels/swiglu.h"
+#include "model/cuda_decoder.h"
+
+namespace blockgtq {
+
+void CudaDecoder::feed_forward(const ResidentLayer& layer) {
+  enter(layer.parcel, layer.base);
+  const LayerWeights& w = layer.weights;
+  const int64_t hidden = config().hidden;
+  for (int64_t first = 0; first < run_.n_tokens; first += run_.slab()) {
+    const int64_t count = std::min(run_.slab(), run_.n_tokens - first);
+    float* x = ws_.x + first * hidden;
+    norm(w.post_norm, x, hidden, count, w.mlp ? nullptr : ws_.in_float, ws_.in);
+    if (w.mlp) {
+      add_mlp(*w.mlp, count, x);
+      continue;
+    }
+    add_experts(layer, first, count);
+    if (w.shared) add_mlp(*w.shared, count, x);
+  }
+  pending_.push_back(output_of(layer));
+  watch(pending_.back());
+}
+
+/// y (n, 2 width) = [gate(x) | up(x)]
+void CudaDecoder::gate_up(const Mlp& mlp, const void* x, int64_t n, float* y) {
+  const int64_t width = mlp.gate.rows();
+  if (mlp.gate.weight.dtype == mlp.up.weight.dtype) {
+    multiply(mlp.gate.weight, 2 * width, run_.type, x, n, y, 2 * width, false);
+  } else {
+    multiply(mlp.gate.weight, width, run_.type, x, n, y, 2 * width, false);
+    multiply(mlp.up.weight, width, run_.type, x, n, y + width, 2 * width, false);
+  }
+  add_bias(mlp.gate, y, 2 * width, n);
+  add_bias(mlp.up, y + width, 2 * width, n);
+}
+
+/// x (n, hidden) += mlp(in)
+void CudaDecoder::add_mlp(const Mlp& mlp, int64_t n, float* x) {
+  gate_up(mlp, ws_.in, n, ws_.gate_up);
+  cuda::swiglu(ws_.gate_up, n, mlp.gate.rows(), ws_.act, run_.type, stream_);
+  linear(mlp.down, ws_.act, n, x, true);
+}
+
+/// The rows of every expert, one expert after the other, tokens in order: row_token and position on the
+/// device from the chosen experts there. Returns where each expert's rows begin, and the end of the last.
+std::vector<int64_t> CudaDecoder::group_by_expert(int64_t n) {
+  const MoeConfig& moe = config().moe;
+  const int64_t choices = n * moe.n_per_token, most = run_.slab() * moe.n_per_token;
+  const int32_t* expert = routing_.as<int32_t>();
+  int32_t* row_token = routing_.as<int32_t>() + most;
+  int32_t* position = row_token + most;
+  std::vector<int64_t> begin(size_t(moe.n_experts) + 1, 0);
+  for (int64_t i = 0; i < choices; ++i) ++begin[size_t(expert[i]) + 1];
+  for (size_t e = 1; e < begin.size(); ++e) begin[e] += begin[e - 1];
+  std::vector<int64_t> next(begin.begin(), begin.end() - 1);
+  for (int64_t i = 0; i < choices; ++i) {
+    const int64_t row = next[size_t(expert[i])]++;
+    row_token[row] = int32_t(i / moe.n_per_token);
+    position[i] = int32_t(row);
+  }
+  cuda::upload(ws_.row_token, row_token, size_t(choices) * sizeof(int32_t), stream_);
+  cuda::upload(ws_.position, position, size_t(choices) * sizeof(int32_t), stream_);
+  return begin;
+}
+
+/// x of tokens [first, first + n) += their experts' outputs, weighted. Every expert sees its tokens together.
+void CudaDecoder::add_experts(const ResidentLayer& layer, int64_t first, int64_t n) {
+  const MoeConfig& moe = config().moe;
+  const int64_t hidden = config().hidden, choices = n * moe.n_per_token, width = moe.intermediate;
+  const Linear& router = *layer.weights.router;
+  multiply(router.weight, moe.n_experts, cuda::FloatType::f32, ws_.in_float, n, ws_.router_logits,
+           moe.n_experts, false);
+  const Watched watched{kOther, ws_.router_logits, n, moe.n_experts, router.weight.name, layer.weights.all(),
+                        first};
+  watch(watched);
+  const cuda::RoutingRule rule{moe.n_experts,  moe.n_per_token,     moe.n_group,
+                               moe.topk_group, moe.normalize_top_k, float(moe.routed_scale)};
+  cuda::route(rule, ws_.router_logits, n, ws_.expert, ws_.weight, stream_);
+  cuda::download(routing_.as(), ws_.expert, size_t(choices) * sizeof(int32_t), stream_);
+  require_finite({watched});  // waits for the experts too
+
+  const std::vector<int64_t> begin = group_by_expert(n);
+  cuda::gather_rows(ws_.in, hidden * cuda::bytes_of(run_.type), ws_.row_token, choices, ws_.gathered,
+                    stream_);
+  for (size_t e = 0; e < layer.weights.experts.size(); ++e) {
+    const int64_t rows = begin[e + 1] - begin[e];
+    if (rows > 0)
+      gate_up(layer.weights.experts[e], low(ws_.gathered, begin[e] * hidden), rows,
+              ws_.gate_up + 2 * begin[e] * width);
+  }
+  cuda::swiglu(ws_.gate_up, choices, width, ws_.act, run_.type, stream_);
+  for (size_t e = 0; e < layer.weights.experts.size(); ++e) {
+    const int64_t rows = begin[e + 1] - begin[e];
+    if (rows > 0)
+      linear(layer.weights.experts[e].down, low(ws_.act, begin[e] * width), rows,
+             ws_.expert_out + begin[e] * hidden);
+  }
+  cuda::add_weighted_rows(ws_.expert_out, ws_.position, ws_.weight, n, moe.n_per_token, hidden,
+                          ws_.x + first * hidden, stream_);
+}
+
+}  // namespace blockgtq

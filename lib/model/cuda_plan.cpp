@@ -1,0 +1,132 @@
+#include "model/cuda_plan.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "kernels/attention.h"
+#include "kernels/blas.h"
+#include "model/request.h"
+
+namespace blockgtq {
+
+namespace {
+
+constexpr int64_t kConvertedBytes = 256 << 20;  // of weights converted at a time, where they must be
+constexpr int64_t kReserveBytes = 256 << 20;  // left free for what the driver loads as kernels are first used
+
+double gib(int64_t bytes) {
+  return double(bytes) / double(1 << 30);
+}
+
+cuda::FloatType product_type(ComputeType asked, DType stored) {
+  switch (asked) {
+    case ComputeType::fp32:
+      return cuda::FloatType::f32;
+    case ComputeType::bf16:
+      return cuda::FloatType::bf16;
+    case ComputeType::fp16:
+      return cuda::FloatType::f16;
+    case ComputeType::automatic:
+      break;
+  }
+  return float_type(stored);
+}
+
+void check_head_dimension(const Checkpoint& model) {
+  const Config& c = model.config();
+  const std::string name = model.folder().string();
+  if (c.attention == AttentionKind::gqa) {
+    if (cuda::attention_supported(c.head_dim, c.v_dim)) return;
+    throw Error(Exit::device,
+                fmt::format("{}: head dimension {} is not supported on the GPU: {}", name, c.head_dim,
+                            cuda::kAttentionDims),
+                "--device cpu");
+  }
+  const int key_dim = c.mla.nope_dim + c.mla.rope_dim;
+  if (cuda::attention_supported(key_dim, c.mla.v_dim)) return;
+  throw Error(Exit::device,
+              fmt::format("{}: head dimension {} with values of {} is not supported on the GPU: {}, or {}",
+                          name, key_dim, c.mla.v_dim, cuda::kLatentAttentionDims, cuda::kAttentionDims),
+              "--device cpu");
+}
+
+/// Bytes that matrices stored in another type need when they are converted; gate and up are one.
+class Conversions {
+ public:
+  explicit Conversions(cuda::FloatType type) : type_(type) {}
+
+  void add(const Linear& linear) { add(linear.weight, type_, 1); }
+  void add(const Mlp& mlp) {
+    add(mlp.gate.weight, type_, 2);
+    add(mlp.up.weight, type_, 1);
+    add(mlp.down);
+  }
+  void add(const LayerWeights& w) {
+    for (const Linear* linear : {&w.q, &w.k, &w.v, &w.o, &w.q_a, &w.q_b, &w.kv_a, &w.kv_b}) add(*linear);
+    if (w.mlp) add(*w.mlp);
+    if (w.router) add(w.router->weight, cuda::FloatType::f32, 1);
+    for (const Mlp& expert : w.experts) add(expert);
+    if (w.shared) add(*w.shared);
+  }
+  int64_t bytes() const { return std::min(bytes_, kConvertedBytes); }
+
+ private:
+  void add(const Tensor& weight, cuda::FloatType to, int64_t copies) {
+    if (weight.shape.empty() || float_type(weight.dtype) == to) return;
+    bytes_ = std::max(bytes_, copies * weight.elements() * cuda::bytes_of(to));
+  }
+
+  cuda::FloatType type_;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace
+
+CudaPlan::CudaPlan(const Checkpoint& model, const ForwardRequest& request, const CudaOptions& options,
+                   int64_t free_bytes)
+    : outer(outer_weights(model)) {
+  const Config& c = model.config();
+  check_head_dimension(model);
+  for (int layer = 0; layer < c.n_layers; ++layer) layers.push_back(layer_weights(model, layer));
+  for (int layer = 0; layer < c.n_layers; ++layer)
+    parcels.push_back(pack_layer(layers[size_t(layer)], layer + 1 == c.n_layers && !request.on_logits));
+  int64_t layer_bytes = 0, output_bytes = 0;
+  for (Parcel& parcel : parcels) layer_bytes = std::max(layer_bytes, parcel.bytes);
+  layer_bytes = (layer_bytes + 255) / 256 * 256;
+  if (request.on_logits) output_bytes = parcels.emplace_back(pack_output(outer)).bytes;
+
+  run.n_tokens = int64_t(request.tokens.size());
+  run.chunk = chunk_tokens(request);
+  run.logits = bool(request.on_logits);
+  run.type = product_type(options.type, layers[0].o.weight.dtype);
+  Conversions conversions(run.type);
+  for (const LayerWeights& layer : layers) conversions.add(layer);
+  if (request.on_logits) conversions.add(outer.lm_head);
+  run.converted_bytes = conversions.bytes();
+  Region region(nullptr);
+  lay_out(c, run, region);
+  activation_bytes = region.most();
+
+  const int64_t fixed = activation_bytes + cuda::Blas::kWorkspaceBytes;
+  const bool limited = options.memory_limit_bytes > 0 && options.memory_limit_bytes < free_bytes;
+  const int64_t room = limited ? options.memory_limit_bytes : free_bytes - kReserveBytes;
+  int slots = c.n_layers > 1 ? 2 : 1;
+  if (fixed + std::max(slots * layer_bytes, output_bytes) > room) slots = 1;
+  arena_bytes = std::max(slots * layer_bytes, output_bytes);
+  if (fixed + arena_bytes > room)
+    throw Error(
+        Exit::device,
+        fmt::format("device memory: {:.2f} GiB needed (activations {:.2f}, largest layer's weights {:.2f}, "
+                    "output layer's weights {:.2f}), {:.2f} GiB {}",
+                    gib(fixed + arena_bytes), gib(fixed), gib(layer_bytes), gib(output_bytes), gib(room),
+                    limited ? "allowed" : "free"),
+        "fewer --tokens, a larger --gpu-memory, or --device cpu");
+
+  for (int layer = 0; layer < c.n_layers; ++layer) {
+    parcels[size_t(layer)].arena_offset = layer % slots * layer_bytes;
+    parcels[size_t(layer)].after = layer - slots < 0 ? -1 : layer - slots;
+  }
+  if (request.on_logits) parcels.back().after = c.n_layers - 1;
+}
+
+}  // namespace blockgtq

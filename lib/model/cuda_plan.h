@@ -1,0 +1,25 @@
+#pragma once
+#include <vector>
+
+#include "model/cuda_backend.h"
+#include "model/cuda_parcel.h"
+#include "model/cuda_workspace.h"
+
+namespace blockgtq {
+
+/// What a run will take of the device, settled before anything starts.
+struct CudaPlan {
+  /// Exit::device when this model does not run on a GPU, or not in min(limit, free_bytes).
+  CudaPlan(const Checkpoint& model, const ForwardRequest& request, const CudaOptions& options,
+           int64_t free_bytes);
+  CudaPlan(const CudaPlan&) = delete;  // parcels point into layers and outer
+
+  RunShape run;
+  OuterWeights outer;
+  std::vector<LayerWeights> layers;
+  std::vector<Parcel> parcels;  // of the layers, then of the output layer where logits are asked for
+  int64_t activation_bytes = 0;
+  int64_t arena_bytes = 0;  // for weights: two layers where they fit, else one
+};
+
+}  // namespace blockgtq

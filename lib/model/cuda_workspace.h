@@ -1,0 +1,88 @@
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "hf/config.h"
+#include "kernels/float_type.h"
+
+namespace blockgtq {
+
+/// Tokens that norms, projections and feed-forward take at a time.
+inline constexpr int64_t kCudaSlabTokens = 2048;
+
+/// What the sizes of a run depend on beside the config.
+struct RunShape {
+  int64_t n_tokens = 0, chunk = 0;
+  cuda::FloatType type = cuda::FloatType::f32;  // of the products' operands
+  int64_t converted_bytes = 0;                  // for weights stored in another type
+  bool logits = false;
+
+  int64_t slab() const { return std::min(n_tokens, kCudaSlabTokens); }
+};
+
+/// Device memory handed out piece by piece; without memory it only counts, so that one description gives both
+/// the size and the addresses.
+class Region {
+ public:
+  explicit Region(std::byte* base) : base_(base) {}
+
+  template <class T>
+  T* take(int64_t n) {
+    constexpr int64_t kAlignment = 256;
+    const int64_t at = at_;
+    at_ += (n * int64_t(sizeof(T)) + kAlignment - 1) / kAlignment * kAlignment;
+    most_ = std::max(most_, at_);
+    return base_ ? reinterpret_cast<T*>(base_ + at) : nullptr;
+  }
+  int64_t mark() const { return at_; }
+  void rewind(int64_t mark) { at_ = mark; }  // what was taken since may overlap with what comes
+  int64_t most() const { return most_; }
+
+ private:
+  std::byte* base_;
+  int64_t at_ = 0, most_ = 0;
+};
+
+/// Everything a run keeps on the device beside weights. S tokens of a slab, T of the run; `void` arrays are
+/// of the products' type. Attention, feed-forward and the output layer overlap.
+struct Workspace {
+  static constexpr int kWords = 5;  // for find_nonfinite: see CudaDecoder
+
+  float* x = nullptr;                    // (T, hidden), the residual stream
+  void* in = nullptr;                    // (S, hidden), the norm of x
+  uint64_t* words = nullptr;             // (kWords)
+  float *cos = nullptr, *sin = nullptr;  // (chunk, R / 2)
+  void* converted = nullptr;
+
+  // attention
+  float *q = nullptr, *k = nullptr, *v = nullptr;  // (T, Hq, D), (T, Hkv, D), (T, Hkv, Dv)
+  void* heads = nullptr;                           // (T, Hq, Dv)
+  // latent attention: q (T, Hq, nope + rope), k (T, rope) and, for L tokens at a time, expanded keys and
+  // values
+  float* q_rope = nullptr;  // (T, Hq, rope)
+  float* joint = nullptr;   // (T, lora + rope)
+  float* q_low = nullptr;   // (S, q_lora)
+  void* q_in = nullptr;     // (S, q_lora)
+  void* latent = nullptr;   // (L, lora)
+  float* kv = nullptr;      // (L, Hq, nope + v)
+  float* key = nullptr;     // (L, Hq, nope + rope)
+
+  // feed-forward; E rows: a token per expert it goes to, or S
+  float* gate_up = nullptr;        // (E, 2 intermediate)
+  void* act = nullptr;             // (E, intermediate)
+  float* in_float = nullptr;       // (S, hidden), the norm again for the router
+  float* router_logits = nullptr;  // (S, n_experts)
+  int32_t* expert = nullptr;       // (S, n_per_token)
+  float* weight = nullptr;         // (S, n_per_token)
+  int32_t* row_token = nullptr;    // (E)
+  int32_t* position = nullptr;     // (S, n_per_token)
+  void* gathered = nullptr;        // (E, hidden)
+  float* expert_out = nullptr;     // (E, hidden)
+
+  float* logits = nullptr;  // (kLogitTokens, vocab)
+};
+
+Workspace lay_out(const Config& config, const RunShape& run, Region& region);
+
+}  // namespace blockgtq
