@@ -137,8 +137,9 @@ Sheet inspect_model(const Options& o, const fs::path& folder) {
   sheet.add("memory",
             fmt::format("{} of activations and {} of weights at a time",
                         bytes_text(double(plan.activation_bytes)), bytes_text(double(plan.layer_bytes))));
-  sheet.add("arithmetic",
-            fmt::format("{:.2f} TFLOP forward", double(model.weight_bytes()) * double(o.tokens) / 1e12));
+  const double flops = forward_flops(model, o.tokens), rate = machine_rate();
+  sheet.add("time", fmt::format("about {:.1f} s a pass on this CPU ({:.3g} TFLOP at {:.0f} GFLOP/s)",
+                                flops / rate, flops / 1e12, rate / 1e9));
   if (config.sliding_window && config.sliding_window < chunk)
     sheet.add("refused", fmt::format("windows of {} tokens: the model's sliding window is {}", chunk,
                                      config.sliding_window));

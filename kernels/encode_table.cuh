@@ -12,6 +12,7 @@
 //           the group, so that a lane's codes are neighbours in the bit stream and are packed without shuffles.
 #pragma once
 #include <cstdint>
+#include <vector>
 
 #include "code_tables.h"
 #include "float_type.h"
@@ -25,13 +26,12 @@ struct EncodeGroup {
   int high, low;          // first fragment; low = -1 where the fp16 rounding of R is left alone
 };
 
-struct EncodeTable {
+struct alignas(16) EncodeTable {
   int n_groups, bytes;
   int64_t bytes_before;   // of one code of the heads before
   EncodeGroup groups[kMaxCodeGroups];
   int thresholds, fragments;  // bytes from the start of the table
 };
-static_assert(sizeof(EncodeTable) % 16 == 0);
 
 /// Groups from this width on get R in two fp16 parts.
 inline constexpr int kFineBits = 6;
