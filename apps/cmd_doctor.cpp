@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/parallel.h"
 #include "commands.h"
+#include "device.h"
 #include "quant/block_gtq.h"
 #include "quant/codebook.h"
 #include "quant/random.h"
@@ -68,7 +69,7 @@ void add_doctor(CLI::App& app, const GlobalOptions&) {
     line("threads", std::to_string(threads()));
     line("memory", fmt::format("{:.1f} GiB", double(sysconf(_SC_PHYS_PAGES)) *
                                                  double(sysconf(_SC_PAGE_SIZE)) / double(1 << 30)));
-    line("cuda", "this build has no CUDA backend");
+    for (const std::string& text_line : describe_cuda()) line("cuda", text_line);
     line("model cache", hub ? hub : home ? std::string(home) + "/hub" : "~/.cache/huggingface/hub");
     bool good = true;
     for (const Check& check : known_answers()) {

@@ -133,13 +133,13 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
       const EvalSpec spec = make_eval_spec(request, header.shape);
       if (map) warn_about_origin(*map, header.provenance, *progress);
       layers = evaluate_dump(spec, reader, *progress);
-      json = eval_json(spec, layers, header.provenance, header.n_tokens, header.chunk);
+      json = eval_json(spec, layers, header.provenance, header.n_tokens, header.chunk, "cpu");
     } else {
       Session session = open_session(o->run, global, *progress);
       const EvalSpec spec = make_eval_spec(request, session.shape);
       if (map) warn_about_origin(*map, session.provenance, *progress);
       layers = evaluate_session(spec, session, *progress);
-      json = eval_json(spec, layers, session.provenance, session.n_tokens(), session.chunk);
+      json = eval_json(spec, layers, session.provenance, session.n_tokens(), session.chunk, session.device);
     }
 
     const Table table = result_table(layers), summary = summary_table(layers);

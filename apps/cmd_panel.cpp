@@ -211,12 +211,12 @@ class Panel {
     request.map = &map;
     const EvalSpec eval = make_eval_spec(request, evaluation.shape);
     const std::vector<LayerResult> layers = evaluate_session(eval, evaluation, *progress_);
-    return {
-        {"name", model.name},
-        {"status", "ok"},
-        {"architecture", architecture(evaluation.model->config())},
-        {"bit_shares", bit_shares(map)},
-        {"eval", eval_json(eval, layers, evaluation.provenance, evaluation.n_tokens(), evaluation.chunk)}};
+    return {{"name", model.name},
+            {"status", "ok"},
+            {"architecture", architecture(evaluation.model->config())},
+            {"bit_shares", bit_shares(map)},
+            {"eval", eval_json(eval, layers, evaluation.provenance, evaluation.n_tokens(), evaluation.chunk,
+                               evaluation.device)}};
   }
 
   Json document(Json models) const {

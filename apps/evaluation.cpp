@@ -79,7 +79,7 @@ std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session
 }
 
 Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, const Provenance& provenance,
-               int64_t n_tokens, int64_t chunk) {
+               int64_t n_tokens, int64_t chunk, const std::string& device) {
   Json json;
   json["schema"] = "blockgtq.eval-logits/1";
   auto found =
@@ -89,7 +89,7 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
   json["offsets"] = spec.offsets;
   json["tokens"] = n_tokens;
   json["chunk"] = chunk;
-  json["device"] = "cpu";
+  json["device"] = device;
   json["pairing"] = name(spec.shape.layout.pairing);
   json["theta"] = spec.inv_freq == spec.shape.inv_freq ? "model" : "raw";
   Json& rows = json["layers"] = Json::array();

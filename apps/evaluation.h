@@ -27,7 +27,7 @@ std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session
 
 /// The document of `eval-logits --json` (schema blockgtq.eval-logits/1).
 Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, const Provenance& provenance,
-               int64_t n_tokens, int64_t chunk);
+               int64_t n_tokens, int64_t chunk, const std::string& device);
 
 /// The budget that --bits names, or the only one the map holds.
 const Budget& choose_budget(const BitMap& map, const std::string& bits);

@@ -128,6 +128,8 @@ void add_run_options(CLI::App& command, RunOptions& run, bool model_required) {
   command.add_option("--dtype", run.dtype, "Arithmetic of the forward pass")
       ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
       ->capture_default_str();
+  command.add_option("--gpu-memory", run.gpu_memory,
+                     "Device memory to take at most, as 8GiB; default: all that is free");
   command.add_option("--compat", run.compat, "reference: pair and scale as the published code does")
       ->check(CLI::IsMember({"reference"}));
 }

@@ -30,7 +30,7 @@ struct RunOptions {
   bool bos = false;
   int64_t tokens = 2048, chunk = 256;
   std::string part;  // "I/N": the I-th of N equal ranges of chunks
-  std::string device = "auto", dtype = "auto", compat;
+  std::string device = "auto", dtype = "auto", gpu_memory, compat;
 
   bool reference() const { return compat == "reference"; }
   /// Corpus of these options; exactly one of -f and --ids must be given.

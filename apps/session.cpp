@@ -8,24 +8,12 @@
 #include "base/parallel.h"
 #include "base/sha256.h"
 #include "base/stop.h"
+#include "device.h"
 #include "hf/tokenizer.h"
 #include "model/weights.h"
 
 namespace blockgtq {
 namespace {
-
-std::unique_ptr<Backend> make_backend(const RunOptions& run) {
-  if (run.device == "auto" || run.device == "cpu") {
-    if (run.dtype == "bf16" || run.dtype == "fp16")
-      throw Error(Exit::usage,
-                  fmt::format("--dtype: {} is not available on the CPU, which computes in fp32", run.dtype));
-    return make_cpu_backend();
-  }
-  if (run.device.rfind("cuda", 0) == 0)
-    throw Error(Exit::device, fmt::format("--device: {}: this build has no CUDA backend", run.device),
-                "--device cpu");
-  throw Error(Exit::usage, fmt::format("--device: '{}' is none of auto, cpu, cuda, cuda:N", run.device));
-}
 
 /// "I/N" -> chunks [first, last) of n_chunks.
 std::pair<int64_t, int64_t> part_range(const std::string& part, int64_t n_chunks) {
@@ -61,11 +49,13 @@ AttentionShape attention_shape(const Config& config, int64_t longest_chunk, bool
 
 Session open_session(const RunOptions& run, const GlobalOptions& global, Progress& progress) {
   Session session;
-  session.backend = make_backend(run);
   const fs::path folder = resolve_model(run.model);
   session.model = std::make_unique<Checkpoint>(folder);
   const Config& config = session.model->config();
   check_weights(*session.model);
+  DeviceChoice choice = choose_device(run, config, global);
+  session.backend = std::move(choice.backend);
+  session.device = choice.device;
 
   Corpus corpus = read_corpus(run.corpus(), folder, config.vocab);
   const int64_t n_tokens = int64_t(corpus.ids.size());
@@ -83,9 +73,9 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
   const std::string config_sha = sha256_hex(read_text(folder / "config.json", kMaxConfigBytes));
   const std::string tokenizer =
       run.files.empty() ? "none" : sha256_hex(read_text(folder / "tokenizer.json", kMaxTokenizerBytes));
-  session.signature = sha256_hex(
-      fmt::format("config {}\nweights {}\ntokenizer {}\ncorpus {}\nbos {}\nchunk {}\ndtype fp32\ncompat {}\n",
-                  config_sha, weights, tokenizer, session.corpus.sha256, run.bos, session.chunk, compat));
+  session.signature = sha256_hex(fmt::format(
+      "config {}\nweights {}\ntokenizer {}\ncorpus {}\nbos {}\nchunk {}\ndtype {}\ncompat {}\n", config_sha,
+      weights, tokenizer, session.corpus.sha256, run.bos, session.chunk, choice.dtype, compat));
   session.provenance = {{"blockgtq", BLOCKGTQ_VERSION},
                         {"model", fs::absolute(folder).lexically_normal().filename().string()},
                         {"model_type", config.model_type},
@@ -94,12 +84,11 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
                         {"corpus_sha256", session.corpus.sha256},
                         {"chunk", fmt::format("{}", session.chunk)},
                         {"bos", run.bos ? "yes" : "no"},
-                        {"dtype", "fp32"},
+                        {"dtype", choice.dtype},
                         {"compat", compat}};
-  global.note(
-      fmt::format("{}: {} tokens in windows of {} from {}, fp32 on the CPU with {} threads, signature {}",
-                  folder.string(), session.n_tokens(), session.chunk, session.corpus.description, threads(),
-                  session.signature.substr(0, 16)));
+  global.note(fmt::format("{}: {} tokens in windows of {} from {}, {} on {} with {} threads, signature {}",
+                          folder.string(), session.n_tokens(), session.chunk, session.corpus.description,
+                          choice.dtype, choice.device, threads(), session.signature.substr(0, 16)));
   if (config.rope.type == RopeType::dynamic && session.chunk > config.max_position)
     progress.warn("dynamic RoPE: frequencies are those of a window of one chunk");
   return session;

@@ -19,6 +19,7 @@ struct Session {
   AttentionShape shape;     // layout as --compat asks
   std::string signature;    // of everything the numbers depend on, token range left out
   Provenance provenance;
+  std::string device;  // "cpu" or "cuda"
   std::unique_ptr<Backend> backend;
 
   int64_t n_tokens() const { return int64_t(corpus.ids.size()); }

@@ -17,6 +17,11 @@ int coordinate(FloatType type, int step, int k) {
   return 32 * (step / 2) + 8 * c + 4 * (step % 2) + 2 * high + odd;
 }
 
+/// Tiles of 8 outputs that a group of dimension d takes: even, as the kernel goes over them in pairs.
+int tiles(int d) {
+  return (d + 15) / 16 * 2;
+}
+
 /// One head under construction.
 struct Head {
   std::vector<float> thresholds;
@@ -25,7 +30,7 @@ struct Head {
 
 /// Appends the fragments of one group: fp16 of R, or of what that rounding left.
 void add_fragments(const GroupSpec& g, FloatType type, int dim, bool rest, Head& head) {
-  const int d = int(g.coords.size()), n_tiles = (d + 7) / 8, n_pairs = (dim + 31) / 32;
+  const int d = int(g.coords.size()), n_tiles = tiles(d), n_pairs = (dim + 31) / 32;
   std::vector<int> place(32 * n_pairs, -1);  // of a coordinate in the group
   for (int j = 0; j < d; ++j) place[g.coords[j]] = j;
   for (int tile = 0; tile < n_tiles; ++tile)
@@ -52,7 +57,7 @@ EncodeTable build_head(const CodeSpec& spec, FloatType type, int64_t bytes_befor
     EncodeGroup& to = t.groups[i];
     to.d = int(g.coords.size());
     to.bits = g.bits;
-    to.n_tiles = (to.d + 7) / 8;
+    to.n_tiles = tiles(to.d);
     to.norm_byte = int(g.norm_byte);
     to.bit_offset = int(g.bit_offset);
     to.thresholds = int(head.thresholds.size());

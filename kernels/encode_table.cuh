@@ -20,7 +20,7 @@
 namespace blockgtq::cuda {
 
 struct EncodeGroup {
-  int d, bits, n_tiles;   // tiles of 8 outputs
+  int d, bits, n_tiles;   // tiles of 8 outputs, an even number
   int norm_byte, bit_offset;
   int thresholds;         // first float of 2^(bits - 1) - 1
   int high, low;          // first fragment; low = -1 where the fp16 rounding of R is left alone

@@ -1,0 +1,123 @@
+#include "device.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "base/error.h"
+#include "model/cuda_backend.h"
+#ifdef BLOCKGTQ_CUDA
+#include "kernels/device.h"
+#endif
+
+namespace blockgtq {
+namespace {
+
+#ifdef BLOCKGTQ_CUDA
+/// Empty when a GPU can be used, else why not.
+std::string why_no_gpu() {
+  return cuda::probe_devices().why_none;
+}
+#else
+std::string why_no_gpu() {
+  return "this build has no CUDA backend";
+}
+#endif
+
+bool heads_have_kernels(const Config& config) {
+  static constexpr int kDims[] = {64, 80, 96, 128, 256};
+  return std::find(std::begin(kDims), std::end(kDims), config.head_dim) != std::end(kDims);
+}
+
+/// "8GiB", "8000MB", "4e9" -> bytes; empty: 0.
+int64_t parse_bytes(const std::string& text) {
+  if (text.empty()) return 0;
+  static constexpr std::pair<const char*, double> kUnits[] = {
+      {"", 1}, {"B", 1}, {"MB", 1e6}, {"GB", 1e9}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  for (const auto& [unit, factor] : kUnits)
+    if (end != text.c_str() && std::string(end) == unit && value > 0 && value * factor < 1e15)
+      return int64_t(value * factor);
+  throw Error(Exit::usage, fmt::format("--gpu-memory: '{}' is not a size: 8GiB, 8000MB", text));
+}
+
+ComputeType compute_type(const std::string& dtype) {
+  if (dtype == "fp32") return ComputeType::fp32;
+  if (dtype == "bf16") return ComputeType::bf16;
+  if (dtype == "fp16") return ComputeType::fp16;
+  return ComputeType::automatic;
+}
+
+DeviceChoice cpu(const RunOptions& run) {
+  if (run.dtype == "bf16" || run.dtype == "fp16")
+    throw Error(Exit::usage,
+                fmt::format("--dtype: {} is not available on the CPU, which computes in fp32", run.dtype));
+  return {make_cpu_backend(), "cpu", "fp32"};
+}
+
+}  // namespace
+
+int gpu_index(const std::string& device, const GlobalOptions& global) {
+  if (device == "cpu") return -1;
+  if (device == "auto") {
+    const std::string why = why_no_gpu();
+    if (why.empty()) return 0;
+    global.note("device auto: the CPU: " + why);
+    return -1;
+  }
+  if (device != "cuda" && device.rfind("cuda:", 0) != 0)
+    throw Error(Exit::usage, fmt::format("--device: '{}' is none of auto, cpu, cuda, cuda:N", device));
+  char* end = nullptr;
+  const char* number = device == "cuda" ? "0" : device.c_str() + 5;
+  const long index = std::strtol(number, &end, 10);
+  if (end == number || *end || index < 0 || index > 1023)
+    throw Error(Exit::usage, fmt::format("--device: '{}' names no device", device));
+  const std::string why = why_no_gpu();
+  if (!why.empty()) throw Error(Exit::device, fmt::format("--device: {}: {}", device, why), "--device cpu");
+#ifdef BLOCKGTQ_CUDA
+  const size_t visible = cuda::probe_devices().devices.size();
+  if (size_t(index) >= visible)
+    throw Error(Exit::device,
+                fmt::format("--device: {}: {} device{} visible", device, visible, visible == 1 ? "" : "s"));
+#endif
+  return int(index);
+}
+
+DeviceChoice choose_device(const RunOptions& run, const Config& config, const GlobalOptions& global) {
+  const int index = gpu_index(run.device, global);
+  if (index < 0) return cpu(run);
+  if (run.device == "auto" && !heads_have_kernels(config)) {
+    global.note(fmt::format("device auto: the CPU: no kernels for head dimension {}", config.head_dim));
+    return cpu(run);
+  }
+  CudaOptions options;
+  options.device = index;
+  options.type = compute_type(run.dtype);
+  options.memory_limit_bytes = parse_bytes(run.gpu_memory);
+  std::string dtype = run.dtype;
+  if (dtype == "auto")
+    dtype = config.torch_dtype == "float16" ? "fp16" : config.torch_dtype == "float32" ? "fp32" : "bf16";
+  return {make_cuda_backend(options), "cuda", dtype};
+}
+
+std::vector<std::string> describe_cuda() {
+#ifdef BLOCKGTQ_CUDA
+  const cuda::DeviceReport report = cuda::probe_devices();
+  std::vector<std::string> lines = {fmt::format("runtime {}, driver {}, code for {}", report.runtime,
+                                                report.driver.empty() ? "none" : report.driver,
+                                                report.architectures)};
+  for (const cuda::DeviceInfo& d : report.devices)
+    lines.push_back(
+        fmt::format("cuda:{} {}, compute capability {}.{}, {} multiprocessors, {:.1f} of {:.1f} GiB free",
+                    d.index, d.name, d.major, d.minor, d.multiprocessors, double(d.free_bytes) / (1 << 30),
+                    double(d.total_bytes) / (1 << 30)));
+  if (report.devices.empty()) lines.push_back(report.why_none);
+  return lines;
+#else
+  return {why_no_gpu()};
+#endif
+}
+
+}  // namespace blockgtq

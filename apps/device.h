@@ -1,0 +1,28 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "hf/config.h"
+#include "model/backend.h"
+#include "options.h"
+
+namespace blockgtq {
+
+/// Where a run computes, and in what.
+struct DeviceChoice {
+  std::unique_ptr<Backend> backend;
+  std::string device;  // "cpu" or "cuda": which one makes no difference to the result
+  std::string dtype;   // "fp32", "bf16", "fp16"
+};
+
+/// Follows --device, --dtype and --gpu-memory. auto takes the first GPU where this build and the model's
+/// heads allow it, else the CPU, and says which.
+DeviceChoice choose_device(const RunOptions& run, const Config& config, const GlobalOptions& global);
+
+/// What `doctor` says of CUDA: one line per device, or why there is none.
+std::vector<std::string> describe_cuda();
+
+/// The GPU that --device names, -1 for the CPU; auto as in choose_device, heads left out of account.
+int gpu_index(const std::string& device, const GlobalOptions& global);
+
+}  // namespace blockgtq

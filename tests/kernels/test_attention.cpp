@@ -1,0 +1,121 @@
+#include "device_arrays.h"
+#include "kernels/attention.h"
+
+using namespace blockgtq;
+using namespace blockgtq::test;
+
+namespace {
+
+struct Shape {
+  int64_t n, chunk, heads, group, dim, v_dim;
+};
+
+/// Inputs with gaps between heads and tokens.
+struct Inputs {
+  Shape s;
+  int64_t kv_heads, q_stride, k_stride, v_stride;
+  std::vector<float> q, k, v;
+
+  Inputs(const Shape& shape, Random& random, float spread) : s(shape), kv_heads(shape.heads / shape.group) {
+    q_stride = s.heads * (s.dim + 4) + 1;
+    k_stride = kv_heads * (s.dim + 1);
+    v_stride = kv_heads * (s.v_dim + 2) + 3;
+    q = random.normal(s.n * q_stride, spread);
+    k = random.normal(s.n * k_stride);
+    v = random.normal(s.n * v_stride);
+  }
+};
+
+std::vector<double> twin(const Inputs& in, double scale) {
+  const Shape& s = in.s;
+  std::vector<double> out(size_t(s.n * s.heads * s.v_dim), 0);
+  for (int64_t t = 0; t < s.n; ++t) {
+    for (int64_t h = 0; h < s.heads; ++h) {
+      const int64_t start = t / s.chunk * s.chunk, kv = h / s.group;
+      std::vector<double> p;
+      for (int64_t j = start; j <= t; ++j) {
+        double score = 0;
+        for (int64_t i = 0; i < s.dim; ++i)
+          score += double(in.q[size_t(t * in.q_stride + h * (s.dim + 4) + i)]) *
+                   in.k[size_t(j * in.k_stride + kv * (s.dim + 1) + i)];
+        p.push_back(score * scale);
+      }
+      const double top = *std::max_element(p.begin(), p.end());
+      double sum = 0;
+      for (double& x : p) sum += x = std::exp(x - top);
+      for (int64_t j = start; j <= t; ++j)
+        for (int64_t i = 0; i < s.v_dim; ++i)
+          out[size_t((t * s.heads + h) * s.v_dim + i)] +=
+              p[size_t(j - start)] / sum * in.v[size_t(j * in.v_stride + kv * (s.v_dim + 2) + i)];
+    }
+  }
+  return out;
+}
+
+std::vector<float> run(const Inputs& in, float scale, cuda::FloatType type, const cuda::Stream& stream) {
+  const Shape& s = in.s;
+  const cuda::Buffer q = to_device(in.q, stream), k = to_device(in.k, stream), v = to_device(in.v, stream);
+  const int64_t bytes = s.n * s.heads * s.v_dim * cuda::bytes_of(type);
+  const cuda::Buffer out = poisoned(bytes, stream);
+  cuda::AttentionProblem problem;
+  problem.n_tokens = s.n;
+  problem.chunk = s.chunk;
+  problem.n_heads = s.heads;
+  problem.group = s.group;
+  problem.scale = scale;
+  problem.dim = s.dim;
+  problem.v_dim = s.v_dim;
+  problem.q = {q.as<float>(), in.q_stride, s.dim + 4};
+  problem.k = {k.as<float>(), in.k_stride, s.dim + 1};
+  problem.v = {v.as<float>(), in.v_stride, s.v_dim + 2};
+  problem.out = out.as();
+  problem.out_type = type;
+  cuda::attention(problem, stream);
+  return decode(to_host<unsigned char>(out.as(), bytes, stream), type);
+}
+
+}  // namespace
+
+TEST_CASE("attention agrees with its twin for every head dimension, group and chunk") {
+  if (!has_device()) return;
+  cuda::Stream stream;
+  Random random;
+  INFO("seed " << random.seed);
+  const Shape shapes[] = {
+      {130, 64, 4, 2, 64, 64},    {65, 65, 2, 1, 80, 80},   {97, 33, 3, 3, 96, 96},
+      {256, 256, 4, 4, 128, 128}, {70, 64, 2, 2, 256, 256}, {129, 128, 2, 1, 128, 64},
+      {100, 100, 2, 1, 192, 128}, {1, 1, 1, 1, 128, 128},   {31, 200, 2, 2, 64, 64},
+      {7, 2, 2, 1, 128, 128},
+  };
+  for (const Shape& s : shapes) {
+    INFO("n " << s.n << ", chunk " << s.chunk << ", dim " << s.dim << ", v_dim " << s.v_dim);
+    REQUIRE(cuda::attention_supported(s.dim, s.v_dim));
+    const Inputs in(s, random, 1);
+    const double scale = 1 / std::sqrt(double(s.dim));
+    const std::vector<double> want = twin(in, scale);
+    // A score sums dim <= 256 products: its error is some sqrt(dim) 2^-24 = 1e-6 of its size, which is below
+    // 5, and an output's relative error is that of the scores.
+    const std::vector<float> got = run(in, float(scale), cuda::FloatType::f32, stream);
+    CHECK(distance(got, want) <= 5e-6);
+    CHECK(run(in, float(scale), cuda::FloatType::f32, stream) == got);
+    for (const cuda::FloatType type : {cuda::FloatType::bf16, cuda::FloatType::f16})
+      CHECK(distance(run(in, float(scale), type, stream), want) <= 5e-6 + half_unit(type));
+  }
+}
+
+TEST_CASE("attention to a single key in effect: scores of hundreds") {
+  if (!has_device()) return;
+  cuda::Stream stream;
+  Random random;
+  INFO("seed " << random.seed);
+  const Inputs in({200, 200, 2, 1, 128, 128}, random, 100);
+  // Scores of 100 sqrt(128) / sqrt(128) * 5 = 500 at most: an error of 1e-6 of them is 5e-4.
+  CHECK(distance(run(in, float(1 / std::sqrt(128.0)), cuda::FloatType::f32, stream),
+                 twin(in, 1 / std::sqrt(128.0))) <= 5e-4);
+}
+
+TEST_CASE("head dimensions without a kernel") {
+  for (const int64_t dim : {32, 48, 63, 65, 72, 112, 127, 129, 160, 192, 255, 257, 512})
+    CHECK_FALSE(cuda::attention_supported(dim, dim));
+  CHECK_FALSE(cuda::attention_supported(64, 128));
+}
