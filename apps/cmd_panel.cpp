@@ -17,7 +17,8 @@ namespace blockgtq {
 namespace {
 
 struct Options {
-  std::string spec, bits, methods, resume = "auto", device = "auto";
+  std::string spec, bits, methods, resume = "auto";
+  RunOptions run;  // only where it computes
   OutputOptions output;
 };
 
@@ -164,12 +165,11 @@ class Panel {
   }
 
   RunOptions run_options(const PanelModel& model, bool calibrating) const {
-    RunOptions run;
+    RunOptions run = o_.run;
     run.model = model.path.string();
     run.files = {(calibrating ? spec_.calibration : spec_.evaluation).string()};
     run.tokens = calibrating ? spec_.calibration_tokens : spec_.evaluation_tokens;
     run.chunk = spec_.chunk;
-    run.device = o_.device;
     return run;
   }
 
@@ -232,9 +232,13 @@ class Panel {
                                                        spec_.calibration_tokens)},
                            {"evaluation", fmt::format("{}, {} tokens", spec_.evaluation.filename().string(),
                                                       spec_.evaluation_tokens)},
-                           {"chunk", fmt::format("{}", spec_.chunk)},
-                           {"device", "cpu"},
-                           {"dtype", "fp32"}};
+                           {"chunk", fmt::format("{}", spec_.chunk)}};
+    for (const Json& model : models)
+      if (model.at("status") == "ok") {
+        panel["provenance"]["device"] = model.at("eval").at("device");
+        panel["provenance"]["dtype"] = model.at("eval").at("provenance").at("dtype");
+        break;
+      }
     panel["models"] = std::move(models);
     return panel;
   }
@@ -255,7 +259,7 @@ void add_panel(CLI::App& app, const GlobalOptions& global) {
       ->required();
   command->add_option("--bits", o->bits, "Budgets in place of the file's");
   command->add_option("--methods", o->methods, "Methods in place of the file's");
-  command->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  add_device_options(*command, o->run);
   command
       ->add_option("--resume", o->resume, "Reuse results of the same inputs in the folder: auto, never, must")
       ->check(CLI::IsMember({"auto", "never", "must"}))

@@ -109,6 +109,15 @@ void add_global_options(CLI::App& app, GlobalOptions& global) {
   app.add_flag("-v,--verbose", global.verbose, "Say more on stderr");
 }
 
+void add_device_options(CLI::App& command, RunOptions& run) {
+  command.add_option("--device", run.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  command.add_option("--dtype", run.dtype, "Arithmetic of the forward pass")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
+      ->capture_default_str();
+  command.add_option("--gpu-memory", run.gpu_memory,
+                     "Device memory to take at most, as 8GiB; default: all that is free");
+}
+
 void add_run_options(CLI::App& command, RunOptions& run, bool model_required) {
   CLI::Option* model = command.add_option("-m,--model", run.model,
                                           "Model folder (config.json, *.safetensors, tokenizer.json), or "
@@ -124,12 +133,7 @@ void add_run_options(CLI::App& command, RunOptions& run, bool model_required) {
   command.add_option("--chunk", run.chunk, "Tokens per window, each from position 0; 0: one window")
       ->check(in_range(int64_t(0), int64_t(1) << 30))
       ->capture_default_str();
-  command.add_option("--device", run.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
-  command.add_option("--dtype", run.dtype, "Arithmetic of the forward pass")
-      ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}))
-      ->capture_default_str();
-  command.add_option("--gpu-memory", run.gpu_memory,
-                     "Device memory to take at most, as 8GiB; default: all that is free");
+  add_device_options(command, run);
   command.add_option("--compat", run.compat, "reference: pair and scale as the published code does")
       ->check(CLI::IsMember({"reference"}));
 }

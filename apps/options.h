@@ -45,6 +45,7 @@ struct OutputOptions {
 
 void add_global_options(CLI::App& app, GlobalOptions& global);
 void add_run_options(CLI::App& command, RunOptions& run, bool model_required);
+void add_device_options(CLI::App& command, RunOptions& run);  // --device, --dtype, --gpu-memory
 void add_output_option(CLI::App& command, OutputOptions& output, const std::string& what);
 
 /// CLI::Range without its text in --help.

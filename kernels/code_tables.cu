@@ -3,8 +3,8 @@
 //   [R (stride, stride)][R^T (stride, stride)] per distinct rotation, [centroids][boundaries] per distinct
 //   codebook, every part starting at a multiple of 4 floats
 //
-// A head of D = 128 in three groups takes about 50 KB, of which the rotations of equal size and seed are shared
-// by all layers and heads.
+// A head of D = 128 in three groups takes about 50 KB, of which the rotations of equal size and seed are
+// shared by all layers and heads.
 #include <map>
 
 #include "check.cuh"

@@ -21,8 +21,8 @@ struct CodeTable {
   int dim, n_groups, n_slots, bytes;
   int64_t bytes_before;
   GroupTable groups[kMaxCodeGroups];
-  int16_t coord[kMaxSlots];            // -1: padding
-  uint8_t quad_group[kMaxSlots / 4];   // the group of slots 4 i .. 4 i + 3
+  int16_t coord[kMaxSlots];           // -1: padding
+  uint8_t quad_group[kMaxSlots / 4];  // the group of slots 4 i .. 4 i + 3
 };
 static_assert(sizeof(CodeTable) % 16 == 0);  // float4 rows follow it in shared memory
 

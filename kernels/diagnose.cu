@@ -1,16 +1,17 @@
 // Quantizes keys, restores them and measures the logit error, all in one block's shared memory:
 //
-//   e = k - k_hat;   err(q, o) = sum_i [ A_i cos_io + B_i sin_io ] + static,   sum over tokens, heads, offsets of |err|
-//   A_i = q0 e0 + q1 e1,  B_i = q1 e0 - q0 e1 over block i's two coordinates,  static = q . e over the others
+//   e = k - k_hat;   err(q, o) = sum_i [ A_i cos_io + B_i sin_io ] + static,   sum over tokens, heads,
+//   offsets of |err| A_i = q0 e0 + q1 e1,  B_i = q1 e0 - q0 e1 over block i's two coordinates,  static = q .
+//   e over the others
 //
 //   q (T, Hq, D), k (T, H, D), table (2n, offsets): cosines, then sines
 //
-// A block takes 32 tokens of one KV head under one quantizer (tq_mse.cuh); with e in shared memory it goes through
-// the group's query heads two at a time: [A | B] (64, 2n) takes the place of u and y, and the product with the
-// table never leaves registers: four rows by four offsets a thread, |.| added in float64.
+// A block takes 32 tokens of one KV head under one quantizer (tq_mse.cuh); with e in shared memory it goes
+// through the group's query heads two at a time: [A | B] (64, 2n) takes the place of u and y, and the product
+// with the table never leaves registers: four rows by four offsets a thread, |.| added in float64.
 //
-// Per key: 2 D^2 + G 2n 50 multiply-adds in float32, the bound. Bytes moved: q and k once per layer, the rest from
-// the caches.
+// Per key: 2 D^2 + G 2n 50 multiply-adds in float32, the bound. Bytes moved: q and k once per layer, the rest
+// from the caches.
 #include "diagnose.h"
 
 #include <algorithm>
@@ -30,9 +31,9 @@ struct Args {
   const float *q, *k, *table;
   int64_t n_tokens;
   int n_heads, n_kv_heads, dim;
-  int rotary_dim;     // 2n
+  int rotary_dim;  // 2n
   bool interleaved;
-  int depth, width;   // 2n and the offsets, rounded up to 4
+  int depth, width;  // 2n and the offsets, rounded up to 4
   int n_offsets;
 };
 
@@ -65,7 +66,8 @@ __device__ void leave_errors(const CodeTile& s) {
   __syncthreads();
 }
 
-/// Row (head, token) of [A | B] and its static part; zeros where there is no such head or token. A warp per row.
+/// Row (head, token) of [A | B] and its static part; zeros where there is no such head or token. A warp per
+/// row.
 __device__ void fill_row(const Args& a, const CodeTile& s, const float* q, int row, float* ab, float* fixed) {
   const int lane = threadIdx.x % 32, n = a.rotary_dim / 2;
   for (int i = lane; i < a.depth; i += 32)

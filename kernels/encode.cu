@@ -1,5 +1,5 @@
-// The fast twin of encode_exact(): y = R x on the tensor cores, r = |y|, codes by comparing y with r times the
-// boundaries, packed in registers.
+// The fast twin of encode_exact(): y = R x on the tensor cores, r = |y|, codes by comparing y with r times
+// the boundaries, packed in registers.
 //
 //   keys  (T, H, D) fp16, bf16 or float32
 //   codes head by head (T, bytes): [fp16 norm per group][bit streams, least significant bit first]
@@ -8,20 +8,21 @@
 // warps go over tiles of 16 keys, each warp on its own:
 //
 //   global --16-byte loads--> A operand in registers (next tile's loads already under way)
-//   table  --16-byte loads--> B operand;  m16n8k16 fp16 products, float32 sums: a lane holds 2 rows x D/4 outputs
-//   norms by a sum of squares over the quad;  codes;  each lane packs its run of neighbouring codes;
+//   table  --16-byte loads--> B operand;  m16n8k16 fp16 products, float32 sums: a lane holds 2 rows x D/4
+//   outputs norms by a sum of squares over the quad;  codes;  each lane packs its run of neighbouring codes;
 //   runs meet in the warp's staging area (integer atomicOr: any order, same bytes) --16-byte stores--> global
 //
 // Bytes moved: D sizeof(key) + code bytes per key; 306 at D = 128, 16-bit keys, 3 bits.
 //
-// Accuracy. fp16 and bf16 keys are exact in fp16 (bf16 after scaling a key by a power of two: elements 2^-26 below
-// the largest lose bits, which is nothing). R is rounded to fp16: 2.0e-4 of each entry (root mean square), hence of
-// a coordinate's standard deviation; float32 keys are rounded likewise, 2.8e-4 together. A code flips where a
-// boundary lies within the error: probability 0.8 error sum_b phi(b), with the sum over boundaries 1.7 at 3 bits,
-// 6.4 at 5, 51 at 8. Flipped codes: 2.8e-4 (3 bits), 1e-3 (5 bits), and they would be 8e-3 at 8 bits: so from 6
-// bits on R (and float32 keys) are split into two fp16 parts, which leaves less than 1e-4. A flip lies where two
-// centroids are equally near: the distortion moves by less than 1e-5 of itself. The norm is that of y: off by
-// 2e-5, that is one unit of fp16 in 4 % of the norms, where both neighbours are equally near.
+// Accuracy. fp16 and bf16 keys are exact in fp16 (bf16 after scaling a key by a power of two: elements 2^-26
+// below the largest lose bits, which is nothing), float32 keys are split into two fp16 parts, 22 bits. R is
+// rounded to fp16: an error of 2.0e-4 of each entry (root mean square), hence of a coordinate's standard
+// deviation. A code flips where a boundary lies within the error: probability 0.8 error sum_b phi(b), with
+// the sum over boundaries 1.7 at 3 bits, 6.4 at 5, 51 at 8. Flipped codes: 2.8e-4 (3 bits), 1e-3 (5 bits),
+// and they would be 8e-3 at 8 bits: so from 6 bits on R is split into two parts too, which leaves less than
+// 1e-4. A flip lies where two centroids are equally near: the distortion moves by less than 1e-5 of itself.
+// The norm is that of y: off by 2e-4 / sqrt(d), that is one unit of fp16 in 4 % of the norms at d = 128,
+// where both neighbours are equally near.
 #include <algorithm>
 
 #include "check.cuh"
@@ -116,7 +117,8 @@ __device__ void to_operand(const Raw<__nv_bfloat16, kPairs>& raw, Operand<__nv_b
       const uint32_t word[4] = {raw.v[s][half].x, raw.v[s][half].y, raw.v[s][half].z, raw.v[s][half].w};
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        largest = fmaxf(largest, fmaxf(fabsf(__uint_as_float(word[i] << 16)), fabsf(__uint_as_float(word[i] & 0xffff0000u))));
+        largest = fmaxf(largest, fmaxf(fabsf(__uint_as_float(word[i] << 16)),
+                                       fabsf(__uint_as_float(word[i] & 0xffff0000u))));
     }
     const float scale = scale_for(quad_max(largest), a.unscale[half]);
 #pragma unroll
@@ -159,38 +161,45 @@ __device__ void to_operand(const Raw<float, kPairs>& raw, Operand<float, kPairs>
 
 __device__ void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/// Tiles [first, first + kCount) of a group: independent sums between loads that nothing interrupts.
-template <int kPairs, int kFirst, int kCount>
-__device__ void multiply_tiles(float (&y)[4 * kPairs][4], const uint32_t (&a)[2 * kPairs][4], const uint4* b) {
+/// y += a R for tiles [kFirst, kFirst + kCount) of a group: independent sums, with nothing between the loads.
+/// kLow: the low part of the keys too.
+template <bool kLow, int kFirst, int kCount, class T, int kPairs>
+__device__ void multiply_tiles(float (&y)[4 * kPairs][4], const Operand<T, kPairs>& a, const uint4* b) {
 #pragma unroll
   for (int s = 0; s < kPairs; ++s)
 #pragma unroll
     for (int n = kFirst; n < kFirst + kCount; ++n) {
       const uint4 r = b[32 * (n * kPairs + s)];
-      mma(y[n], a[2 * s], r.x, r.y);
-      mma(y[n], a[2 * s + 1], r.z, r.w);
+      mma(y[n], a.high[2 * s], r.x, r.y);
+      mma(y[n], a.high[2 * s + 1], r.z, r.w);
+      if constexpr (kLow) {
+        mma(y[n], a.low[2 * s], r.x, r.y);
+        mma(y[n], a.low[2 * s + 1], r.z, r.w);
+      }
     }
 }
 
-/// y += a R for the n_tiles (even) tiles of a group, whose fragments are at b.
-template <int kPairs, int kFirst = 0>
-__device__ void multiply(float (&y)[4 * kPairs][4], const uint32_t (&a)[2 * kPairs][4], const uint4* b, int n_tiles) {
+/// The same for the n_tiles (even) tiles of a group, whose fragments are at b.
+template <bool kLow, int kFirst = 0, class T, int kPairs>
+__device__ void multiply(float (&y)[4 * kPairs][4], const Operand<T, kPairs>& a, const uint4* b,
+                         int n_tiles) {
   if constexpr (kFirst == 0)
-    if (n_tiles == 4 * kPairs) return multiply_tiles<kPairs, 0, 4 * kPairs>(y, a, b + threadIdx.x % 32);
+    if (n_tiles == 4 * kPairs) return multiply_tiles<kLow, 0, 4 * kPairs>(y, a, b + threadIdx.x % 32);
   if constexpr (kFirst < 4 * kPairs)
     if (kFirst < n_tiles) {
-      multiply_tiles<kPairs, kFirst, 2>(y, a, b + threadIdx.x % 32);
-      multiply<kPairs, kFirst + 2>(y, a, b, n_tiles);
+      multiply_tiles<kLow, kFirst, 2>(y, a, b + threadIdx.x % 32);
+      multiply<kLow, kFirst + 2>(y, a, b, n_tiles);
     }
 }
 
-/// Which of the 2^(bits - 1) magnitudes: the number of thresholds below |y|. t: thresholds times the norm of y;
-/// from 5 bits on they stay in shared memory and |y| is divided by the norm instead.
+/// Which of the 2^(bits - 1) magnitudes: the number of thresholds below |y|. t: thresholds times the norm of
+/// y; from 5 bits on they stay in shared memory and |y| is divided by the norm instead.
 template <int kBits>
 struct Magnitude {
   static constexpr bool kInRegisters = kBits <= 4;
@@ -249,11 +258,11 @@ __device__ void put_bits(uint32_t* stage, uint32_t at, const uint32_t (&word)[kW
   }
 }
 
-/// Codes of one row of a group: outputs [0, 2 n_tiles) of this lane, of which n_codes exist, into the stream at
-/// bit `at` of the staging area. kPart: 0 for row lane / 4, 2 for the row 8 below.
+/// Codes of one row of a group: outputs [0, 2 n_tiles) of this lane, of which n_codes exist, into the stream
+/// at bit `at` of the staging area. kPart: 0 for row lane / 4, 2 for the row 8 below.
 template <int kBits, int kPart, int kTiles>
-__device__ void put_codes(const float (&y)[kTiles][4], int n_tiles, int n_codes, float r, const float* thresholds,
-                          uint32_t* stage, uint32_t at) {
+__device__ void put_codes(const float (&y)[kTiles][4], int n_tiles, int n_codes, float r,
+                          const float* thresholds, uint32_t* stage, uint32_t at) {
   constexpr int kWords = (2 * kTiles * kBits + 31) / 32;
   constexpr uint32_t kMask = (1u << kBits) - 1;
   const Magnitude<kBits> magnitude(thresholds, r);
@@ -264,9 +273,9 @@ __device__ void put_codes(const float (&y)[kTiles][4], int n_tiles, int n_codes,
 #pragma unroll
       for (int odd = 0; odd < 2; ++odd) {
         const float value = y[n][kPart + odd];
-        // y > 0: 2^(bits-1) + m, else 2^(bits-1) - 1 - m: that is m, all bits flipped unless y > 0, and then the
-        // top bit flipped (half_pattern). y - 1 unit is negative as an integer exactly when y <= 0 (sums of
-        // products are never -0 here: they start from +0).
+        // y > 0: 2^(bits-1) + m, else 2^(bits-1) - 1 - m: that is m, all bits flipped unless y > 0, and then
+        // the top bit flipped (half_pattern). y - 1 unit is negative as an integer exactly when y <= 0 (sums
+        // of products are never -0 here: they start from +0).
         const uint32_t flip = uint32_t(int(__float_as_uint(value) - 1u) >> 31) & kMask;
         const uint32_t code = magnitude(fabsf(value)) ^ flip;
         const int place = (2 * n + odd) * kBits;
@@ -295,14 +304,11 @@ __device__ void put_group(const EncodeGroup& g, int bytes, const float (&y)[kTil
 
 /// One group of the warp's tile: product, norms, codes into the staging area.
 template <class T, int kPairs>
-__device__ void encode_group(const EncodeGroup& g, int bytes, const Operand<T, kPairs>& a, const float* thresholds,
-                             const uint4* fragments, uint32_t* stage) {
+__device__ void encode_group(const EncodeGroup& g, int bytes, const Operand<T, kPairs>& a,
+                             const float* thresholds, const uint4* fragments, uint32_t* stage) {
   float y[4 * kPairs][4] = {};
-  multiply<kPairs>(y, a.high, fragments + g.high, g.n_tiles);
-  if (g.low >= 0) {
-    multiply<kPairs>(y, a.high, fragments + g.low, g.n_tiles);
-    if constexpr (sizeof(T) == 4) multiply<kPairs>(y, a.low, fragments + g.high, g.n_tiles);
-  }
+  multiply<sizeof(T) == 4>(y, a, fragments + g.high, g.n_tiles);
+  if (g.low >= 0) multiply<false>(y, a, fragments + g.low, g.n_tiles);
   float r[2] = {};
 #pragma unroll
   for (int n = 0; n < 4 * kPairs; ++n)
@@ -318,14 +324,22 @@ __device__ void encode_group(const EncodeGroup& g, int bytes, const Operand<T, k
   }
   const float* t = thresholds + g.thresholds;
   switch (g.bits) {
-    case 1: return put_group<1>(g, bytes, y, r, t, stage);
-    case 2: return put_group<2>(g, bytes, y, r, t, stage);
-    case 3: return put_group<3>(g, bytes, y, r, t, stage);
-    case 4: return put_group<4>(g, bytes, y, r, t, stage);
-    case 5: return put_group<5>(g, bytes, y, r, t, stage);
-    case 6: return put_group<6>(g, bytes, y, r, t, stage);
-    case 7: return put_group<7>(g, bytes, y, r, t, stage);
-    case 8: return put_group<8>(g, bytes, y, r, t, stage);
+    case 1:
+      return put_group<1>(g, bytes, y, r, t, stage);
+    case 2:
+      return put_group<2>(g, bytes, y, r, t, stage);
+    case 3:
+      return put_group<3>(g, bytes, y, r, t, stage);
+    case 4:
+      return put_group<4>(g, bytes, y, r, t, stage);
+    case 5:
+      return put_group<5>(g, bytes, y, r, t, stage);
+    case 6:
+      return put_group<6>(g, bytes, y, r, t, stage);
+    case 7:
+      return put_group<7>(g, bytes, y, r, t, stage);
+    case 8:
+      return put_group<8>(g, bytes, y, r, t, stage);
   }
 }
 
@@ -354,12 +368,13 @@ __host__ __device__ constexpr int stage_bytes(int code_bytes) {
 
 template <class T, int kPairs>
 __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 2 : 3)
-    encode_kernel(const uint8_t* tables, int table_bytes, int largest_code, const T* keys, int64_t n_tokens, int n_heads,
-                  int dim, uint8_t* codes) {
+    encode_kernel(const uint8_t* tables, int table_bytes, int largest_code, const T* keys, int64_t n_tokens,
+                  int n_heads, int dim, uint8_t* codes) {
   extern __shared__ __align__(16) unsigned char shared[];
   const int head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const uint4* from = reinterpret_cast<const uint4*>(tables + int64_t(head) * table_bytes);
-  for (int i = threadIdx.x; i < table_bytes / 16; i += kThreads) reinterpret_cast<uint4*>(shared)[i] = from[i];
+  for (int i = threadIdx.x; i < table_bytes / 16; i += kThreads)
+    reinterpret_cast<uint4*>(shared)[i] = from[i];
   uint32_t* stage = reinterpret_cast<uint32_t*>(shared + table_bytes + warp * stage_bytes(largest_code));
   for (int i = lane; i < stage_bytes(largest_code) / 4; i += 32) stage[i] = 0;
   __syncthreads();
@@ -368,7 +383,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 2 : 3)
   const uint4* fragments = reinterpret_cast<const uint4*>(shared + table.fragments);
   codes += n_tokens * table.bytes_before;
   keys += int64_t(head) * dim;
-  const int64_t stride = int64_t(n_heads) * dim, n_tiles = (n_tokens + kRows - 1) / kRows, step = int64_t(gridDim.x) * kWarps;
+  const int64_t stride = int64_t(n_heads) * dim, n_tiles = (n_tokens + kRows - 1) / kRows,
+                step = int64_t(gridDim.x) * kWarps;
 
   int64_t tile = int64_t(blockIdx.x) * kWarps + warp;
   Raw<T, kPairs> raw;
@@ -379,7 +395,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 2 : 3)
     load(raw, keys, tile + step, n_tokens, stride, dim);
     for (int i = 0; i < table.n_groups; ++i)
       encode_group<T, kPairs>(table.groups[i], table.bytes, a, thresholds, fragments, stage);
-    flush(stage, codes + tile * kRows * table.bytes, int(min(int64_t(kRows), n_tokens - tile * kRows)), table.bytes);
+    flush(stage, codes + tile * kRows * table.bytes, int(min(int64_t(kRows), n_tokens - tile * kRows)),
+          table.bytes);
   }
 }
 
@@ -401,19 +418,20 @@ int longest_code(const std::vector<CodeSpec>& heads) {
 }
 
 template <class T, int kPairs>
-void launch(const uint8_t* tables, int64_t table_bytes, int code_bytes, const void* keys, int64_t n_tokens, int n_heads, int dim,
-            uint8_t* codes, const Stream& stream) {
+void launch(const uint8_t* tables, int64_t table_bytes, int code_bytes, const void* keys, int64_t n_tokens,
+            int n_heads, int dim, uint8_t* codes, const Stream& stream) {
   const auto kernel = encode_kernel<T, kPairs>;
   const size_t shared = size_t(shared_bytes(table_bytes, code_bytes));
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)), "shared memory");
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)),
+             "shared memory");
   int resident = 0;
   check_cuda(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kThreads, shared), "occupancy");
   // As many blocks as run at once, shared by the heads: the table is read from L2 once per block.
   const int64_t all = int64_t(std::max(1, resident)) * attribute(cudaDevAttrMultiProcessorCount);
   const int64_t useful = (n_tokens + kRows * kWarps - 1) / (kRows * kWarps);
   const dim3 grid(unsigned(std::clamp<int64_t>(all / n_heads, 1, useful)), unsigned(n_heads));
-  kernel<<<grid, kThreads, shared, raw(stream)>>>(tables, int(table_bytes), code_bytes, static_cast<const T*>(keys), n_tokens,
-                                                 n_heads, dim, codes);
+  kernel<<<grid, kThreads, shared, raw(stream)>>>(tables, int(table_bytes), code_bytes,
+                                                  static_cast<const T*>(keys), n_tokens, n_heads, dim, codes);
   check_launch("encode");
 }
 
@@ -441,7 +459,9 @@ void Encoder::encode(const void* keys, int64_t n_tokens, uint8_t* codes, const S
   if (n_tokens == 0) return;
   with_type(type_, [&](auto* of_type) {
     using T = std::remove_pointer_t<decltype(of_type)>;
-    const auto go = [&](auto kernel) { kernel(tables_.as<uint8_t>(), table_bytes_, code_bytes_, keys, n_tokens, n_heads_, dim_, codes, stream); };
+    const auto go = [&](auto kernel) {
+      kernel(tables_.as<uint8_t>(), table_bytes_, code_bytes_, keys, n_tokens, n_heads_, dim_, codes, stream);
+    };
     if (dim_ <= 64)
       go(launch<T, 2>);
     else if (dim_ <= 96)

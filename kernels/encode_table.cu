@@ -9,8 +9,8 @@
 namespace blockgtq::cuda {
 namespace {
 
-/// The coordinate that row k of depth step `step` stands for. 16-bit keys: a lane's 16 bytes are 8 elements and
-/// feed two steps; float32: 4 elements, one step.
+/// The coordinate that row k of depth step `step` stands for. 16-bit keys: a lane's 16 bytes are 8 elements
+/// and feed two steps; float32: 4 elements, one step.
 int coordinate(FloatType type, int step, int k) {
   const int c = k % 8 / 2, high = k / 8, odd = k % 2;
   if (type == FloatType::f32) return 16 * step + 4 * c + 2 * high + odd;
@@ -77,7 +77,8 @@ EncodeTable build_head(const CodeSpec& spec, FloatType type, int64_t bytes_befor
 
 }  // namespace
 
-std::vector<uint8_t> build_encode_tables(const std::vector<CodeSpec>& heads, FloatType type, int64_t& table_bytes) {
+std::vector<uint8_t> build_encode_tables(const std::vector<CodeSpec>& heads, FloatType type,
+                                         int64_t& table_bytes) {
   std::vector<Head> parts(heads.size());
   std::vector<EncodeTable> tables;
   int64_t bytes_before = 0;
@@ -85,14 +86,17 @@ std::vector<uint8_t> build_encode_tables(const std::vector<CodeSpec>& heads, Flo
   for (size_t h = 0; h < heads.size(); ++h) {
     tables.push_back(build_head(heads[h], type, bytes_before, parts[h]));
     bytes_before += int64_t(heads[h].bytes);
-    table_bytes = std::max(table_bytes, int64_t(tables[h].fragments + parts[h].fragments.size() * sizeof(uint16_t)));
+    table_bytes =
+        std::max(table_bytes, int64_t(tables[h].fragments + parts[h].fragments.size() * sizeof(uint16_t)));
   }
   std::vector<uint8_t> all(size_t(table_bytes) * heads.size());
   for (size_t h = 0; h < heads.size(); ++h) {
     uint8_t* to = all.data() + h * table_bytes;
     std::memcpy(to, &tables[h], sizeof(EncodeTable));
-    std::memcpy(to + tables[h].thresholds, parts[h].thresholds.data(), parts[h].thresholds.size() * sizeof(float));
-    std::memcpy(to + tables[h].fragments, parts[h].fragments.data(), parts[h].fragments.size() * sizeof(uint16_t));
+    std::memcpy(to + tables[h].thresholds, parts[h].thresholds.data(),
+                parts[h].thresholds.size() * sizeof(float));
+    std::memcpy(to + tables[h].fragments, parts[h].fragments.data(),
+                parts[h].fragments.size() * sizeof(uint16_t));
   }
   return all;
 }

@@ -1,14 +1,15 @@
 // Per chunk of tokens and KV head, in float64:
 //
-//   q2_i = sum_t,g |q_tg^(i)|^2,  k2_i = sum_t |k_t^(i)|^2,  k_sum = sum_t k_t,  v_sum = sum_t v_t,  vv = sum_t v_t v_t^T
+//   q2_i = sum_t,g |q_tg^(i)|^2,  k2_i = sum_t |k_t^(i)|^2,  k_sum = sum_t k_t,  v_sum = sum_t v_t,  vv =
+//   sum_t v_t v_t^T
 //
 //   q (T, Hq, D), k (T, H, D), v (T, H, Dv) float32, dense
 //   sums (n_chunks, chunk_size): q2 (H, B) | k2 (H, B) | k_sum (H, D) | v_sum (H, Dv) | vv (H, Dv, Dv)
 //
-// Every sum is one chain over tokens (and heads inside a token) in ascending order. Products of two floats are
-// exact in float64, so a fused multiply-add gives what the CPU's multiply and add give: the same bits.
-// Bytes moved: q, k, v once for the sums, v once more per tile of vv from L2; 4 (Hq D + H D + H Dv) T. vv takes
-// H Dv^2 T / 2 float64 multiply-adds on the plain units.
+// Every sum is one chain over tokens (and heads inside a token) in ascending order. Products of two floats
+// are exact in float64, so a fused multiply-add gives what the CPU's multiply and add give: the same bits.
+// Bytes moved: q, k, v once for the sums, v once more per tile of vv from L2; 4 (Hq D + H D + H Dv) T. vv
+// takes H Dv^2 T / 2 float64 multiply-adds on the plain units.
 #include <algorithm>
 #include <climits>
 
@@ -103,8 +104,8 @@ __global__ void column_kernel(StatsInput in, double* sums, int32_t* bad) {
   bad += 3 * chunk + role;
   if (role == 2) {
     if (j >= in.v_dim) return;
-    const Column c{in.v + (range.first * in.n_kv_heads + head) * in.v_dim + j, int64_t(in.n_kv_heads) * in.v_dim,
-                   range.n, 1, 0};
+    const Column c{in.v + (range.first * in.n_kv_heads + head) * in.v_dim + j,
+                   int64_t(in.n_kv_heads) * in.v_dim, range.n, 1, 0};
     const Sums s = sum_column(c);
     note_nonfinite(c, s.value, bad);
     to[2 * in.q2_size() + in.k_size() + head * in.v_dim + j] = s.value;
@@ -126,8 +127,8 @@ __global__ void column_kernel(StatsInput in, double* sums, int32_t* bad) {
 
 constexpr int kTile = 64, kStep = 16, kMomentThreads = 256;
 
-/// Block (chunk, head, tile pair): 64 by 64 entries of vv on or below the diagonal and their mirror image, 4 by 4
-/// a thread.
+/// Block (chunk, head, tile pair): 64 by 64 entries of vv on or below the diagonal and their mirror image, 4
+/// by 4 a thread.
 __global__ void __launch_bounds__(kMomentThreads) moment_kernel(StatsInput in, double* sums) {
   __shared__ double rows[kStep][kTile], columns[kStep][kTile];
   const int64_t chunk = blockIdx.x;
@@ -157,7 +158,8 @@ __global__ void __launch_bounds__(kMomentThreads) moment_kernel(StatsInput in, d
         for (int c = 0; c < 4; ++c) sum[r][c] = fma(rows[t][ti + r], columns[t][tj + c], sum[r][c]);
     __syncthreads();
   }
-  double* to = sums + chunk * in.chunk_size() + 2 * in.q2_size() + in.k_size() + in.v_size() + int64_t(head) * dv * dv;
+  double* to =
+      sums + chunk * in.chunk_size() + 2 * in.q2_size() + in.k_size() + in.v_size() + int64_t(head) * dv * dv;
   for (int r = 0; r < 4; ++r)
     for (int c = 0; c < 4; ++c) {
       const int i = i0 + ti + r, j = j0 + tj + c;
@@ -177,8 +179,10 @@ __global__ void clear_bad_kernel(int32_t* bad, int64_t n) {
 void block_stats(const StatsInput& in, double* sums, int32_t* bad, const Stream& stream) {
   const int d = in.layout.head_dim, dv = in.v_dim;
   check(d >= 2 && d % 2 == 0 && d <= kMaxDim && dv >= 0 && dv <= kMaxDim, "block_stats: dimension");
-  check(in.n_kv_heads >= 1 && in.n_kv_heads <= 65535 && in.n_heads % in.n_kv_heads == 0, "block_stats: heads");
-  check(in.n_tokens >= 1 && in.chunk >= 1 && in.n_chunks() <= INT_MAX && in.chunk <= INT_MAX, "block_stats: tokens");
+  check(in.n_kv_heads >= 1 && in.n_kv_heads <= 65535 && in.n_heads % in.n_kv_heads == 0,
+        "block_stats: heads");
+  check(in.n_tokens >= 1 && in.chunk >= 1 && in.n_chunks() <= INT_MAX && in.chunk <= INT_MAX,
+        "block_stats: tokens");
   check(in.q && in.k && (dv == 0 || in.v) && sums && bad, "block_stats: arrays");
   const unsigned chunks = unsigned(in.n_chunks()), heads = unsigned(in.n_kv_heads);
   const int64_t n_bad = 3 * in.n_chunks();

@@ -16,10 +16,12 @@ struct StatsInput {
 
   constexpr int64_t n_chunks() const { return (n_tokens + chunk - 1) / chunk; }
   // A chunk's sums lie in this order; doubles of each:
-  constexpr int64_t q2_size() const { return int64_t(n_kv_heads) * (layout.head_dim / 2); }  // (H, B), and so has k2
-  constexpr int64_t k_size() const { return int64_t(n_kv_heads) * layout.head_dim; }     // (H, D) sum of k
-  constexpr int64_t v_size() const { return int64_t(n_kv_heads) * v_dim; }               // (H, Dv) sum of v
-  constexpr int64_t vv_size() const { return v_size() * v_dim; }                         // (H, Dv, Dv) sum of v v^T
+  constexpr int64_t q2_size() const {
+    return int64_t(n_kv_heads) * (layout.head_dim / 2);
+  }                                                                                   // (H, B), and so has k2
+  constexpr int64_t k_size() const { return int64_t(n_kv_heads) * layout.head_dim; }  // (H, D) sum of k
+  constexpr int64_t v_size() const { return int64_t(n_kv_heads) * v_dim; }            // (H, Dv) sum of v
+  constexpr int64_t vv_size() const { return v_size() * v_dim; }  // (H, Dv, Dv) sum of v v^T
   constexpr int64_t chunk_size() const { return 2 * q2_size() + k_size() + v_size() + vv_size(); }
 };
 

@@ -2,15 +2,16 @@
 // for every group of every head.
 //
 //   keys  (T, H, D)
-//   codes head by head (T, bytes): [fp16 norm per group][bit streams, least significant bit first], see CodeBatch
+//   codes head by head (T, bytes): [fp16 norm per group][bit streams, least significant bit first], see
+//   CodeBatch
 //
-// A block takes 32 tokens of one head (tq_mse.cuh). Arithmetic-bound: D multiply-adds in float32 per coordinate
-// and direction; bytes moved: keys and codes once.
+// A block takes 32 tokens of one head (tq_mse.cuh). Arithmetic-bound: D multiply-adds in float32 per
+// coordinate and direction; bytes moved: keys and codes once.
 #include <algorithm>
 
+#include "tile_sums.cuh"
 #include "tq_mse.cuh"
 #include "tq_mse.h"
-#include "tile_sums.cuh"
 
 namespace blockgtq::cuda {
 namespace {
@@ -22,7 +23,8 @@ __device__ uint8_t code_byte(const CodeTile& s, const uint8_t* codes, int t, int
   unsigned value = 0;
   int at = 8 * b, group = 0;
   while (at < 8 * b + 8) {
-    while (group < table.n_groups && at >= table.groups[group].bit_offset + table.groups[group].d * table.groups[group].bits)
+    while (group < table.n_groups &&
+           at >= table.groups[group].bit_offset + table.groups[group].d * table.groups[group].bits)
       ++group;
     if (group == table.n_groups) break;  // padding
     const GroupTable& g = table.groups[group];
@@ -74,7 +76,8 @@ __global__ void __launch_bounds__(kTileThreads)
   __syncthreads();
   const int bytes = s.table->bytes;
   uint8_t* to = codes + code_place(p, head, t0);
-  for (int i = threadIdx.x; i < n_valid * bytes; i += kTileThreads) to[i] = code_byte(s, indices, i / bytes, i % bytes);
+  for (int i = threadIdx.x; i < n_valid * bytes; i += kTileThreads)
+    to[i] = code_byte(s, indices, i / bytes, i % bytes);
   if (!partial) return;
 
   correct_norms(s);
@@ -143,9 +146,11 @@ int64_t n_tiles(int64_t n_tokens) {
 }
 
 Places places(const CodeBatch& batch) {
-  check(batch.tables && batch.first >= 0 && batch.n_heads >= 1 && batch.first + batch.n_heads <= batch.tables->size(),
+  check(batch.tables && batch.first >= 0 && batch.n_heads >= 1 &&
+            batch.first + batch.n_heads <= batch.tables->size(),
         "CodeBatch: quantizers outside the tables");
-  check(batch.n_heads <= 65535 && batch.n_tokens >= 0 && n_tiles(batch.n_tokens) <= INT32_MAX, "CodeBatch: size");
+  check(batch.n_heads <= 65535 && batch.n_tokens >= 0 && n_tiles(batch.n_tokens) <= INT32_MAX,
+        "CodeBatch: size");
   return {batch.tables->tables() + batch.first, batch.tables->numbers(), batch.n_tokens, batch.n_heads,
           batch.tables->dim()};
 }
@@ -167,8 +172,8 @@ void encode_exact(const CodeBatch& batch, const void* keys, FloatType type, uint
     with_type(type, [&](auto* of_type) {
       using T = std::remove_pointer_t<decltype(of_type)>;
       allow_shared(encode_exact_kernel<T>, shared);
-      encode_exact_kernel<T><<<grid, kTileThreads, shared, raw(stream)>>>(p, static_cast<const T*>(keys), codes,
-                                                                         sums ? scratch : nullptr);
+      encode_exact_kernel<T><<<grid, kTileThreads, shared, raw(stream)>>>(p, static_cast<const T*>(keys),
+                                                                          codes, sums ? scratch : nullptr);
       check_launch("encode_exact");
     });
   if (sums) sum_tiles(scratch, 2 * p.n_heads, n_tiles(p.n_tokens), sums, stream);

@@ -1,21 +1,23 @@
 // TQ-MSE of every group of a head for a tile of 32 keys in shared memory: the steps of the kernels that need
 // the CPU's numbers to the last bit (tq_mse.cu, diagnose.cu).
 //
-// Every output of a rotation is one chain of fused float32 multiply-adds in ascending depth, and norms are four
-// interleaved float64 chains, exactly as lib/quant does it; products that the CPU rounds before an addition are
-// rounded here too (__fmul_rn, __dmul_rn are never fused). So codes, norms and decoded keys equal the CPU's.
+// Every output of a rotation is one chain of fused float32 multiply-adds in ascending depth, and norms are
+// four interleaved float64 chains, exactly as lib/quant does it; products that the CPU rounds before an
+// addition are rounded here too (__fmul_rn, __dmul_rn are never fused). So codes, norms and decoded keys
+// equal the CPU's.
 //
-// Why not the tensor cores here: TF32 keeps 11 bits of x and of R, an error of 3e-4 of a coordinate's standard
-// deviation sigma, bf16 keeps 8 bits, 2.3e-3. A code flips when a boundary lies within the error: for a normal
-// coordinate with probability 0.8 error sum_b phi(b), the sum over the codebook's boundaries being 1.7 at 3 bits
-// and 51 at 8. So TF32 flips 0.04 % of the codes at 3 bits and 1.2 % at 8, bf16 0.3 % and 9 %. A flip lies where
-// two centroids are equally near, and the distortion moves by 3e-6 of itself (TF32), but the bytes differ.
-// encode.cu is the fast twin for serving.
+// Why not the tensor cores here: TF32 keeps 11 bits of x and of R, an error of 3e-4 of a coordinate's
+// standard deviation sigma, bf16 keeps 8 bits, 2.3e-3. A code flips when a boundary lies within the error:
+// for a normal coordinate with probability 0.8 error sum_b phi(b), the sum over the codebook's boundaries
+// being 1.7 at 3 bits and 51 at 8. So TF32 flips 0.04 % of the codes at 3 bits and 1.2 % at 8, bf16 0.3 % and
+// 9 %. A flip lies where two centroids are equally near, and the distortion moves by 3e-6 of itself (TF32),
+// but the bytes differ. encode.cu is the fast twin for serving.
 //
 // Shared memory of a block, S = row_stride(D) floats a row (S = 20 mod 32 at D = 128: rows four apart lie in
 // other banks):
 //
-//   table [CodeTable] | x [32][S] keys, raw order | u [32][S] slots | y [32][S] slots | book | norm [32][8] | extra
+//   table [CodeTable] | x [32][S] keys, raw order | u [32][S] slots | y [32][S] slots | book | norm [32][8] |
+//   extra
 #pragma once
 #include "check.cuh"
 #include "code_tables.cuh"
@@ -24,7 +26,8 @@
 namespace blockgtq::cuda {
 
 inline constexpr int kTileTokens = 32, kTileThreads = 256;
-inline constexpr int kBookFloats = 1024;  // 2 * (2 + 4 + ... + 256) = 1020: at most one group of each bit width
+inline constexpr int kBookFloats =
+    1024;  // 2 * (2 + 4 + ... + 256) = 1020: at most one group of each bit width
 
 __host__ __device__ constexpr int row_stride(int dim) {
   return (dim + 2 * kMaxCodeGroups + 3) / 4 * 4 + 4;
@@ -34,7 +37,7 @@ __host__ __device__ constexpr int row_stride(int dim) {
 struct CodeTile {
   const CodeTable* table;
   const float* numbers;
-  int stride;      // S
+  int stride;  // S
   float *x, *u, *y;
   float* book;     // centroids, then boundaries of every group, 2^(bits + 1) floats each
   uint16_t* norm;  // (32, 8) fp16
@@ -50,11 +53,14 @@ template <class Kernel>
 void allow_shared(Kernel* kernel, size_t bytes) {
   int device = 0, most = 0;
   check_cuda(cudaGetDevice(&device), "current device");
-  check_cuda(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "device attribute");
+  check_cuda(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+             "device attribute");
   if (bytes > size_t(most))
-    throw Error(Exit::device, fmt::format("this head dimension needs {} bytes of shared memory per block: the device has {}",
-                                          bytes, most),
-                "--device cpu");
+    throw Error(
+        Exit::device,
+        fmt::format("this head dimension needs {} bytes of shared memory per block: the device has {}", bytes,
+                    most),
+        "--device cpu");
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
              "shared memory");
 }
@@ -135,7 +141,9 @@ __device__ inline void normalize(const CodeTile& s) {
     float* u = s.u + t * s.stride + g.first;
     for (int j = part; j < g.stride; j += 4)
       u[j] = j < g.d ? __double2float_rn(__dmul_rn(double(x[coord[j]]), inverse)) : 0.0f;
-    if (part == 0) s.norm[t * kMaxCodeGroups + group] = __half_as_ushort(__float2half_rn(fminf(__double2float_rn(r), 65504.0f)));
+    if (part == 0)
+      s.norm[t * kMaxCodeGroups + group] =
+          __half_as_ushort(__float2half_rn(fminf(__double2float_rn(r), 65504.0f)));
   });
 }
 

@@ -13,7 +13,9 @@ struct CodeBatch {
   int64_t n_tokens = 0;
 
   /// Head h's codes (T, bytes of quantizer first + h) begin here; those of all heads lie one after the other.
-  int64_t offset(int h) const { return n_tokens * (tables->bytes_before(first + h) - tables->bytes_before(first)); }
+  int64_t offset(int h) const {
+    return n_tokens * (tables->bytes_before(first + h) - tables->bytes_before(first));
+  }
   int64_t code_bytes() const { return offset(n_heads); }
 };
 

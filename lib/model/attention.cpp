@@ -3,15 +3,16 @@
 #include <algorithm>
 #include <vector>
 
-#include "base/parallel.h"
 #include "model/elementwise.h"
 #include "model/gemm.h"
+#include "model/share.h"
 
 namespace blockgtq {
 
 namespace {
 
 constexpr int64_t kQueryTile = 64;
+constexpr double kFlopsPerNanosecond = 50;  // of one thread, roughly
 
 /// Queries [q0, q0 + rows) of the chunk that starts at token `start`, one head: they see the chunk's keys up
 /// to their own.
@@ -42,7 +43,9 @@ void attend_tile(const AttentionProblem& p, int64_t start, int64_t q0, int64_t r
 void attention(const AttentionProblem& p, float* out) {
   const int64_t chunks = (p.n_tokens + p.chunk - 1) / p.chunk;
   const int64_t tiles = (p.chunk + kQueryTile - 1) / kQueryTile;
-  parallel_for(size_t(chunks * p.n_heads * tiles), [&](size_t i) {
+  const double flops =
+      2.0 * double(p.n_tokens * p.n_heads * p.chunk * (p.q.dim + p.v.dim)) / 2;  // half is masked
+  share(size_t(chunks * p.n_heads * tiles), flops / kFlopsPerNanosecond, [&](size_t i) {
     // The longest tiles first, so that the threads end together.
     const int64_t tile = tiles - 1 - int64_t(i) / (chunks * p.n_heads),
                   rest = int64_t(i) % (chunks * p.n_heads);

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/parallel.h"
 #include "model/attention.h"
 #include "model/elementwise.h"
 #include "model/matmul.h"
 #include "model/nonfinite.h"
+#include "model/share.h"
 
 namespace blockgtq {
 
@@ -101,7 +101,7 @@ float latent_scale(const Config& c) {
 void copy_columns(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t width,
                   int64_t rows) {
   constexpr int64_t kRows = 1024;
-  parallel_for(size_t((rows + kRows - 1) / kRows), [&](size_t piece) {
+  share(size_t((rows + kRows - 1) / kRows), double(rows * width), [&](size_t piece) {
     for (int64_t r = int64_t(piece) * kRows; r < std::min(rows, (int64_t(piece) + 1) * kRows); ++r)
       std::copy_n(from + r * from_stride, width, to + r * to_stride);
   });

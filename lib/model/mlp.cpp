@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <vector>
 
-#include "base/parallel.h"
 #include "model/elementwise.h"
 #include "model/matmul.h"
 #include "model/moe.h"
 #include "model/nonfinite.h"
+#include "model/share.h"
 
 namespace blockgtq {
 
@@ -81,7 +81,7 @@ void add_experts(const Checkpoint& model, const LayerWeights& layer, const float
       for (size_t i = 0; i < count; ++i)
         std::copy_n(in + slice[i].token * hidden, hidden, gathered + int64_t(i) * hidden);
       const float* out = apply(model, layer.experts[e], gathered, int64_t(count), slab);
-      parallel_for(count, [&](size_t i) {
+      share(count, double(count) * double(hidden), [&](size_t i) {
         float* to = x + slice[i].token * hidden;
         for (int64_t j = 0; j < hidden; ++j) to[j] += slice[i].weight * out[int64_t(i) * hidden + j];
       });

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "base/parallel.h"
 #include "model/elementwise.h"
+#include "model/share.h"
 
 namespace blockgtq {
 
@@ -40,7 +40,7 @@ Routing route(const MoeConfig& moe, float* logits, int64_t n) {
   Routing out;
   out.expert.resize(size_t(n) * k);
   out.weight.resize(size_t(n) * k);
-  parallel_for(size_t(n), [&](size_t t) {
+  share(size_t(n), 10.0 * double(n * moe.n_experts), [&](size_t t) {
     float* p = logits + int64_t(t) * moe.n_experts;
     const float sum = exp_below_max(p, moe.n_experts);
     for (int e = 0; e < moe.n_experts; ++e) p[e] /= sum;

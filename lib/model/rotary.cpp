@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "base/parallel.h"
+#include "model/share.h"
 
 namespace blockgtq {
 
@@ -17,7 +17,7 @@ RotaryTable rotary_table(const Config& config, int64_t longest_chunk) {
   check(f.inv_freq.size() == n, "rotary_table: one frequency per rotary block");
   out.cos.resize(size_t(longest_chunk) * n);
   out.sin.resize(size_t(longest_chunk) * n);
-  parallel_for(size_t(longest_chunk), [&](size_t t) {
+  share(size_t(longest_chunk), 40.0 * double(longest_chunk) * double(n), [&](size_t t) {
     for (size_t i = 0; i < n; ++i) {
       const double angle = double(t) * f.inv_freq[i];
       out.cos[t * n + i] = float(std::cos(angle) * f.attention_factor);
@@ -35,7 +35,7 @@ void rotate(const RotaryTable& table, float* x, int64_t n, int64_t stride, int64
   const bool half = table.layout.pairing == Pairing::half;
   // Coordinates of block i: i and i + apart (half), or 2i and 2i + 1.
   const int64_t step = half ? 1 : 2, apart = half ? blocks : 1;
-  parallel_for(size_t((n + kTokens - 1) / kTokens), [&](size_t b) {
+  share(size_t((n + kTokens - 1) / kTokens), double(n * heads * blocks), [&](size_t b) {
     for (int64_t t = int64_t(b) * kTokens; t < std::min(n, (int64_t(b) + 1) * kTokens); ++t) {
       const float* cos = table.cos.data() + t % chunk * blocks;
       const float* sin = table.sin.data() + t % chunk * blocks;

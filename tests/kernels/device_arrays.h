@@ -100,7 +100,7 @@ double distance(const std::vector<T>& got, const std::vector<U>& want) {
 
 /// Half a unit in the last place of a value in [1, 2).
 inline double half_unit(cuda::FloatType type) {
-  return type == cuda::FloatType::f32 ? 0x1p-24 : type == cuda::FloatType::bf16 ? 0x1p-9 : 0x1p-12;
+  return type == cuda::FloatType::f32 ? 0x1p-24 : type == cuda::FloatType::bf16 ? 0x1p-8 : 0x1p-11;
 }
 
 inline constexpr cuda::FloatType kFloatTypes[] = {cuda::FloatType::f32, cuda::FloatType::bf16,

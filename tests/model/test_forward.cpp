@@ -97,14 +97,14 @@ TEST_CASE("random sharded checkpoints give what transformers computes") {
 
 TEST_CASE("the same bytes for one thread and for more") {
   const ThreadsGuard guard;
-  const std::vector<int32_t> tokens = some_tokens(300);
+  const std::vector<int32_t> tokens = some_tokens(1100);  // enough work that every step is shared
   for (const char* name : {"tiny-qwen2", "tiny-qwen3-moe", "tiny-deepseek2"}) {
     const Checkpoint model(trained_model(name));
     set_threads(1);
-    const Captured one = run_forward(model, tokens, 100);
+    const Captured one = run_forward(model, tokens, 550);
     for (int n : {2, 3}) {
       set_threads(n);
-      CHECK(run_forward(model, tokens, 100) == one);
+      CHECK(run_forward(model, tokens, 550) == one);
     }
   }
 }

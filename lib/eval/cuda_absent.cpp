@@ -1,0 +1,38 @@
+#include "base/error.h"
+#include "eval/cuda_evaluate.h"
+#include "eval/cuda_stats.h"
+
+namespace blockgtq {
+namespace {
+
+[[noreturn]] void fail_absent() {
+  throw Error(Exit::device, "this build has no CUDA backend", "--device cpu");
+}
+
+}  // namespace
+
+struct CudaStats::State {};
+CudaStats::CudaStats(Stats&) {
+  fail_absent();
+}
+CudaStats::~CudaStats() = default;
+void CudaStats::add_layer(int, const float*, const float*, const float*, void*) {
+  fail_absent();
+}
+void CudaStats::finish() {
+  fail_absent();
+}
+
+struct CudaEvaluator::State {};
+CudaEvaluator::CudaEvaluator(const EvalSpec&) {
+  fail_absent();
+}
+CudaEvaluator::~CudaEvaluator() = default;
+void CudaEvaluator::add_layer(int, const float*, const float*, int64_t, void*) {
+  fail_absent();
+}
+std::vector<LayerResult> CudaEvaluator::finish() {
+  fail_absent();
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,10 @@
+#pragma once
+#include "kernels/code_tables.h"
+#include "quant/quantizer.h"
+
+namespace blockgtq {
+
+/// What the kernels need to know of a quantizer. Points into it.
+cuda::CodeSpec code_spec(const Quantizer& quantizer);
+
+}  // namespace blockgtq

@@ -1,0 +1,132 @@
+#include "eval/cuda_stats.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "kernels/stats.h"
+
+namespace blockgtq {
+namespace {
+
+constexpr int64_t kSlotBytes = int64_t(64) << 20;  // of sums in flight per slot, unless one chunk has more
+constexpr int64_t kBadWords = 3;                   // per chunk: q, k, v
+
+/// Some chunks of one layer on their way from the device.
+struct Slot {
+  cuda::Buffer sums, bad;
+  cuda::PinnedBuffer host_sums, host_bad;
+  cuda::Event done;
+  int layer = 0;
+  int64_t first = 0, n = 0;  // chunks of this run; n = 0: nothing under way
+};
+
+void append(std::vector<double>& to, const double* from, int64_t n) {
+  to.insert(to.end(), from, from + n);
+}
+
+}  // namespace
+
+struct CudaStats::State {
+  explicit State(Stats& stats);
+  void take(Slot& slot);
+  void check_finite(const Slot& slot) const;
+
+  Stats& stats;
+  cuda::StatsInput input;  // of a layer, arrays left out
+  int64_t slot_chunks;
+  std::array<Slot, 2> slots;
+  size_t next = 0;  // slot: the older one of the two
+};
+
+CudaStats::State::State(Stats& s) : stats(s) {
+  const AttentionShape& shape = s.shape;
+  check(s.n_chunks() > 0, "CudaStats: no chunks");
+  input.layout = shape.layout;
+  input.n_heads = shape.n_heads;
+  input.n_kv_heads = shape.n_kv_heads;
+  input.v_dim = shape.v_dim;
+  input.n_tokens = s.n_tokens();
+  input.chunk = s.chunk_tokens[0];
+  for (int64_t c = 0; c < s.n_chunks(); ++c)
+    check(s.chunk_tokens[c] == std::min(input.chunk, input.n_tokens - c * input.chunk),
+          "CudaStats: chunks of different lengths");
+  if (s.layers.empty()) s.layers.resize(shape.n_layers);
+  const int64_t chunk_bytes = input.chunk_size() * int64_t(sizeof(double));
+  slot_chunks = std::clamp<int64_t>(kSlotBytes / chunk_bytes, 1, s.n_chunks());
+  for (Slot& slot : slots) {
+    slot.sums = cuda::Buffer(slot_chunks * chunk_bytes);
+    slot.host_sums = cuda::PinnedBuffer(slot_chunks * chunk_bytes);
+    slot.bad = cuda::Buffer(slot_chunks * kBadWords * sizeof(int32_t));
+    slot.host_bad = cuda::PinnedBuffer(slot.bad.bytes());
+  }
+}
+
+void CudaStats::State::check_finite(const Slot& slot) const {
+  static constexpr const char* kNames[] = {"q_proj", "k_proj", "v_proj"};
+  const int32_t* bad = slot.host_bad.as<int32_t>();
+  for (int64_t i = 0; i < slot.n * kBadWords; ++i)
+    if (bad[i] != INT32_MAX)
+      throw Error(Exit::nonfinite,
+                  fmt::format("layer {}: {} output: token {}: not finite", slot.layer, kNames[i % kBadWords],
+                              (slot.first + i / kBadWords) * input.chunk + bad[i]));
+}
+
+/// Waits for a slot's sums and appends them to the statistics.
+void CudaStats::State::take(Slot& slot) {
+  if (slot.n == 0) return;
+  slot.done.synchronize();
+  check_finite(slot);
+  LayerStats& to = stats.layers.at(slot.layer);
+  for (int64_t c = 0; c < slot.n; ++c) {
+    const double* from = slot.host_sums.as<double>() + c * input.chunk_size();
+    append(to.q2, from, input.q2_size());
+    append(to.k2, from += input.q2_size(), input.q2_size());
+    append(to.k_sum, from += input.q2_size(), input.k_size());
+    append(to.v_sum, from += input.k_size(), input.v_size());
+    from += input.v_size();
+    if (input.v_dim > 0)
+      to.vv.add_chunk(stats.first_chunk + slot.first + c, std::vector<double>(from, from + input.vv_size()));
+  }
+  slot.n = 0;
+}
+
+CudaStats::CudaStats(Stats& stats) : state_(std::make_unique<State>(stats)) {}
+CudaStats::~CudaStats() = default;
+
+void CudaStats::add_layer(int layer, const float* q, const float* k, const float* v, void* handle) {
+  State& s = *state_;
+  check(layer >= 0 && layer < s.stats.shape.n_layers && s.stats.layers[layer].q2.empty(),
+        "CudaStats: no such layer, or seen before");
+  const cuda::Stream stream(handle);
+  for (int64_t first = 0; first < s.stats.n_chunks(); first += s.slot_chunks) {
+    Slot& slot = s.slots[s.next];
+    s.next = 1 - s.next;
+    s.take(slot);
+    slot.layer = layer;
+    slot.first = first;
+    slot.n = std::min(s.slot_chunks, s.stats.n_chunks() - first);
+    cuda::StatsInput part = s.input;
+    const int64_t token = first * part.chunk;
+    part.n_tokens = std::min(slot.n * part.chunk, part.n_tokens - token);
+    part.q = q + token * part.n_heads * part.layout.head_dim;
+    part.k = k + token * part.n_kv_heads * part.layout.head_dim;
+    part.v = part.v_dim > 0 ? v + token * part.n_kv_heads * part.v_dim : nullptr;
+    cuda::block_stats(part, slot.sums.as<double>(), slot.bad.as<int32_t>(), stream);
+    cuda::download(slot.host_sums.as(), slot.sums.as(), slot.n * part.chunk_size() * sizeof(double), stream);
+    cuda::download(slot.host_bad.as(), slot.bad.as(), slot.n * kBadWords * sizeof(int32_t), stream);
+    slot.done.record(stream);
+  }
+}
+
+void CudaStats::finish() {
+  State& s = *state_;
+  for (int i = 0; i < 2; ++i) {
+    s.take(s.slots[s.next]);
+    s.next = 1 - s.next;
+  }
+}
+
+}  // namespace blockgtq

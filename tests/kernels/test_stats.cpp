@@ -1,0 +1,145 @@
+#include <functional>
+#include <string>
+
+#include "base/error.h"
+#include "device_arrays.h"
+#include "eval/cuda_stats.h"
+
+using namespace blockgtq;
+using blockgtq::test::has_device;
+using blockgtq::test::to_device;
+
+namespace {
+
+struct Shape {
+  BlockLayout layout;
+  int n_heads, n_kv_heads, v_dim;
+  int64_t n_tokens, chunk;
+};
+
+/// Activations of two layers and the statistics that wait for them.
+struct Case {
+  explicit Case(const Shape& s) : shape(s) {
+    stats.shape.n_layers = 2;
+    stats.shape.n_heads = s.n_heads;
+    stats.shape.n_kv_heads = s.n_kv_heads;
+    stats.shape.v_dim = s.v_dim;
+    stats.shape.layout = s.layout;
+    stats.first_chunk = 3;
+    stats.layers.resize(2);
+    for (int64_t t = 0; t < s.n_tokens; t += s.chunk)
+      stats.chunk_tokens.push_back(std::min(s.chunk, s.n_tokens - t));
+    const size_t d = s.layout.head_dim, n = s.n_tokens;
+    for (int l = 0; l < 2; ++l) {
+      q.push_back(random.normal(int64_t(n * s.n_heads * d)));
+      k.push_back(random.normal(int64_t(n * s.n_kv_heads * d)));
+      v.push_back(random.normal(int64_t(n * s.n_kv_heads * s.v_dim)));
+    }
+  }
+
+  Stats on_cpu() const {
+    Stats result = stats;
+    for (int l = 0; l < 2; ++l)
+      for (size_t c = 0; c < stats.chunk_tokens.size(); ++c) {
+        const size_t first = c * shape.chunk, d = shape.layout.head_dim;
+        accumulate(result, l, stats.first_chunk + int64_t(c), stats.chunk_tokens[c],
+                   q[l].data() + first * shape.n_heads * d, k[l].data() + first * shape.n_kv_heads * d,
+                   shape.v_dim ? v[l].data() + first * shape.n_kv_heads * shape.v_dim : nullptr);
+      }
+    return result;
+  }
+
+  Stats on_gpu() const {
+    Stats result = stats;
+    CudaStats sums(result);
+    const cuda::Stream stream;
+    std::vector<cuda::Buffer> arrays;  // until the stream is through
+    for (int l = 0; l < 2; ++l) {
+      const auto put = [&](const std::vector<float>& x) {
+        return arrays.emplace_back(to_device(x, stream)).as<float>();
+      };
+      const float *at_q = put(q[l]), *at_k = put(k[l]), *at_v = shape.v_dim ? put(v[l]) : nullptr;
+      sums.add_layer(l, at_q, at_k, at_v, stream.handle());
+    }
+    sums.finish();
+    return result;
+  }
+
+  test::Random random;
+  Shape shape;
+  Stats stats;
+  std::vector<std::vector<float>> q, k, v;
+};
+
+void check_same(const Stats& a, const Stats& b) {
+  CHECK(a.chunk_tokens == b.chunk_tokens);
+  for (size_t l = 0; l < a.layers.size(); ++l) {
+    const LayerStats &x = a.layers[l], &y = b.layers[l];
+    CHECK(x.q2 == y.q2);
+    CHECK(x.k2 == y.k2);
+    CHECK(x.k_sum == y.k_sum);
+    CHECK(x.v_sum == y.v_sum);
+    REQUIRE(x.vv.nodes().size() == y.vv.nodes().size());
+    for (size_t i = 0; i < x.vv.nodes().size(); ++i) {
+      CHECK(x.vv.nodes()[i].first == y.vv.nodes()[i].first);
+      CHECK(x.vv.nodes()[i].count == y.vv.nodes()[i].count);
+      CHECK(x.vv.nodes()[i].value == y.vv.nodes()[i].value);
+    }
+  }
+}
+
+std::string message(const std::function<void()>& run) {
+  try {
+    run();
+  } catch (const Error& e) {
+    CHECK(e.code == Exit::nonfinite);
+    return e.what();
+  }
+  return "no error";
+}
+
+}  // namespace
+
+// Both sides add in the same order, and products of floats are exact in float64: every bit is the same.
+TEST_CASE("block statistics on the GPU are the CPU's to the last bit") {
+  if (!has_device()) return;
+  const Pairing half = Pairing::half, interleaved = Pairing::interleaved;
+  const Shape shapes[] = {
+      {{64, 64, half}, 4, 2, 64, 257, 64},      {{80, 32, interleaved}, 6, 2, 80, 63, 256},
+      {{96, 96, half}, 3, 1, 0, 1, 1},          {{128, 128, half}, 16, 2, 128, 257, 100},
+      {{256, 256, half}, 2, 1, 256, 63, 63},    {{64, 64, interleaved}, 16, 1, 0, 100, 33},
+      {{128, 64, interleaved}, 4, 4, 96, 5, 2}, {{2, 2, half}, 1, 1, 2, 1, 1},
+      {{512, 512, half}, 1, 1, 512, 17, 16}};
+  for (const Shape& shape : shapes) {
+    const Case c(shape);
+    INFO("seed " << c.random.seed);
+    check_same(c.on_cpu(), c.on_gpu());
+  }
+}
+
+// One chunk of four 256 x 256 moments takes 2 MiB, so that 40 chunks do not fit one transfer.
+TEST_CASE("statistics of more chunks than one transfer holds") {
+  if (!has_device()) return;
+  const Case c({{256, 256, Pairing::half}, 4, 4, 256, 40, 1});
+  check_same(c.on_cpu(), c.on_gpu());
+}
+
+TEST_CASE("the first NaN or infinity is named as on the CPU") {
+  if (!has_device()) return;
+  const Shape shape{{64, 64, Pairing::half}, 4, 2, 32, 100, 40};
+  struct Bad {
+    int layer, input;
+    size_t token;
+    float value;
+  };
+  for (const Bad& bad :
+       {Bad{0, 0, 99, NAN}, Bad{1, 1, 40, INFINITY}, Bad{1, 2, 39, -INFINITY}, Bad{0, 1, 0, NAN}}) {
+    Case c(shape);
+    std::vector<float>& x = (bad.input == 0 ? c.q : bad.input == 1 ? c.k : c.v)[bad.layer];
+    const size_t width = x.size() / shape.n_tokens;
+    x[bad.token * width + width / 2] = bad.value;
+    x[99 * width + width - 1] = bad.value;  // a later one, in another chunk
+    c.v[1][99 * 64] = NAN;                  // and one in the last chunk of the last layer
+    CHECK(message([&] { c.on_gpu(); }) == message([&] { c.on_cpu(); }));
+  }
+}
