@@ -1,6 +1,7 @@
 #include "base/file.h"
 #include "base/stop.h"
 #include "commands.h"
+#include "device.h"
 #include "session.h"
 #include "store/acts_file.h"
 
@@ -42,7 +43,8 @@ void add_dump(CLI::App& app, const GlobalOptions& global) {
     request.progress = progress.get();
     request.on_layer = [&](LayerActivations& acts) {
       check_stop();
-      writer.write_layer(acts.layer, acts.q, acts.k, acts.v);
+      const HostActivations host(acts, session.shape);
+      writer.write_layer(acts.layer, host.q, host.k, host.v);
     };
     session.backend->forward(*session.model, request);
     writer.finish();

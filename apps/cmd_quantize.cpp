@@ -5,9 +5,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/parallel.h"
 #include "base/stop.h"
 #include "commands.h"
+#include "device.h"
+#include "eval/pack.h"
 #include "evaluation.h"
 #include "quant/methods.h"
 #include "report/table.h"
@@ -19,35 +20,9 @@ namespace blockgtq {
 namespace {
 
 struct Options {
-  std::string activations, map, bits, json;
+  std::string activations, map, bits, json, device = "auto";
   OutputOptions output;
 };
-
-/// One KV head of one layer, encoded; its distortion |k - k_hat|^2 / |k|^2 as sums.
-struct PackedHead {
-  std::vector<uint8_t> codes;  // (T, code_bytes)
-  size_t code_bytes = 0;
-  double error = 0, energy = 0;
-};
-
-PackedHead pack_head(const Quantizer& quantizer, const std::vector<float>& k, int head, int n_kv_heads,
-                     int64_t n_tokens) {
-  const int dim = quantizer.dim();
-  PackedHead packed;
-  packed.code_bytes = quantizer.code_bytes();
-  packed.codes.resize(n_tokens * packed.code_bytes);
-  std::vector<float> keys(n_tokens * dim), restored(n_tokens * dim);  // (T, D)
-  for (int64_t t = 0; t < n_tokens; ++t)
-    std::copy_n(k.data() + (t * n_kv_heads + head) * dim, dim, keys.data() + t * dim);
-  quantizer.encode(keys.data(), n_tokens, packed.codes.data());
-  quantizer.decode(packed.codes.data(), n_tokens, restored.data());
-  for (size_t i = 0; i < keys.size(); ++i) {
-    const double error = double(keys[i]) - restored[i];
-    packed.error += error * error;
-    packed.energy += double(keys[i]) * keys[i];
-  }
-  return packed;
-}
 
 }  // namespace
 
@@ -58,6 +33,7 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
   command->add_option("activations", o->activations, "ACTS.h5 of dump")->required();
   command->add_option("--map", o->map, "Bit map of calibrate")->required();
   command->add_option("--bits", o->bits, "Which budget, when the map holds several");
+  command->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   command->add_option("--json", o->json, "Bytes and distortion as JSON; - for standard output");
   add_output_option(*command, o->output, "Packed keys (PACKED.h5)");
   command->callback([o, &global] {
@@ -83,6 +59,7 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
     header.provenance = acts.provenance;
     PackedWriter writer(output.temporary(), header);
 
+    const int gpu = gpu_index(o->device, global);
     auto progress = global.make_progress();
     progress->begin("quantize", acts.shape.n_layers);
     Table table({"layer", "K bytes/token", "fp16 bytes/token", "times smaller", "distortion"});
@@ -91,12 +68,13 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
     for (int l = 0; l < acts.shape.n_layers; ++l) {
       check_stop();
       const ActsReader::Layer layer = reader.read_layer(l);
-      std::vector<PackedHead> heads(n_heads);
-      parallel_for(n_heads, [&](size_t h) {
-        auto quantizer = make_quantizer(map.method, map.shape.layout, budget.average_bits,
-                                        map.head_bits(budget, l, int(h)), map.seed);
-        heads[h] = pack_head(*quantizer, layer.k, int(h), n_heads, acts.n_tokens);
-      });
+      HeadQuantizers quantizers;
+      for (int h = 0; h < n_heads; ++h)
+        quantizers.push_back(make_quantizer(map.method, map.shape.layout, budget.average_bits,
+                                            map.head_bits(budget, l, h), map.seed));
+      const std::vector<PackedHead> heads = gpu < 0
+                                                ? pack_layer(quantizers, layer.k.data(), acts.n_tokens)
+                                                : cuda_pack_layer(quantizers, layer.k.data(), acts.n_tokens);
       double bytes = 0, error = 0, energy = 0;
       for (int h = 0; h < n_heads; ++h) {
         writer.write_head(l, h, heads[h].codes.data(), heads[h].code_bytes);

@@ -25,6 +25,14 @@ std::string why_no_gpu() {
 }
 #endif
 
+/// Makes it this thread's device: everything that follows computes there.
+int use_gpu(int index) {
+#ifdef BLOCKGTQ_CUDA
+  cuda::set_device(index);
+#endif
+  return index;
+}
+
 bool heads_have_kernels(const Config& config) {
   static constexpr int kDims[] = {64, 80, 96, 128, 256};
   return std::find(std::begin(kDims), std::end(kDims), config.head_dim) != std::end(kDims);
@@ -63,7 +71,7 @@ int gpu_index(const std::string& device, const GlobalOptions& global) {
   if (device == "cpu") return -1;
   if (device == "auto") {
     const std::string why = why_no_gpu();
-    if (why.empty()) return 0;
+    if (why.empty()) return use_gpu(0);
     global.note("device auto: the CPU: " + why);
     return -1;
   }
@@ -82,7 +90,7 @@ int gpu_index(const std::string& device, const GlobalOptions& global) {
     throw Error(Exit::device,
                 fmt::format("--device: {}: {} device{} visible", device, visible, visible == 1 ? "" : "s"));
 #endif
-  return int(index);
+  return use_gpu(int(index));
 }
 
 DeviceChoice choose_device(const RunOptions& run, const Config& config, const GlobalOptions& global) {
@@ -117,6 +125,22 @@ std::vector<std::string> describe_cuda() {
   return lines;
 #else
   return {why_no_gpu()};
+#endif
+}
+
+HostActivations::HostActivations(const LayerActivations& acts, const AttentionShape& shape)
+    : q(acts.q), k(acts.k), v(acts.v) {
+  if (!acts.stream) return;
+#ifdef BLOCKGTQ_CUDA
+  auto copy = [&](std::vector<float>& to, const float*& from, int64_t width) {
+    if (!from) return;
+    to.resize(acts.n_tokens * width);
+    cuda::download_now(to.data(), from, to.size() * sizeof(float), acts.stream);
+    from = to.data();
+  };
+  copy(copies_[0], q, int64_t(shape.n_heads) * shape.layout.head_dim);
+  copy(copies_[1], k, int64_t(shape.n_kv_heads) * shape.layout.head_dim);
+  copy(copies_[2], v, int64_t(shape.n_kv_heads) * shape.v_dim);
 #endif
 }
 

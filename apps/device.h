@@ -5,6 +5,7 @@
 #include "hf/config.h"
 #include "model/backend.h"
 #include "options.h"
+#include "quant/attention_shape.h"
 
 namespace blockgtq {
 
@@ -24,5 +25,14 @@ std::vector<std::string> describe_cuda();
 
 /// The GPU that --device names, -1 for the CPU; auto as in choose_device, heads left out of account.
 int gpu_index(const std::string& device, const GlobalOptions& global);
+
+/// One layer's activations in host memory: where the CPU left them, or copied from the device.
+struct HostActivations {
+  HostActivations(const LayerActivations& acts, const AttentionShape& shape);
+  const float *q, *k, *v;  // (T, Hq, D), (T, H, D), (T, H, Dv) or null
+
+ private:
+  std::vector<float> copies_[3];
+};
 
 }  // namespace blockgtq

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "eval/cuda_evaluate.h"
 #include "quant/methods.h"
 
 namespace blockgtq {
@@ -66,16 +68,19 @@ EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape)
 
 std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session, Progress& progress) {
   std::vector<LayerResult> layers;
+  std::optional<CudaEvaluator> on_device;
+  if (session.device == "cuda") on_device.emplace(spec);
   ForwardRequest request;
   request.tokens = session.corpus.ids;
   request.chunk = session.chunk;
   request.progress = &progress;
   request.on_layer = [&](LayerActivations& acts) {
     check_stop();
+    if (acts.stream) return on_device->add_layer(acts.layer, acts.q, acts.k, acts.n_tokens, acts.stream);
     layers.push_back(evaluate_layer(spec, acts.layer, acts.q, acts.k, acts.n_tokens));
   };
   session.backend->forward(*session.model, request);
-  return layers;
+  return on_device ? on_device->finish() : layers;
 }
 
 Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, const Provenance& provenance,

@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "base/sha256.h"
 #include "base/stop.h"
 #include "device.h"
+#include "eval/cuda_stats.h"
 #include "hf/tokenizer.h"
 #include "model/weights.h"
 
@@ -106,12 +108,15 @@ Stats collect_stats(Session& session, Progress& progress) {
 
   const AttentionShape& shape = session.shape;
   const int64_t dim = shape.layout.head_dim;
+  std::optional<CudaStats> on_device;
+  if (session.device == "cuda") on_device.emplace(stats);
   ForwardRequest request;
   request.tokens = session.corpus.ids;
   request.chunk = session.chunk;
   request.progress = &progress;
   request.on_layer = [&](LayerActivations& acts) {
     check_stop();
+    if (acts.stream) return on_device->add_layer(acts.layer, acts.q, acts.k, acts.v, acts.stream);
     for (int64_t c = 0; c < stats.n_chunks(); ++c) {
       const int64_t first = c * session.chunk;
       accumulate(stats, acts.layer, session.first_chunk + c, stats.chunk_tokens[c],
@@ -120,6 +125,7 @@ Stats collect_stats(Session& session, Progress& progress) {
     }
   };
   session.backend->forward(*session.model, request);
+  if (on_device) on_device->finish();
   return stats;
 }
 

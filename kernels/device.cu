@@ -115,6 +115,11 @@ void download(void* host, const void* device, size_t bytes, const Stream& stream
 void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream) {
   check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, raw(stream)), "copy on the device");
 }
+void download_now(void* host, const void* device, size_t bytes, void* stream) {
+  const auto s = static_cast<cudaStream_t>(stream);
+  check_cuda(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, s), "copy from the device");
+  check_cuda(cudaStreamSynchronize(s), "a kernel failed");
+}
 void fill_zero(void* device, size_t bytes, const Stream& stream) {
   check_cuda(cudaMemsetAsync(device, 0, bytes, raw(stream)), "memset");
 }

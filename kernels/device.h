@@ -96,6 +96,8 @@ int64_t free_device_bytes();
 void upload(void* device, const void* host, size_t bytes, const Stream& stream);    // asynchronous from pinned memory
 void download(void* host, const void* device, size_t bytes, const Stream& stream);  // likewise
 void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream);
+/// Copies what `stream` (a CUDA stream) has produced, and waits for it.
+void download_now(void* host, const void* device, size_t bytes, void* stream);
 void fill_zero(void* device, size_t bytes, const Stream& stream);
 
 }  // namespace blockgtq::cuda

@@ -18,7 +18,7 @@
 // below the largest lose bits, which is nothing), float32 keys are split into two fp16 parts, 22 bits. R is
 // rounded to fp16: an error of 2.0e-4 of each entry (root mean square), hence of a coordinate's standard
 // deviation. A code flips where a boundary lies within the error: probability 0.8 error sum_b phi(b), with
-// the sum over boundaries 1.7 at 3 bits, 6.4 at 5, 51 at 8. Flipped codes: 2.8e-4 (3 bits), 1e-3 (5 bits),
+// the sum over boundaries 1.7 at 3 bits, 6.4 at 5, 51 at 8. Flipped codes: 2.8e-4 (3 bits), 1.1e-3 (5 bits),
 // and they would be 8e-3 at 8 bits: so from 6 bits on R is split into two parts too, which leaves less than
 // 1e-4. A flip lies where two centroids are equally near: the distortion moves by less than 1e-5 of itself.
 // The norm is that of y: off by 2e-4 / sqrt(d), that is one unit of fp16 in 4 % of the norms at d = 128,

@@ -1,6 +1,7 @@
 #include "base/error.h"
 #include "eval/cuda_evaluate.h"
 #include "eval/cuda_stats.h"
+#include "eval/pack.h"
 
 namespace blockgtq {
 namespace {
@@ -32,6 +33,10 @@ void CudaEvaluator::add_layer(int, const float*, const float*, int64_t, void*) {
   fail_absent();
 }
 std::vector<LayerResult> CudaEvaluator::finish() {
+  fail_absent();
+}
+
+std::vector<PackedHead> cuda_pack_layer(const HeadQuantizers&, const float*, int64_t) {
   fail_absent();
 }
 

@@ -1,0 +1,26 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "quant/quantizer.h"
+
+namespace blockgtq {
+
+/// One KV head's keys as a cache would hold them, and what that lost: |k - k_hat|^2 and |k|^2 summed over
+/// tokens.
+struct PackedHead {
+  std::vector<uint8_t> codes;  // (T, code_bytes)
+  size_t code_bytes = 0;
+  double error = 0, energy = 0;
+};
+
+using HeadQuantizers = std::vector<std::unique_ptr<Quantizer>>;  // (H), one head dimension
+
+/// k (T, H, D) -> H packed heads.
+std::vector<PackedHead> pack_layer(const HeadQuantizers& quantizers, const float* k, int64_t n_tokens);
+
+/// The device twin: the same codes; k lies in host memory.
+std::vector<PackedHead> cuda_pack_layer(const HeadQuantizers& quantizers, const float* k, int64_t n_tokens);
+
+}  // namespace blockgtq
