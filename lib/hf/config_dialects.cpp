@@ -110,9 +110,8 @@ void parse_chatglm(const ConfigFields& config, Config& out) {
     config.fail("vocab_size", fmt::format("{} is over padded_vocab_size: {}", vocab, out.vocab));
   out.intermediate = config.integer("ffn_hidden_size", 1, kMaxWidth);
   out.head_dim = out.v_dim = config.integer("kv_channels", 1, kMaxHeadDim);
-  out.n_kv_heads = config.flag("multi_query_attention", false)
-                       ? config.integer("multi_query_group_num", 1, kMaxHeads)
-                       : out.n_heads;
+  require_flag(config, "multi_query_attention", false, true);  // otherwise q, k and v lie interleaved by head
+  out.n_kv_heads = config.integer("multi_query_group_num", 1, kMaxHeads);
   out.rms_eps = config.positive_or("layernorm_epsilon", 1e-5);
   out.max_position = config.integer("seq_length", 1, kMaxPositions);
   const bool bias = config.flag("add_bias_linear", false);

@@ -6,6 +6,7 @@
 
 #include "model/attention.h"
 #include "model/elementwise.h"
+#include "model/latent_scale.h"
 #include "model/matmul.h"
 #include "model/nonfinite.h"
 #include "model/share.h"
@@ -85,16 +86,6 @@ void grouped_query_attention(const Block& b) {
   std::vector<float> heads(size_t(n * c.n_heads * c.v_dim));
   attention(problem, heads.data());
   b.add_output(heads.data());
-}
-
-/// 1 / sqrt(key dimension), times the square of yarn's mscale for all dimensions where the config has one.
-/// Source: transformers, modeling_deepseek_v2.py, yarn_apply_mscale.
-float latent_scale(const Config& c) {
-  const double scale = 1 / std::sqrt(double(c.mla.nope_dim + c.mla.rope_dim));
-  const double all_dim = c.rope.mscale_all_dim.value_or(0);
-  if (c.rope.type == RopeType::standard || all_dim == 0 || c.rope.factor <= 1) return float(scale);
-  const double mscale = 0.1 * all_dim * std::log(c.rope.factor) + 1;
-  return float(scale * mscale * mscale);
 }
 
 /// Copies the first `width` values of rows that are from_stride apart to rows to_stride apart.

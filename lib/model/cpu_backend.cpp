@@ -1,38 +1,16 @@
-#include <algorithm>
+#include <fmt/format.h>
 
-#include "base/error.h"
 #include "base/stop.h"
 #include "model/attention_layer.h"
 #include "model/backend.h"
 #include "model/mlp.h"
 #include "model/nonfinite.h"
 #include "model/output_layer.h"
+#include "model/request.h"
 
 namespace blockgtq {
 
 namespace {
-
-int64_t chunk_tokens(const ForwardRequest& request) {
-  const int64_t n = int64_t(request.tokens.size());
-  return request.chunk == 0 ? n : std::min(request.chunk, n);
-}
-
-void check_request(const Checkpoint& model, const ForwardRequest& request) {
-  const Config& c = model.config();
-  const std::string name = model.folder().string();
-  if (request.tokens.empty()) fail_input("{}: no tokens: 0, at least 1", name);
-  if (request.chunk < 0) fail_input("{}: chunk: {}, at least 0", name, request.chunk);
-  for (size_t t = 0; t < request.tokens.size(); ++t) {
-    if (request.tokens[t] < 0 || request.tokens[t] >= c.vocab)
-      fail_input("{}: token {}: id {} is out of range: 0 to {}", name, t, request.tokens[t], c.vocab - 1);
-  }
-  const int64_t chunk = chunk_tokens(request);
-  if (c.sliding_window > 0 && c.sliding_window < chunk)
-    throw Error(
-        Exit::input,
-        fmt::format("{}: sliding window {} is shorter than the chunk {}", name, c.sliding_window, chunk),
-        fmt::format("--chunk {}", c.sliding_window));
-}
 
 /// Experts are fetched when tokens come to them.
 void prefetch(const Checkpoint& model, const LayerWeights& weights) {

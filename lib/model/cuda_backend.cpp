@@ -13,9 +13,12 @@ namespace blockgtq {
 
 namespace {
 
-void use_device(int index) {
+/// The options, with their device in use by this thread.
+const CudaOptions& use_device(const CudaOptions& options) {
+  const int index = options.device;
   try {
     cuda::set_device(index);
+    return options;
   } catch (const Error&) {
     const cuda::DeviceReport report = cuda::probe_devices();
     if (report.devices.empty())
@@ -29,7 +32,7 @@ void use_device(int index) {
 
 class CudaBackend : public Backend {
  public:
-  explicit CudaBackend(const CudaOptions& options) : options_((use_device(options.device), options)) {}
+  explicit CudaBackend(const CudaOptions& options) : options_(use_device(options)) {}
   void forward(const Checkpoint& model, const ForwardRequest& request) override;
 
  private:
@@ -38,7 +41,7 @@ class CudaBackend : public Backend {
   void run_output(const CudaPlan& plan, const ForwardRequest& request, int64_t vocab, CudaDecoder& decoder,
                   WeightStream& weights);
 
-  const CudaOptions options_;  // first: the device must be in use before the members below are made
+  const CudaOptions options_;  // first: the members below are made on its device
   cuda::Stream stream_;
   cuda::Blas blas_;
   Staging staging_;

@@ -21,6 +21,14 @@ CudaDecoder::CudaDecoder(const Checkpoint& model, const RunShape& run, const Wor
   if (ws_.expert) routing_ = cuda::PinnedBuffer(size_t(run.slab() * moe.n_per_token) * 3 * sizeof(int32_t));
 }
 
+CudaDecoder::~CudaDecoder() {
+  try {
+    stream_.synchronize();
+  } catch (const Error&) {
+    // A run that failed is reported by what failed.
+  }
+}
+
 void CudaDecoder::begin(const Tensor& embedding, std::span<const int32_t> tokens) {
   constexpr int64_t kRows = 1024;
   const int64_t hidden = config().hidden, n = int64_t(tokens.size());

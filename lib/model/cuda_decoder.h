@@ -25,6 +25,8 @@ class CudaDecoder {
 
   CudaDecoder(const Checkpoint& model, const RunShape& run, const Workspace& workspace, cuda::Blas& blas,
               cuda::Stream& stream);
+  CudaDecoder(const CudaDecoder&) = delete;
+  ~CudaDecoder();  // waits: copies to its page-locked memory may be under way
 
   /// Sets x to the tokens' embeddings, and the tables.
   void begin(const Tensor& embedding, std::span<const int32_t> tokens);

@@ -108,8 +108,9 @@ CudaPlan::CudaPlan(const Checkpoint& model, const ForwardRequest& request, const
   activation_bytes = region.most();
 
   const int64_t fixed = activation_bytes + cuda::Blas::kWorkspaceBytes;
-  const bool limited = options.memory_limit_bytes > 0 && options.memory_limit_bytes < free_bytes;
-  const int64_t room = limited ? options.memory_limit_bytes : free_bytes - kReserveBytes;
+  const int64_t usable = free_bytes - kReserveBytes;
+  const bool limited = options.memory_limit_bytes > 0 && options.memory_limit_bytes < usable;
+  const int64_t room = limited ? options.memory_limit_bytes : usable;
   int slots = c.n_layers > 1 ? 2 : 1;
   if (fixed + std::max(slots * layer_bytes, output_bytes) > room) slots = 1;
   arena_bytes = std::max(slots * layer_bytes, output_bytes);

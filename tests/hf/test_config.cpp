@@ -119,7 +119,6 @@ TEST_CASE("config: glm and chatglm tell the same model", "[config]") {
   CHECK(c.blocks() == g.blocks());
   CHECK(c.rope.theta == 5e6);  // 10000 * 500
   CHECK(parse(without(kChatGlm, "rope_ratio")).rope.theta == 1e4);
-  CHECK(parse(patched(kChatGlm, R"({"multi_query_attention": false})")).n_kv_heads == 32);
   CHECK(parse(patched(kChatGlm, R"({"add_qkv_bias": false, "add_bias_linear": true})")).o_bias);
   CHECK(parse(without(kChatGlm, "layernorm_epsilon")).rms_eps == 1e-5);
 }

@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "base/parallel.h"
 #include "device_arrays.h"
 #include "kernels/blas.h"
 #include "model/captured.h"
@@ -141,7 +142,7 @@ TEST_CASE("16-bit products stay near the CPU") {
       // A rounding of 2^-8 (bf16) or 2^-11 (fp16) at four places per layer, six layers; where experts are
       // nearly equal a token may go to another.
       const bool routed = model.config().moe.n_experts > 0;
-      CHECK(d.activation <= (routed ? 0.1 : type == ComputeType::fp16 ? 0.005 : 0.04));
+      CHECK(d.activation <= (routed ? 0.05 : type == ComputeType::fp16 ? 0.002 : 0.015));
       CHECK(run_cuda(model, tokens, 256, with_type(type)) == got);
     }
   }
@@ -165,6 +166,35 @@ TEST_CASE("more tokens than a slab, one window, and no logits") {
   CHECK(compare(run_cuda(model, some, 1, with_type(ComputeType::fp32)), run_forward(model, some, 1),
                 model.config())
             .activation <= 2e-5);
+}
+
+TEST_CASE("weights of many pieces, batches and shards, and a vocabulary that is converted in parts") {
+  if (!has_device()) return;
+  RandomCheckpoint spec;
+  spec.config = config_of("tiny-llama");
+  // 37 million weights a layer: three batches. A float32 copy of the embedding is 287 MB, more than is
+  // converted at a time.
+  spec.config.update({{"hidden_size", 1024},
+                      {"intermediate_size", 11264},
+                      {"num_attention_heads", 8},
+                      {"num_key_value_heads", 2},
+                      {"num_hidden_layers", 3},
+                      {"vocab_size", 70001},
+                      {"tie_word_embeddings", true}});
+  spec.shard_bytes = uint64_t(100) << 20;
+  const TempDir folder;
+  write_random_checkpoint(spec, folder.path());
+  const Checkpoint model(folder.path());
+  REQUIRE(model.n_shards() > 2);
+  const std::vector<int32_t> tokens = some_tokens(20, 70001);
+  const Captured got = run_cuda(model, tokens, 8, with_type(ComputeType::fp32));
+  const Differences d = compare(got, run_forward(model, tokens, 8), model.config());
+  CHECK(d.activation <= 2e-5);
+  CHECK(d.logits <= 1e-4);
+  const int before = threads();
+  set_threads(1);
+  CHECK(run_cuda(model, tokens, 8, with_type(ComputeType::fp32)) == got);
+  set_threads(before);
 }
 
 TEST_CASE("what a callback writes is what the layer attends to") {

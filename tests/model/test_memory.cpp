@@ -32,6 +32,10 @@ void count_delete(void* p) {
 void* operator new(size_t n) {
   return count_new(std::malloc(n));
 }
+void* operator new(size_t n, const std::nothrow_t&) noexcept {
+  void* p = std::malloc(n);
+  return p ? count_new(p) : nullptr;
+}
 void operator delete(void* p) noexcept {
   count_delete(p);
 }

@@ -1,0 +1,437 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "base/stop.h"
+#include "commands.h"
+#include "device.h"
+#include "eval/cuda_evaluate.h"
+#include "eval/cuda_stats.h"
+#include "eval/score.h"
+#include "quant/random.h"
+#include "report/table.h"
+#ifdef BLOCKGTQ_CUDA
+#include "base/float16.h"
+#include "eval/cuda_codes.h"
+#include "kernels/encode.h"
+#include "kernels/tq_mse.h"
+#include "quant/block_gtq.h"
+#endif
+
+namespace blockgtq {
+namespace {
+
+struct Options {
+  int layers = 36, heads = 16, kv_heads = 2, head_dim = 128, repeat = 5;
+  int64_t tokens = 2048, chunk = 256;
+  std::string bits = "3", device = "auto", json;
+};
+
+double median(std::vector<double> x) {
+  std::sort(x.begin(), x.end());
+  return x.size() % 2 ? x[x.size() / 2] : 0.5 * (x[x.size() / 2 - 1] + x[x.size() / 2]);
+}
+
+std::vector<float> normal_numbers(size_t n) {
+  constexpr size_t kPiece = 1 << 16;
+  std::vector<float> x(n);
+  parallel_for((n + kPiece - 1) / kPiece, [&](size_t piece) {
+    Random random(piece);
+    for (size_t i = piece * kPiece; i < std::min(n, (piece + 1) * kPiece); ++i)
+      x[i] = float(random.standard_normal());
+  });
+  return x;
+}
+
+/// One layer's activations (T, heads, D) of q, k and v.
+struct Activations {
+  std::vector<float> q, k, v;
+};
+
+/// Random activations of every layer. Coordinates of keys and queries differ in size, and differently in
+/// every layer and head, so that allocations and groups do too.
+std::vector<Activations> make_activations(const Options& o, uint64_t seed,
+                                          const std::vector<float>& numbers) {
+  std::vector<Activations> layers(o.layers);
+  const auto fill = [&](int n_heads, uint64_t which, bool even) {
+    const size_t width = size_t(n_heads) * o.head_dim;
+    Random random(which);
+    std::vector<float> x(o.tokens * width), scale(width, 1.0f);
+    for (size_t j = 0; j < width && !even; ++j) scale[j] = float(std::exp2(3 * random.next_double()));
+    const size_t start = random.next_u64() % numbers.size();
+    for (size_t i = 0; i < x.size(); ++i) x[i] = scale[i % width] * numbers[(start + i) % numbers.size()];
+    return x;
+  };
+  parallel_for(layers.size(), [&](size_t l) {
+    layers[l] = {fill(o.heads, seed + 3 * l, false), fill(o.kv_heads, seed + 3 * l + 1, false),
+                 fill(o.kv_heads, seed + 3 * l + 2, true)};
+  });
+  return layers;
+}
+
+Stats empty_stats(const Options& o) {
+  Stats stats;
+  stats.shape.n_layers = o.layers;
+  stats.shape.n_heads = o.heads;
+  stats.shape.n_kv_heads = o.kv_heads;
+  stats.shape.v_dim = o.head_dim;
+  stats.shape.layout = {o.head_dim, o.head_dim, Pairing::half};
+  for (int i = 0; i < o.head_dim / 2; ++i)
+    stats.shape.inv_freq.push_back(std::pow(1e6, -2.0 * i / o.head_dim));
+  stats.shape.inv_freq_raw = stats.shape.inv_freq;
+  stats.layers.resize(o.layers);
+  for (int64_t t = 0; t < o.tokens; t += o.chunk)
+    stats.chunk_tokens.push_back(std::min(o.chunk, o.tokens - t));
+  return stats;
+}
+
+/// The phases in the order they run, in milliseconds of wall time.
+struct Phases {
+  std::vector<std::pair<std::string, double>> ms;
+  void time(const std::string& name, const std::function<void()>& body) {
+    const auto start = std::chrono::steady_clock::now();
+    body();
+    ms.emplace_back(
+        name, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+  }
+};
+
+/// The next repetition's rotations must not be found in the process's cache: every one has a seed of its own.
+EvalSpec make_spec(const BitMap& map, int repetition) {
+  EvalSpec spec;
+  spec.shape = map.shape;
+  spec.inv_freq = map.shape.inv_freq;
+  spec.methods = {"tq-mse", "block-gtq"};
+  spec.budgets = map.budgets;
+  spec.seed = 42 + 1000 * uint64_t(repetition);
+  return spec;
+}
+
+Phases run_on_cpu(const Options& o, const std::vector<Activations>& calibration,
+                  const std::vector<Activations>& evaluation, int repetition) {
+  Phases phases;
+  Stats stats = empty_stats(o);
+  phases.time("statistics", [&] {
+    for (int l = 0; l < o.layers; ++l)
+      for (int64_t c = 0; c < stats.n_chunks(); ++c) {
+        const int64_t first = c * o.chunk * o.head_dim;
+        accumulate(stats, l, c, stats.chunk_tokens[c], calibration[l].q.data() + first * o.heads,
+                   calibration[l].k.data() + first * o.kv_heads,
+                   calibration[l].v.data() + first * o.kv_heads);
+      }
+  });
+  EvalSpec spec;
+  phases.time("allocation",
+              [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits), 1, 8), repetition); });
+  phases.time("tables", [&] {  // fills the cache of rotations
+    const std::vector<ScoreJob> jobs = score_jobs(spec);
+    parallel_for(jobs.size() * o.layers,
+                 [&](size_t i) { job_quantizer(spec, jobs[i % jobs.size()], int(i / jobs.size())); });
+  });
+  phases.time("evaluation", [&] {
+    for (int l = 0; l < o.layers; ++l)
+      evaluate_layer(spec, l, evaluation[l].q.data(), evaluation[l].k.data(), o.tokens);
+  });
+  return phases;
+}
+
+#ifdef BLOCKGTQ_CUDA
+struct DeviceActivations {
+  cuda::Buffer q, k, v;
+};
+
+std::vector<DeviceActivations> to_device(std::vector<Activations> layers, const cuda::Stream& stream) {
+  const auto put = [&](const std::vector<float>& x) {
+    cuda::Buffer buffer(x.size() * sizeof(float));
+    cuda::upload(buffer.as(), x.data(), buffer.bytes(), stream);
+    return buffer;
+  };
+  std::vector<DeviceActivations> all;
+  for (const Activations& a : layers) all.push_back({put(a.q), put(a.k), put(a.v)});
+  stream.synchronize();
+  return all;
+}
+
+Phases run_on_gpu(const Options& o, const std::vector<DeviceActivations>& calibration,
+                  const std::vector<DeviceActivations>& evaluation, const cuda::Stream& stream,
+                  int repetition) {
+  Phases phases;
+  Stats stats = empty_stats(o);
+  phases.time("statistics", [&] {
+    CudaStats sums(stats);
+    for (int l = 0; l < o.layers; ++l)
+      sums.add_layer(l, calibration[l].q.as<float>(), calibration[l].k.as<float>(),
+                     calibration[l].v.as<float>(), stream.handle());
+    sums.finish();
+  });
+  EvalSpec spec;
+  phases.time("allocation",
+              [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits), 1, 8), repetition); });
+  std::unique_ptr<CudaEvaluator> evaluator;
+  phases.time("tables", [&] { evaluator = std::make_unique<CudaEvaluator>(spec); });
+  phases.time("evaluation", [&] {
+    for (int l = 0; l < o.layers; ++l)
+      evaluator->add_layer(l, evaluation[l].q.as<float>(), evaluation[l].k.as<float>(), o.tokens,
+                           stream.handle());
+    evaluator->finish();
+  });
+  return phases;
+}
+
+std::string use_gpu(int index) {
+  cuda::set_device(index);
+  return cuda::probe_devices().devices.at(index).name;
+}
+#endif
+
+/// All repetitions but one before them that warms up.
+std::vector<Phases> run_diagnostics(const Options& o, int gpu, std::string& device) {
+  const std::vector<float> numbers = normal_numbers(size_t(1) << 22);
+  std::vector<Activations> calibration = make_activations(o, 1, numbers),
+                           evaluation = make_activations(o, 2, numbers);
+  std::vector<Phases> runs;
+  const auto repeat = [&](const std::function<Phases(int)>& run) {
+    for (int i = 0; i <= o.repeat; ++i) {
+      check_stop();
+      Phases phases = run(i);
+      if (i > 0) runs.push_back(std::move(phases));
+    }
+  };
+#ifdef BLOCKGTQ_CUDA
+  if (gpu >= 0) {
+    device = use_gpu(gpu);
+    const cuda::Stream stream;
+    const auto c = to_device(std::move(calibration), stream), e = to_device(std::move(evaluation), stream);
+    repeat([&](int i) { return run_on_gpu(o, c, e, stream, i); });
+    return runs;
+  }
+#endif
+  check(gpu < 0, "bench: a GPU in a build without CUDA");
+  device = fmt::format("CPU, {} threads", threads());
+  repeat([&](int i) { return run_on_cpu(o, calibration, evaluation, i); });
+  return runs;
+}
+
+void print(const Options& o, const Table& table, const Json& json) {
+  if (o.json != "-") write_stdout(table.text());
+  if (!o.json.empty()) write_json(json, o.json, true);
+}
+
+void bench_diagnostics(const Options& o, const GlobalOptions& global) {
+  std::string device;
+  const std::vector<Phases> runs = run_diagnostics(o, gpu_index(o.device, global), device);
+  Table table({"phase", "ms", "ms per layer"});
+  Json json = {{"schema", "blockgtq.bench-diagnostics/1"},
+               {"device", device},
+               {"layers", o.layers},
+               {"heads", o.heads},
+               {"kv_heads", o.kv_heads},
+               {"head_dim", o.head_dim},
+               {"tokens", o.tokens},
+               {"chunk", o.chunk},
+               {"bits", o.bits},
+               {"repeat", o.repeat}};
+  std::vector<double> totals(runs.size());
+  const auto row = [&](const std::string& name, double ms) {
+    table.row({name, fmt::format("{:.2f}", ms), fmt::format("{:.3f}", ms / o.layers)});
+    json["milliseconds"][name] = ms;
+  };
+  for (size_t p = 0; p < runs[0].ms.size(); ++p) {
+    std::vector<double> ms;
+    for (size_t r = 0; r < runs.size(); ++r) {
+      ms.push_back(runs[r].ms[p].second);
+      totals[r] += ms.back();
+    }
+    row(runs[0].ms[p].first, median(ms));
+  }
+  row("total", median(totals));
+  print(o, table, json);
+}
+
+#ifdef BLOCKGTQ_CUDA
+/// Median milliseconds of launch(i), i counting the repetitions; three more warm up.
+double time_launches(const cuda::Stream& stream, int repeat, const std::function<void(int)>& launch) {
+  std::vector<double> ms;
+  for (int i = -3; i < repeat; ++i) {
+    cuda::Event before, after;
+    before.record(stream);
+    launch(i + 3);
+    after.record(stream);
+    after.synchronize();
+    if (i >= 0) ms.push_back(after.milliseconds_since(before));
+  }
+  return median(ms);
+}
+
+/// Fills device memory with copies of `piece`.
+void fill(const cuda::Buffer& buffer, const void* piece, size_t bytes, const cuda::Stream& stream) {
+  for (size_t at = 0; at < buffer.bytes(); at += bytes)
+    cuda::upload(buffer.as<uint8_t>() + at, piece, std::min(bytes, buffer.bytes() - at), stream);
+  stream.synchronize();
+}
+
+/// Bytes per second of a device-to-device copy, read and written ones counted.
+double copy_rate(const cuda::Stream& stream, int repeat, const std::vector<float>& numbers) {
+  const size_t bytes = size_t(1) << 30;
+  const cuda::Buffer from(bytes), to(bytes);
+  fill(from, numbers.data(), numbers.size() * sizeof(float), stream);
+  return 2e3 * double(bytes) /
+         time_launches(stream, repeat, [&](int) { cuda::copy_on_device(to.as(), from.as(), bytes, stream); });
+}
+
+/// Heads with bits of that average: all equal, or what the greedy allocator makes of falling energies.
+std::vector<std::unique_ptr<Quantizer>> make_heads(const Options& o, double bits, bool mixed) {
+  std::vector<std::unique_ptr<Quantizer>> heads;
+  const BlockLayout layout{o.head_dim, o.head_dim, Pairing::half};
+  for (int h = 0; h < o.kv_heads; ++h) {
+    std::vector<double> energy(layout.n_blocks(), 1.0);
+    for (int b = 0; mixed && b < layout.n_blocks(); ++b)
+      energy[b] = std::exp2(-(8.0 + h % 4) * ((b * 29 + h) % layout.n_blocks()) / layout.n_blocks());
+    heads.push_back(std::make_unique<BlockGtq>(layout, allocate_greedy(energy, {bits, 1, 8})));
+  }
+  return heads;
+}
+
+/// Arrays of one size on the device, enough of them that no cache holds their data from one use to the next.
+std::vector<cuda::Buffer> rotating(size_t bytes) {
+  constexpr size_t kBeyondCaches = size_t(256) << 20;
+  std::vector<cuda::Buffer> buffers;
+  for (size_t all = 0; all < kBeyondCaches || buffers.size() < 2; all += bytes) buffers.emplace_back(bytes);
+  return buffers;
+}
+
+/// Random keys of a type in device memory.
+std::vector<cuda::Buffer> make_keys(const Options& o, cuda::FloatType type, const std::vector<float>& numbers,
+                                    const cuda::Stream& stream) {
+  std::vector<uint16_t> halves(numbers.size());
+  for (size_t i = 0; i < numbers.size(); ++i)
+    halves[i] = type == cuda::FloatType::f16 ? to_half(numbers[i]) : to_bf16(numbers[i]);
+  const size_t size = cuda::bytes_of(type);
+  std::vector<cuda::Buffer> keys = rotating(o.tokens * o.kv_heads * o.head_dim * size);
+  const void* piece = type == cuda::FloatType::f32 ? static_cast<const void*>(numbers.data()) : halves.data();
+  for (const cuda::Buffer& buffer : keys) fill(buffer, piece, numbers.size() * size, stream);
+  return keys;
+}
+
+void bench_encode(const Options& o, const GlobalOptions& global) {
+  const int gpu = gpu_index(o.device, global);
+  if (gpu < 0) throw Error(Exit::device, "bench encode: no GPU to measure");
+  const std::string device = use_gpu(gpu);
+  const cuda::Stream stream;
+  const std::vector<float> numbers = normal_numbers(size_t(1) << 22);
+  const double copy = copy_rate(stream, o.repeat, numbers);
+  const double bits = parse_bits(o.bits).at(0);
+  Table table({"kernel", "keys", "bits", "ms", "GB/s", "of copy"});
+  Json json = {{"schema", "blockgtq.bench-encode/1"},
+               {"device", device},
+               {"tokens", o.tokens},
+               {"kv_heads", o.kv_heads},
+               {"head_dim", o.head_dim},
+               {"bits", bits},
+               {"repeat", o.repeat},
+               {"copy_bytes_per_second", copy}};
+  table.row({"copy", "", "", "", fmt::format("{:.0f}", copy / 1e9), "1.00"});
+
+  static constexpr std::pair<const char*, cuda::FloatType> kTypes[] = {
+      {"bf16", cuda::FloatType::bf16}, {"fp16", cuda::FloatType::f16}, {"fp32", cuda::FloatType::f32}};
+  for (const auto& [type_name, type] : kTypes) {
+    const std::vector<cuda::Buffer> keys = make_keys(o, type, numbers, stream);
+    for (const bool mixed : {false, true}) {
+      check_stop();
+      const auto heads = make_heads(o, bits, mixed);
+      std::vector<cuda::CodeSpec> specs;
+      for (const auto& head : heads) specs.push_back(code_spec(*head));
+      const cuda::CodeTables tables(specs, stream);
+      const cuda::CodeBatch batch{&tables, 0, o.kv_heads, o.tokens};
+      const std::vector<cuda::Buffer> codes = rotating(batch.code_bytes());
+      const auto row = [&](const std::string& kernel, const std::function<void(const void*, uint8_t*)>& run) {
+        const double ms = time_launches(stream, o.repeat, [&](int i) {
+          run(keys[i % keys.size()].as(), codes[i % codes.size()].as<uint8_t>());
+        });
+        const double rate = (double(keys[0].bytes()) + double(batch.code_bytes())) / (1e-3 * ms);
+        const std::string widths = fmt::format("{} {:g}", mixed ? "mixed" : "equal", bits);
+        table.row({kernel, type_name, widths, fmt::format("{:.4f}", ms), fmt::format("{:.0f}", rate / 1e9),
+                   fmt::format("{:.2f}", rate / copy)});
+        json["rows"].push_back({{"kernel", kernel},
+                                {"keys", type_name},
+                                {"widths", widths},
+                                {"milliseconds", ms},
+                                {"bytes_per_second", rate},
+                                {"fraction_of_copy", rate / copy}});
+      };
+      if (cuda::Encoder::fits(specs, type)) {
+        const cuda::Encoder encoder(specs, type, stream);
+        row("encode", [&](const void* x, uint8_t* out) { encoder.encode(x, o.tokens, out, stream); });
+      }
+      row("encode exact", [&, type = type](const void* x, uint8_t* out) {
+        cuda::encode_exact(batch, x, type, out, nullptr, nullptr, stream);
+      });
+    }
+  }
+  print(o, table, json);
+}
+#else
+void bench_encode(const Options& o, const GlobalOptions& global) {
+  gpu_index(o.device == "auto" ? "cuda" : o.device, global);  // says why there is none
+  throw Error(Exit::device, "bench encode: no GPU to measure");
+}
+#endif
+
+void add_shape_options(CLI::App& command, Options& o) {
+  command.add_option("--kv-heads", o.kv_heads, "KV heads")->check(in_range(1, 1024))->capture_default_str();
+  command.add_option("--head-dim", o.head_dim, "Head dimension, even")
+      ->check(CLI::IsMember({64, 80, 96, 128, 256}))
+      ->capture_default_str();
+  command.add_option("--tokens", o.tokens, "Tokens")
+      ->check(in_range<int64_t>(1, int64_t(1) << 24))
+      ->capture_default_str();
+  command.add_option("--bits", o.bits, "Average bits")->capture_default_str();
+  command.add_option("--repeat", o.repeat, "Repetitions; medians are shown")
+      ->check(in_range(1, 10000))
+      ->capture_default_str();
+  command.add_option("--device", o.device, "auto, cpu, cuda, cuda:N")->capture_default_str();
+  command.add_option("--json", o.json, "The same as JSON; - for standard output");
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, const GlobalOptions& global) {
+  CLI::App* bench = app.add_subcommand("bench", "Time of the main steps on random data of a model's shape");
+  bench->require_subcommand(1);
+
+  auto d = std::make_shared<Options>();
+  CLI::App* diagnostics = bench->add_subcommand(
+      "diagnostics",
+      "Statistics, allocation and logit error of both methods; calibration and evaluation tokens");
+  diagnostics->add_option("--layers", d->layers, "Layers")->check(in_range(1, 1024))->capture_default_str();
+  diagnostics->add_option("--heads", d->heads, "Query heads")
+      ->check(in_range(1, 1024))
+      ->capture_default_str();
+  diagnostics->add_option("--chunk", d->chunk, "Tokens per chunk")
+      ->check(in_range<int64_t>(1, 1 << 24))
+      ->capture_default_str();
+  add_shape_options(*diagnostics, *d);
+  diagnostics->callback([d, &global] {
+    if (d->heads % d->kv_heads != 0)
+      throw Error(Exit::usage,
+                  fmt::format("--heads: {} is no multiple of --kv-heads {}", d->heads, d->kv_heads));
+    bench_diagnostics(*d, global);
+  });
+
+  auto e = std::make_shared<Options>();
+  e->tokens = 65536;
+  e->kv_heads = 8;
+  e->repeat = 30;
+  CLI::App* encode =
+      bench->add_subcommand("encode", "Keys to packed codes on a GPU, beside the rate of a copy");
+  add_shape_options(*encode, *e);
+  encode->callback([e, &global] { bench_encode(*e, global); });
+}
+
+}  // namespace blockgtq
