@@ -1,11 +1,17 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <atomic>
+#include <exception>
+
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/sha256.h"
 #include "commands.h"
+#include "device.h"
 #include "evaluation.h"
 #include "quant/codebook.h"
 #include "quant/methods.h"
@@ -137,12 +143,9 @@ class Panel {
 
   void run() {
     prepare_folder();
-    Json models = Json::array();
-    int failed = 0;
-    for (const PanelModel& model : spec_.models) {
-      models.push_back(run_or_reuse(model));
-      failed += models.back().at("status") != "ok";
-    }
+    Json models = run_models();
+    const auto failed =
+        std::count_if(models.begin(), models.end(), [](const Json& m) { return m.at("status") != "ok"; });
     Json panel = document(std::move(models));
     write_file(out_ / "panel.json", dump_json(panel), true);
     write_file(out_ / "panel.csv", panel_csv(panel), true);
@@ -155,6 +158,35 @@ class Panel {
   }
 
  private:
+  /// On several GPUs the models are spread over them, each taken by whichever is free; the results keep their
+  /// order and do not depend on how many there are.
+  Json run_models() {
+    std::vector<Json> results(spec_.models.size());
+    const int n_workers = o_.run.device == "auto" || o_.run.device == "cuda"
+                              ? std::clamp(visible_gpus(), 1, int(results.size()))
+                              : 1;
+    std::atomic<size_t> next = 0;
+    std::vector<std::exception_ptr> stopped(n_workers);
+    auto work = [&](int worker) {
+      RunOptions run = o_.run;
+      if (n_workers > 1) run.device = fmt::format("cuda:{}", worker);
+      try {
+        for (size_t i = next++; i < results.size(); i = next++)
+          results[i] = run_or_reuse(spec_.models[i], run);
+      } catch (...) {
+        stopped[worker] = std::current_exception();
+        next = results.size();
+      }
+    };
+    std::vector<std::thread> others;
+    for (int w = 1; w < n_workers; ++w) others.emplace_back(work, w);
+    work(0);
+    for (std::thread& t : others) t.join();
+    for (const std::exception_ptr& e : stopped)
+      if (e) std::rethrow_exception(e);
+    return results;
+  }
+
   void prepare_folder() const {
     std::error_code error;
     fs::create_directories(out_ / "models", error);
@@ -164,8 +196,7 @@ class Panel {
                   "--force replaces it");
   }
 
-  RunOptions run_options(const PanelModel& model, bool calibrating) const {
-    RunOptions run = o_.run;
+  RunOptions run_options(const PanelModel& model, RunOptions run, bool calibrating) const {
     run.model = model.path.string();
     run.files = {(calibrating ? spec_.calibration : spec_.evaluation).string()};
     run.tokens = calibrating ? spec_.calibration_tokens : spec_.evaluation_tokens;
@@ -174,11 +205,11 @@ class Panel {
   }
 
   /// A result of an earlier run counts when it was made from the same inputs and options.
-  Json run_or_reuse(const PanelModel& model) {
+  Json run_or_reuse(const PanelModel& model, const RunOptions& run) {
     const fs::path result_path = out_ / "models" / (model.name + ".json");
     try {
-      Session calibration = open_session(run_options(model, true), global_, *progress_);
-      Session evaluation = open_session(run_options(model, false), global_, *progress_);
+      Session calibration = open_session(run_options(model, run, true), global_, *progress_);
+      Session evaluation = open_session(run_options(model, run, false), global_, *progress_);
       const std::string signature =
           sha256_hex(fmt::format("{} {} {} {} {} {} {}", calibration.signature, calibration.n_tokens(),
                                  evaluation.signature, evaluation.n_tokens(), fmt::join(spec_.bits, ","),

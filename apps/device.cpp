@@ -67,6 +67,14 @@ DeviceChoice cpu(const RunOptions& run) {
 
 }  // namespace
 
+int visible_gpus() {
+#ifdef BLOCKGTQ_CUDA
+  return int(cuda::probe_devices().devices.size());
+#else
+  return 0;
+#endif
+}
+
 int gpu_index(const std::string& device, const GlobalOptions& global) {
   if (device == "cpu") return -1;
   if (device == "auto") {
@@ -84,12 +92,9 @@ int gpu_index(const std::string& device, const GlobalOptions& global) {
     throw Error(Exit::usage, fmt::format("--device: '{}' names no device", device));
   const std::string why = why_no_gpu();
   if (!why.empty()) throw Error(Exit::device, fmt::format("--device: {}: {}", device, why), "--device cpu");
-#ifdef BLOCKGTQ_CUDA
-  const size_t visible = cuda::probe_devices().devices.size();
-  if (size_t(index) >= visible)
+  if (const int visible = visible_gpus(); index >= visible)
     throw Error(Exit::device,
                 fmt::format("--device: {}: {} device{} visible", device, visible, visible == 1 ? "" : "s"));
-#endif
   return use_gpu(int(index));
 }
 

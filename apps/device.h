@@ -23,6 +23,9 @@ DeviceChoice choose_device(const RunOptions& run, const Config& config, const Gl
 /// What `doctor` says of CUDA: one line per device, or why there is none.
 std::vector<std::string> describe_cuda();
 
+/// How many GPUs this build can see and use.
+int visible_gpus();
+
 /// The GPU that --device names, -1 for the CPU; auto as in choose_device, heads left out of account.
 int gpu_index(const std::string& device, const GlobalOptions& global);
 
