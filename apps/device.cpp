@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <mutex>
 
 #include "base/error.h"
 #include "model/cuda_backend.h"
 #ifdef BLOCKGTQ_CUDA
+#include "kernels/attention.h"
 #include "kernels/device.h"
 #endif
 
@@ -15,11 +17,13 @@ namespace blockgtq {
 namespace {
 
 #ifdef BLOCKGTQ_CUDA
+constexpr bool kHasCuda = true;
 /// Empty when a GPU can be used, else why not.
 std::string why_no_gpu() {
   return cuda::probe_devices().why_none;
 }
 #else
+constexpr bool kHasCuda = false;
 std::string why_no_gpu() {
   return "this build has no CUDA backend";
 }
@@ -33,9 +37,15 @@ int use_gpu(int index) {
   return index;
 }
 
+/// Attention on the GPU exists for some head dimensions only.
 bool heads_have_kernels(const Config& config) {
-  static constexpr int kDims[] = {64, 80, 96, 128, 256};
-  return std::find(std::begin(kDims), std::end(kDims), config.head_dim) != std::end(kDims);
+#ifdef BLOCKGTQ_CUDA
+  if (config.attention == AttentionKind::mla)
+    return cuda::attention_supported(config.mla.nope_dim + config.mla.rope_dim, config.mla.v_dim);
+  return cuda::attention_supported(config.head_dim, config.v_dim);
+#else
+  return false;
+#endif
 }
 
 /// "8GiB", "8000MB", "4e9" -> bytes; empty: 0.
@@ -80,7 +90,10 @@ int gpu_index(const std::string& device, const GlobalOptions& global) {
   if (device == "auto") {
     const std::string why = why_no_gpu();
     if (why.empty()) return use_gpu(0);
-    global.note("device auto: the CPU: " + why);
+    static std::once_flag said;  // once per process: a panel opens twenty sessions
+    std::call_once(said, [&] {
+      kHasCuda ? global.say("device auto: the CPU: " + why) : global.note("device auto: the CPU: " + why);
+    });
     return -1;
   }
   if (device != "cuda" && device.rfind("cuda:", 0) != 0)
@@ -102,7 +115,7 @@ DeviceChoice choose_device(const RunOptions& run, const Config& config, const Gl
   const int index = gpu_index(run.device, global);
   if (index < 0) return cpu(run);
   if (run.device == "auto" && !heads_have_kernels(config)) {
-    global.note(fmt::format("device auto: the CPU: no kernels for head dimension {}", config.head_dim));
+    global.say(fmt::format("device auto: the CPU: no kernels for head dimension {}", config.head_dim));
     return cpu(run);
   }
   CudaOptions options;

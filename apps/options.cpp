@@ -91,6 +91,10 @@ CorpusSpec RunOptions::corpus() const {
   return spec;
 }
 
+void GlobalOptions::say(const std::string& text) const {
+  if (!quiet) fmt::print(stderr, "{}\n", text);
+}
+
 void GlobalOptions::note(const std::string& text) const {
   if (verbose) fmt::print(stderr, "{}\n", text);
 }

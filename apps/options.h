@@ -19,6 +19,7 @@ struct GlobalOptions {
 
   std::unique_ptr<Progress> make_progress() const;
   bool use_color() const;                    // of stdout; NO_COLOR honoured
+  void say(const std::string& text) const;   // to stderr, without -q
   void note(const std::string& text) const;  // to stderr, with -v
 };
 
