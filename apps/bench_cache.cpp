@@ -1,0 +1,249 @@
+#include "bench_cache.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "base/error.h"
+#include "base/float16.h"
+#include "base/parallel.h"
+#include "cache/cuda_cache.h"
+#include "kernels/graph.h"
+#include "quant/allocate.h"
+#include "quant/codebook.h"
+#include "quant/random.h"
+#include "quant/rotation.h"
+
+namespace blockgtq {
+namespace {
+
+constexpr size_t kBeyondCaches = size_t(256) << 20;
+
+/// Groups of `widths`, each with a rotation of its own.
+LinearCode make_code(int dim, const std::vector<GroupWidth>& widths, bool one_norm) {
+  LinearCode code;
+  code.dim = dim;
+  code.one_norm = one_norm;
+  code.forward.assign(size_t(dim) * dim, 0.0f);
+  code.backward = code.forward;
+  int first = 0;
+  for (const auto& [d, bits] : widths) {
+    const auto rotation = shared_rotation(d, 42 + uint64_t(bits));
+    for (int i = 0; i < d; ++i)
+      for (int j = 0; j < d; ++j) {
+        const float r = (*rotation)[size_t(i) * d + j];
+        code.forward[size_t(first + i) * dim + first + j] = r;
+        code.backward[size_t(first + j) * dim + first + i] = r;
+      }
+    LinearCode::Group group{d, bits, {}};
+    for (const double c : normal_codebook(bits))
+      group.centroids.push_back(float(c / std::sqrt(one_norm ? dim : d)));
+    code.groups.push_back(group);
+    first += d;
+  }
+  return code;
+}
+
+std::vector<GroupWidth> mixed_widths(const CacheBench& b, uint64_t seed) {
+  const int n_blocks = b.head_dim / 2;
+  Random random(seed);
+  std::vector<double> energy(n_blocks);
+  for (double& e : energy) e = std::exp2(-10 * random.next_double());
+  int count[9] = {};
+  for (const uint8_t bits : allocate_greedy(energy, {double(b.key_bits), 1, 8})) count[bits] += 2;
+  std::vector<GroupWidth> out;
+  for (int bits = 1; bits <= 8; ++bits)
+    if (count[bits] > 0) out.push_back({count[bits], bits});
+  return out;
+}
+
+/// Device memory full of pages with random codes and plain norms.
+std::vector<cuda::Buffer> random_pages(const CacheSpec& spec, int64_t n_pages, int64_t n_sets,
+                                       const cuda::Stream& stream) {
+  const PageShape shape = page_shape(spec);
+  constexpr int64_t kDistinct = 32;
+  std::vector<uint8_t> some(kDistinct * shape.bytes);
+  Random random(7);
+  for (uint8_t& byte : some) byte = uint8_t(random.next_u64() >> 20);
+  for (int64_t p = 0; p < kDistinct; ++p)
+    for (size_t h = 0; h < shape.blocks.size(); ++h) {
+      const BlockShape& block = shape.blocks[h];
+      for (int at = block.key_norm_offset; at < block.bytes; at += 2) {
+        const uint16_t norm = to_half(float(1 + random.next_double()));
+        uint8_t* to = &some[p * shape.bytes + shape.offsets[h] + at];
+        to[0] = uint8_t(norm), to[1] = uint8_t(norm >> 8);
+      }
+    }
+  std::vector<cuda::Buffer> sets;
+  for (int64_t s = 0; s < n_sets; ++s) {
+    sets.emplace_back(n_pages * shape.bytes);
+    for (int64_t p = 0; p < n_pages; p += kDistinct)
+      cuda::upload(sets.back().as<uint8_t>() + p * shape.bytes, some.data(),
+                   std::min(kDistinct, n_pages - p) * shape.bytes, stream);
+    stream.synchronize();
+  }
+  return sets;
+}
+
+template <class T>
+cuda::Buffer to_device(const std::vector<T>& values, const cuda::Stream& stream) {
+  cuda::Buffer buffer(values.size() * sizeof(T));
+  cuda::upload(buffer.as(), values.data(), buffer.bytes(), stream);
+  stream.synchronize();
+  return buffer;
+}
+
+std::vector<uint16_t> random_halves(int64_t n, uint64_t seed) {
+  std::vector<uint16_t> out(n);
+  Random random(seed);
+  std::vector<uint16_t> some(1 << 16);
+  for (uint16_t& x : some) x = to_half(float(random.standard_normal()));
+  for (int64_t i = 0; i < n; ++i) out[i] = some[(i + (i >> 16) * 977) % some.size()];
+  return out;
+}
+
+/// Median microseconds of one replay.
+double time_graph(const cuda::Graph& graph, const cuda::Stream& stream, int repeat) {
+  std::vector<double> us;
+  for (int i = -3; i < repeat; ++i) {
+    cuda::Event before, after;
+    before.record(stream);
+    graph.replay(stream);
+    after.record(stream);
+    after.synchronize();
+    if (i >= 0) us.push_back(1e3 * after.milliseconds_since(before));
+  }
+  std::nth_element(us.begin(), us.begin() + us.size() / 2, us.end());
+  return us[us.size() / 2];
+}
+
+}  // namespace
+
+CacheSpec bench_spec(const CacheBench& b, uint64_t seed) {
+  CacheSpec spec;
+  spec.layout = {b.head_dim, b.head_dim, Pairing::half};
+  for (int i = 0; i < b.head_dim / 2; ++i) spec.inv_freq.push_back(std::pow(1e6, -2.0 * i / b.head_dim));
+  spec.n_heads = b.heads;
+  const bool mixed = b.keys != "uniform";
+  for (int h = 0; h < b.kv_heads; ++h) {
+    const std::vector<GroupWidth> uniform = {{b.head_dim, b.key_bits}};
+    spec.key.push_back(make_code(b.head_dim, mixed ? mixed_widths(b, seed * 64 + uint64_t(h)) : uniform,
+                                 b.keys != "published"));
+    spec.value.push_back(make_code(b.head_dim, {{b.head_dim, b.value_bits}}, true));
+    if (b.keys != "centred") continue;
+    Random random(seed * 64 + uint64_t(h));
+    for (auto* mean : {&spec.key.back().mean, &spec.value.back().mean})
+      for (int d = 0; d < b.head_dim; ++d) mean->push_back(float(3 * random.standard_normal()));
+  }
+  return spec;
+}
+
+CacheTime time_decode(const CacheBench& b) {
+  const cuda::Stream stream;
+  std::vector<std::unique_ptr<CudaCache>> caches;
+  for (int l = 0; l < b.layers; ++l)
+    caches.push_back(std::make_unique<CudaCache>(bench_spec(b, uint64_t(l)), b.context, stream));
+  int64_t page_bytes = 0;
+  CacheSpec largest;
+  for (int l = 0; l < b.layers; ++l)
+    if (caches[l]->layer().page_bytes > page_bytes) {
+      page_bytes = caches[l]->layer().page_bytes;
+      largest = bench_spec(b, uint64_t(l));
+    }
+  const int64_t each = (b.context + kPagePositions - 1) / kPagePositions, n_pages = each * b.batch;
+  const int64_t n_sets =
+      std::max<int64_t>(b.layers, (kBeyondCaches + n_pages * page_bytes - 1) / (n_pages * page_bytes));
+  const std::vector<cuda::Buffer> pages = random_pages(largest, n_pages, n_sets, stream);
+  std::vector<int32_t> table(n_pages), lengths(b.batch, int32_t(b.context));
+  for (int64_t i = 0; i < n_pages; ++i) table[i] = int32_t(i);
+  Random random(3);
+  for (int64_t i = n_pages - 1; i > 0; --i) std::swap(table[i], table[random.next_u64() % uint64_t(i + 1)]);
+  const cuda::Buffer block_table = to_device(table, stream), length = to_device(lengths, stream);
+  const int64_t width = int64_t(b.batch) * b.heads * b.head_dim;
+  const cuda::Buffer q = to_device(random_halves(width, 1), stream), out(width * 2);
+  const auto step_of = [&](int64_t set) {
+    cuda::DecodeAttention step;
+    step.layer = &caches[set % b.layers]->layer();
+    step.cache = {pages[set].as<uint8_t>(), block_table.as<int32_t>(), each, length.as<int32_t>()};
+    step.batch = b.batch;
+    step.longest = b.context;
+    step.q = q.as();
+    step.out = out.as();
+    step.scale = 1 / std::sqrt(float(b.head_dim));
+    return step;
+  };
+  int64_t scratch_bytes = 0;
+  for (int64_t set = 0; set < b.layers; ++set)
+    scratch_bytes = std::max(scratch_bytes, cuda::decode_scratch_bytes(step_of(set)));
+  const cuda::Buffer scratch(scratch_bytes);
+  const auto all = [&] {
+    for (int64_t set = 0; set < n_sets; ++set) cuda::decode_attention(step_of(set), scratch.as(), stream);
+  };
+  all();  // whatever is set up at a first launch
+  stream.synchronize();
+  const cuda::Graph graph(stream, all);
+  CacheTime time;
+  time.microseconds = time_graph(graph, stream, b.repeat) / double(n_sets);
+  double bytes = 0;
+  for (const auto& cache : caches) bytes += double(cache->layer().page_bytes) / b.layers;
+  time.bytes = bytes * double(n_pages);
+  time.bytes_per_position = bytes / kPagePositions / b.kv_heads;
+  return time;
+}
+
+CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
+  const cuda::Stream stream;
+  std::vector<std::unique_ptr<CudaCache>> caches;
+  for (int l = 0; l < b.layers; ++l)
+    caches.push_back(std::make_unique<CudaCache>(bench_spec(b, uint64_t(l)), tokens, stream));
+  int64_t page_bytes = 0;
+  for (const auto& cache : caches) page_bytes = std::max(page_bytes, cache->layer().page_bytes);
+  const int64_t n_pages = (tokens + kPagePositions - 1) / kPagePositions,
+                width = int64_t(b.kv_heads) * b.head_dim;
+  const int64_t in_bytes = tokens * width * 2,
+                n_sets = std::max<int64_t>(b.layers, int64_t(kBeyondCaches) / in_bytes + 1);
+  const std::vector<uint16_t> numbers = random_halves(tokens * width, 5);
+  std::vector<cuda::Buffer> k, v, pages;
+  for (int64_t s = 0; s < n_sets; ++s) {
+    k.push_back(to_device(numbers, stream));
+    if (values) v.push_back(to_device(numbers, stream));
+    pages.emplace_back(n_pages * page_bytes);
+  }
+  std::vector<int32_t> table(n_pages + 1);
+  for (int64_t i = 0; i < n_pages; ++i) table[i] = int32_t(i);
+  const cuda::Buffer block_table = to_device(table, stream),
+                     starts = to_device(std::vector<int32_t>{0}, stream);
+  const auto all = [&] {
+    for (int64_t s = 0; s < n_sets; ++s) {
+      cuda::EncodeTokens job;
+      job.layer = &caches[s % b.layers]->layer();
+      job.encoder = &caches[s % b.layers]->encoder();
+      job.pages = pages[s].as<uint8_t>();
+      job.cache = {job.pages, block_table.as<int32_t>(), n_pages + 1, nullptr};
+      job.starts = starts.as<int32_t>();
+      job.batch = 1;
+      job.tokens = tokens;
+      job.k = k[s].as();
+      if (values) job.v = v[s].as();
+      cuda::encode_tokens(job, stream);
+    }
+  };
+  all();
+  stream.synchronize();
+  const cuda::Graph graph(stream, all);
+  CacheTime time;
+  time.microseconds = time_graph(graph, stream, b.repeat) / double(n_sets);
+  double written = 0;  // per position and layer
+  for (int l = 0; l < b.layers; ++l) {
+    const PageShape shape = page_shape(bench_spec(b, uint64_t(l)));
+    for (const BlockShape& block : shape.blocks)
+      written += (double(block.key.bytes) / kPagePositions + 2 * block.key_norms +
+                  (values ? double(block.value.bytes) / kPagePositions + 2 : 0)) /
+                 b.layers;
+  }
+  time.bytes = double(tokens) * (double(width) * 2 * (values ? 2 : 1) + written);
+  time.bytes_per_position = written / b.kv_heads;
+  return time;
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,39 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cache/packed_cache.h"
+
+namespace blockgtq {
+
+/// What the attention and encoding kernels are timed on: many layers' caches of random codes in device
+/// memory, more than any cache on the chip holds.
+struct CacheBench {
+  int layers = 36, heads = 16, kv_heads = 2, head_dim = 128, batch = 1;
+  int64_t context = 4096;
+  int key_bits = 3, value_bits = 3;
+  std::string keys =
+      "uniform";  // or "mixed" (a greedy allocation, one norm per key), "published" (the same, a norm per
+                  // group), "centred" (mixed, and the mean of keys and values apart), "fp16" (not packed)
+  int repeat = 20;
+};
+
+struct CacheTime {
+  double microseconds = 0;        // per layer, median
+  double bytes = 0;               // read per layer
+  double bytes_per_position = 0;  // of one KV head, key and value, everything counted
+};
+
+/// The quantizers of a layer: keys by random energies that fall by 2^10 over the blocks of a head.
+CacheSpec bench_spec(const CacheBench& bench, uint64_t seed);
+
+/// One decoding step per layer inside a CUDA graph.
+CacheTime time_decode(const CacheBench& bench);
+
+/// Writing `tokens` new positions of one sequence, keys and values of one layer. values: both, else keys
+/// only.
+CacheTime time_encode(const CacheBench& bench, int64_t tokens, bool values);
+
+}  // namespace blockgtq

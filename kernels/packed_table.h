@@ -1,0 +1,64 @@
+#pragma once
+#include <cstdint>
+
+namespace blockgtq::cuda {
+
+/// One code unit (cache/page_layout.h) as the kernels see it.
+struct alignas(16) UnitEntry {
+  int32_t offset = 0;  // bytes from the start of the block
+  int16_t bits = 0;    // 0: the slab is not full here
+  int16_t half = 0;    // a key unit of two coordinates
+  int32_t book = 0;    // bytes from the start of the table: centroids, see below
+  int16_t norm = 0;    // which of the position's norms
+  int16_t group = 0;
+};
+
+/// Neighbouring slabs of keys of one group, 1..4 bits.
+struct alignas(16) SlabRun {
+  int16_t first = 0, count = 0, bits = 0, norm = 0;
+  int32_t offset = 0, book = 0;
+};
+inline constexpr int kMostRuns = 8;
+
+/// What attention needs of one KV head beside its matrices; (H, table_bytes) in device memory, every part a
+/// multiple of 16 bytes:
+///
+///   [PackedTable][UnitEntry (key_slabs, 4)][UnitEntry (value_slabs, 8)][books]
+///
+/// A book holds centroids by stored code, as parts of the largest. 1..3 bits: 8 signed bytes, 127 the
+/// largest; 4 bits: the 8 positive ones. 5..8 bits: fp16. The matrices have the largest as a factor.
+struct alignas(16) PackedTable {
+  int32_t key_slabs = 0, value_slabs = 0;
+  int32_t group_norms = 0;                    // keys: a norm per group, not per key
+  int32_t block_offset = 0, block_bytes = 0;  // of this head in a page
+  int32_t key_norms = 0, value_norms = 0;     // bytes from the start of the block
+  float query_scale = 1;  // of query_map, which is stored divided by it: no row is longer than 1
+  uint32_t wide_keys = 0, wide_values = 0;  // slabs that need the fp16 product, a bit each
+  uint32_t mixed_keys = 0;                  // slabs of several groups that do not
+  int32_t n_runs = 0;                       // the rest
+  SlabRun runs[kMostRuns];
+};
+
+/// Whole numbers of all heads of a layer, and where their parts lie in device memory.
+struct PackedLayer {
+  int dim = 0, n_heads = 0, n_kv_heads = 0;  // D, Hq, H
+  int key_slabs = 0, value_slabs = 0;        // the most of any head; value_slabs at most D / 16
+  bool wide_keys = false;                    // of any head
+  int uniform_key = 0, uniform_value = 0;    // width of all coordinates of all heads with one norm; 0: not so
+  int64_t page_bytes = 0;                    // of 64 positions, all KV heads of one layer
+  int side_bytes = 0;                        // the longest codes of keys or values of a block
+  int block_bytes = 0;                       // the longest block
+  int table_bytes = 0;
+  const uint8_t* tables = nullptr;  // (H, table_bytes)
+  // fp16 in fragment order, 16 bytes per lane; zero where a slab has no coordinate:
+  const void* query_map = nullptr;    // (H, key_slabs, D / 16, 32): A operand of backward^T
+  const void* value_back = nullptr;   // (H, 16 value_slabs, D) row-major: rows of backward^T in slab order
+  const float* value_mean = nullptr;  // (H, D) or null
+  // centred keys: null, or
+  const void* key_mean =
+      nullptr;  // (H, 4, D / 16, 32): A operand, R_j mean for the positions j of a page, block by block
+  const float* page_angles = nullptr;     // (pages, D / 2, 2): cos and sin of 64 t theta_i
+  const int16_t* block_coords = nullptr;  // (D / 2, 2): the coordinates of every block
+};
+
+}  // namespace blockgtq::cuda

@@ -1,0 +1,171 @@
+// The instructions that have no C++ name: tensor-core products, fragment transposition, byte permutation,
+// asynchronous copies.
+#pragma once
+#include <cstdint>
+
+namespace blockgtq::cuda {
+
+/// d (16, 8) += a (16, 16) b (16, 8): fp16 operands, float32 sums.
+__device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// d = a b, the first of a chain.
+__device__ inline void mma_first(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%10,%10,%10,%10};\n"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.0f));
+}
+
+/// d (16, 8) += a (16, 32) b (32, 8): signed bytes in a, signed or unsigned ones in b.
+template <bool kUnsigned>
+__device__ inline void mma(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  if constexpr (kUnsigned)
+    asm volatile(
+        "mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};\n"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  else
+    asm volatile(
+        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};\n"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// The same over 16 instead of 32.
+template <bool kUnsigned>
+__device__ inline void mma(int (&d)[4], const uint32_t (&a)[2], uint32_t b) {
+  if constexpr (kUnsigned)
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.s32.s8.u8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};\n"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(b));
+  else
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};\n"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(b));
+}
+
+/// Transposes an 8 x 8 matrix of fp16: lane (row = lane / 4) holds columns 2 (lane % 4) and the next.
+__device__ inline uint32_t transpose8(uint32_t x) {
+  uint32_t y;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;\n" : "=r"(y) : "r"(x));
+  return y;
+}
+
+/// Bytes of (low, high) by the four nibbles of the low half of `selector`; a nibble's top bit asks for the
+/// byte's sign instead.
+__device__ inline uint32_t permute(uint32_t low, uint32_t high, uint32_t selector) {
+  uint32_t y;
+  asm("prmt.b32 %0, %1, %2, %3;\n" : "=r"(y) : "r"(low), "r"(high), "r"(selector));
+  return y;
+}
+
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ inline uint32_t shared_address(const void* p) {
+  return uint32_t(__cvta_generic_to_shared(p));
+}
+
+/// Four 8 x 8 matrices of fp16 from shared memory; lane l gives the address of row l % 8 of matrix l / 8.
+__device__ inline void load_matrices(uint32_t (&r)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(shared_address(row)));
+}
+
+/// A kernel that was launched early waits here for the one before it; the one before lets it start.
+__device__ inline void wait_for_predecessor() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+__device__ inline void let_successor_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n");
+#endif
+}
+
+/// Bytes on their way from global to shared memory, for one warp that reads what it asked for. `bytes` and
+/// both addresses are multiples of
+/// 16. On sm_90 one lane starts a bulk copy that completes on an mbarrier; before that every lane copies 16
+/// bytes at a time. Loads are started and waited for in the same order, kStages of them under way.
+template <int kStages>
+class Arrivals {
+ public:
+  /// barriers: kStages words of shared memory that belong to this warp.
+  __device__ explicit Arrivals(uint64_t* barriers) : barriers_(shared_address(barriers)) {
+#if __CUDA_ARCH__ >= 900
+    if (threadIdx.x % 32 == 0) {
+      for (int i = 0; i < kStages; ++i)
+        asm volatile("mbarrier.init.shared.b64 [%0], 1;\n" ::"r"(barriers_ + 8 * i) : "memory");
+      asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+    }
+    __syncwarp();
+#endif
+  }
+  /// Begins a load of `bytes` in all; copies follow.
+  __device__ void expect(int stage, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+    if (threadIdx.x % 32 == 0)
+      asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;\n" ::"r"(barriers_ + 8 * stage),
+                   "r"(bytes)
+                   : "memory");
+#endif
+  }
+  __device__ void copy(int stage, void* to, const void* from, uint32_t bytes) {
+    const uint32_t address = shared_address(to);
+#if __CUDA_ARCH__ >= 900
+    if (threadIdx.x % 32 == 0)
+      asm volatile(
+          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];\n" ::"r"(
+              address),
+          "l"(from), "r"(bytes), "r"(barriers_ + 8 * stage)
+          : "memory");
+#else
+    for (uint32_t i = threadIdx.x % 32 * 16; i < bytes; i += 512)
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(address + i),
+                   "l"(static_cast<const uint8_t*>(from) + i)
+                   : "memory");
+#endif
+  }
+  /// Ends what expect() began; call it also where there was nothing left to load.
+  __device__ void commit() {
+#if __CUDA_ARCH__ < 900
+    asm volatile("cp.async.commit_group;\n" ::: "memory");
+#endif
+  }
+  /// Waits for the oldest load; its stage has been used `round` times before.
+  __device__ void wait(int stage, int round) const {
+#if __CUDA_ARCH__ >= 900
+    uint32_t done = 0;
+    while (!done)
+      asm volatile(
+          "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}\n"
+          : "=r"(done)
+          : "r"(barriers_ + 8 * stage), "r"(round & 1)
+          : "memory");
+#else
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(kStages - 1) : "memory");
+    __syncwarp();
+#endif
+  }
+
+ private:
+  uint32_t barriers_;
+};
+
+}  // namespace blockgtq::cuda

@@ -1,0 +1,189 @@
+// Packed codes of one lane to operands of the tensor cores: 32 codes.
+//
+// Up to four bits a centroid is a byte, and the codes of half a word are four nibbles: just what the byte
+// permutation takes as its selector. One instruction looks up four codes and leaves them as the 8-bit product
+// wants them: 0.6 instructions per code at 3 bits, no shared memory, no conflicts. (Looking up fp16 centroids
+// the same way takes four: high bytes, low bytes, and twice to put them together; the permutation runs at
+// half rate and then bounds the kernel.) Wider codes are looked up one by one, as fp16.
+#pragma once
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "packed_table.h"
+#include "ptx.cuh"
+
+namespace blockgtq::cuda {
+
+using Bytes = uint32_t[4][2];     // tile; row and the row 8 below: four centroids each
+using Operands = uint32_t[4][4];  // tile, register of the fp16 A operand
+
+/// A lane's words. half: 16 bits each, whose bytes are nibbles 0, 1 and 4, 5.
+template <int kBits>
+__device__ inline void load_words(uint32_t (&w)[kBits], const uint8_t* unit, int lane, bool half) {
+  if (half) {
+#pragma unroll
+    for (int j = 0; j < kBits; ++j)
+      w[j] = permute(reinterpret_cast<const uint16_t*>(unit + lane * 2 * kBits)[j], 0, 0x4140u);
+  } else if constexpr (kBits % 4 == 0) {
+#pragma unroll
+    for (int j = 0; j < kBits; j += 4) {
+      const uint4 x = reinterpret_cast<const uint4*>(unit + lane * 4 * kBits)[j / 4];
+      w[j] = x.x, w[j + 1] = x.y, w[j + 2] = x.z, w[j + 3] = x.w;
+    }
+  } else if constexpr (kBits % 2 == 0) {
+#pragma unroll
+    for (int j = 0; j < kBits; j += 2) {
+      const uint2 x = reinterpret_cast<const uint2*>(unit + lane * 4 * kBits)[j / 2];
+      w[j] = x.x, w[j + 1] = x.y;
+    }
+  } else {
+#pragma unroll
+    for (int j = 0; j < kBits; ++j) w[j] = reinterpret_cast<const uint32_t*>(unit + lane * 4 * kBits)[j];
+  }
+}
+
+/// x[i], in registers also where i is not known at compile time.
+template <int kCount>
+__device__ inline uint32_t pick(const uint32_t* x, int i) {
+  uint32_t y = x[0];
+#pragma unroll
+  for (int k = 1; k < kCount; ++k) y = i == k ? x[k] : y;
+  return y;
+}
+
+/// Eight nibbles of tile i of a code of 1..4 bits.
+template <int kBits>
+__device__ inline uint32_t nibbles(const uint32_t* w, int i) {
+  if constexpr (kBits == 1) return (w[0] >> i) & 0x11111111u;
+  if constexpr (kBits == 2) return (pick<2>(w, i / 2) >> (i % 2 * 2)) & 0x33333333u;
+  if constexpr (kBits == 3) {
+    if (i < 3) return pick<3>(w, i) & 0x77777777u;
+    return ((w[0] >> 3) & 0x11111111u) | ((w[1] >> 2) & 0x22222222u) | ((w[2] >> 1) & 0x44444444u);
+  }
+  return pick<4>(w, i);
+}
+
+/// The centroids of four codes, the nibbles of `select`'s low half. book: bytes by stored code, of 4 bits the
+/// positive ones.
+template <int kBits>
+__device__ inline uint32_t look_up(uint2 book, uint32_t select) {
+  if constexpr (kBits < 4) return permute(book.x, book.y, select);
+  // The nibble's top bit is the sign: a byte 0x80 comes back as itself or as all ones, so that 2 x sign + 1
+  // flips all bits and adds one.
+  const uint32_t size = permute(book.x, book.y, select & 0x7777u);
+  const uint32_t sign = permute(0x80808080u, 0x80808080u, select) & 0x7f7f7f7fu;  // 0x7f where negative
+  const uint32_t flip = sign | sign << 1;                                         // 0xff where negative
+  return (size ^ flip) + (flip & 0x01010101u);  // no byte of size is zero: no carry leaves a byte
+}
+
+template <int kBits>
+__device__ inline void expand(const uint32_t (&w)[kBits], uint2 book, Bytes& a) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t select = nibbles<kBits>(w, i);
+    a[i][0] = look_up<kBits>(book, select);
+    a[i][1] = look_up<kBits>(book, select >> 16);
+  }
+}
+
+/// Four signed bytes as fp16, divided by 127.
+__device__ inline void to_halves(uint32_t bytes, uint32_t& first, uint32_t& second) {
+  const uint32_t raised = bytes ^ 0x80808080u;  // + 128; behind 0x64 that reads 1024 + 128 + byte
+  const uint32_t x = permute(raised, 0x64646464u, 0x4140u), y = permute(raised, 0x64646464u, 0x4342u);
+  const __half2 offset = __float2half2_rn(-1152), scale = __float2half2_rn(1.0f / 127);
+  const __half2 a = __hmul2(__hadd2(*reinterpret_cast<const __half2*>(&x), offset), scale);
+  const __half2 b = __hmul2(__hadd2(*reinterpret_cast<const __half2*>(&y), offset), scale);
+  first = *reinterpret_cast<const uint32_t*>(&a);
+  second = *reinterpret_cast<const uint32_t*>(&b);
+}
+
+/// Any width as fp16 parts of the largest centroid.
+template <int kBits>
+__device__ inline void expand(const uint32_t (&w)[kBits], const uint8_t* book, Operands& a) {
+  if constexpr (kBits <= 4) {
+    Bytes bytes;
+    expand<kBits>(w, *reinterpret_cast<const uint2*>(book), bytes);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      to_halves(bytes[i][0], a[i][0], a[i][2]);
+      to_halves(bytes[i][1], a[i][1], a[i][3]);
+    }
+  } else {
+    const uint16_t* centroid = reinterpret_cast<const uint16_t*>(book);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t low = w[i], high = nibbles<kBits - 4>(w + 4, i);
+      const uint32_t even = (low & 0x0f0f0f0fu) | ((high & 0x0f0f0f0fu) << 4);
+      const uint32_t odd = ((low >> 4) & 0x0f0f0f0fu) | (high & 0xf0f0f0f0u);
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        a[i][j / 2 + j % 2 * 2] =
+            centroid[(even >> (8 * j)) & 255] | uint32_t(centroid[(odd >> (8 * j)) & 255]) << 16;
+    }
+  }
+}
+
+template <int kBits>
+__device__ inline void unpack_as(const uint8_t* unit, int lane, bool half, const uint8_t* book, Operands& a) {
+  uint32_t w[kBits];
+  load_words<kBits>(w, unit, lane, half);
+  expand<kBits>(w, book, a);
+}
+
+/// The unit of this lane, at most 4 bits wide; zeros where there is none. Lanes of a warp may differ, and do
+/// not diverge.
+__device__ inline void unpack(const UnitEntry& e, const uint8_t* block, const uint8_t* table, int lane,
+                              Bytes& a) {
+  const uint8_t* unit = block + e.offset;
+  const int bits = e.bits, size = e.half ? 1 : 2;  // log2 of a word's bytes
+  uint32_t w[4];
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    const int at = (lane * bits + j) << size;
+    const uint32_t word = j < bits ? *reinterpret_cast<const uint32_t*>(unit + (at & ~3)) : 0;
+    w[j] = permute(word, 0, e.half ? (at & 2 ? 0x4342u : 0x4140u) : 0x3210u);
+  }
+  const uint2 book = *reinterpret_cast<const uint2*>(table + e.book);
+  const uint32_t mask = 0x11111111u * ((1u << bits) - 1);
+  const uint32_t spread = nibbles<3>(w, 3);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t from = bits >= 3 ? w[i] : bits == 2 ? w[i / 2] : w[0];
+    const uint32_t shifted = from >> (bits == 1 ? i : bits == 2 ? i % 2 * 2 : 0);
+    const uint32_t select = i == 3 && bits == 3 ? spread : shifted & mask;
+    a[i][0] = look_up<4>(book, select);  // up to 3 bits the sign is the book's, and the top bit is zero
+    a[i][1] = look_up<4>(book, select >> 16);
+  }
+}
+
+/// Any width.
+__device__ inline void unpack(const UnitEntry& e, const uint8_t* block, const uint8_t* table, int lane,
+                              Operands& a) {
+  const uint8_t *unit = block + e.offset, *book = table + e.book;
+  switch (e.bits) {
+    case 1:
+      return unpack_as<1>(unit, lane, e.half, book, a);
+    case 2:
+      return unpack_as<2>(unit, lane, e.half, book, a);
+    case 3:
+      return unpack_as<3>(unit, lane, e.half, book, a);
+    case 4:
+      return unpack_as<4>(unit, lane, e.half, book, a);
+    case 5:
+      return unpack_as<5>(unit, lane, e.half, book, a);
+    case 6:
+      return unpack_as<6>(unit, lane, e.half, book, a);
+    case 7:
+      return unpack_as<7>(unit, lane, e.half, book, a);
+    case 8:
+      return unpack_as<8>(unit, lane, e.half, book, a);
+    default:
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) a[i][j] = 0;
+  }
+}
+
+}  // namespace blockgtq::cuda

@@ -1,0 +1,359 @@
+#include "cache/cuda_cache.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+#include "base/error.h"
+#include "base/float16.h"
+
+namespace blockgtq {
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+template <class T>
+int append(Bytes& to, const T* values, size_t n) {
+  const size_t at = to.size();
+  to.resize((at + n * sizeof(T) + 15) / 16 * 16);
+  std::memcpy(to.data() + at, values, n * sizeof(T));
+  return int(at);
+}
+
+/// Centroids as unpack.cuh looks them up.
+int append_book(Bytes& to, const LinearCode::Group& g) {
+  const float largest = g.centroids.back();
+  const uint32_t stored = g.bits == 4 ? 8 : 1u << g.bits;  // 4 bits: the positive ones only
+  if (g.bits > kByteBits) {
+    std::vector<uint16_t> half;
+    for (uint32_t code = 0; code < stored; ++code)
+      half.push_back(to_half(g.centroids[centroid_index(g.bits, code)] / largest));
+    return append(to, half.data(), half.size());
+  }
+  int8_t bytes[8] = {};
+  for (uint32_t code = 0; code < stored; ++code)
+    bytes[code] = int8_t(byte_centroid(g.centroids[centroid_index(g.bits, code)], largest));
+  return append(to, bytes, 8);
+}
+
+/// Slabs that the 8-bit product cannot do: wider than its bytes, or (keys with a norm per group) of several
+/// groups.
+uint32_t wide_slabs(const CodeStream& stream, bool apart) {
+  uint32_t out = 0;
+  for (int i = 0; i < int(stream.units.size()); ++i) {
+    const CodeUnit& u = stream.units[i];
+    const CodeUnit& first = stream.units[i / stream.units_per_slab * stream.units_per_slab];
+    if (u.bits > kByteBits || (apart && u.bits > 0 && u.group != first.group))
+      out |= 1u << (i / stream.units_per_slab);
+  }
+  return out;
+}
+
+/// The group of a coordinate of z.
+const LinearCode::Group& group_of(const LinearCode& code, int coordinate) {
+  size_t g = 0;
+  for (int end = code.groups[0].d; coordinate >= end; end += code.groups[g].d) ++g;
+  return code.groups[g];
+}
+
+/// Units of one side, books behind the tables.
+std::vector<cuda::UnitEntry> unit_entries(const CodeStream& stream, const LinearCode& code, int offset,
+                                          const std::vector<int>& books) {
+  std::vector<cuda::UnitEntry> out;
+  for (const CodeUnit& u : stream.units) {
+    cuda::UnitEntry e;
+    e.offset = offset + u.offset;
+    e.bits = int16_t(u.bits);
+    e.half = stream.units_per_slab == 4 && u.half();
+    if (u.bits > 0) e.book = books[u.group];
+    e.norm = int16_t(code.one_norm ? 0 : u.group);
+    e.group = int16_t(u.group);
+    out.push_back(e);
+  }
+  return out;
+}
+
+Bytes head_table(const CacheSpec& spec, const PageShape& page, int head) {
+  const BlockShape& block = page.blocks[head];
+  const LinearCode &key = spec.key[head], &value = spec.value[head];
+  Bytes out(sizeof(cuda::PackedTable) +
+            (block.key.units.size() + block.value.units.size()) * sizeof(cuda::UnitEntry));
+  std::vector<int> key_books, value_books;
+  for (const auto& g : key.groups) key_books.push_back(append_book(out, g));
+  for (const auto& g : value.groups) value_books.push_back(append_book(out, g));
+  const auto key_units = unit_entries(block.key, key, 0, key_books);
+  const auto value_units = unit_entries(block.value, value, block.value_offset, value_books);
+  cuda::PackedTable t;
+  t.key_slabs = block.key.n_slabs();
+  t.value_slabs = block.value.n_slabs();
+  t.group_norms = block.key_norms > 1;
+  t.block_offset = page.offsets[head];
+  t.block_bytes = block.bytes;
+  t.key_norms = block.key_norm_offset;
+  t.value_norms = block.value_norm_offset;
+  double longest = 0;  // row of backward^T
+  const int n = key.n_coords();
+  for (int j = 0; j < n; ++j) {
+    double square = 0;
+    const double largest = group_of(key, j).centroids.back();
+    for (int d = 0; d < key.dim; ++d) square += std::pow(largest * key.backward[size_t(d) * n + j], 2);
+    longest = std::max(longest, std::sqrt(square));
+  }
+  t.query_scale = float(longest);
+  t.wide_keys = wide_slabs(block.key, t.group_norms);
+  t.wide_values = wide_slabs(block.value, false);
+  for (int slab = 0; slab < t.key_slabs; ++slab) {
+    if (t.wide_keys >> slab & 1) continue;
+    const cuda::UnitEntry* u = &key_units[4 * slab];
+    if (!std::all_of(u, u + 4, [&](const cuda::UnitEntry& e) {
+          return e.group == u->group && e.bits == u->bits && !e.half;
+        })) {
+      t.mixed_keys |= 1u << slab;
+    } else if (t.n_runs > 0 && t.runs[t.n_runs - 1].book == u->book) {
+      ++t.runs[t.n_runs - 1].count;
+    } else {
+      check(t.n_runs < cuda::kMostRuns, "CudaCache: groups of keys");
+      t.runs[t.n_runs++] = {int16_t(slab), 1, u->bits, u->norm, u->offset, u->book};
+    }
+  }
+  std::memcpy(out.data(), &t, sizeof t);
+  std::memcpy(out.data() + sizeof t, key_units.data(), key_units.size() * sizeof(cuda::UnitEntry));
+  std::memcpy(out.data() + sizeof t + key_units.size() * sizeof(cuda::UnitEntry), value_units.data(),
+              value_units.size() * sizeof(cuda::UnitEntry));
+  return out;
+}
+
+/// The diagonals of F^T F, norm by norm, for depths 0 .. 16 steps, as parts of the largest, which go to
+/// `scale`; false where there is more than the diagonal.
+bool add_weights(const LinearCode& code, int n_norms, int depth, std::vector<uint16_t>& out,
+                 float* scale = nullptr) {
+  bool diagonal = true;
+  const int dim = code.dim;
+  for (int norm = 0, first = 0; norm < n_norms; ++norm) {
+    int n = 0;
+    if (code.one_norm)
+      n = norm == 0 ? code.n_coords() : 0;
+    else if (norm < int(code.groups.size()))
+      n = code.groups[norm].d;
+    std::vector<double> square(size_t(dim) * dim);
+    for (int j = first; j < first + n; ++j)
+      for (int d = 0; d < dim; ++d)
+        for (int e = 0; e <= d; ++e)
+          square[size_t(d) * dim + e] +=
+              double(code.forward[size_t(j) * dim + d]) * code.forward[size_t(j) * dim + e];
+    first += n;
+    double largest = 0;
+    for (int d = 0; d < dim; ++d) largest = std::max(largest, square[size_t(d) * dim + d]);
+    if (scale) scale[norm] = float(largest);
+    for (int d = 0; d < depth; ++d)
+      out.push_back(to_half(d < dim && largest > 0 ? float(square[size_t(d) * dim + d] / largest) : 0.0f));
+    for (int d = 0; d < dim; ++d)
+      for (int e = 0; e < d; ++e)
+        diagonal = diagonal && std::abs(square[size_t(d) * dim + e]) <= 1e-5 * largest;
+  }
+  check(diagonal || n_norms == 1 || code.one_norm, "CudaCache: norms of groups that are not rotations");
+  return diagonal;
+}
+
+cuda::EncodeSide encode_side(const LinearCode& code, Bytes& table) {
+  cuda::EncodeSide side;
+  check(code.groups.size() <= size_t(cuda::kMaxEncodeGroups), "CudaCache: number of groups");
+  side.n_norms = code.one_norm ? 1 : int(code.groups.size());
+  side.fitted_norm = code.fitted_norm;
+  std::vector<uint16_t> weights;
+  side.diagonal = add_weights(code, side.n_norms, code.dim, weights, side.weight_scale);
+  side.weighed = !std::all_of(weights.begin(), weights.end(), [](uint16_t w) { return w == to_half(1); });
+  for (size_t g = 0; g < code.groups.size(); ++g) {
+    const std::vector<float>& c = code.groups[g].centroids;
+    std::vector<float> thresholds;
+    for (size_t i = c.size() / 2; i + 1 < c.size(); ++i) thresholds.push_back(0.5f * (c[i] + c[i + 1]));
+    side.groups[g] = {append(table, thresholds.data(), thresholds.size()),
+                      code.fitted_norm ? float(code.groups[g].weight) : 1.0f, c.back()};
+  }
+  return side;
+}
+
+Bytes encode_table(const CacheSpec& spec, int head) {
+  Bytes out(2 * sizeof(cuda::EncodeSide));
+  const cuda::EncodeSide sides[2] = {encode_side(spec.key[head], out), encode_side(spec.value[head], out)};
+  std::memcpy(out.data(), sides, sizeof sides);
+  return out;
+}
+
+/// Tables of all heads, padded to the longest.
+Bytes side_by_side(const std::vector<Bytes>& tables, int& bytes) {
+  size_t longest = 0;
+  for (const Bytes& t : tables) longest = std::max(longest, t.size());
+  Bytes all(longest * tables.size());
+  for (size_t h = 0; h < tables.size(); ++h)
+    std::copy(tables[h].begin(), tables[h].end(), all.begin() + h * longest);
+  bytes = int(longest);
+  return all;
+}
+
+using Entry = std::function<float(int row, int column)>;  // of a matrix
+
+/// 16 x 16 tiles of fp16 as mma.m16n8k16 takes its A operand: (columns / 16)(lane)(register)(half).
+void append_rows(std::vector<uint16_t>& out, int columns, const Entry& entry) {
+  for (int k = 0; k < columns; k += 16)
+    for (int lane = 0; lane < 32; ++lane)
+      for (int i = 0; i < 8; ++i)
+        out.push_back(to_half(entry(lane / 4 + i / 2 % 2 * 8, k + lane % 4 * 2 + i / 4 * 8 + i % 2)));
+}
+
+/// The same 16 rows as two B operands: rows are their columns n.
+void append_columns(std::vector<uint16_t>& out, int columns, const Entry& entry) {
+  for (int k = 0; k < columns; k += 16)
+    for (int lane = 0; lane < 32; ++lane)
+      for (int i = 0; i < 8; ++i)
+        out.push_back(to_half(entry(lane / 4 + i / 4 * 8, k + lane % 4 * 2 + i / 2 % 2 * 8 + i % 2)));
+}
+
+/// A head's mean turned to position j.
+std::vector<float> turned(const CacheSpec& spec, const std::vector<float>& mean, int64_t j) {
+  const BlockLayout& layout = spec.layout;
+  std::vector<float> out(layout.head_dim);
+  for (int b = 0; b < layout.n_blocks(); ++b) {
+    const auto [x, y] = layout.coords(b);
+    const double angle = b < layout.n_rotary() ? double(j) * spec.inv_freq[b] : 0;
+    out[x] = float(mean[x] * std::cos(angle) - mean[y] * std::sin(angle));
+    out[y] = float(mean[y] * std::cos(angle) + mean[x] * std::sin(angle));
+  }
+  return out;
+}
+
+}  // namespace
+
+template <class T>
+const T* CudaCache::keep(const std::vector<T>& values, const cuda::Stream& stream) {
+  buffers_.emplace_back(values.size() * sizeof(T));
+  cuda::upload(buffers_.back().as(), values.data(), values.size() * sizeof(T), stream);
+  stream.synchronize();  // the vector may end
+  return buffers_.back().as<T>();
+}
+
+CudaCache::CudaCache(const CacheSpec& spec, int64_t longest, const cuda::Stream& stream) {
+  const int dim = spec.layout.head_dim, n_heads = spec.n_kv_heads();
+  const PageShape page = page_shape(spec);
+  layer_.dim = dim;
+  layer_.n_heads = spec.n_heads;
+  layer_.n_kv_heads = n_heads;
+  layer_.page_bytes = page.bytes;
+  const auto uniform = [&](const std::vector<LinearCode>& codes) {
+    const auto& first = codes[0].groups[0];
+    for (const LinearCode& c : codes)
+      if (c.groups.size() != 1 || c.groups[0].d != dim || c.groups[0].bits != first.bits) return 0;
+    return first.bits;
+  };
+  layer_.uniform_key = uniform(spec.key);
+  layer_.uniform_value = uniform(spec.value);
+  for (const BlockShape& b : page.blocks) {
+    layer_.key_slabs = std::max(layer_.key_slabs, b.key.n_slabs());
+    layer_.value_slabs = std::max(layer_.value_slabs, b.value.n_slabs());
+    layer_.block_bytes = std::max(layer_.block_bytes, b.bytes);
+    encoder_.n_norms = std::max({encoder_.n_norms, b.key_norms, b.value_norms});
+    layer_.side_bytes = std::max({layer_.side_bytes, b.key.bytes, b.value.bytes});
+    for (const CodeStream* stream : {&b.key, &b.value})
+      for (const CodeUnit& u : stream->units) encoder_.wide |= u.bits > kByteBits;
+    layer_.wide_keys |= wide_slabs(b.key, b.key_norms > 1) != 0;
+  }
+  std::vector<Bytes> tables, encode_tables;
+  for (int h = 0; h < n_heads; ++h) {
+    tables.push_back(head_table(spec, page, h));
+    encode_tables.push_back(encode_table(spec, h));
+  }
+  layer_.tables = keep(side_by_side(tables, layer_.table_bytes), stream);
+  encoder_.tables = keep(side_by_side(encode_tables, encoder_.table_bytes), stream);
+
+  std::vector<uint16_t> query_map, value_back, key_forward, value_forward, key_mean;
+  std::vector<float> value_means, key_means;
+  std::vector<uint16_t> key_weights, value_weights;
+  const int depth = (dim + 31) / 32 * 32;
+  // load_rows(): a lane's elements of two steps are neighbours.
+  const auto coordinate = [](int column) {
+    const int step = column / 16, k = column % 16;
+    return 32 * (step / 2) + 8 * (k % 8 / 2) + 4 * (step % 2) + 2 * (k / 8) + k % 2;
+  };
+  const bool centred = !spec.key[0].mean.empty(), value_centred = !spec.value[0].mean.empty();
+  for (int h = 0; h < n_heads; ++h) {
+    const LinearCode &key = spec.key[h], &value = spec.value[h];
+    const int n_key = key.n_coords(), n_value = value.n_coords();
+    check(key.mean.empty() != centred && value.mean.empty() != value_centred,
+          "CudaCache: some heads centred, some not");
+    const float scale = reinterpret_cast<const cuda::PackedTable*>(tables[h].data())->query_scale;
+    for (int slab = 0; slab < layer_.key_slabs; ++slab) {
+      const auto place = [&](int p) {
+        return slab < page.blocks[h].key.n_slabs() ? key_coordinate(page.blocks[h].key, slab, p) : -1;
+      };
+      append_rows(query_map, dim, [&](int row, int d) {
+        if (place(row) < 0) return 0.0f;
+        return key.backward[size_t(d) * n_key + place(row)] * group_of(key, place(row)).centroids.back() /
+               scale;
+      });
+      append_columns(key_forward, depth, [&](int row, int column) {
+        const int d = coordinate(column);
+        return place(row) < 0 || d >= dim ? 0.0f : key.forward[size_t(place(row)) * dim + d];
+      });
+    }
+    add_weights(key, encoder_.n_norms, depth, key_weights);
+    add_weights(value, 1, depth, value_weights);
+    for (int slab = 0; slab < layer_.value_slabs; ++slab) {
+      const auto place = [&](int p) {
+        return slab < page.blocks[h].value.n_slabs() ? value_coordinate(page.blocks[h].value, slab, p) : -1;
+      };
+      for (int row = 0; row < kSlab; ++row)
+        for (int d = 0; d < dim; ++d)
+          value_back.push_back(to_half(place(row) < 0 ? 0.0f
+                                                      : value.backward[size_t(d) * n_value + place(row)] *
+                                                            group_of(value, place(row)).centroids.back()));
+      append_rows(value_forward, depth, [&](int row, int column) {
+        const int d = coordinate(column);
+        return place(row) < 0 || d >= dim ? 0.0f : value.forward[size_t(place(row)) * dim + d];
+      });
+    }
+    if (value_centred) value_means.insert(value_means.end(), value.mean.begin(), value.mean.end());
+    if (!centred) continue;
+    std::vector<std::vector<float>> rows;  // (64, D)
+    for (int j = 0; j < kPagePositions; ++j) {
+      rows.push_back(turned(spec, key.mean, j));
+      key_means.insert(key_means.end(), rows.back().begin(), rows.back().end());
+    }
+    for (int i = 0; i < kPagePositions; i += 16)
+      append_rows(key_mean, dim, [&](int row, int column) {
+        const int k = column % 16;
+        return rows[i + row][spec.layout.coords(column / 16 * 8 + k % 8 / 2 * 2 + k / 8)[k % 2]];
+      });
+  }
+  layer_.query_map = keep(query_map, stream);
+  layer_.value_back = keep(value_back, stream);
+  encoder_.key_forward = keep(key_forward, stream);
+  encoder_.value_forward = keep(value_forward, stream);
+  encoder_.key_weights = keep(key_weights, stream);
+  encoder_.value_weights = keep(value_weights, stream);
+  if (value_centred) layer_.value_mean = encoder_.value_mean = keep(value_means, stream);
+  if (!centred) return;
+  layer_.key_mean = keep(key_mean, stream);
+  encoder_.key_mean = keep(key_means, stream);
+  std::vector<float> angles;  // (pages, D / 2, 2)
+  for (int64_t t = 0; t < std::max<int64_t>(longest, 1); t += kPagePositions)
+    for (int b = 0; b < spec.layout.n_blocks(); ++b) {
+      const double angle = b < spec.layout.n_rotary() ? double(t) * spec.inv_freq[b] : 0;
+      angles.push_back(float(std::cos(angle)));
+      angles.push_back(float(std::sin(angle)));
+    }
+  layer_.page_angles = keep(angles, stream);
+  std::vector<int16_t> coords;
+  std::vector<cuda::MeanCoordinate> coordinates(dim);
+  for (int b = 0; b < spec.layout.n_blocks(); ++b) {
+    const auto [x, y] = spec.layout.coords(b);
+    coords.push_back(int16_t(x));
+    coords.push_back(int16_t(y));
+    coordinates[x] = {int16_t(b), int16_t(y), -1};
+    coordinates[y] = {int16_t(b), int16_t(x), 1};
+  }
+  layer_.block_coords = keep(coords, stream);
+  encoder_.coordinates = keep(coordinates, stream);
+}
+
+}  // namespace blockgtq

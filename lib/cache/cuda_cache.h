@@ -1,0 +1,27 @@
+#pragma once
+#include <cstdint>
+
+#include "cache/packed_cache.h"
+#include "kernels/packed_attention.h"
+#include "kernels/packed_encode.h"
+
+namespace blockgtq {
+
+/// What the kernels need to know of one layer's cache, in device memory.
+class CudaCache {
+ public:
+  /// longest: positions of the longest sequence, which the angles of centred keys are computed for.
+  CudaCache(const CacheSpec& spec, int64_t longest, const cuda::Stream& stream);
+  const cuda::PackedLayer& layer() const { return layer_; }
+  const cuda::EncodeLayer& encoder() const { return encoder_; }
+
+ private:
+  template <class T>
+  const T* keep(const std::vector<T>& values, const cuda::Stream& stream);
+
+  cuda::PackedLayer layer_;
+  cuda::EncodeLayer encoder_;
+  std::vector<cuda::Buffer> buffers_;
+};
+
+}  // namespace blockgtq

@@ -1,0 +1,186 @@
+#include "cache/packed_cache.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/float16.h"
+
+namespace blockgtq {
+namespace {
+
+std::vector<GroupWidth> widths(const LinearCode& code) {
+  std::vector<GroupWidth> out;
+  for (const LinearCode::Group& g : code.groups) out.push_back({g.d, g.bits});
+  return out;
+}
+
+void put_half(uint8_t* at, double value) {
+  const uint16_t bits = to_half(float(std::min(value, 65504.0)));
+  at[0] = uint8_t(bits);
+  at[1] = uint8_t(bits >> 8);
+}
+double get_half(const uint8_t* at) {
+  return from_half(uint16_t(at[0] | at[1] << 8));
+}
+
+/// One side of a block: where its codes and norms lie, and how a position and a coordinate become a place.
+struct Side {
+  const LinearCode& code;
+  const CodeStream& stream;
+  int offset, norm_offset;  // in the block
+  bool keys;
+
+  /// Calls visit(byte, bit) for every bit k of the code of coordinate j of a unit.
+  template <class F>
+  void bits_of(const CodeUnit& unit, int position, int j, F visit) const {
+    const CodePlace place = keys ? key_place(position, j, unit.half()) : value_place(position, j);
+    const int word_bytes = keys && unit.half() ? 2 : 4;
+    const int lane = offset + unit.offset + place.lane * unit.bits * word_bytes;
+    for (int k = 0; k < unit.bits; ++k) {
+      const CodeBit bit = code_bit(unit.bits, place.i, place.p, k);
+      visit(lane + bit.word * word_bytes + bit.bit / 8, bit.bit % 8, k);
+    }
+  }
+};
+
+/// Which norm a group has.
+int norm_of(const LinearCode& code, int group) {
+  return code.one_norm ? 0 : group;
+}
+
+void write_side(const Side& side, const std::vector<double>& x, int position, uint8_t* block) {
+  const LinearCode& code = side.code;
+  const int n = code.n_coords(), n_norms = code.one_norm ? 1 : int(code.groups.size());
+  std::vector<double> z(n);
+  for (int j = 0; j < n; ++j)
+    for (int d = 0; d < code.dim; ++d) z[j] += double(code.forward[size_t(j) * code.dim + d]) * x[d];
+  std::vector<double> square(n_norms), of_z(n_norms), of_c(n_norms);
+  for (int g = 0, j = 0; g < int(code.groups.size()); ++g)
+    for (int i = 0; i < code.groups[g].d; ++i, ++j) square[norm_of(code, g)] += z[j] * z[j];
+  for (const CodeUnit& unit : side.stream.units)
+    for (int j = 0; j < unit.coords; ++j) {
+      const int norm = norm_of(code, unit.group);
+      const double length = std::sqrt(square[norm]), y = length > 0 ? z[unit.first + j] / length : 0;
+      const std::vector<float>& exact = code.groups[unit.group].centroids;
+      const auto nearest = [&](double a, double b) { return std::abs(a - y) < std::abs(b - y); };
+      const size_t index = std::min_element(exact.begin(), exact.end(), nearest) - exact.begin();
+      const uint32_t stored = stored_code(unit.bits, uint32_t(index));
+      side.bits_of(unit, position, j, [&](int byte, int bit, int k) {
+        block[byte] = uint8_t((block[byte] & ~(1 << bit)) | (stored >> k & 1) << bit);
+      });
+      const double c = cache_centroids(code.groups[unit.group])[index],
+                   weight = code.groups[unit.group].weight;
+      of_z[norm] += code.fitted_norm ? weight * z[unit.first + j] * c : 0;
+      of_c[norm] += code.fitted_norm ? weight * c * c : c * c;
+    }
+  for (int g = 0; g < n_norms; ++g) {
+    const double r = code.fitted_norm ? std::max(0.0, of_z[g] / of_c[g]) : std::sqrt(square[g] / of_c[g]);
+    put_half(block + side.norm_offset + 2 * (kPagePositions * g + norm_place(position)), r);
+  }
+}
+
+std::vector<double> read_side(const Side& side, int position, const uint8_t* block) {
+  const LinearCode& code = side.code;
+  const int n = code.n_coords();
+  std::vector<double> z(n), x(code.dim);
+  for (const CodeUnit& unit : side.stream.units)
+    for (int j = 0; j < unit.coords; ++j) {
+      uint32_t stored = 0;
+      side.bits_of(unit, position, j,
+                   [&](int byte, int bit, int k) { stored |= uint32_t(block[byte] >> bit & 1) << k; });
+      const double r = get_half(block + side.norm_offset +
+                                2 * (kPagePositions * norm_of(code, unit.group) + norm_place(position)));
+      z[unit.first + j] = r * cache_centroids(code.groups[unit.group])[centroid_index(unit.bits, stored)];
+    }
+  for (int d = 0; d < code.dim; ++d)
+    for (int j = 0; j < n; ++j) x[d] += double(code.backward[size_t(d) * n + j]) * z[j];
+  return x;
+}
+
+}  // namespace
+
+int byte_centroid(float c, float largest) {
+  const int byte = int(std::nearbyint(127 * double(c) / largest));
+  return byte != 0 ? byte : c > 0 ? 1 : -1;  // signs stay apart
+}
+
+std::vector<double> cache_centroids(const LinearCode::Group& group) {
+  std::vector<double> out;
+  const float largest = group.centroids.back();
+  for (const float c : group.centroids)
+    out.push_back(group.bits <= kByteBits ? double(largest) * byte_centroid(c, largest) / 127
+                                          : double(largest) * from_half(to_half(c / largest)));
+  return out;
+}
+
+PageShape page_shape(const CacheSpec& spec) {
+  PageShape shape;
+  for (int h = 0; h < spec.n_kv_heads(); ++h) {
+    shape.blocks.push_back(
+        block_shape(widths(spec.key[h]), spec.key[h].one_norm, widths(spec.value[h]), true));
+    shape.offsets.push_back(shape.bytes);
+    shape.bytes += shape.blocks.back().bytes;
+  }
+  return shape;
+}
+
+PackedCache::PackedCache(CacheSpec spec) : spec_(std::move(spec)) {
+  check(
+      spec_.key.size() == spec_.value.size() && !spec_.key.empty() && spec_.n_heads % spec_.n_kv_heads() == 0,
+      "PackedCache: heads");
+  for (const LinearCode& value : spec_.value)
+    check(value.one_norm || value.groups.size() == 1, "PackedCache: values with several norms");
+  shape_ = page_shape(spec_);
+}
+
+std::vector<double> PackedCache::key_mean(int head, int64_t t) const {
+  const BlockLayout& layout = spec_.layout;
+  std::vector<double> out(layout.head_dim);
+  const std::vector<float>& mean = spec_.key[head].mean;
+  if (mean.empty()) return out;
+  for (int b = 0; b < layout.n_blocks(); ++b) {
+    const auto [i, j] = layout.coords(b);
+    const double angle = b < layout.n_rotary() ? double(t) * spec_.inv_freq[b] : 0;
+    out[i] = mean[i] * std::cos(angle) - mean[j] * std::sin(angle);
+    out[j] = mean[j] * std::cos(angle) + mean[i] * std::sin(angle);
+  }
+  return out;
+}
+
+void PackedCache::write(int64_t t, const float* k, const float* v, uint8_t* page) const {
+  const int dim = spec_.layout.head_dim, position = int(t % kPagePositions);
+  for (int h = 0; h < spec_.n_kv_heads(); ++h) {
+    const BlockShape& shape = shape_.blocks[h];
+    uint8_t* block = page + shape_.offsets[h];
+    std::vector<double> key = key_mean(h, t), value(dim);
+    const std::vector<float>& mean = spec_.value[h].mean;
+    for (int d = 0; d < dim; ++d) {
+      key[d] = k[h * dim + d] - key[d];
+      value[d] = v[h * dim + d] - (mean.empty() ? 0.0 : double(mean[d]));
+    }
+    write_side({spec_.key[h], shape.key, 0, shape.key_norm_offset, true}, key, position, block);
+    write_side({spec_.value[h], shape.value, shape.value_offset, shape.value_norm_offset, false}, value,
+               position, block);
+  }
+}
+
+void PackedCache::read(int64_t t, const uint8_t* page, double* k, double* v) const {
+  const int dim = spec_.layout.head_dim, position = int(t % kPagePositions);
+  for (int h = 0; h < spec_.n_kv_heads(); ++h) {
+    const BlockShape& shape = shape_.blocks[h];
+    const uint8_t* block = page + shape_.offsets[h];
+    const std::vector<double> key =
+        read_side({spec_.key[h], shape.key, 0, shape.key_norm_offset, true}, position, block);
+    const std::vector<double> value = read_side(
+        {spec_.value[h], shape.value, shape.value_offset, shape.value_norm_offset, false}, position, block);
+    const std::vector<double> centre = key_mean(h, t);
+    const std::vector<float>& mean = spec_.value[h].mean;
+    for (int d = 0; d < dim; ++d) {
+      k[h * dim + d] = key[d] + centre[d];
+      v[h * dim + d] = value[d] + (mean.empty() ? 0.0 : double(mean[d]));
+    }
+  }
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,67 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/blocks.h"
+#include "cache/page_layout.h"
+#include "quant/linear_code.h"
+
+namespace blockgtq {
+
+/// How one layer's cache is packed: keys after RoPE, values, per KV head.
+struct CacheSpec {
+  BlockLayout layout;             // D, R, pairing
+  std::vector<double> inv_freq;   // (R / 2), as the model rotates
+  int n_heads = 0;                // Hq
+  std::vector<LinearCode> key;    // (H); mean is of keys before RoPE: position t has R_t mean taken off
+  std::vector<LinearCode> value;  // (H); one norm
+
+  int n_kv_heads() const { return int(key.size()); }
+};
+
+/// Up to this width centroids are bytes in the cache, 127 the largest; wider ones are fp16 parts of the
+/// largest.
+inline constexpr int kByteBits = 4;
+int byte_centroid(float c, float largest);
+
+/// The centroids that a cache's codes stand for. Rounding to bytes adds 0.07 % to the distortion at 3 bits,
+/// 0.4 % at 4.
+std::vector<double> cache_centroids(const LinearCode::Group& group);
+
+/// Where the KV heads' blocks lie in a page.
+struct PageShape {
+  std::vector<BlockShape> blocks;  // (H)
+  std::vector<int> offsets;        // (H)
+  int bytes = 0;                   // of a page: 64 positions, all KV heads
+};
+PageShape page_shape(const CacheSpec& spec);
+
+/// The CPU twin of the packed cache, in double precision but for what is stored: codes and fp16 norms.
+class PackedCache {
+ public:
+  explicit PackedCache(CacheSpec spec);
+  const CacheSpec& spec() const { return spec_; }
+  const PageShape& shape() const { return shape_; }
+
+  /// Writes position t of the sequence into its place in `page`, whose other positions stay as they are.
+  /// k (H, D) after RoPE, v (H, D).
+  void write(int64_t t, const float* k, const float* v, uint8_t* page) const;
+
+  /// Position t as the codes say. k (H, D) after RoPE, v (H, D).
+  void read(int64_t t, const uint8_t* page, double* k, double* v) const;
+
+  /// softmax(scale q K^T) V of one new query per head. pages: of positions [0, 64), [64, 128), ...; q (Hq,
+  /// D), out (Hq, D).
+  void decode_attention(std::span<const uint8_t* const> pages, int64_t length, const float* q, double scale,
+                        double* out) const;
+
+ private:
+  /// R_t mean of a KV head's keys; zeros where keys are not centred.
+  std::vector<double> key_mean(int head, int64_t t) const;
+
+  CacheSpec spec_;
+  PageShape shape_;
+};
+
+}  // namespace blockgtq

@@ -1,0 +1,125 @@
+// Quantizers of a packed cache for tests: random groups, rotations and means.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "cache/packed_cache.h"
+#include "quant/codebook.h"
+#include "quant/rotation.h"
+
+namespace blockgtq::test {
+
+/// Groups of these sizes and widths; one rotation per group, scales of the groups apart by up to 4.
+inline LinearCode linear_code(int dim, const std::vector<GroupWidth>& groups, bool one_norm, uint64_t seed,
+                              bool fitted = false) {
+  std::mt19937_64 random(seed);
+  LinearCode code;
+  code.dim = dim;
+  code.one_norm = one_norm;
+  code.fitted_norm = fitted;
+  int n = 0;
+  for (const GroupWidth& g : groups) n += g.d;
+  code.forward.assign(size_t(n) * dim, 0.0f);
+  code.backward.assign(size_t(dim) * n, 0.0f);
+  std::vector<int> coords(dim);
+  for (int d = 0; d < dim; ++d) coords[d] = d;
+  std::shuffle(coords.begin(), coords.end(), random);
+  int first = 0;
+  for (const GroupWidth& g : groups) {
+    const double scale = groups.size() > 1 ? std::exp2(double(random() % 5) - 2) : 1;
+    const std::vector<double> rotation = haar_rotation(g.d, seed + uint64_t(first));
+    for (int i = 0; i < g.d; ++i)
+      for (int j = 0; j < g.d; ++j) {
+        code.forward[size_t(first + i) * dim + coords[first + j]] =
+            float(rotation[size_t(i) * g.d + j] * scale);
+        code.backward[size_t(coords[first + j]) * n + first + i] =
+            float(rotation[size_t(i) * g.d + j] / scale);
+      }
+    LinearCode::Group group{g.d, g.bits, {}, fitted ? 1 / scale : 1.0};
+    const double width = std::sqrt(double(one_norm ? n : g.d));
+    for (const double c : normal_codebook(g.bits)) group.centroids.push_back(float(c / width));
+    code.groups.push_back(group);
+    first += g.d;
+  }
+  return code;
+}
+
+/// Widths of a mixed head: about n_groups groups of all the coordinates.
+inline std::vector<GroupWidth> mixed_groups(int dim, int n_groups, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<GroupWidth> groups;
+  int left = dim / 2;  // pairs
+  for (int g = 0; g < n_groups; ++g) {
+    const int others = n_groups - g - 1;
+    const int pairs =
+        g + 1 == n_groups ? left : 1 + int(random() % uint64_t(std::max(1, 2 * left / (others + 1) - 1)));
+    const int taken = std::min(pairs, left - others);
+    groups.push_back({2 * taken, n_groups == 1 ? 3 : g + 1});
+    left -= taken;
+  }
+  return groups;
+}
+
+struct CacheCase {
+  int dim = 128, n_heads = 16, n_kv_heads = 2;
+  int groups = 1;  // of keys; 1: uniform
+  int bits = 3, value_bits = 3;
+  bool one_norm = true, centred = false, fitted = false;
+  int dropped = 0;  // value coordinates that are not stored
+};
+
+inline CacheSpec cache_spec(const CacheCase& c, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal;
+  CacheSpec spec;
+  spec.layout = {c.dim, c.dim % 32 == 0 ? c.dim : c.dim / 2,
+                 c.dim == 64 ? Pairing::interleaved : Pairing::half};
+  for (int i = 0; i < spec.layout.n_rotary(); ++i)
+    spec.inv_freq.push_back(std::pow(1e4, -double(i) / spec.layout.n_rotary()));
+  spec.n_heads = c.n_heads;
+  for (int h = 0; h < c.n_kv_heads; ++h) {
+    const std::vector<GroupWidth> uniform = {{c.dim, c.bits}};
+    spec.key.push_back(linear_code(c.dim, c.groups > 1 ? mixed_groups(c.dim, c.groups, random()) : uniform,
+                                   c.one_norm, random(), c.fitted));
+    const std::vector<GroupWidth> values = {{c.dim - c.dropped, c.value_bits}};
+    spec.value.push_back(linear_code(
+        c.dim, c.groups > 1 && c.dropped > 0 ? mixed_groups(c.dim - c.dropped, 3, random()) : values, true,
+        random(), c.fitted));
+    if (!c.centred) continue;
+    for (auto* mean : {&spec.key.back().mean, &spec.value.back().mean})
+      for (int d = 0; d < c.dim; ++d) mean->push_back((d % 7 == 0 ? 8 : 1) * normal(random));
+  }
+  return spec;
+}
+
+/// One position's keys (less typical) and values: k after RoPE is mean turned plus noise where keys are
+/// centred.
+struct Tokens {
+  std::vector<float> k, v;  // (T, H, D)
+};
+inline Tokens random_tokens(const CacheSpec& spec, int64_t n, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal;
+  const int dim = spec.layout.head_dim, heads = spec.n_kv_heads();
+  Tokens t{std::vector<float>(n * heads * dim), std::vector<float>(n * heads * dim)};
+  for (float& x : t.k) x = normal(random);
+  for (float& x : t.v) x = normal(random);
+  for (int64_t i = 0; i < n; ++i)
+    for (int h = 0; h < heads; ++h) {
+      if (spec.key[h].mean.empty()) continue;
+      const std::vector<float>& mean = spec.key[h].mean;
+      float* k = &t.k[(i * heads + h) * dim];
+      for (int b = 0; b < spec.layout.n_blocks(); ++b) {
+        const auto [x, y] = spec.layout.coords(b);
+        const double a = b < spec.layout.n_rotary() ? double(i) * spec.inv_freq[b] : 0;
+        k[x] += float(mean[x] * std::cos(a) - mean[y] * std::sin(a));
+        k[y] += float(mean[y] * std::cos(a) + mean[x] * std::sin(a));
+      }
+      for (int d = 0; d < dim; ++d) t.v[(i * heads + h) * dim + d] += spec.value[h].mean[d];
+    }
+  return t;
+}
+
+}  // namespace blockgtq::test

@@ -1,0 +1,266 @@
+// Packed pages, written and attended to on the device, against the CPU twin in double precision (lib/cache).
+#include <cmath>
+
+#include "../cache/samples.h"
+#include "base/parallel.h"
+#include "cache/cuda_cache.h"
+#include "device_arrays.h"
+
+using namespace blockgtq;
+using namespace blockgtq::test;
+
+namespace {
+
+/// Sequences of random lengths in pages that lie in any order.
+struct Sequences {
+  std::vector<int32_t> lengths, starts, table;  // (B), (B), (B, stride)
+  int64_t stride = 0, n_pages = 0;
+};
+Sequences make_sequences(const std::vector<int32_t>& lengths, Random& random) {
+  Sequences s;
+  s.lengths = lengths;
+  s.starts.assign(lengths.size(), 0);
+  for (const int32_t n : lengths)
+    s.stride = std::max<int64_t>(s.stride, (n + kPagePositions - 1) / kPagePositions);
+  s.stride += 2;
+  s.n_pages = int64_t(lengths.size()) * s.stride + 3;
+  std::vector<int32_t> order(s.n_pages);
+  for (int64_t i = 0; i < s.n_pages; ++i) order[i] = int32_t(i);
+  std::shuffle(order.begin(), order.end(), random.engine);
+  s.table.assign(order.begin(), order.begin() + int64_t(lengths.size()) * s.stride);
+  return s;
+}
+
+/// Pages with random codes and norms, as if they had been written.
+std::vector<uint8_t> random_pages(const PackedCache& cache, int64_t n_pages, Random& random) {
+  const PageShape& shape = cache.shape();
+  std::vector<uint8_t> pages(n_pages * shape.bytes);
+  for (uint8_t& b : pages) b = uint8_t(random.engine());
+  for (int64_t p = 0; p < n_pages; ++p)
+    for (size_t h = 0; h < shape.blocks.size(); ++h) {
+      const BlockShape& b = shape.blocks[h];
+      uint8_t* block = &pages[p * shape.bytes + shape.offsets[h]];
+      for (int at = b.key_norm_offset; at < b.bytes; at += 2) {
+        const double typical = at < b.value_norm_offset ? 6 : 2;
+        const uint16_t norm = to_half(float(typical * (0.5 + double(random.below(1000)) / 1000)));
+        block[at] = uint8_t(norm);
+        block[at + 1] = uint8_t(norm >> 8);
+      }
+    }
+  return pages;
+}
+
+/// Relative error of decode attention over sequences of these lengths.
+double attention_error(const CacheCase& c, const std::vector<int32_t>& lengths, Random& random,
+                       int64_t check_heads = 1 << 20) {
+  const PackedCache cache(cache_spec(c, random.engine()));
+  const cuda::Stream stream;
+  const Sequences s = make_sequences(lengths, random);
+  const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+  const std::vector<uint8_t> pages = random_pages(cache, s.n_pages, random);
+  const cuda::Buffer on_device = to_device(pages, stream), table = to_device(s.table, stream),
+                     length = to_device(s.lengths, stream);
+  const int64_t batch = int64_t(lengths.size()), width = int64_t(c.n_heads) * c.dim;
+  const std::vector<float> q = rounded(random.normal(batch * width), cuda::FloatType::f16);
+  const cuda::Buffer queries = to_device(encode(q, cuda::FloatType::f16), stream),
+                     out = poisoned(batch * width * 2, stream);
+  const CudaCache tables(cache.spec(), longest, stream);
+  cuda::DecodeAttention step;
+  step.layer = &tables.layer();
+  step.cache = {on_device.as<uint8_t>(), table.as<int32_t>(), s.stride, length.as<int32_t>()};
+  step.batch = int(batch);
+  step.longest = longest;
+  step.q = queries.as();
+  step.out = out.as();
+  step.scale = 1 / std::sqrt(float(c.dim));
+  const cuda::Buffer scratch = poisoned(cuda::decode_scratch_bytes(step), stream);
+  cuda::decode_attention(step, scratch.as(), stream);
+  const std::vector<float> got =
+      decode(to_host<unsigned char>(out.as(), batch * width * 2, stream), cuda::FloatType::f16);
+  const std::vector<uint8_t> after = to_host<uint8_t>(on_device.as(), int64_t(pages.size()), stream);
+  REQUIRE(after == pages);
+
+  double worst = 0;
+  for (int64_t b = 0; b < batch; ++b) {
+    std::vector<const uint8_t*> list;
+    for (int64_t p = 0; p < s.stride; ++p)
+      list.push_back(&pages[s.table[b * s.stride + p] * cache.shape().bytes]);
+    std::vector<double> want(width);
+    cache.decode_attention(list, lengths[b], &q[b * width], step.scale, want.data());
+    worst = std::max(
+        worst, distance(std::vector<float>(got.begin() + b * width, got.begin() + (b + 1) * width), want));
+  }
+  return worst;
+}
+
+}  // namespace
+
+// fp16 in the products' operands (2^-12 root mean square is 1.4e-4 each of q, centroid, weight), weights off
+// by e^(error of a logit): for |q| |k| / sqrt(D) of about 20 some 1e-3 at most. The bound is what the cache
+// promises.
+constexpr double kAttentionBound = 2e-3;
+
+TEST_CASE("decode attention over packed pages", "[kernels][packed]") {
+  if (!has_device()) return;
+  Random random;
+  INFO("seed " << random.seed);
+  SECTION("contexts") {
+    for (const int32_t n : {1, 63, 64, 65, 4097}) {
+      INFO("context " << n);
+      CHECK(attention_error({}, {n}, random) < kAttentionBound);
+      CHECK(attention_error({128, 8, 2, 3, 3, 3, false}, {n}, random) < kAttentionBound);
+      CHECK(attention_error({128, 8, 2, 4, 3, 3, true, true}, {n}, random) < kAttentionBound);
+    }
+  }
+  SECTION("groups of query heads") {
+    for (const int group : {1, 2, 4, 7, 8, 16, 24}) {
+      INFO("group " << group);
+      CHECK(attention_error({128, 2 * group, 2}, {700}, random) < kAttentionBound);
+      CHECK(attention_error({64, 2 * group, 2, 5, 3, 3, true, true}, {700}, random) < kAttentionBound);
+    }
+  }
+  SECTION("head dimensions and numbers of groups") {
+    for (const int dim : {64, 80, 96, 128, 256})
+      for (const int groups : {1, 2, 3, 8}) {
+        INFO("dimension " << dim << ", groups " << groups);
+        CHECK(attention_error({dim, 8, 2, groups, 3, 4, false}, {321}, random) < kAttentionBound);
+        CHECK(attention_error({dim, 8, 2, groups, 3, 4, true, true, false, groups > 1 ? 16 : 0}, {321},
+                              random) < kAttentionBound);
+      }
+  }
+  SECTION("every width") {
+    for (int bits = 1; bits <= 8; ++bits) {
+      INFO("bits " << bits);
+      CHECK(attention_error({128, 8, 2, 1, bits, bits}, {500}, random) < kAttentionBound);
+      CHECK(attention_error({96, 4, 2, 1, bits, 9 - bits}, {500}, random) < kAttentionBound);
+    }
+  }
+  SECTION("several sequences, one of them empty") {
+    CHECK(attention_error({128, 32, 8}, {1000, 3, 64, 2049}, random) < kAttentionBound);
+    CHECK(attention_error({128, 32, 8, 6, 3, 3, false}, {100, 333}, random) < kAttentionBound);
+  }
+}
+
+TEST_CASE("decode attention over 131072 positions", "[kernels][packed][slow]") {
+  if (!has_device()) return;
+  Random random;
+  INFO("seed " << random.seed);
+  CHECK(attention_error({128, 8, 1}, {131072}, random) < kAttentionBound);
+}
+
+namespace {
+
+struct EncodeResult {
+  double code_share = 0;    // of code bytes that differ from the twin's
+  double norm_error = 0;    // largest relative difference of a norm
+  double distortion = 0;    // |x - x_hat|^2 over the twin's, keys and values
+  bool others_kept = true;  // bytes outside the positions written
+};
+
+/// Writes tokens in pieces and holds the pages against the twin's.
+EncodeResult encode_result(const CacheCase& c, const std::vector<int>& pieces, int start,
+                           cuda::FloatType type, Random& random) {
+  const PackedCache cache(cache_spec(c, random.engine()));
+  const cuda::Stream stream;
+  int total = start;
+  for (const int n : pieces) total += n;
+  const Sequences s = make_sequences({total, total}, random);
+  const int64_t batch = 2, width = int64_t(c.n_kv_heads) * c.dim;
+  const std::vector<uint8_t> before(size_t(s.n_pages) * cache.shape().bytes, 0xa5);
+  std::vector<uint8_t> want = before;
+  const cuda::Buffer pages = to_device(before, stream), table = to_device(s.table, stream);
+  const CudaCache tables(cache.spec(), total, stream);
+  std::vector<Tokens> tokens;
+  for (int b = 0; b < batch; ++b) {
+    tokens.push_back(random_tokens(cache.spec(), total, random.engine()));
+    tokens[b].k = rounded(tokens[b].k, type);
+    tokens[b].v = rounded(tokens[b].v, type);
+    for (int t = start; t < total; ++t)
+      cache.write(t, &tokens[b].k[t * width], &tokens[b].v[t * width],
+                  &want[size_t(s.table[b * s.stride + t / kPagePositions]) * cache.shape().bytes]);
+  }
+  int at = start;
+  for (const int n : pieces) {
+    std::vector<float> k, v;
+    for (const Tokens& t : tokens) {
+      k.insert(k.end(), t.k.begin() + at * width, t.k.begin() + (at + n) * width);
+      v.insert(v.end(), t.v.begin() + at * width, t.v.begin() + (at + n) * width);
+    }
+    const cuda::Buffer keys = to_device(encode(k, type), stream), values = to_device(encode(v, type), stream),
+                       starts = to_device(std::vector<int32_t>(batch, at), stream);
+    cuda::EncodeTokens job;
+    job.layer = &tables.layer();
+    job.encoder = &tables.encoder();
+    job.cache = {pages.as<uint8_t>(), table.as<int32_t>(), s.stride, nullptr};
+    job.pages = pages.as<uint8_t>();
+    job.starts = starts.as<int32_t>();
+    job.batch = int(batch);
+    job.tokens = n;
+    job.k = keys.as();
+    job.v = values.as();
+    job.type = type;
+    cuda::encode_tokens(job, stream);
+    stream.synchronize();
+    at += n;
+  }
+  const std::vector<uint8_t> got = to_host<uint8_t>(pages.as(), int64_t(before.size()), stream);
+  EncodeResult result;
+  int64_t differ = 0;
+  for (size_t i = 0; i < got.size(); ++i) differ += got[i] != want[i];
+  result.code_share =
+      double(differ) / double((total - start) * batch) / (cache.shape().bytes / kPagePositions);
+  double error = 0, twin_error = 0;
+  std::vector<double> k(width), v(width), k_want(width), v_want(width);
+  for (int b = 0; b < batch; ++b)
+    for (int t = 0; t < total; ++t) {
+      const size_t page = size_t(s.table[b * s.stride + t / kPagePositions]) * cache.shape().bytes;
+      cache.read(t, &got[page], k.data(), v.data());
+      cache.read(t, &want[page], k_want.data(), v_want.data());
+      for (int64_t i = 0; i < width; ++i) {
+        if (t < start) {
+          result.others_kept = result.others_kept && k[i] == k_want[i] && v[i] == v_want[i];
+          continue;
+        }
+        const double x = tokens[b].k[t * width + i], y = tokens[b].v[t * width + i];
+        error += std::pow(k[i] - x, 2) + std::pow(v[i] - y, 2);
+        twin_error += std::pow(k_want[i] - x, 2) + std::pow(v_want[i] - y, 2);
+      }
+    }
+  result.distortion = error / twin_error;
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("tokens into packed pages", "[kernels][packed]") {
+  if (!has_device()) return;
+  Random random;
+  INFO("seed " << random.seed);
+  // A flip moves one code where two centroids are equally near; a byte holds several codes and norms are off
+  // by a unit of fp16 in some positions: 4 % of bytes is far below what a wrong place or table gives (over 50
+  // %), and the distortion must be the twin's to 1e-3.
+  const auto good = [](const EncodeResult& r) {
+    INFO("bytes that differ " << r.code_share << ", distortion against the twin's " << r.distortion);
+    CHECK(r.code_share < 0.04);
+    CHECK(std::abs(r.distortion - 1) < 1e-3);
+    CHECK(r.others_kept);
+  };
+  SECTION("whole pages and pieces") {
+    good(encode_result({128, 4, 2}, {128}, 0, cuda::FloatType::f16, random));
+    good(encode_result({128, 4, 2}, {70, 1, 1, 57, 64}, 0, cuda::FloatType::bf16, random));
+    good(encode_result({128, 4, 2, 3, 3, 3, false}, {5, 1, 200}, 61, cuda::FloatType::f16, random));
+    good(encode_result({128, 4, 2, 4, 3, 3, true, true}, {1, 1, 1, 130}, 62, cuda::FloatType::f16, random));
+    good(encode_result({128, 4, 2, 4, 3, 3, true, true, true, 16}, {129}, 0, cuda::FloatType::bf16, random));
+  }
+  SECTION("head dimensions, groups, widths") {
+    for (const int dim : {64, 80, 96, 128, 256})
+      for (const int groups : {1, 3, 8}) {
+        INFO("dimension " << dim << ", groups " << groups);
+        good(encode_result({dim, 2, 1, groups, 2, 4, groups == 3}, {100}, 0, cuda::FloatType::f16, random));
+      }
+    for (int bits = 1; bits <= 8; ++bits) {
+      INFO("bits " << bits);
+      good(encode_result({128, 2, 1, 1, bits, 9 - bits}, {100}, 0, cuda::FloatType::f16, random));
+    }
+  }
+}
