@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "base/parallel.h"
 
 namespace blockgtq {
 
@@ -34,32 +33,31 @@ const Budget* BitMap::find(double average_bits) const {
   return nullptr;
 }
 
-BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, int min_bits, int max_bits) {
+BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, const ShareSpec& spec) {
+  check_allocator(spec.allocator);
   BitMap map;
   map.shape = stats.shape;
-  map.min_bits = min_bits;
-  map.max_bits = max_bits;
+  map.min_bits = spec.allocator.widths.front();
+  map.max_bits = spec.allocator.widths.back();
   map.signature = stats.signature;
   map.provenance = stats.provenance;
   map.provenance.emplace_back("calibration_tokens", std::to_string(stats.n_tokens()));
+  if (const std::string text = describe(spec); !text.empty()) map.provenance.emplace_back("allocator", text);
 
-  const size_t n_heads = size_t(map.shape.n_layers) * map.shape.n_kv_heads, n_blocks = map.n_blocks();
-  map.energy.resize(n_heads * n_blocks);
+  std::vector<HeadEnergy> heads;
+  for (int l = 0; l < map.shape.n_layers; ++l)
+    for (int h = 0; h < map.shape.n_kv_heads; ++h) {
+      heads.push_back(head_energy(stats, l, h, KeyForm::published));
+      map.energy.insert(map.energy.end(), heads.back().score.begin(), heads.back().score.end());
+    }
   std::vector<double> averages = budgets;
   std::sort(averages.begin(), averages.end());
   averages.erase(std::unique(averages.begin(), averages.end()), averages.end());
-  for (const double average : averages)
-    map.budgets.push_back({average, std::vector<uint8_t>(map.energy.size())});
-
-  parallel_for(n_heads, [&](size_t head) {
-    const std::vector<double> energy =
-        block_energy(stats, int(head) / map.shape.n_kv_heads, int(head) % map.shape.n_kv_heads);
-    std::copy(energy.begin(), energy.end(), map.energy.begin() + head * n_blocks);
-    for (Budget& b : map.budgets) {
-      const auto bits = allocate_greedy(energy, {b.average_bits, min_bits, max_bits});
-      std::copy(bits.begin(), bits.end(), b.bits.begin() + head * n_blocks);
-    }
-  });
+  if (averages.empty()) return map;
+  std::vector<double> bytes;
+  for (const double average : averages) bytes.push_back(average * map.shape.layout.head_dim / 8);
+  const auto all = allocate_heads(heads, map.shape.n_kv_heads, spec, bytes);
+  for (size_t i = 0; i < averages.size(); ++i) map.budgets.push_back({averages[i], all[i]});
   return map;
 }
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "quant/allocate.h"
+#include "quant/share.h"
 #include "quant/stats.h"
 
 namespace blockgtq {
@@ -34,7 +34,8 @@ struct BitMap {
   const Budget* find(double average_bits) const;
 };
 
-/// Energies from the statistics, then the greedy allocation of every (layer, KV head) for every budget.
-BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, int min_bits, int max_bits);
+/// Energies from the statistics, then the bits of every (layer, KV head) for every budget; budgets are
+/// average bits per coordinate, of all that spec's cost counts. The default is the published allocator.
+BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, const ShareSpec& spec = {});
 
 }  // namespace blockgtq
