@@ -39,7 +39,6 @@ std::vector<int> parse_widths(const std::string& text) {
   return widths;
 }
 
-/// All but the distortions, which take the head's size.
 ShareSpec make_spec(const AllocationOptions& o) {
   ShareSpec spec;
   spec.share = parse_scope(o.share);
@@ -201,9 +200,7 @@ void check_allocation(const AllocationOptions& o) {
 
 void allocate_and_report(const Stats& stats, const AllocationOptions& o, const OutputOptions& output,
                          OutputFile& file, const GlobalOptions& global) {
-  ShareSpec spec = make_spec(o);
-  if (spec.allocator.allocator != Allocator::greedy)
-    spec.allocator.distortion = Distortion::of_normal_codebook(stats.shape.layout.n_blocks());
+  const ShareSpec spec = make_spec(o);
   const BitMap map = make_bit_map(stats, averages(o, stats.shape), spec);
   write_map(file.temporary(), map);
   file.commit();

@@ -4,26 +4,58 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/parallel.h"
+#include "quant/calibrate.h"
+#include "quant/klt.h"
 
 namespace blockgtq {
 
 namespace {
 
-// Where the blocks of one head begin in an (L, H, B) array.
-size_t head_offset(const BitMap& map, int layer, int kv_head) {
-  check(layer >= 0 && layer < map.shape.n_layers && kv_head >= 0 && kv_head < map.shape.n_kv_heads,
+// The place of one head in an (L, H, ...) array.
+size_t head_index(const AttentionShape& shape, int layer, int kv_head) {
+  check(layer >= 0 && layer < shape.n_layers && kv_head >= 0 && kv_head < shape.n_kv_heads,
         "BitMap: no such layer or KV head");
-  return (size_t(layer) * map.shape.n_kv_heads + kv_head) * map.n_blocks();
+  return size_t(layer) * shape.n_kv_heads + kv_head;
+}
+
+// Row `index` of an array whose rows have `width` elements; empty for an empty array.
+template <class T>
+std::span<const T> row(const std::vector<T>& values, size_t index, size_t width) {
+  if (values.empty()) return {};
+  return std::span(values).subspan(index * width, width);
+}
+
+// Energy of the pairs of neighbouring coordinates that share their bits.
+std::vector<double> pair_energy(const std::vector<double>& energy) {
+  std::vector<double> pairs(energy.size() / 2);
+  for (size_t p = 0; p < pairs.size(); ++p) pairs[p] = energy[2 * p] + energy[2 * p + 1];
+  return pairs;
 }
 
 }  // namespace
 
 std::span<const double> BitMap::head_energy(int layer, int kv_head) const {
-  return std::span(energy).subspan(head_offset(*this, layer, kv_head), n_blocks());
+  return row(energy, head_index(shape, layer, kv_head), n_blocks());
 }
 
 std::span<const uint8_t> BitMap::head_bits(const Budget& budget, int layer, int kv_head) const {
-  return std::span(budget.bits).subspan(head_offset(*this, layer, kv_head), n_blocks());
+  return row(budget.bits, head_index(shape, layer, kv_head), n_blocks());
+}
+
+HeadMap head_map(const AttentionShape& shape, const Budget& budget,
+                 const std::vector<HeadCalibration>& calibration, uint64_t seed, int layer, int kv_head) {
+  const size_t index = head_index(shape, layer, kv_head);
+  HeadMap head;
+  head.layout = shape.layout;
+  head.v_dim = shape.v_dim;
+  head.seed = seed;
+  head.average_bits = budget.average_bits;
+  head.bits = row(budget.bits, index, shape.layout.n_blocks());
+  head.product_bits = row(budget.product_bits, index, shape.layout.n_blocks());
+  head.value_bits = row(budget.value_bits, index, shape.v_dim / 2);
+  if (!calibration.empty()) head.calibration = &calibration[index];
+  return head;
 }
 
 const Budget* BitMap::find(double average_bits) const {
@@ -44,20 +76,43 @@ BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, cons
   map.provenance.emplace_back("calibration_tokens", std::to_string(stats.n_tokens()));
   if (const std::string text = describe(spec); !text.empty()) map.provenance.emplace_back("allocator", text);
 
-  std::vector<HeadEnergy> heads;
-  for (int l = 0; l < map.shape.n_layers; ++l)
-    for (int h = 0; h < map.shape.n_kv_heads; ++h) {
-      heads.push_back(head_energy(stats, l, h, KeyForm::published));
-      map.energy.insert(map.energy.end(), heads.back().score.begin(), heads.back().score.end());
-    }
+  const AttentionShape& shape = map.shape;
+  const size_t n_heads = size_t(shape.n_layers) * shape.n_kv_heads;
+  std::vector<HeadEnergy> published(n_heads), balanced(n_heads);
+  map.calibration.resize(n_heads);
+  parallel_for(n_heads, [&](size_t head) {
+    const int layer = int(head) / shape.n_kv_heads, kv_head = int(head) % shape.n_kv_heads;
+    published[head] = head_energy(stats, layer, kv_head, KeyForm::published);
+    balanced[head] = head_energy(stats, layer, kv_head, KeyForm::balanced);
+    map.calibration[head] = calibrate_head(stats, layer, kv_head);
+  });
+  for (const HeadEnergy& head : published)
+    map.energy.insert(map.energy.end(), head.score.begin(), head.score.end());
+
   std::vector<double> averages = budgets;
   std::sort(averages.begin(), averages.end());
   averages.erase(std::unique(averages.begin(), averages.end()), averages.end());
   if (averages.empty()) return map;
   std::vector<double> bytes;
-  for (const double average : averages) bytes.push_back(average * map.shape.layout.head_dim / 8);
-  const auto all = allocate_heads(heads, map.shape.n_kv_heads, spec, bytes);
-  for (size_t i = 0; i < averages.size(); ++i) map.budgets.push_back({averages[i], all[i]});
+  for (const double average : averages) bytes.push_back(average * shape.layout.head_dim / 8);
+  const auto bits =
+      allocate_heads(published, shape.n_kv_heads, spec_of(spec, KeyForm::published, map.n_blocks()), bytes);
+  const auto product_bits =
+      allocate_heads(balanced, shape.n_kv_heads, spec_of(spec, KeyForm::balanced, map.n_blocks()), bytes);
+  const size_t n_pairs = has_output(stats) ? size_t(shape.v_dim / 2) : 0;
+  for (size_t i = 0; i < averages.size(); ++i) {
+    Budget& budget =
+        map.budgets.emplace_back(Budget{averages[i], bits[i], product_bits[i], std::vector<uint8_t>()});
+    budget.value_bits.resize(n_heads * n_pairs);
+    if (n_pairs == 0) continue;
+    const Cost cost{spec.allocator.cost.kind, NormKind::key};
+    const int64_t block_bits = cost.block_bits(averages[i] * shape.v_dim / 8) - cost.per_key();
+    parallel_for(n_heads, [&](size_t head) {
+      const std::vector<uint8_t> pairs = allocate_by_gain(pair_energy(map.calibration[head].v_energy),
+                                                          double(std::max<int64_t>(block_bits, 0)) / n_pairs);
+      std::copy(pairs.begin(), pairs.end(), budget.value_bits.begin() + head * n_pairs);
+    });
+  }
   return map;
 }
 

@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
-#include "quant/codebook.h"
 
 namespace blockgtq {
 
@@ -90,14 +89,12 @@ Distortion Distortion::power_law() {
   return Distortion();
 }
 
-Distortion Distortion::of_normal_codebook(int max_blocks) {
+Distortion Distortion::of_codebook(Codebook codebook, int max_blocks) {
   Distortion distortion;
   distortion.table_.resize(size_t(max_blocks) * kMaxBits);
   parallel_for(distortion.table_.size(), [&](size_t i) {
     const int n_blocks = 1 + int(i) / kMaxBits, bits = 1 + int(i) % kMaxBits;
-    std::vector<double> centroids = normal_codebook(bits);
-    for (double& c : centroids) c /= std::sqrt(2.0 * n_blocks);
-    distortion.table_[i] = codebook_distortion(centroids, 2 * n_blocks);
+    distortion.table_[i] = codebook_distortion(unit_centroids(codebook, 2 * n_blocks, bits), 2 * n_blocks);
   });
   return distortion;
 }

@@ -2,6 +2,8 @@
 #include <span>
 #include <vector>
 
+#include "quant/codebook.h"
+
 namespace blockgtq {
 
 /// D(b, d): the error E|x - x_hat|^2 / |x|^2 that TqMse makes at b bits in d dimensions, averaged over
@@ -10,8 +12,8 @@ class Distortion {
  public:
   /// 4^-b in every dimension: what the published score takes it to be.
   static Distortion power_law();
-  /// The published codebook's, for groups of 1 to max_blocks blocks.
-  static Distortion of_normal_codebook(int max_blocks);
+  /// A codebook's, for groups of 1 to max_blocks blocks.
+  static Distortion of_codebook(Codebook codebook, int max_blocks);
 
   double operator()(int bits, int n_blocks) const;  // d = 2 * n_blocks
 

@@ -119,6 +119,13 @@ const char* name(Scope scope) {
   return scope == Scope::head ? "head" : scope == Scope::layer ? "layer" : "model";
 }
 
+ShareSpec spec_of(ShareSpec spec, KeyForm form, int n_blocks) {
+  if (spec.allocator.allocator != Allocator::greedy)
+    spec.allocator.distortion =
+        Distortion::of_codebook(form == KeyForm::published ? Codebook::reference : Codebook::exact, n_blocks);
+  return spec;
+}
+
 std::string describe(const ShareSpec& spec) {
   const AllocatorSpec &a = spec.allocator, published;
   std::vector<std::string> parts;

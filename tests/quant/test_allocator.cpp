@@ -71,7 +71,7 @@ std::vector<Cost> every_cost() {
 
 TEST_CASE("exact is the optimum over every assignment, its budget never exceeded") {
   Random random(11);
-  const Distortion codebook = Distortion::of_normal_codebook(6);
+  const Distortion codebook = Distortion::of_codebook(Codebook::reference, 6);
   const std::vector<std::vector<int>> widths = {{1, 2, 3, 4}, {2, 3, 4, 8}, {1, 4}, {3}, {1, 3, 8}};
   for (int round = 0; round < 120; ++round) {
     HeadEnergy head = random_head(random, 1 + random.next_u64() % 6);
@@ -108,7 +108,7 @@ TEST_CASE("exact is the optimum over every assignment, its budget never exceeded
 
 TEST_CASE("greedy is the optimum of its own law, and only there") {
   Random random(12);
-  const Distortion codebook = Distortion::of_normal_codebook(32);
+  const Distortion codebook = Distortion::of_codebook(Codebook::reference, 32);
   int worse_with_codebook = 0, worse_with_norms = 0;
   for (int round = 0; round < 40; ++round) {
     const HeadEnergy head = random_head(random, 32);
@@ -159,7 +159,7 @@ TEST_CASE("under a packed cost greedy is the longest published run that fits") {
 
 TEST_CASE("mixing: the sorted cuts are searched exhaustively, exchanges only gain") {
   Random random(14);
-  const Distortion distortion = Distortion::of_normal_codebook(6);
+  const Distortion distortion = Distortion::of_codebook(Codebook::reference, 6);
   int optimal = 0, feasible = 0;
   double worst = 0;
   for (int round = 0; round < 60; ++round) {

@@ -37,7 +37,7 @@ double measured(int d, int bits, size_t n) {
 }  // namespace
 
 TEST_CASE("the distortion of the codebook is what the quantizer does") {
-  const Distortion distortion = Distortion::of_normal_codebook(64);
+  const Distortion distortion = Distortion::of_codebook(Codebook::reference, 64);
   // 4000 vectors: a deviation of a vector's error as large as its mean leaves 1.6 %; three of those.
   for (const int d : {2, 4, 6, 8, 16, 32, 128})
     for (int bits = 1; bits <= kMaxBits; ++bits) {
@@ -47,7 +47,7 @@ TEST_CASE("the distortion of the codebook is what the quantizer does") {
 }
 
 TEST_CASE("the distortion falls with every bit, convexly, in every dimension") {
-  const Distortion distortion = Distortion::of_normal_codebook(256);
+  const Distortion distortion = Distortion::of_codebook(Codebook::reference, 256);
   for (int n = 1; n <= 256; ++n)
     for (int b = 1; b < kMaxBits; ++b) {
       REQUIRE(distortion(b + 1, n) < distortion(b, n));
@@ -60,7 +60,7 @@ TEST_CASE("the distortion falls with every bit, convexly, in every dimension") {
 TEST_CASE("Lloyd-Max of the normal distribution: the known distortions") {
   // Max (1960): 1 to 4 bits 0.3634, 0.1175, 0.03454, 0.009497. In many dimensions norm correction makes of D
   // 2 - 2 sqrt(1 - D).
-  const Distortion distortion = Distortion::of_normal_codebook(256);
+  const Distortion distortion = Distortion::of_codebook(Codebook::reference, 256);
   const double known[] = {0.3634, 0.1175, 0.03454, 0.009497};
   for (int b = 1; b <= 4; ++b)  // O(1/d) left; the published 4-bit codebook has not converged
     CHECK(distortion(b, 256) == Approx(2 - 2 * std::sqrt(1 - known[b - 1])).epsilon(b == 4 ? 0.04 : 0.01));
