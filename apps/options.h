@@ -63,6 +63,8 @@ void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, 
 std::vector<double> parse_bits(const std::string& text);
 /// "tq-mse,block-gtq" -> names, each known.
 std::vector<std::string> parse_methods(const std::string& text);
+/// --codebook reference|exact; what it holds afterwards is for parse_codebook.
+void add_codebook_option(CLI::App& command, std::string& codebook);
 /// "3" or "2.5": the shortest text of a budget.
 std::string bits_text(double bits);
 
