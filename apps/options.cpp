@@ -147,6 +147,15 @@ void add_output_option(CLI::App& command, OutputOptions& output, const std::stri
   command.add_flag("--force", output.force, "Replace an existing output");
 }
 
+void add_codebook_option(CLI::App& command, std::string& codebook) {
+  command
+      .add_option(
+          "--codebook", codebook,
+          "reference (as published) or exact (converged, for the group's dimension); default: reference "
+          "for tq-mse and block-gtq, exact for the methods that are new here")
+      ->check(CLI::IsMember({"reference", "exact"}));
+}
+
 std::vector<double> parse_bits(const std::string& text) {
   std::vector<double> bits;
   for (const std::string& part : split(text, ',')) {

@@ -62,6 +62,8 @@ std::vector<double> parse_bits(const std::string& text);
 std::vector<std::string> parse_methods(const std::string& text);
 /// "8GiB", "8000MB", "4e9" -> bytes; `option` for the message.
 int64_t parse_bytes(const std::string& text, const char* option);
+/// --codebook reference|exact; what it holds afterwards is for parse_codebook.
+void add_codebook_option(CLI::App& command, std::string& codebook);
 /// "3" or "2.5": the shortest text of a budget.
 std::string bits_text(double bits);
 
