@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "quant/allocate.h"
 #include "quant/head_map.h"
+#include "quant/share.h"
 #include "quant/stats.h"
 
 namespace blockgtq {
@@ -46,8 +46,9 @@ struct BitMap {
   const Budget* find(double average_bits) const;
 };
 
-/// Energies, means and value bases from the statistics, then the allocation of every (layer, KV head) for
-/// every budget.
-BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, int min_bits, int max_bits);
+/// Energies, means and value bases from the statistics, then the bits of every (layer, KV head) for every
+/// budget; budgets are average bits per coordinate, of all that spec's cost counts (for values, whose bits go
+/// by marginal gain, one norm each). The default is the published allocator.
+BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, const ShareSpec& spec = {});
 
 }  // namespace blockgtq

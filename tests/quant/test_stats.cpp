@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "catch.h"
+#include "quant/allocate.h"
 #include "quant/bit_map.h"
 #include "quant/random.h"
 #include "quant/stats.h"
@@ -329,10 +330,12 @@ TEST_CASE("merge names the file that does not fit") {
 
 TEST_CASE("a bit map from statistics") {
   const Stats stats = run(0, 4);
+  ShareSpec up_to_six;
+  up_to_six.allocator.widths = width_range(1, 6);
   set_threads(1);
-  const BitMap map = make_bit_map(stats, {3, 2, 2.5, 3}, 1, 6);
+  const BitMap map = make_bit_map(stats, {3, 2, 2.5, 3}, up_to_six);
   set_threads(3);
-  const BitMap again = make_bit_map(stats, {2, 2.5, 3}, 1, 6);
+  const BitMap again = make_bit_map(stats, {2, 2.5, 3}, up_to_six);
   set_threads(0);
   CHECK(map.shape == stats.shape);
   CHECK(map.signature == stats.signature);
@@ -364,5 +367,5 @@ TEST_CASE("a bit map from statistics") {
   CHECK(map.find(0.1 + 2.4) == &map.budgets[1]);
   CHECK_THROWS_AS(map.head_energy(2, 0), std::logic_error);
   CHECK_THROWS_AS(map.head_bits(map.budgets[0], 0, 2), std::logic_error);
-  CHECK_THROWS_AS(make_bit_map(stats, {9}, 1, 8), Error);
+  CHECK_THROWS_AS(make_bit_map(stats, {9}), Error);
 }
