@@ -33,6 +33,24 @@ std::vector<double> pair_energy(const std::vector<double>& energy) {
   return pairs;
 }
 
+// Bits of the pairs of a basis, all heads: (L, H, dim / 2), or nothing where the heads have no basis. One
+// norm each.
+std::vector<uint8_t> basis_bits(const std::vector<HeadCalibration>& heads,
+                                std::vector<double> HeadCalibration::*spectrum, double average_bits,
+                                CostKind kind) {
+  if (heads.empty() || (heads[0].*spectrum).empty()) return {};
+  const size_t n_pairs = (heads[0].*spectrum).size() / 2;
+  const Cost cost{kind, NormKind::key};
+  const int64_t pair_bits = cost.block_bits(average_bits * double(2 * n_pairs) / 8) - cost.per_key();
+  std::vector<uint8_t> bits(heads.size() * n_pairs);
+  parallel_for(heads.size(), [&](size_t head) {
+    const auto row = allocate_by_gain(pair_energy(heads[head].*spectrum),
+                                      double(std::max<int64_t>(pair_bits, 0)) / double(n_pairs));
+    std::copy(row.begin(), row.end(), bits.begin() + head * n_pairs);
+  });
+  return bits;
+}
+
 }  // namespace
 
 std::span<const double> BitMap::head_energy(int layer, int kv_head) const {
@@ -53,6 +71,7 @@ HeadMap head_map(const AttentionShape& shape, const Budget& budget,
   head.average_bits = budget.average_bits;
   head.bits = row(budget.bits, index, shape.layout.n_blocks());
   head.product_bits = row(budget.product_bits, index, shape.layout.n_blocks());
+  head.key_bits = row(budget.key_bits, index, shape.layout.head_dim / 2);
   head.value_bits = row(budget.value_bits, index, shape.v_dim / 2);
   if (!calibration.empty()) head.calibration = &calibration[index];
   return head;
@@ -99,20 +118,11 @@ BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, cons
       allocate_heads(published, shape.n_kv_heads, spec_of(spec, KeyForm::published, map.n_blocks()), bytes);
   const auto product_bits =
       allocate_heads(balanced, shape.n_kv_heads, spec_of(spec, KeyForm::balanced, map.n_blocks()), bytes);
-  const size_t n_pairs = has_output(stats) ? size_t(shape.v_dim / 2) : 0;
-  for (size_t i = 0; i < averages.size(); ++i) {
-    Budget& budget =
-        map.budgets.emplace_back(Budget{averages[i], bits[i], product_bits[i], std::vector<uint8_t>()});
-    budget.value_bits.resize(n_heads * n_pairs);
-    if (n_pairs == 0) continue;
-    const Cost cost{spec.allocator.cost.kind, NormKind::key};
-    const int64_t block_bits = cost.block_bits(averages[i] * shape.v_dim / 8) - cost.per_key();
-    parallel_for(n_heads, [&](size_t head) {
-      const std::vector<uint8_t> pairs = allocate_by_gain(pair_energy(map.calibration[head].v_energy),
-                                                          double(std::max<int64_t>(block_bits, 0)) / n_pairs);
-      std::copy(pairs.begin(), pairs.end(), budget.value_bits.begin() + head * n_pairs);
-    });
-  }
+  const CostKind kind = spec.allocator.cost.kind;
+  for (size_t i = 0; i < averages.size(); ++i)
+    map.budgets.push_back({averages[i], bits[i], product_bits[i],
+                           basis_bits(map.calibration, &HeadCalibration::k_spectrum, averages[i], kind),
+                           basis_bits(map.calibration, &HeadCalibration::v_spectrum, averages[i], kind)});
   return map;
 }
 

@@ -90,6 +90,7 @@ void check_same(const Stats& a, const Stats& b) {
     CHECK(a.layers[l].k2 == b.layers[l].k2);
     CHECK(a.layers[l].k_sum == b.layers[l].k_sum);
     CHECK(a.layers[l].v_sum == b.layers[l].v_sum);
+    CHECK(same(a.layers[l].kk, b.layers[l].kk));
     CHECK(same(a.layers[l].vv, b.layers[l].vv));
   }
 }
@@ -188,6 +189,14 @@ TEST_CASE("sums of one chunk against the definition") {
       for (int64_t t = 0; t < n; ++t) sum += a.k[(t * 2 + h) * d + c];
       CHECK(s.k_sum[h * d + c] == Approx(sum).epsilon(1e-13).margin(1e-13));
     }
+    const auto kk = s.kk.total();
+    REQUIRE(kk.size() == size_t(2 * d * d));
+    for (int i = 0; i < d; ++i)
+      for (int j = 0; j < d; ++j) {
+        double moment = 0;
+        for (int64_t t = 0; t < n; ++t) moment += double(a.k[(t * 2 + h) * d + i]) * a.k[(t * 2 + h) * d + j];
+        CHECK(kk[(h * d + i) * d + j] == Approx(moment).epsilon(1e-13).margin(1e-12));
+      }
     const auto vv = s.vv.total();
     for (int i = 0; i < dv; ++i) {
       double sum = 0;
