@@ -83,16 +83,16 @@ double total(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0);
 }
 
-/// One budget's bytes per token of the whole model.
+/// One budget's bytes per token of the whole model: as --cost has it, and as a key is stored.
 struct Price {
-  double counted, packed;  // as --cost has it; as a key is stored
+  double counted, packed;
 };
 
-Price price(const BitMap& map, const Budget& budget, const ShareSpec& spec) {
+Price price(const BitMap& map, const std::vector<uint8_t>& bits, const ShareSpec& spec) {
   const int n_heads = map.shape.n_layers * map.shape.n_kv_heads;
   auto bytes = [&](CostKind kind) {
-    return total(head_bytes(budget.bits, n_heads, map.shape.n_kv_heads, {kind, spec.allocator.cost.norms},
-                            spec.equal));
+    return total(
+        head_bytes(bits, n_heads, map.shape.n_kv_heads, {kind, spec.allocator.cost.norms}, spec.equal));
   };
   return {bytes(spec.allocator.cost.kind), bytes(CostKind::packed)};
 }
@@ -107,19 +107,18 @@ Json stability_json(const Stability& stability) {
   return json;
 }
 
-void say_stability(const Stability& stability, double bits, const GlobalOptions& global) {
+void say_stability(const Stability& stability, const std::string& what, const GlobalOptions& global) {
   if (stability.changed.empty()) {
-    global.note(fmt::format("{} bits: one chunk only, nothing to compare", bits_text(bits)));
+    global.note(what + ": one chunk only, nothing to compare");
   } else {
     std::string layers;
     for (const double changed : stability.changed) layers += fmt::format(" {:.1f}", 100 * changed);
-    global.note(
-        fmt::format("{} bits: blocks whose bits change between the halves of the text, % per layer:{}",
-                    bits_text(bits), layers));
+    global.note(fmt::format("{}: blocks whose bits change between the halves of the text, % per layer:{}",
+                            what, layers));
   }
   if (!stability.same.empty())
-    global.note(fmt::format("{} bits: {:.1f} % of the blocks keep their bits when chunks are resampled",
-                            bits_text(bits), 100 * total(stability.same) / double(stability.same.size())));
+    global.note(fmt::format("{}: {:.1f} % of the blocks keep their bits when chunks are resampled", what,
+                            100 * total(stability.same) / double(stability.same.size())));
 }
 
 }  // namespace
@@ -207,8 +206,8 @@ void allocate_and_report(const Stats& stats, const AllocationOptions& o, const O
 
   const AttentionShape& shape = map.shape;
   const double n_coords = double(shape.n_layers) * shape.n_kv_heads * shape.layout.head_dim;
-  Table table({"bits", fmt::format("{} bytes/token", name(spec.allocator.cost.kind)), "K bytes/token",
-               "effective bits", "heads by groups"});
+  Table table({"bits", "score", fmt::format("{} bytes/token", name(spec.allocator.cost.kind)),
+               "K bytes/token", "effective bits", "heads x groups"});
   Json json = {{"schema", "blockgtq.allocate/1"},
                {"allocator", name(spec.allocator.allocator)},
                {"cost", name(spec.allocator.cost.kind)},
@@ -218,29 +217,35 @@ void allocate_and_report(const Stats& stats, const AllocationOptions& o, const O
                {"share", name(spec.share)},
                {"equal", name(spec.equal)},
                {"budgets", Json::array()}};
-  for (const Budget& budget : map.budgets) {
-    const Price cost = price(map, budget, spec);
-    const std::vector<int> groups = heads_by_groups(budget.bits, map.n_blocks());
+  auto add = [&](const Budget& budget, const std::vector<uint8_t>& bits, KeyForm form) {
+    const char* score = form == KeyForm::published ? "published" : "product";
+    const Price cost = price(map, bits, spec);
+    const std::vector<int> groups = heads_by_groups(bits, map.n_blocks());
     std::string by_groups;
     for (int g = 0; g < kMaxBits; ++g)
       if (groups[g] > 0)
         by_groups += fmt::format("{}{} x {}", by_groups.empty() ? "" : ", ", groups[g], g + 1);
-    table.row({bits_text(budget.average_bits), fmt::format("{:g}", cost.counted),
+    table.row({bits_text(budget.average_bits), score, fmt::format("{:g}", cost.counted),
                fmt::format("{:g}", cost.packed), fmt::format("{:.4g}", 8 * cost.packed / n_coords),
                by_groups});
     Json row = {{"bits", budget.average_bits},
+                {"score", score},
                 {"counted_bytes_per_token", cost.counted},
                 {"bytes_per_token", cost.packed},
                 {"effective_bits", 8 * cost.packed / n_coords},
                 {"heads_by_groups", groups}};
     if (!o.json.empty() || global.verbose) {
-      const Stability stability =
-          measure_stability(stats, KeyForm::published, spec, budget.average_bits * shape.layout.head_dim / 8,
-                            o.resamples, kResampleSeed);
+      const Stability stability = measure_stability(
+          stats, form, spec, budget.average_bits * shape.layout.head_dim / 8, o.resamples, kResampleSeed);
       row["stability"] = stability_json(stability);
-      say_stability(stability, budget.average_bits, global);
+      say_stability(stability, fmt::format("{} bits, {} score", bits_text(budget.average_bits), score),
+                    global);
     }
     json["budgets"].push_back(std::move(row));
+  };
+  for (const Budget& budget : map.budgets) {
+    add(budget, budget.bits, KeyForm::published);
+    add(budget, budget.product_bits, KeyForm::balanced);
   }
   if (o.json == "-")
     write_json(json, "-", false);

@@ -29,6 +29,8 @@ TEST_CASE("allocate: costs, restrictions, budgets in bytes, stability") {
   CHECK(published.at("schema") == "blockgtq.allocate/1");
   CHECK(published.at("budgets")[0].at("counted_bytes_per_token") == 8 * 24);
   CHECK(published.at("budgets")[0].at("bytes_per_token").get<double>() > 8 * 24);
+  REQUIRE(published.at("budgets").size() == 2);  // of the published score, and of the product's
+  CHECK(published.at("budgets")[1].at("score") == "product");
   int heads = 0;
   for (const int n : published.at("budgets")[0].at("heads_by_groups")) heads += n;
   CHECK(heads == 8);
