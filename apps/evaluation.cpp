@@ -38,17 +38,20 @@ EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape)
   spec.shape = shape;
   spec.inv_freq = request.theta == "raw" ? shape.inv_freq_raw : shape.inv_freq;
   spec.methods = request.methods;
+  spec.codebook = request.codebook;
   spec.window = request.window;
   spec.offsets = request.offsets;
   const BitMap* map = request.map;
   if (!map) {
     for (const std::string& method : request.methods)
-      if (needs_map(method)) throw Error(Exit::usage, fmt::format("--map is needed for method {}", method));
+      if (find_method(key_methods(), method)->needs_map)
+        throw Error(Exit::usage, fmt::format("--map is needed for method {}", method));
     for (double bits : request.bits) spec.budgets.push_back({bits, {}});
     return spec;
   }
   check_same_attention(map->shape, shape);
   spec.seed = map->seed;
+  spec.calibration = map->calibration;
   if (request.bits.empty()) {
     spec.budgets = map->budgets;
     return spec;
@@ -96,6 +99,7 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
   json["chunk"] = chunk;
   json["device"] = device;
   json["pairing"] = name(spec.shape.layout.pairing);
+  json["codebook"] = name(spec.codebook);
   json["theta"] = spec.inv_freq == spec.shape.inv_freq ? "model" : "raw";
   Json& rows = json["layers"] = Json::array();
   for (const LayerResult& layer : layers) {

@@ -147,15 +147,13 @@ void add_output_option(CLI::App& command, OutputOptions& output, const std::stri
   command.add_flag("--force", output.force, "Replace an existing output");
 }
 
-void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, int& max_bits) {
-  command.add_option("--bits", bits, "Average bits per coordinate: 3, or 2,3,4, or 2.5")
-      ->capture_default_str();
-  command.add_option("--min-bits", min_bits, "Fewest bits of a block")
-      ->check(in_range(1, kMaxBits))
-      ->capture_default_str();
-  command.add_option("--max-bits", max_bits, "Most bits of a block")
-      ->check(in_range(1, kMaxBits))
-      ->capture_default_str();
+void add_codebook_option(CLI::App& command, std::string& codebook) {
+  command
+      .add_option(
+          "--codebook", codebook,
+          "reference (as published) or exact (converged, for the group's dimension); default: reference "
+          "for tq-mse and block-gtq, exact for the methods that are new here")
+      ->check(CLI::IsMember({"reference", "exact"}));
 }
 
 std::vector<double> parse_bits(const std::string& text) {
@@ -176,11 +174,22 @@ std::vector<double> parse_bits(const std::string& text) {
 std::vector<std::string> parse_methods(const std::string& text) {
   std::vector<std::string> methods;
   for (const std::string& name : split(text, ',')) {
-    if (!is_method(name))
-      throw usage(fmt::format("--methods: '{}' is unknown: {}", name, fmt::join(method_names(), ", ")));
+    if (!find_method(key_methods(), name))
+      throw usage(fmt::format("--methods: '{}' is unknown: {}", name, method_list(key_methods())));
     if (std::find(methods.begin(), methods.end(), name) == methods.end()) methods.push_back(name);
   }
   return methods;
+}
+
+int64_t parse_bytes(const std::string& text, const char* option) {
+  static constexpr std::pair<const char*, double> kUnits[] = {
+      {"", 1}, {"B", 1}, {"MB", 1e6}, {"GB", 1e9}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  for (const auto& [unit, factor] : kUnits)
+    if (end != text.c_str() && std::string(end) == unit && value > 0 && value * factor < 1e15)
+      return int64_t(value * factor);
+  throw usage(fmt::format("{}: '{}' is not a size: 8GiB, 8000MB", option, text));
 }
 
 std::string bits_text(double bits) {

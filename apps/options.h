@@ -56,13 +56,14 @@ CLI::Validator in_range(T low, T high) {
   return range.description("");
 }
 
-/// --bits, --min-bits, --max-bits of the allocator.
-void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, int& max_bits);
-
 /// "3", "2,3,4" or "2.5" -> ascending averages without repetition, each in 1..8.
 std::vector<double> parse_bits(const std::string& text);
 /// "tq-mse,block-gtq" -> names, each known.
 std::vector<std::string> parse_methods(const std::string& text);
+/// --codebook reference|exact; what it holds afterwards is for parse_codebook.
+void add_codebook_option(CLI::App& command, std::string& codebook);
+/// "8GiB", "8000MB", "4e9" -> bytes; `option` for the message.
+int64_t parse_bytes(const std::string& text, const char* option);
 /// "3" or "2.5": the shortest text of a budget.
 std::string bits_text(double bits);
 
