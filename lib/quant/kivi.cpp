@@ -9,7 +9,8 @@
 
 namespace blockgtq {
 
-Kivi::Kivi(int dim, int bits, std::vector<float> mean) : dim_(dim), bits_(bits), mean_(std::move(mean)) {
+Kivi::Kivi(int dim, int bits, std::vector<float> mean, bool lagging)
+    : dim_(dim), bits_(bits), mean_(std::move(mean)), lagging_(lagging) {
   check(dim >= 1 && bits >= 1 && bits <= kMaxBits, "Kivi: dimension below 1 or bits outside 1..8");
   if (mean_.empty()) mean_.resize(dim);
   check(mean_.size() == size_t(dim), "Kivi: mean of another size");
@@ -25,6 +26,7 @@ size_t Kivi::code_bytes(size_t n) const {
 void Kivi::encode(const float* x, size_t n, uint8_t* codes) const {
   std::fill_n(codes, code_bytes(n), uint8_t(0));
   std::vector<uint8_t> indices(kTokens * dim_);
+  std::vector<AffineGrid> before(dim_);  // of the tile before
   for (size_t first = 0; first < n; first += kTokens) {
     const size_t count = std::min(kTokens, n - first);
     for (int j = 0; j < dim_; ++j) {
@@ -33,8 +35,10 @@ void Kivi::encode(const float* x, size_t n, uint8_t* codes) const {
         least = std::min(least, x[t * dim_ + j] - mean_[j]);
         largest = std::max(largest, x[t * dim_ + j] - mean_[j]);
       }
-      AffineGrid::spanning(least, largest, bits_).put(codes + j * kGridBytes);
-      const AffineGrid grid = AffineGrid::get(codes + j * kGridBytes, bits_);
+      const AffineGrid own = AffineGrid::spanning(least, largest, bits_),
+                       grid = lagging_ && first > 0 ? before[j] : own;
+      before[j] = own;
+      grid.put(codes + j * kGridBytes);
       for (size_t t = 0; t < count; ++t) indices[t * dim_ + j] = grid.encode(x[t * dim_ + j] - mean_[j]);
     }
     pack_bits(indices.data(), count * dim_, bits_, 8 * kGridBytes * dim_, codes);

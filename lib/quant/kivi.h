@@ -7,11 +7,15 @@ namespace blockgtq {
 /// fp16 scale and zero are refreshed with the next 32. A tile of up to 32 tokens is stored as scale and zero
 /// of every coordinate, then the bit stream, token by token, padded to a byte. (The last, incomplete tile is
 /// quantized as well, where KIVI keeps it in fp16.)
+///
+/// Lagging: every token is quantized as it comes, on the grid of the 32 tokens before its tile (the first
+/// tile: on its own), without waiting for its tile to fill; what lies outside is cut off.
 class Kivi final : public Quantizer {
  public:
   static constexpr size_t kTokens = 32;
 
-  Kivi(int dim, int bits, std::vector<float> mean = {});  // mean (D) is taken off first; empty: zero
+  /// mean (D) is taken off first; empty: zero.
+  Kivi(int dim, int bits, std::vector<float> mean = {}, bool lagging = false);
   int dim() const override { return dim_; }
   size_t code_bytes(size_t n = 1) const override;
   void encode(const float* x, size_t n, uint8_t* codes) const override;
@@ -21,6 +25,7 @@ class Kivi final : public Quantizer {
  private:
   int dim_, bits_;
   std::vector<float> mean_;  // (D)
+  bool lagging_;
 };
 
 }  // namespace blockgtq

@@ -91,6 +91,11 @@ const std::vector<Entry>& key_entries() {
        [](const HeadMap& h, Codebook) -> Made {
          return std::make_unique<Kivi>(h.layout.head_dim, whole(h));
        }},
+      {{"kivi-lagging", false, true, "KIVI on the grid of the 32 tokens before"},
+       Codebook::reference,
+       [](const HeadMap& h, Codebook) -> Made {
+         return std::make_unique<Kivi>(h.layout.head_dim, whole(h), std::vector<float>(), true);
+       }},
       {{"kivi-centred", true, true, "KIVI of centred keys"},
        Codebook::reference,
        [](const HeadMap& h, Codebook) -> Made {

@@ -68,6 +68,30 @@ std::vector<std::string> mean_row(const PanelView& view, size_t budget) {
   return cells;
 }
 
+/// Methods over budgets: "ratio; at equal bytes, worst model at equal bytes", geometric means over the
+/// models.
+Table method_table(const PanelView& view) {
+  std::vector<std::string> cells = {"method"};
+  for (const double bits : view.budgets) {
+    cells.push_back(bits_title(bits));
+    if (view.has_equal_bytes) cells.insert(cells.end(), {"at equal bytes", "worst model"});
+  }
+  Table table(cells);
+  for (size_t m = 0; m < view.methods.size(); ++m) {
+    cells = {method_title(view.methods[m])};
+    for (size_t b = 0; b < view.budgets.size(); ++b) {
+      const PanelMean mean = view.mean(b, m);
+      cells.push_back(three_digits(mean.ratio));
+      if (!view.has_equal_bytes) continue;
+      const bool compared = m >= view.first_other();
+      cells.push_back(compared ? three_digits(mean.equal_bytes_ratio) : "");
+      cells.push_back(compared ? three_digits(mean.worst_equal_bytes_ratio) : "");
+    }
+    table.row(cells);
+  }
+  return table;
+}
+
 }  // namespace
 
 std::string panel_markdown(const Json& panel) {
@@ -89,6 +113,12 @@ std::string panel_markdown(const Json& panel) {
       if (model.cells.empty()) table.row({model.name, model.error});
     out += table.markdown();
   }
+  if (view.has_baseline && view.methods.size() > 2)
+    out += "\n## Methods\n\nError over that of TQ-MSE at the same budget, geometric mean over the models" +
+           std::string(view.has_equal_bytes
+                           ? "; the same at equal bytes, and the model with the largest ratio there"
+                           : "") +
+           ".\n\n" + method_table(view).markdown();
   for (size_t b = 0; b < view.budgets.size(); ++b) {
     Table table(header(view));
     for (const PanelModel& model : view.models) {

@@ -107,6 +107,7 @@ PanelView::PanelView(const Json& panel) {
 
 PanelMean PanelView::mean(size_t budget, size_t method) const {
   PanelMean mean{};
+  mean.worst_equal_bytes_ratio = kNan;
   double log_ratio = 0, log_equal = 0;
   for (const PanelModel& model : models) {
     if (model.cells.empty()) continue;
@@ -114,6 +115,8 @@ PanelMean PanelView::mean(size_t budget, size_t method) const {
     if (!cell || !base || !(cell->ratio > 0)) continue;
     log_ratio += std::log(cell->ratio);
     log_equal += std::log(cell->equal_bytes_ratio);
+    if (mean.models == 0 || !(cell->equal_bytes_ratio <= mean.worst_equal_bytes_ratio))
+      mean.worst_equal_bytes_ratio = cell->equal_bytes_ratio;
     mean.effective_bits += cell->effective_bits;
     mean.baseline_effective_bits += base->effective_bits;
     mean.wins += cell->wins;

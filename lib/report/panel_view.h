@@ -26,6 +26,7 @@ struct PanelModel {
 /// Over the models that have both methods.
 struct PanelMean {
   double ratio, equal_bytes_ratio;                 // geometric means
+  double worst_equal_bytes_ratio;                  // the largest of a model
   double effective_bits, baseline_effective_bits;  // means
   int wins = 0, layers = 0, models = 0;
 };

@@ -66,10 +66,11 @@ TEST_CASE("merged parts are the whole, to the last bit, in any order") {
 
 TEST_CASE("every key method from one map; whole bits are interpolated") {
   TempFolder dir;
-  const std::string map = dir / "m.h5",
-                    all =
-                        "tq-mse,block-gtq,block-gtq-cb,block-gtq-cb1,klt,tq-mse-cb,kivi,kivi-centred,rtn,"
-                        "turboquant-prod,fp8";
+  const std::string
+      map = dir / "m.h5",
+      all =
+          "tq-mse,block-gtq,block-gtq-cb,block-gtq-cb1,klt,tq-mse-cb,kivi,kivi-lagging,kivi-centred,rtn,"
+          "turboquant-prod,fp8";
   good(on_text({"calibrate", "--bits", "2.5,3", "-o", map}));
   const auto eval = [&](const std::vector<std::string>& more) {
     std::vector<std::string> args = {"eval-logits", "--map", map, "--json", "-"};
@@ -77,7 +78,7 @@ TEST_CASE("every key method from one map; whole bits are interpolated") {
     return nlohmann::json::parse(good(on_text(args, "evaluation")).out);
   };
   const auto json = eval({"--methods", all});
-  CHECK(json.at("summary").size() == 22);
+  CHECK(json.at("summary").size() == 24);
   for (const auto& row : json.at("layers")[0].at("results")) {
     CAPTURE(row.dump());
     CHECK(row.at("mae") > 0.0);

@@ -215,6 +215,12 @@ TEST_CASE("KIVI refreshes scales every 32 tokens, per channel") {
   std::vector<float> shifted;
   for (size_t i = 0; i < x.size(); ++i) shifted.push_back(x[i] + (i % 2 ? 7 : 1000));
   CHECK(round_trip(Kivi(2, 2, {1000, 7}), shifted, 50) == shifted);
+  // on the grid of the tile before, the second tile's larger channel is cut off at 300
+  const auto lagging = round_trip(Kivi(2, 2, {}, true), x, 50);
+  for (int t = 0; t < 50; ++t) {
+    CHECK(lagging[2 * t] == x[2 * t]);
+    CHECK(lagging[2 * t + 1] == std::min(x[2 * t + 1], 300.0f));
+  }
   const std::vector<float> constant(64, 2.5f);
   CHECK(round_trip(kivi, constant, 32) == constant);
 }
