@@ -138,6 +138,17 @@ CacheSpec bench_spec(const CacheBench& b, uint64_t seed) {
   return spec;
 }
 
+double copy_rate(int repeat) {
+  const cuda::Stream stream;
+  const size_t bytes = size_t(1) << 30;
+  const cuda::Buffer from = to_device(random_halves(int64_t(bytes / 2), 9), stream), to(bytes);
+  const auto copy = [&] { cuda::copy_on_device(to.as(), from.as(), bytes, stream); };
+  copy();
+  stream.synchronize();
+  const cuda::Graph graph(stream, copy);
+  return 2e6 * double(bytes) / time_graph(graph, stream, repeat);
+}
+
 CacheTime time_decode(const CacheBench& b) {
   const cuda::Stream stream;
   std::vector<std::unique_ptr<CudaCache>> caches;

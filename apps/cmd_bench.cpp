@@ -16,13 +16,6 @@
 #include "eval/score.h"
 #include "quant/random.h"
 #include "report/table.h"
-#ifdef BLOCKGTQ_CUDA
-#include "base/float16.h"
-#include "eval/cuda_codes.h"
-#include "kernels/encode.h"
-#include "kernels/tq_mse.h"
-#include "quant/block_gtq.h"
-#endif
 
 namespace blockgtq {
 namespace {
@@ -254,135 +247,6 @@ void bench_diagnostics(const Options& o, const GlobalOptions& global) {
   print(o, table, json);
 }
 
-#ifdef BLOCKGTQ_CUDA
-/// Median milliseconds of launch(i), i counting the repetitions; three more warm up.
-double time_launches(const cuda::Stream& stream, int repeat, const std::function<void(int)>& launch) {
-  std::vector<double> ms;
-  for (int i = -3; i < repeat; ++i) {
-    cuda::Event before, after;
-    before.record(stream);
-    launch(i + 3);
-    after.record(stream);
-    after.synchronize();
-    if (i >= 0) ms.push_back(after.milliseconds_since(before));
-  }
-  return median(ms);
-}
-
-/// Fills device memory with copies of `piece`.
-void fill(const cuda::Buffer& buffer, const void* piece, size_t bytes, const cuda::Stream& stream) {
-  for (size_t at = 0; at < buffer.bytes(); at += bytes)
-    cuda::upload(buffer.as<uint8_t>() + at, piece, std::min(bytes, buffer.bytes() - at), stream);
-  stream.synchronize();
-}
-
-/// Bytes per second of a device-to-device copy, read and written ones counted.
-double copy_rate(const cuda::Stream& stream, int repeat, const std::vector<float>& numbers) {
-  const size_t bytes = size_t(1) << 30;
-  const cuda::Buffer from(bytes), to(bytes);
-  fill(from, numbers.data(), numbers.size() * sizeof(float), stream);
-  return 2e3 * double(bytes) /
-         time_launches(stream, repeat, [&](int) { cuda::copy_on_device(to.as(), from.as(), bytes, stream); });
-}
-
-/// Heads with bits of that average: all equal, or what the greedy allocator makes of falling energies.
-std::vector<std::unique_ptr<Quantizer>> make_heads(const Options& o, double bits, bool mixed) {
-  std::vector<std::unique_ptr<Quantizer>> heads;
-  const BlockLayout layout{o.head_dim, o.head_dim, Pairing::half};
-  for (int h = 0; h < o.kv_heads; ++h) {
-    std::vector<double> energy(layout.n_blocks(), 1.0);
-    for (int b = 0; mixed && b < layout.n_blocks(); ++b)
-      energy[b] = std::exp2(-(8.0 + h % 4) * ((b * 29 + h) % layout.n_blocks()) / layout.n_blocks());
-    heads.push_back(std::make_unique<BlockGtq>(layout, allocate_greedy(energy, {bits, 1, 8})));
-  }
-  return heads;
-}
-
-/// Arrays of one size on the device, enough of them that no cache holds their data from one use to the next.
-std::vector<cuda::Buffer> rotating(size_t bytes) {
-  constexpr size_t kBeyondCaches = size_t(256) << 20;
-  std::vector<cuda::Buffer> buffers;
-  for (size_t all = 0; all < kBeyondCaches || buffers.size() < 2; all += bytes) buffers.emplace_back(bytes);
-  return buffers;
-}
-
-/// Random keys of a type in device memory.
-std::vector<cuda::Buffer> make_keys(const Options& o, cuda::FloatType type, const std::vector<float>& numbers,
-                                    const cuda::Stream& stream) {
-  std::vector<uint16_t> halves(numbers.size());
-  for (size_t i = 0; i < numbers.size(); ++i)
-    halves[i] = type == cuda::FloatType::f16 ? to_half(numbers[i]) : to_bf16(numbers[i]);
-  const size_t size = cuda::bytes_of(type);
-  std::vector<cuda::Buffer> keys = rotating(o.tokens * o.kv_heads * o.head_dim * size);
-  const void* piece = type == cuda::FloatType::f32 ? static_cast<const void*>(numbers.data()) : halves.data();
-  for (const cuda::Buffer& buffer : keys) fill(buffer, piece, numbers.size() * size, stream);
-  return keys;
-}
-
-void bench_encode(const Options& o, const GlobalOptions& global) {
-  const int gpu = gpu_index(o.device, global);
-  if (gpu < 0) throw Error(Exit::device, "bench encode: no GPU to measure");
-  const std::string device = use_gpu(gpu);
-  const cuda::Stream stream;
-  const std::vector<float> numbers = normal_numbers(size_t(1) << 22);
-  const double copy = copy_rate(stream, o.repeat, numbers);
-  const double bits = parse_bits(o.bits).at(0);
-  Table table({"kernel", "keys", "bits", "ms", "GB/s", "of copy"});
-  Json json = {{"schema", "blockgtq.bench-encode/1"},
-               {"device", device},
-               {"tokens", o.tokens},
-               {"kv_heads", o.kv_heads},
-               {"head_dim", o.head_dim},
-               {"bits", bits},
-               {"repeat", o.repeat},
-               {"copy_bytes_per_second", copy}};
-  table.row({"copy", "", "", "", fmt::format("{:.0f}", copy / 1e9), "1.00"});
-
-  static constexpr std::pair<const char*, cuda::FloatType> kTypes[] = {
-      {"bf16", cuda::FloatType::bf16}, {"fp16", cuda::FloatType::f16}, {"fp32", cuda::FloatType::f32}};
-  for (const auto& [type_name, type] : kTypes) {
-    const std::vector<cuda::Buffer> keys = make_keys(o, type, numbers, stream);
-    for (const bool mixed : {false, true}) {
-      check_stop();
-      const auto heads = make_heads(o, bits, mixed);
-      std::vector<cuda::CodeSpec> specs;
-      for (const auto& head : heads) specs.push_back(code_spec(*head));
-      const cuda::CodeTables tables(specs, stream);
-      const cuda::CodeBatch batch{&tables, 0, o.kv_heads, o.tokens};
-      const std::vector<cuda::Buffer> codes = rotating(batch.code_bytes());
-      const auto row = [&](const std::string& kernel, const std::function<void(const void*, uint8_t*)>& run) {
-        const double ms = time_launches(stream, o.repeat, [&](int i) {
-          run(keys[i % keys.size()].as(), codes[i % codes.size()].as<uint8_t>());
-        });
-        const double rate = (double(keys[0].bytes()) + double(batch.code_bytes())) / (1e-3 * ms);
-        const std::string widths = fmt::format("{} {:g}", mixed ? "mixed" : "equal", bits);
-        table.row({kernel, type_name, widths, fmt::format("{:.4f}", ms), fmt::format("{:.0f}", rate / 1e9),
-                   fmt::format("{:.2f}", rate / copy)});
-        json["rows"].push_back({{"kernel", kernel},
-                                {"keys", type_name},
-                                {"widths", widths},
-                                {"milliseconds", ms},
-                                {"bytes_per_second", rate},
-                                {"fraction_of_copy", rate / copy}});
-      };
-      if (cuda::Encoder::fits(specs, type)) {
-        const cuda::Encoder encoder(specs, type, stream);
-        row("encode", [&](const void* x, uint8_t* out) { encoder.encode(x, o.tokens, out, stream); });
-      }
-      row("encode exact", [&, type = type](const void* x, uint8_t* out) {
-        cuda::encode_exact(batch, x, type, out, nullptr, nullptr, stream);
-      });
-    }
-  }
-  print(o, table, json);
-}
-#else
-void bench_encode(const Options& o, const GlobalOptions& global) {
-  gpu_index(o.device == "auto" ? "cuda" : o.device, global);  // says why there is none
-  throw Error(Exit::device, "bench encode: no GPU to measure");
-}
-#endif
-
 void add_shape_options(CLI::App& command, Options& o) {
   command.add_option("--kv-heads", o.kv_heads, "KV heads")->check(in_range(1, 1024))->capture_default_str();
   command.add_option("--head-dim", o.head_dim, "Head dimension, even")
@@ -424,14 +288,7 @@ void add_bench(CLI::App& app, const GlobalOptions& global) {
     bench_diagnostics(*d, global);
   });
 
-  auto e = std::make_shared<Options>();
-  e->tokens = 65536;
-  e->kv_heads = 8;
-  e->repeat = 30;
-  CLI::App* encode =
-      bench->add_subcommand("encode", "Keys to packed codes on a GPU, beside the rate of a copy");
-  add_shape_options(*encode, *e);
-  encode->callback([e, &global] { bench_encode(*e, global); });
+  add_bench_cache(*bench, global);
 }
 
 }  // namespace blockgtq

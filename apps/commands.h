@@ -19,6 +19,8 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global);
 void add_export_bitmap(CLI::App& app, const GlobalOptions& global);
 void add_panel(CLI::App& app, const GlobalOptions& global);
 void add_bench(CLI::App& app, const GlobalOptions& global);
+/// The subcommands of bench that time the packed cache.
+void add_bench_cache(CLI::App& bench, const GlobalOptions& global);
 void add_doctor(CLI::App& app, const GlobalOptions& global);
 
 }  // namespace blockgtq

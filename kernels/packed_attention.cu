@@ -934,12 +934,16 @@ Plan make_plan(const DecodeAttention& step) {
   const int sms = attribute(cudaDevAttrMultiProcessorCount);
   const int64_t pages = std::max<int64_t>(1, (step.longest + kPagePositions - 1) / kPagePositions);
   const int64_t blocks = int64_t(layer.n_kv_heads) * p.chunks * step.batch;
-  const int most = std::min(kDim * kTiles <= 128 ? 16 : 8, (room - fixed) / p.warp_bytes);
+  // 12 warps take least where all widths are one, 16 where more time goes into unpacking (measured).
+  const int by_registers = kDim * kTiles > 128                                ? 8
+                           : layer.uniform_key > 0 && layer.uniform_value > 0 ? 12
+                                                                              : 16;
+  const int most = std::min(by_registers, (room - fixed) / p.warp_bytes);
   check(most >= 1, "decode_attention: no room for a page");
   if (pages * blocks <= 4 * sms) p.parts = 1;
   p.items = int(pages * (4 / p.parts));
   const int64_t splits = std::clamp<int64_t>(sms / blocks, 1, kMostSplits);
-  p.warps = int(std::clamp<int64_t>((p.items + splits - 1) / splits, std::min(4, most), most));
+  p.warps = int(std::clamp<int64_t>((p.items + splits - 1) / splits, std::min(8, most), most));
   p.splits = int(std::min<int64_t>(splits, (p.items + p.warps - 1) / p.warps));
   p.shared_bytes = fixed + p.warps * p.warp_bytes;
   return p;

@@ -1,6 +1,6 @@
 // New keys and values to codes and norms in pages, one launch for all heads of a layer.
 //
-//   z = F (x - R_t mean),  u = z / |z|,  code = nearest centroid of u_j,  norm = |z| / |c| or what fits best
+//   z = F (x - R_t mean),  u = z / |z|,  code = nearest centroid of u_j,  norm = |z| / |c|
 //
 //   grid   (pages in turn, KV heads, keys and values); F of the head in shared memory
 //   warp   a page of its own, 16 positions at a time and no barrier: x in registers as it lies in memory
@@ -102,19 +102,13 @@ __device__ constexpr int slot(int j, int e) {
 template <bool kKeys>
 using PerPosition = float[kKeys ? 2 : 4];
 
-/// What a unit's codes say of its norm: c^2, and z c, summed over its coordinates by position.
-template <bool kKeys>
-struct NormSums {
-  PerPosition<kKeys> of_c = {}, of_z = {};
-};
-
 /// Codes of one tile as nibbles; from 5 bits on the upper nibbles too. inverse: 1 / |z| of the lane's
 /// positions.
 template <int kBits, bool kKeys>
 __device__ __forceinline__ void encode_tile(const Coordinates& y, const PerPosition<kKeys>& inverse,
                                             const UnitEntry& e, const float* thresholds, const uint8_t* book,
-                                            bool fitted, const EncodeGroup& group, uint32_t& low,
-                                            uint32_t& high, NormSums<kKeys>& sums) {
+                                            const EncodeGroup& group, uint32_t& low, uint32_t& high,
+                                            PerPosition<kKeys>& of_c) {
   uint32_t t[7], code[4];
   if constexpr (kBits >= 2 && kBits <= 4)
 #pragma unroll
@@ -132,15 +126,15 @@ __device__ __forceinline__ void encode_tile(const Coordinates& y, const PerPosit
   if constexpr (kBits > 4) high = gather_nibbles(code, 4);
 
   const bool two = kKeys && e.half;  // coordinates 2 and 3 of the quad are not there
-  const float scale = group.weight * group.largest, unit = scale * group.largest;
+  const float unit = group.largest * group.largest;
   if constexpr (kBits <= 4) {
     const uint2 table = *reinterpret_cast<const uint2*>(book);
     const uint32_t c[2] = {look_up<kBits>(table, low), look_up<kBits>(table, low >> 16)};
-    if (kKeys && !fitted) {  // four coordinates of one position in a word
+    if (kKeys) {  // four coordinates of one position in a word
 #pragma unroll
       for (int row = 0; row < 2; ++row) {
         const int x = int(two ? c[row] & 0xffffu : c[row]);
-        sums.of_c[row] = fmaf(float(__dp4a(x, x, 0)), unit * (1.0f / (127 * 127)), sums.of_c[row]);
+        of_c[row] = fmaf(float(__dp4a(x, x, 0)), unit * (1.0f / (127 * 127)), of_c[row]);
       }
       return;
     }
@@ -151,13 +145,8 @@ __device__ __forceinline__ void encode_tile(const Coordinates& y, const PerPosit
     for (int j = 0; j < 4; ++j) {
       if (two && j >= 2) continue;
       const float2 x = __half22float2(as_half2(h[j]));
-      sums.of_c[slot<kKeys>(j, 0)] = fmaf(x.x * x.x, unit, sums.of_c[slot<kKeys>(j, 0)]);
-      sums.of_c[slot<kKeys>(j, 1)] = fmaf(x.y * x.y, unit, sums.of_c[slot<kKeys>(j, 1)]);
-      if (fitted) {
-        sums.of_z[slot<kKeys>(j, 0)] = fmaf(x.x * y[j / 2][2 * (j % 2)], scale, sums.of_z[slot<kKeys>(j, 0)]);
-        sums.of_z[slot<kKeys>(j, 1)] =
-            fmaf(x.y * y[j / 2][2 * (j % 2) + 1], scale, sums.of_z[slot<kKeys>(j, 1)]);
-      }
+      of_c[slot<kKeys>(j, 0)] = fmaf(x.x * x.x, unit, of_c[slot<kKeys>(j, 0)]);
+      of_c[slot<kKeys>(j, 1)] = fmaf(x.y * x.y, unit, of_c[slot<kKeys>(j, 1)]);
     }
   } else {
     const uint16_t* centroid = reinterpret_cast<const uint16_t*>(book);
@@ -167,10 +156,7 @@ __device__ __forceinline__ void encode_tile(const Coordinates& y, const PerPosit
       for (int k = 0; k < 2; ++k) {
         if (two && j >= 2) continue;
         const float x = __half2float(__ushort_as_half(centroid[code[j] >> (16 * k) & 0xffffu]));
-        sums.of_c[slot<kKeys>(j, k)] = fmaf(x * x, unit, sums.of_c[slot<kKeys>(j, k)]);
-        if (fitted)
-          sums.of_z[slot<kKeys>(j, k)] =
-              fmaf(x * y[j / 2][2 * (j % 2) + k], scale, sums.of_z[slot<kKeys>(j, k)]);
+        of_c[slot<kKeys>(j, k)] = fmaf(x * x, unit, of_c[slot<kKeys>(j, k)]);
       }
   }
 }
@@ -366,7 +352,7 @@ __host__ __device__ inline SharedPlan shared_plan(const PackedLayer& layer, cons
   p.upper = slabs * 512;
   p.codes = p.upper + (encoder.wide ? slabs * 512 : 0);
   p.norms = p.codes + layer.side_bytes;
-  p.warp_bytes = p.norms + encoder.n_norms * 3 * 64;  // 16 positions: |z|, then c^2, z c
+  p.warp_bytes = p.norms + encoder.n_norms * 2 * 64;  // 16 positions: 1 / |z|, then c^2
   return p;
 }
 
@@ -453,7 +439,6 @@ __device__ void encode_pages(const Arguments& a, unsigned char* shared) {
   uint8_t* codes = mine + plan.codes - codes_from;                      // by offset in the block
   float* inverse = reinterpret_cast<float*>(mine + plan.norms);         // (norm, 16)
   float* of_c = inverse + n_norms * 16;
-  float* of_z = of_c + n_norms * 16;
 
 #pragma unroll 1
   for (int index = blockIdx.x * (blockDim.x / 32) + warp; index < a.n_pages;
@@ -477,8 +462,8 @@ __device__ void encode_pages(const Arguments& a, unsigned char* shared) {
 #pragma unroll
         for (int j = 0; j < 4; ++j) x[s][j] ^= a.zero;
       if (n_norms > 1)
-        for (int i = lane; i < 32 * n_norms; i += 32) of_c[i] = 0;
-      NormSums<kKeys> sums;
+        for (int i = lane; i < 16 * n_norms; i += 32) of_c[i] = 0;
+      PerPosition<kKeys> sums = {};
       PerPosition<kKeys> scale;
       const auto take_scale = [&](int norm) {
 #pragma unroll
@@ -497,12 +482,13 @@ __device__ void encode_pages(const Arguments& a, unsigned char* shared) {
         uint32_t low = 0, high = 0;
         if (n_norms > 1) {
           take_scale(e.norm);
-          sums = {};
+#pragma unroll
+          for (int i = 0; i < (kKeys ? 2 : 4); ++i) sums[i] = 0;
         }
         switch (e.bits) {
-#define CASE(bits)                                                                            \
-  case bits:                                                                                  \
-    encode_tile<bits, kKeys>(y, scale, e, t, book, side.fitted_norm, group, low, high, sums); \
+#define CASE(bits)                                                          \
+  case bits:                                                                \
+    encode_tile<bits, kKeys>(y, scale, e, t, book, group, low, high, sums); \
     break;
           CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
 #undef CASE
@@ -515,8 +501,7 @@ __device__ void encode_pages(const Arguments& a, unsigned char* shared) {
             if (c == turn && e.bits > 0)
 #pragma unroll
               for (int i = 0; i < 2; ++i) {
-                of_c[e.norm * 16 + 8 * i + r] += sums.of_c[i];
-                of_z[e.norm * 16 + 8 * i + r] += sums.of_z[i];
+                of_c[e.norm * 16 + 8 * i + r] += sums[i];
               }
             __syncwarp();
           }
@@ -524,12 +509,10 @@ __device__ void encode_pages(const Arguments& a, unsigned char* shared) {
       if (n_norms == 1)
 #pragma unroll
         for (int i = 0; i < (kKeys ? 2 : 4); ++i) {
-          const float c2 = sum_lanes<kKeys>(sums.of_c[i]);
-          const float zc = side.fitted_norm ? sum_lanes<kKeys>(sums.of_z[i]) : 0.0f;
+          const float c2 = sum_lanes<kKeys>(sums[i]);
           if (kKeys ? c == 0 : r == 0) {
             const int position = kKeys ? 8 * i + r : 8 * (i / 2) + 2 * c + i % 2;
             of_c[position] = c2;
-            of_z[position] = zc;
           }
         }
       __syncwarp();
@@ -537,10 +520,7 @@ __device__ void encode_pages(const Arguments& a, unsigned char* shared) {
         const int position = 16 * tile + i % 16;
         const float c2 = of_c[i];
         float norm = 0;
-        if (c2 > 0)
-          norm = side.fitted_norm ? fmaxf(of_z[i] / c2, 0.0f)
-                 : inverse[i] > 0 ? rsqrtf(c2) / inverse[i]
-                                  : 0.0f;
+        if (c2 > 0) norm = inverse[i] > 0 ? rsqrtf(c2) / inverse[i] : 0.0f;
         if (position >= piece.from && position < piece.to)
           reinterpret_cast<__half*>(block + norms_at)[i / 16 * kPagePositions + norm_place(position)] =
               __float2half_rn(fminf(norm, 65504.0f));

@@ -14,15 +14,13 @@ namespace blockgtq::cuda {
 ///   neighbouring magnitudes
 struct EncodeGroup {
   int32_t thresholds = 0;  // bytes from the start of the encoder's table: 2^(bits - 1) - 1 floats
-  float weight = 1;        // of squared errors where the norm is fitted
   float largest = 1;       // centroid
 };
 inline constexpr int kMaxEncodeGroups = 9;
 struct alignas(16) EncodeSide {
-  int32_t n_norms = 1;      // per position
-  int32_t diagonal = 1;     // F^T F: |z|^2 is a weighted sum of x_d^2
-  int32_t weighed = 0;      // the weights are not all one
-  int32_t fitted_norm = 0;  // the norm makes the weighted error least, instead of |z| / |c|
+  int32_t n_norms = 1;   // per position
+  int32_t diagonal = 1;  // F^T F: |z|^2 is a weighted sum of x_d^2
+  int32_t weighed = 0;   // the weights are not all one
   EncodeGroup groups[kMaxEncodeGroups];
   float weight_scale[kMaxEncodeGroups] = {};  // by norm: the largest weight, of which the others are parts
 };

@@ -160,7 +160,6 @@ cuda::EncodeSide encode_side(const LinearCode& code, Bytes& table) {
   cuda::EncodeSide side;
   check(code.groups.size() <= size_t(cuda::kMaxEncodeGroups), "CudaCache: number of groups");
   side.n_norms = code.one_norm ? 1 : int(code.groups.size());
-  side.fitted_norm = code.fitted_norm;
   std::vector<uint16_t> weights;
   side.diagonal = add_weights(code, side.n_norms, code.dim, weights, side.weight_scale);
   side.weighed = !std::all_of(weights.begin(), weights.end(), [](uint16_t w) { return w == to_half(1); });
@@ -168,8 +167,7 @@ cuda::EncodeSide encode_side(const LinearCode& code, Bytes& table) {
     const std::vector<float>& c = code.groups[g].centroids;
     std::vector<float> thresholds;
     for (size_t i = c.size() / 2; i + 1 < c.size(); ++i) thresholds.push_back(0.5f * (c[i] + c[i + 1]));
-    side.groups[g] = {append(table, thresholds.data(), thresholds.size()),
-                      code.fitted_norm ? float(code.groups[g].weight) : 1.0f, c.back()};
+    side.groups[g] = {append(table, thresholds.data(), thresholds.size()), c.back()};
   }
   return side;
 }

@@ -55,7 +55,7 @@ void write_side(const Side& side, const std::vector<double>& x, int position, ui
   std::vector<double> z(n);
   for (int j = 0; j < n; ++j)
     for (int d = 0; d < code.dim; ++d) z[j] += double(code.forward[size_t(j) * code.dim + d]) * x[d];
-  std::vector<double> square(n_norms), of_z(n_norms), of_c(n_norms);
+  std::vector<double> square(n_norms), of_c(n_norms);
   for (int g = 0, j = 0; g < int(code.groups.size()); ++g)
     for (int i = 0; i < code.groups[g].d; ++i, ++j) square[norm_of(code, g)] += z[j] * z[j];
   for (const CodeUnit& unit : side.stream.units)
@@ -69,13 +69,11 @@ void write_side(const Side& side, const std::vector<double>& x, int position, ui
       side.bits_of(unit, position, j, [&](int byte, int bit, int k) {
         block[byte] = uint8_t((block[byte] & ~(1 << bit)) | (stored >> k & 1) << bit);
       });
-      const double c = cache_centroids(code.groups[unit.group])[index],
-                   weight = code.groups[unit.group].weight;
-      of_z[norm] += code.fitted_norm ? weight * z[unit.first + j] * c : 0;
-      of_c[norm] += code.fitted_norm ? weight * c * c : c * c;
+      const double c = cache_centroids(code.groups[unit.group])[index];
+      of_c[norm] += c * c;
     }
   for (int g = 0; g < n_norms; ++g) {
-    const double r = code.fitted_norm ? std::max(0.0, of_z[g] / of_c[g]) : std::sqrt(square[g] / of_c[g]);
+    const double r = of_c[g] > 0 ? std::sqrt(square[g] / of_c[g]) : 0;
     put_half(block + side.norm_offset + 2 * (kPagePositions * g + norm_place(position)), r);
   }
 }

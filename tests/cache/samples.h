@@ -12,13 +12,11 @@
 namespace blockgtq::test {
 
 /// Groups of these sizes and widths; one rotation per group, scales of the groups apart by up to 4.
-inline LinearCode linear_code(int dim, const std::vector<GroupWidth>& groups, bool one_norm, uint64_t seed,
-                              bool fitted = false) {
+inline LinearCode linear_code(int dim, const std::vector<GroupWidth>& groups, bool one_norm, uint64_t seed) {
   std::mt19937_64 random(seed);
   LinearCode code;
   code.dim = dim;
   code.one_norm = one_norm;
-  code.fitted_norm = fitted;
   int n = 0;
   for (const GroupWidth& g : groups) n += g.d;
   code.forward.assign(size_t(n) * dim, 0.0f);
@@ -37,7 +35,7 @@ inline LinearCode linear_code(int dim, const std::vector<GroupWidth>& groups, bo
         code.backward[size_t(coords[first + j]) * n + first + i] =
             float(rotation[size_t(i) * g.d + j] / scale);
       }
-    LinearCode::Group group{g.d, g.bits, {}, fitted ? 1 / scale : 1.0};
+    LinearCode::Group group{g.d, g.bits, {}};
     const double width = std::sqrt(double(one_norm ? n : g.d));
     for (const double c : normal_codebook(g.bits)) group.centroids.push_back(float(c / width));
     code.groups.push_back(group);
@@ -66,7 +64,7 @@ struct CacheCase {
   int dim = 128, n_heads = 16, n_kv_heads = 2;
   int groups = 1;  // of keys; 1: uniform
   int bits = 3, value_bits = 3;
-  bool one_norm = true, centred = false, fitted = false;
+  bool one_norm = true, centred = false;
   int dropped = 0;  // value coordinates that are not stored
 };
 
@@ -82,11 +80,11 @@ inline CacheSpec cache_spec(const CacheCase& c, uint64_t seed) {
   for (int h = 0; h < c.n_kv_heads; ++h) {
     const std::vector<GroupWidth> uniform = {{c.dim, c.bits}};
     spec.key.push_back(linear_code(c.dim, c.groups > 1 ? mixed_groups(c.dim, c.groups, random()) : uniform,
-                                   c.one_norm, random(), c.fitted));
+                                   c.one_norm, random()));
     const std::vector<GroupWidth> values = {{c.dim - c.dropped, c.value_bits}};
     spec.value.push_back(linear_code(
         c.dim, c.groups > 1 && c.dropped > 0 ? mixed_groups(c.dim - c.dropped, 3, random()) : values, true,
-        random(), c.fitted));
+        random()));
     if (!c.centred) continue;
     for (auto* mean : {&spec.key.back().mean, &spec.value.back().mean})
       for (int d = 0; d < c.dim; ++d) mean->push_back((d % 7 == 0 ? 8 : 1) * normal(random));

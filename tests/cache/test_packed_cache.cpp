@@ -10,7 +10,7 @@ using namespace blockgtq;
 TEST_CASE("packed cache: a position comes back, its neighbours stay", "[cache]") {
   for (const auto& c :
        {test::CacheCase{64, 4, 2, 4, 3, 2, false}, test::CacheCase{80, 2, 1, 3, 3, 4, true, true},
-        test::CacheCase{128, 4, 2, 1, 8, 8, true, false, true}}) {
+        test::CacheCase{128, 4, 2, 1, 8, 8, true, false}}) {
     const PackedCache cache(test::cache_spec(c, 7));
     const int n = 2 * kPagePositions, width = c.n_kv_heads * c.dim;
     const test::Tokens tokens = test::random_tokens(cache.spec(), n, 11);

@@ -1,0 +1,244 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/stop.h"
+#include "bench_cache.h"
+#include "commands.h"
+#include "device.h"
+#include "report/chart.h"
+#include "report/table.h"
+#ifdef BLOCKGTQ_CUDA
+#include "kernels/device.h"
+#endif
+
+namespace blockgtq {
+namespace {
+
+struct Options {
+  CacheBench shape;
+  std::string contexts = "4k,32k,128k,512k", pairs = "K3V3", batches = "1", keys = "uniform", device = "auto";
+  std::string json, chart;
+  int64_t tokens = 65536;
+  bool values = false;
+};
+
+std::vector<std::string> parts(const std::string& text) {
+  std::vector<std::string> out{""};
+  for (const char c : text)
+    if (c == ',')
+      out.emplace_back();
+    else
+      out.back() += c;
+  return out;
+}
+
+/// "4k" or "4096".
+int64_t parse_count(const std::string& text, const char* option) {
+  size_t end = 0;
+  int64_t n = 0;
+  try {
+    n = std::stoll(text, &end);
+  } catch (const std::exception&) {
+  }
+  if (end + 1 == text.size() && (text[end] == 'k' || text[end] == 'K')) n *= 1024, ++end;
+  if (end != text.size() || n < 1 || n > (int64_t(1) << 22))
+    throw Error(Exit::usage, fmt::format("{}: {}: a count from 1 to 4096k is expected", option, text));
+  return n;
+}
+
+/// "K3V2" -> key and value bits.
+std::pair<int, int> parse_pair(const std::string& text) {
+  if (text.size() != 4 || text[0] != 'K' || text[2] != 'V' || text[1] < '1' || text[1] > '8' ||
+      text[3] < '1' || text[3] > '8')
+    throw Error(Exit::usage, fmt::format("--bits: {}: pairs like K3V3 of 1 to 8 bits are expected", text));
+  return {text[1] - '0', text[3] - '0'};
+}
+
+void check_kinds(const std::string& text) {
+  for (const std::string& kind : parts(text))
+    if (kind != "uniform" && kind != "mixed" && kind != "published" && kind != "centred")
+      throw Error(Exit::usage,
+                  fmt::format("--keys: {}: uniform, mixed, published or centred is expected", kind));
+}
+
+#ifdef BLOCKGTQ_CUDA
+std::string use_gpu(const Options& o, const GlobalOptions& global) {
+  const int gpu = gpu_index(o.device, global);
+  if (gpu < 0) throw Error(Exit::device, "bench: no GPU to measure");
+  cuda::set_device(gpu);
+  return cuda::probe_devices().devices.at(gpu).name;
+}
+
+void add_row(Table& table, Json& rows, const Json& what, const std::vector<std::string>& cells,
+             const CacheTime& time, double copy) {
+  std::vector<std::string> row = cells;
+  const double rate = time.bytes / (1e-6 * time.microseconds);
+  row.push_back(fmt::format("{:.2f}", time.microseconds));
+  row.push_back(fmt::format("{:.1f}", 1e6 * time.bytes / copy));
+  row.push_back(fmt::format("{:.2f}", rate / copy));
+  row.push_back(fmt::format("{:.1f}", time.bytes_per_position));
+  table.row(row);
+  Json json = what;
+  json["microseconds"] = time.microseconds;
+  json["bytes"] = time.bytes;
+  json["fraction_of_copy"] = rate / copy;
+  json["bytes_per_position"] = time.bytes_per_position;
+  rows.push_back(std::move(json));
+}
+
+void print(const Options& o, const Table& table, const Json& json) {
+  if (o.json != "-") write_stdout(table.text());
+  if (!o.json.empty()) write_json(json, o.json, true);
+}
+
+void bench_attention(const Options& o, const GlobalOptions& global) {
+  const std::string device = use_gpu(o, global);
+  const double copy = copy_rate(o.shape.repeat);
+  Table table(
+      {"keys", "bits", "batch", "context", "us per layer", "floor us", "of copy", "bytes per position"});
+  Json json = {{"schema", "blockgtq.bench-attention/1"},
+               {"device", device},
+               {"layers", o.shape.layers},
+               {"heads", o.shape.heads},
+               {"kv_heads", o.shape.kv_heads},
+               {"head_dim", o.shape.head_dim},
+               {"repeat", o.shape.repeat},
+               {"copy_bytes_per_second", copy},
+               {"rows", Json::array()}};
+  Chart chart{fmt::format("Decode attention on {}", device),
+              "context (positions)",
+              "microseconds per layer",
+              {},
+              {},
+              true,
+              true};
+  for (const std::string& context : parts(o.contexts))
+    chart.x.push_back(double(parse_count(context, "--context")));
+  for (const std::string& kind : parts(o.keys))
+    for (const std::string& pair : parts(o.pairs))
+      for (const std::string& batch : parts(o.batches)) {
+        Series times{fmt::format("{} {} batch {}", kind, pair, batch), {}};
+        Series floor{times.name + ", bytes / copy rate", {}, int(chart.series.size() / 2), 1};
+        times.color = floor.color;
+        for (const double context : chart.x) {
+          check_stop();
+          CacheBench bench = o.shape;
+          bench.keys = kind;
+          std::tie(bench.key_bits, bench.value_bits) = parse_pair(pair);
+          bench.batch = int(parse_count(batch, "--batch"));
+          bench.context = int64_t(context);
+          const CacheTime time = time_decode(bench);
+          add_row(table, json["rows"],
+                  {{"keys", kind}, {"bits", pair}, {"batch", bench.batch}, {"context", bench.context}},
+                  {kind, pair, batch, fmt::format("{}", bench.context)}, time, copy);
+          times.y.push_back(time.microseconds);
+          floor.y.push_back(1e6 * time.bytes / copy);
+        }
+        chart.series.push_back(times);
+        chart.series.push_back(floor);
+      }
+  print(o, table, json);
+  if (!o.chart.empty()) write_file(o.chart, line_chart(chart), true);
+}
+
+void bench_encode(const Options& o, const GlobalOptions& global) {
+  const std::string device = use_gpu(o, global);
+  const double copy = copy_rate(o.shape.repeat);
+  Table table({"keys", "bits", "tokens", "us per layer", "floor us", "of copy", "bytes per position"});
+  Json json = {{"schema", "blockgtq.bench-encode/2"}, {"device", device},     {"kv_heads", o.shape.kv_heads},
+               {"head_dim", o.shape.head_dim},        {"values", o.values},   {"repeat", o.shape.repeat},
+               {"copy_bytes_per_second", copy},       {"rows", Json::array()}};
+  for (const std::string& kind : parts(o.keys))
+    for (const std::string& pair : parts(o.pairs)) {
+      check_stop();
+      CacheBench bench = o.shape;
+      bench.keys = kind;
+      std::tie(bench.key_bits, bench.value_bits) = parse_pair(pair);
+      add_row(table, json["rows"], {{"keys", kind}, {"bits", pair}, {"tokens", o.tokens}},
+              {kind, pair, fmt::format("{}", o.tokens)}, time_encode(bench, o.tokens, o.values), copy);
+    }
+  print(o, table, json);
+}
+#else
+void bench_attention(const Options& o, const GlobalOptions& global) {
+  gpu_index(o.device == "auto" ? "cuda" : o.device, global);  // says why there is none
+  throw Error(Exit::device, "bench: no GPU to measure");
+}
+void bench_encode(const Options& o, const GlobalOptions& global) {
+  bench_attention(o, global);
+}
+#endif
+
+void add_shape_options(CLI::App& command, Options& o) {
+  command.add_option("--layers", o.shape.layers, "Layers whose caches are used in turn")
+      ->check(in_range(1, 1024))
+      ->capture_default_str();
+  command.add_option("--kv-heads", o.shape.kv_heads, "KV heads")
+      ->check(in_range(1, 1024))
+      ->capture_default_str();
+  command.add_option("--head-dim", o.shape.head_dim, "Head dimension")
+      ->check(CLI::IsMember({64, 80, 96, 128, 256}))
+      ->capture_default_str();
+  command.add_option("--bits", o.pairs, "Average key and value bits: K3V3,K2V2")->capture_default_str();
+  command
+      .add_option("--keys", o.keys,
+                  "uniform; mixed: widths by block, one norm per key; published: the same, a norm per group; "
+                  "centred: mixed, "
+                  "less the mean")
+      ->capture_default_str();
+  command.add_option("--repeat", o.shape.repeat, "Repetitions; medians are shown")
+      ->check(in_range(1, 10000))
+      ->capture_default_str();
+  command.add_option("--device", o.device, "auto, cuda, cuda:N")->capture_default_str();
+  command.add_option("--json", o.json, "The same as JSON; - for standard output");
+}
+
+}  // namespace
+
+void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
+  auto a = std::make_shared<Options>();
+  CLI::App* attention =
+      bench.add_subcommand("attention", "Attention of one new token over a packed cache, on a GPU");
+  attention->add_option("--heads", a->shape.heads, "Query heads")
+      ->check(in_range(1, 1024))
+      ->capture_default_str();
+  attention->add_option("--context", a->contexts, "Positions held: 4k,128k")->capture_default_str();
+  attention->add_option("--batch", a->batches, "Sequences: 1,8")->capture_default_str();
+  attention->add_option("--chart", a->chart,
+                        "Time against context as SVG, with the floor that the bytes set");
+  add_shape_options(*attention, *a);
+  attention->callback([a, &global] {
+    if (a->shape.heads % a->shape.kv_heads != 0)
+      throw Error(Exit::usage, fmt::format("--heads: {} is no multiple of --kv-heads {}", a->shape.heads,
+                                           a->shape.kv_heads));
+    check_kinds(a->keys);
+    for (const std::string& pair : parts(a->pairs)) parse_pair(pair);
+    for (const std::string& context : parts(a->contexts)) parse_count(context, "--context");
+    for (const std::string& batch : parts(a->batches)) parse_count(batch, "--batch");
+    bench_attention(*a, global);
+  });
+
+  auto e = std::make_shared<Options>();
+  e->shape.kv_heads = e->shape.heads = 8;
+  e->shape.layers = 2;
+  CLI::App* encode =
+      bench.add_subcommand("encode", "New tokens into a packed cache, on a GPU, beside the rate of a copy");
+  encode->add_option("--tokens", e->tokens, "Tokens")
+      ->check(in_range<int64_t>(1, 1 << 22))
+      ->capture_default_str();
+  encode->add_flag("--values", e->values, "Values too, not keys alone");
+  add_shape_options(*encode, *e);
+  encode->callback([e, &global] {
+    check_kinds(e->keys);
+    for (const std::string& pair : parts(e->pairs)) parse_pair(pair);
+    e->shape.heads = e->shape.kv_heads;
+    bench_encode(*e, global);
+  });
+}
+
+}  // namespace blockgtq
