@@ -32,8 +32,6 @@ cuda::CodeTables make_tables(const EvalSpec& spec, const std::vector<ScoreJob>& 
   return cuda::CodeTables(specs, stream);
 }
 
-}  // namespace
-
 /// Which of the spec's methods are made of TQ-MSE groups alone, all that the kernels know.
 std::vector<bool> on_device(const EvalSpec& spec) {
   std::vector<bool> known;
