@@ -21,6 +21,7 @@
 #include "eval/cuda_codes.h"
 #include "kernels/encode.h"
 #include "kernels/tq_mse.h"
+#include "quant/allocate.h"
 #include "quant/block_gtq.h"
 #endif
 
