@@ -12,7 +12,7 @@ std::vector<double> centred_energy(const BlockLayout& layout, const HeadCalibrat
 /// Logit error is query energy times key error: Eq Ekc (B).
 std::vector<double> product_score(const BlockLayout& layout, const HeadCalibration& calibration);
 
-/// Centred, balanced keys (METHOD.md, section 6): y = a_i (k - mu) with a_i = (Eq_i / Ekc_i)^(1/4) per block,
+/// Centred, balanced keys: y = a_i (k - mu) with a_i = (Eq_i / Ekc_i)^(1/4) per block,
 /// which commutes with RoPE, or a_i = 1. Blocks of one bit width make a group, rotated with seed `seed +
 /// bits`; one norm per group, or one per key of groups divided by their RMS.
 enum class Balance { none, blocks };
