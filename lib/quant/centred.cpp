@@ -23,7 +23,7 @@ std::vector<double> raised(std::vector<double> energy) {
   return energy;
 }
 
-Basis balanced(const HeadMap& head) {
+Basis centred(const HeadMap& head, Balance balance) {
   const HeadCalibration& calibration = *head.calibration;
   const BlockLayout& layout = head.layout;
   const size_t dim = layout.head_dim;
@@ -35,7 +35,7 @@ Basis balanced(const HeadMap& head) {
   basis.backward.resize(dim * dim);
   basis.energy.resize(dim);
   for (int b = 0; b < layout.n_blocks(); ++b) {
-    const double scale = std::pow(q[b] / k[b], 0.25);
+    const double scale = balance == Balance::blocks ? std::pow(q[b] / k[b], 0.25) : 1;
     for (const int c : layout.coords(b)) {
       basis.forward[c * dim + c] = scale;
       basis.backward[c * dim + c] = 1 / scale;
@@ -63,7 +63,7 @@ std::vector<double> product_score(const BlockLayout& layout, const HeadCalibrati
 }
 
 LinearCode centred_blocks(const HeadMap& head, std::span<const uint8_t> bits, bool one_norm,
-                          Codebook codebook) {
+                          Codebook codebook, Balance balance) {
   check(bits.size() == size_t(head.layout.n_blocks()), "centred_blocks: bits of another number of blocks");
   std::vector<CoordGroup> groups;
   const std::vector<int> order = group_order(bits);
@@ -74,13 +74,13 @@ LinearCode centred_blocks(const HeadMap& head, std::span<const uint8_t> bits, bo
         for (const int c : head.layout.coords(b)) group.coords.push_back(c);
     if (!group.coords.empty()) groups.push_back(std::move(group));
   }
-  return group_code(balanced(head), groups, one_norm, codebook);
+  return group_code(centred(head, balance), groups, one_norm, codebook);
 }
 
 LinearCode centred_uniform(const HeadMap& head, int bits, Codebook codebook) {
   CoordGroup group{std::vector<int>(head.layout.head_dim), bits, head.seed};
   std::iota(group.coords.begin(), group.coords.end(), 0);
-  return group_code(balanced(head), {group}, true, codebook);
+  return group_code(centred(head, Balance::blocks), {group}, true, codebook);
 }
 
 }  // namespace blockgtq

@@ -9,9 +9,8 @@
 namespace blockgtq {
 
 /// The weighted Karhunen-Loeve basis of vectors x whose error e counts as e^T weight e: S = weight^(1/2), S
-/// cov S = U diag(energy) U^T, z = U^T S (x - mean). weight, covariance (D, D). For values (METHOD.md,
-/// section 7) the weight is the sum over the group's query heads of W_o,g^T W_o,g; for keys before RoPE, the
-/// query energy of every block.
+/// cov S = U diag(energy) U^T, z = U^T S (x - mean). weight, covariance (D, D). For values the weight is the
+/// sum over the group's query heads of W_o,g^T W_o,g; for keys before RoPE, the query energy of every block.
 struct KltBasis {
   std::vector<double> energy;    // (D) descending
   std::vector<double> forward;   // (D, D) U^T S; the largest entry of every column of U is positive

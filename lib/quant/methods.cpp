@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "quant/allocate.h"
 #include "quant/block_gtq.h"
 #include "quant/centred.h"
 #include "quant/fp8.h"
@@ -59,6 +60,21 @@ const std::vector<Entry>& key_entries() {
        Codebook::reference,
        [](const HeadMap& h, Codebook c) -> Made {
          return std::make_unique<BlockGtq>(h.layout, h.bits, h.seed, c);
+       }},
+      {{"block-gtq-product", true, false, "Block-GTQ with bits by query energy times key energy"},
+       Codebook::reference,
+       [](const HeadMap& h, Codebook c) -> Made {
+         std::vector<double> score = calibrated(h).k_energy;
+         for (size_t b = 0; b < score.size(); ++b) score[b] *= h.calibration->q_energy[b];
+         return std::make_unique<BlockGtq>(h.layout, allocate_greedy(score, {h.average_bits}), h.seed, c);
+       }},
+      {{"block-gtq-centred", true, false, "Block-GTQ of centred keys, bits by their energy"},
+       Codebook::reference,
+       [](const HeadMap& h, Codebook c) {
+         calibrated(h);
+         std::vector<double> score = centred_energy(h.layout, *h.calibration);
+         for (size_t b = 0; b < score.size(); ++b) score[b] = 0.5 * (score[b] + h.calibration->q_energy[b]);
+         return linear(centred_blocks(h, allocate_greedy(score, {h.average_bits}), false, c, Balance::none));
        }},
       {{"block-gtq-cb", true, false, "centred and balanced keys, product score, a norm per group"},
        Codebook::exact,

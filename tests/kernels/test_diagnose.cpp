@@ -34,10 +34,12 @@ EvalSpec make_spec(const Shape& s, const std::vector<double>& budgets, int n_wid
   return spec;
 }
 
-void check_case(const Shape& s, const std::vector<double>& budgets, int n_widths) {
+void check_case(const Shape& s, const std::vector<double>& budgets, int n_widths,
+                const std::vector<std::string>& methods = {"tq-mse", "block-gtq"}) {
   test::Random random;
   INFO("seed " << random.seed);
-  const EvalSpec spec = make_spec(s, budgets, n_widths, random);
+  EvalSpec spec = make_spec(s, budgets, n_widths, random);
+  spec.methods = methods;
   const int d = s.layout.head_dim;
   CudaEvaluator evaluator(spec);
   const cuda::Stream stream;
@@ -92,6 +94,13 @@ TEST_CASE("the logit error on the GPU is the CPU's") {
 TEST_CASE("groups paired over the whole head, measured over the rotary part") {
   if (!has_device()) return;
   check_case({{128, 128, Pairing::half}, 4, 2, 63, 64}, {3}, 4);
+}
+
+TEST_CASE("methods without a kernel are scored on the CPU, in their place among the others") {
+  if (!has_device()) return;
+  const Shape s{{64, 64, Pairing::half}, 4, 2, 70};
+  check_case(s, {2.5, 3}, 5, {"rtn", "tq-mse", "kivi", "fp8", "block-gtq"});
+  check_case(s, {3}, 5, {"turboquant-prod", "rtn"});
 }
 
 TEST_CASE("the logit error is the same from run to run") {

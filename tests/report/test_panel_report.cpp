@@ -25,7 +25,36 @@ TEST_CASE("what the panel says over its models") {
   // last budget too.
   CHECK(mean.equal_bytes_ratio == Approx(0.95 * std::exp2(0.25)));
   CHECK(view.mean(1, 1).equal_bytes_ratio == Approx(0.95 * std::exp2(0.25)));
+  CHECK(mean.worst_equal_bytes_ratio == Approx(mean.equal_bytes_ratio));  // the models are alike
   CHECK(view.mean(1, 0).ratio == Approx(1));
+}
+
+TEST_CASE("Markdown: with three methods or more, one table of all of them") {
+  Json panel = sample_panel(2);
+  CHECK_THAT(panel_markdown(panel), !ContainsSubstring("## Methods"));
+  // a third method, which has half the error of tq-mse at its bytes on one model and a quarter on the other
+  double factor = 0.5;
+  for (Json& model : panel["models"]) {
+    if (model["status"] != "ok") continue;
+    Json more = Json::array();
+    for (Json row : model["eval"]["summary"]) {
+      more.push_back(row);
+      if (row["method"] != "tq-mse") continue;
+      row["method"] = "third";
+      row["mae"] = factor * row["mae"].get<double>();
+      row["ratio_to_tq_mse"] = factor;
+      more.push_back(row);
+    }
+    model["eval"]["summary"] = more;
+    factor /= 2;
+  }
+  const PanelView view(panel);
+  CHECK(view.mean(0, 1).equal_bytes_ratio == Approx(std::sqrt(0.125)));
+  CHECK(view.mean(0, 1).worst_equal_bytes_ratio == Approx(0.5));
+  const std::string text = panel_markdown(panel);
+  CHECK_THAT(text, ContainsSubstring("## Methods\n"));
+  CHECK_THAT(text, ContainsSubstring("| third "));
+  CHECK_THAT(text, ContainsSubstring("0.354 |          0.354 |       0.500 |"));
 }
 
 TEST_CASE("Markdown: a table per budget with sizes, the mean, the failed model") {
