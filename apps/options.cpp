@@ -183,6 +183,27 @@ std::vector<std::string> parse_methods(const std::string& text) {
   return methods;
 }
 
+std::vector<Metric> parse_metrics(const std::string& text) {
+  const std::vector<Metric>& all = all_metrics();
+  std::vector<bool> asked(all.size());
+  for (const std::string& part : split(text, ',')) {
+    const auto found = std::find_if(all.begin(), all.end(), [&](Metric m) { return part == name(m); });
+    if (found == all.end() && part != "all") {
+      std::vector<std::string> names;
+      for (Metric m : all) names.push_back(name(m));
+      throw usage(fmt::format("--metrics: '{}' is unknown: {}, all", part, fmt::join(names, ", ")));
+    }
+    for (size_t i = 0; i < all.size(); ++i)
+      if (part == "all" || all[i] == *found) asked[i] = true;
+  }
+  std::vector<Metric> metrics;
+  if (std::find(asked.begin() + 1, asked.end(), true) == asked.end()) return metrics;
+  asked[0] = true;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (asked[i]) metrics.push_back(all[i]);
+  return metrics;
+}
+
 std::string bits_text(double bits) {
   return fmt::format("{:g}", bits);
 }

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/progress.h"
+#include "eval/metrics.h"
 #include "hf/corpus.h"
 
 namespace blockgtq {
@@ -63,6 +64,8 @@ void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, 
 std::vector<double> parse_bits(const std::string& text);
 /// "tq-mse,block-gtq" -> names, each known.
 std::vector<std::string> parse_methods(const std::string& text);
+/// "mae,kl" or "all" -> metrics, the published error always among them; empty for "mae" alone.
+std::vector<Metric> parse_metrics(const std::string& text);
 /// "3" or "2.5": the shortest text of a budget.
 std::string bits_text(double bits);
 
