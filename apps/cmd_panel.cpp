@@ -84,8 +84,8 @@ PanelSpec read_spec(const fs::path& path, const Options& o) {
     spec.methods = parse_methods(o.methods);
   } else {
     for (const auto& m : value_of<std::vector<std::string>>(json, "methods", file)) {
-      if (!is_method(m))
-        fail_input("{}: methods: '{}' is unknown: {}", file, m, fmt::join(method_names(), ", "));
+      if (!find_method(key_methods(), m))
+        fail_input("{}: methods: '{}' is unknown: {}", file, m, method_list(key_methods()));
       spec.methods.push_back(m);
     }
   }

@@ -176,8 +176,8 @@ std::vector<double> parse_bits(const std::string& text) {
 std::vector<std::string> parse_methods(const std::string& text) {
   std::vector<std::string> methods;
   for (const std::string& name : split(text, ',')) {
-    if (!is_method(name))
-      throw usage(fmt::format("--methods: '{}' is unknown: {}", name, fmt::join(method_names(), ", ")));
+    if (!find_method(key_methods(), name))
+      throw usage(fmt::format("--methods: '{}' is unknown: {}", name, method_list(key_methods())));
     if (std::find(methods.begin(), methods.end(), name) == methods.end()) methods.push_back(name);
   }
   return methods;

@@ -52,9 +52,15 @@ class LayerScorer {
     std::vector<float> keys(n_tokens_ * dim), restored(n_tokens_ * dim);  // (T, D)
     for (int64_t t = 0; t < n_tokens_; ++t)
       std::copy_n(k_ + (t * shape.n_kv_heads + head) * dim, dim, keys.data() + t * dim);
-    std::vector<uint8_t> codes(n_tokens_ * quantizer->code_bytes());
-    quantizer->encode(keys.data(), n_tokens_, codes.data());
-    quantizer->decode(codes.data(), n_tokens_, restored.data());
+    std::vector<uint8_t> codes;
+    double code_bytes = 0;
+    for (int64_t t = 0; t < n_tokens_; t += chunk_) {  // a chunk is a text of its own
+      const int64_t n = std::min(chunk_, n_tokens_ - t);
+      codes.assign(quantizer->code_bytes(n), 0);
+      quantizer->encode(keys.data() + t * dim, n, codes.data());
+      quantizer->decode(codes.data(), n, restored.data() + t * dim);
+      code_bytes += double(codes.size());
+    }
     const auto running = [&](const LogitError& metric) {
       return metric.running_sums(q_ + int64_t(head) * group * dim, int64_t(shape.n_heads) * dim, group,
                                  keys.data(), dim, restored.data(), n_tokens_, chunk_);
@@ -62,7 +68,7 @@ class LayerScorer {
     const std::vector<double> sums = running(published_);
     HeadScore& score = scores_[job];
     score.mae = sums.back() / (double(n_tokens_) * group * spec_.offsets);
-    score.code_bytes = double(quantizer->code_bytes());
+    score.code_bytes = code_bytes / double(n_tokens_);
     score.metrics.resize(spec_.metrics.size());
     for (size_t m = 0; m < spec_.metrics.size(); ++m) {
       if (spec_.metrics[m] == Metric::mae) score.metrics[m] = by_chunk(sums);

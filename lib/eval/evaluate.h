@@ -5,6 +5,7 @@
 
 #include "eval/metrics.h"
 #include "quant/bit_map.h"
+#include "quant/codebook.h"
 
 namespace blockgtq {
 
@@ -14,6 +15,8 @@ struct EvalSpec {
   std::vector<double> inv_freq;  // of the metric, one per block of shape.metric_layout()
   std::vector<std::string> methods;
   std::vector<Budget> budgets;  // bits (L, H, B); may be empty vectors where no method needs a map
+  std::vector<HeadCalibration> calibration;  // (L, H); empty where no method needs it
+  Codebook codebook = Codebook::by_method;
   uint64_t seed = 42;
   int window = 1024, offsets = 50;
   std::vector<Metric> metrics;  // per chunk and with intervals; empty: only the mean absolute error

@@ -17,7 +17,7 @@ struct ScoreJob {
 /// What came of it.
 struct HeadScore {
   double mae = 0;
-  double code_bytes = 0;
+  double code_bytes = 0;                       // per token
   std::vector<std::vector<ChunkSum>> metrics;  // (n_metrics, n_chunks)
 };
 

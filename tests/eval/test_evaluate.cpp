@@ -11,6 +11,12 @@ namespace {
 
 constexpr int kTokens = 50, kHeads = 6, kKvHeads = 2, kDim = 16, kValueDim = 8;
 
+std::vector<Budget> budgets(std::initializer_list<double> averages) {
+  std::vector<Budget> out;
+  for (const double bits : averages) out.emplace_back().average_bits = bits;
+  return out;
+}
+
 struct Layer {
   std::vector<float> q, k, v;
   EvalSpec spec;
@@ -32,7 +38,7 @@ struct Layer {
     for (int i = 0; i < kDim / 2; ++i) spec.shape.inv_freq.push_back(std::pow(10000.0, -2.0 * i / kDim));
     spec.inv_freq = spec.shape.inv_freq;
     spec.methods = {"tq-mse"};
-    spec.budgets = {{2, {}}, {2.5, {}}, {3, {}}};
+    spec.budgets = budgets({2, 2.5, 3});
     spec.attention = {spec.shape.layout, spec.inv_freq, 1};
     spec.chunk = 16;
   }
@@ -84,7 +90,7 @@ TEST_CASE("metrics leave the published error as it is, bit for bit, and agree wi
 TEST_CASE("a model's metric is the mean over its layers") {
   Layer layer;
   layer.spec.metrics = {Metric::mae, Metric::kl};
-  layer.spec.budgets = {{2, {}}};
+  layer.spec.budgets = budgets({2});
   const LayerResult first = layer.run();
   for (float& x : layer.q) x *= 2;
   const LayerResult second = layer.run();
