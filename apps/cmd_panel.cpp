@@ -23,7 +23,7 @@ namespace blockgtq {
 namespace {
 
 struct Options {
-  std::string spec, bits, methods, resume = "auto";
+  std::string spec, bits, methods, metrics = "mae", resume = "auto";
   RunOptions run;  // only where it computes
   OutputOptions output;
 };
@@ -142,6 +142,7 @@ class Panel {
         progress_(global.make_progress()) {}
 
   void run() {
+    parse_metrics(o_.metrics);  // a wrong name ends here, not model by model
     prepare_folder();
     Json models = run_models();
     const auto failed =
@@ -213,7 +214,8 @@ class Panel {
       const std::string signature =
           sha256_hex(fmt::format("{} {} {} {} {} {} {}", calibration.signature, calibration.n_tokens(),
                                  evaluation.signature, evaluation.n_tokens(), fmt::join(spec_.bits, ","),
-                                 fmt::join(spec_.methods, ","), BLOCKGTQ_VERSION));
+                                 fmt::join(spec_.methods, ","), BLOCKGTQ_VERSION) +
+                     (parse_metrics(o_.metrics).empty() ? "" : " " + o_.metrics));
       if (o_.resume != "never" && fs::exists(result_path)) {
         Json earlier = read_json(result_path, size_t(64) << 20);
         if (earlier.value("signature", "") == signature) return earlier;
@@ -240,7 +242,9 @@ class Panel {
     EvalRequest request;
     request.methods = spec_.methods;
     request.map = &map;
-    const EvalSpec eval = make_eval_spec(request, evaluation.shape);
+    EvalSpec eval = make_eval_spec(request, evaluation.shape);
+    set_metrics(eval, parse_metrics(o_.metrics), real_attention(evaluation.model->config(), evaluation.chunk),
+                evaluation.chunk, *progress_);
     const std::vector<LayerResult> layers = evaluate_session(eval, evaluation, *progress_);
     return {{"name", model.name},
             {"status", "ok"},
@@ -257,6 +261,7 @@ class Panel {
     std::string command = "blockgtq panel " + fs::path(o_.spec).filename().string();
     if (!o_.bits.empty()) command += " --bits " + o_.bits;
     if (!o_.methods.empty()) command += " --methods " + o_.methods;
+    if (o_.metrics != "mae") command += " --metrics " + o_.metrics;
     panel["command"] = command + " -o DIR";
     panel["provenance"] = {{"blockgtq", BLOCKGTQ_VERSION},
                            {"calibration", fmt::format("{}, {} tokens", spec_.calibration.filename().string(),
@@ -290,6 +295,10 @@ void add_panel(CLI::App& app, const GlobalOptions& global) {
       ->required();
   command->add_option("--bits", o->bits, "Budgets in place of the file's");
   command->add_option("--methods", o->methods, "Methods in place of the file's");
+  command
+      ->add_option("--metrics", o->metrics,
+                   "As of eval-logits: mae-model, weighted, kl, topk, output, all; they go to panel.json")
+      ->capture_default_str();
   add_device_options(*command, o->run);
   command
       ->add_option("--resume", o->resume, "Reuse results of the same inputs in the folder: auto, never, must")
