@@ -43,11 +43,12 @@ Normalizer softmax(const float* x, int64_t n, int64_t n_keys, float* p) {
   const float max = largest(x, n);
   std::array<double, kLanes> lanes{};
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (int j = 0; j < kLanes; ++j) {
-      p[i + j] = fast_exp(x[i + j] - max);
-      lanes[j] += double(p[i + j]);
-    }
+  for (; i + kLanes <= n; i += kLanes) {
+    std::array<float, kLanes> e;
+    for (int j = 0; j < kLanes; ++j) e[j] = fast_exp(x[i + j] - max);
+    for (int j = 0; j < kLanes; ++j) p[i + j] = e[j];
+    for (int j = 0; j < kLanes; ++j) lanes[j] += double(e[j]);
+  }
   for (; i < n; ++i) lanes[0] += double(p[i] = fast_exp(x[i] - max));
   const double sum = total(lanes);
   const float inverse = float(1 / sum);
@@ -81,9 +82,15 @@ TopK top_k(const float* x, int64_t n) {
   return index;
 }
 
-double kept_share(const TopK& exact, const TopK& restored) {
+/// Of the exact top, those that fewer than kTopK of the n restored logits exceed.
+double kept_share(const TopK& exact, const float* restored, int64_t n) {
   int kept = 0;
-  for (const int i : exact) kept += std::find(restored.begin(), restored.end(), i) != restored.end();
+  for (const int i : exact) {
+    const float value = restored[i];
+    int larger = 0;
+    for (int64_t j = 0; j < n; ++j) larger += restored[j] > value;
+    kept += larger < kTopK;
+  }
   return double(kept) / kTopK;
 }
 
@@ -204,7 +211,7 @@ void AttentionError::score_tile(const HeadActivations& head, const Tile& tile,
       const int64_t n = visible(r);
       const auto [weighted, drift] = restore_logits(l + r * n_keys, softmaxes + r * n_keys, n, row);
       add(sum.weighted, weighted);
-      if (n > kTopK) add(sum.topk, kept_share(tops[r], top_k(row, n)));
+      if (n > kTopK) add(sum.topk, kept_share(tops[r], row, n));
       const Normalizer z = softmax(row, n, n_keys, row);
       // KL = sum p (l - l^) + log Z^ - log Z; rounding may leave a little less than nothing
       add(sum.kl, std::max(0.0, drift + (z.max - normalizers[r].max) + std::log(z.sum / normalizers[r].sum)));
