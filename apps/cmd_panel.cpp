@@ -23,7 +23,7 @@ namespace blockgtq {
 namespace {
 
 struct Options {
-  std::string spec, bits, methods, metrics = "mae", resume = "auto";
+  std::string spec, bits, methods, metrics = "mae", codebook, resume = "auto";
   RunOptions run;  // only where it computes
   OutputOptions output;
 };
@@ -212,9 +212,9 @@ class Panel {
       Session calibration = open_session(run_options(model, run, true), global_, *progress_);
       Session evaluation = open_session(run_options(model, run, false), global_, *progress_);
       const std::string signature =
-          sha256_hex(fmt::format("{} {} {} {} {} {} {}", calibration.signature, calibration.n_tokens(),
+          sha256_hex(fmt::format("{} {} {} {} {} {} {} {}", calibration.signature, calibration.n_tokens(),
                                  evaluation.signature, evaluation.n_tokens(), fmt::join(spec_.bits, ","),
-                                 fmt::join(spec_.methods, ","), BLOCKGTQ_VERSION) +
+                                 fmt::join(spec_.methods, ","), o_.codebook, BLOCKGTQ_VERSION) +
                      (parse_metrics(o_.metrics).empty() ? "" : " " + o_.metrics));
       if (o_.resume != "never" && fs::exists(result_path)) {
         Json earlier = read_json(result_path, size_t(64) << 20);
@@ -242,6 +242,7 @@ class Panel {
     EvalRequest request;
     request.methods = spec_.methods;
     request.map = &map;
+    request.codebook = parse_codebook(o_.codebook);
     EvalSpec eval = make_eval_spec(request, evaluation.shape);
     set_metrics(eval, parse_metrics(o_.metrics), real_attention(evaluation.model->config(), evaluation.chunk),
                 evaluation.chunk, *progress_);
@@ -261,6 +262,7 @@ class Panel {
     std::string command = "blockgtq panel " + fs::path(o_.spec).filename().string();
     if (!o_.bits.empty()) command += " --bits " + o_.bits;
     if (!o_.methods.empty()) command += " --methods " + o_.methods;
+    if (!o_.codebook.empty()) command += " --codebook " + o_.codebook;
     if (o_.metrics != "mae") command += " --metrics " + o_.metrics;
     panel["command"] = command + " -o DIR";
     panel["provenance"] = {{"blockgtq", BLOCKGTQ_VERSION},
@@ -294,7 +296,9 @@ void add_panel(CLI::App& app, const GlobalOptions& global) {
   command->add_option("spec", o->spec, "PANEL.json: models, texts, budgets (data/panel.json is one)")
       ->required();
   command->add_option("--bits", o->bits, "Budgets in place of the file's");
-  command->add_option("--methods", o->methods, "Methods in place of the file's");
+  command->add_option("--methods", o->methods,
+                      "Methods in place of the file's: " + method_list(key_methods()));
+  add_codebook_option(*command, o->codebook);
   command
       ->add_option("--metrics", o->metrics,
                    "As of eval-logits: mae-model, weighted, kl, topk, output, all; they go to panel.json")

@@ -53,6 +53,7 @@ EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape)
   spec.shape = shape;
   spec.inv_freq = request.theta == "raw" ? shape.inv_freq_raw : shape.inv_freq;
   spec.methods = request.methods;
+  spec.codebook = request.codebook;
   spec.window = request.window;
   spec.offsets = request.offsets;
   const BitMap* map = request.map;
@@ -139,6 +140,7 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
   json["chunk"] = chunk;
   json["device"] = device;
   json["pairing"] = name(spec.shape.layout.pairing);
+  json["codebook"] = name(spec.codebook);
   json["theta"] = spec.inv_freq == spec.shape.inv_freq ? "model" : "raw";
   if (!spec.metrics.empty())
     json["intervals"] = {{"confidence", 0.95}, {"resamples", kResamples}, {"of", "chunks"}};

@@ -66,6 +66,8 @@ std::vector<double> parse_bits(const std::string& text);
 std::vector<std::string> parse_methods(const std::string& text);
 /// "mae,kl" or "all" -> metrics, the published error always among them; empty for "mae" alone.
 std::vector<Metric> parse_metrics(const std::string& text);
+/// --codebook reference|exact; what it holds afterwards is for parse_codebook.
+void add_codebook_option(CLI::App& command, std::string& codebook);
 /// "3" or "2.5": the shortest text of a budget.
 std::string bits_text(double bits);
 
