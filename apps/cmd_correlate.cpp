@@ -2,10 +2,10 @@
 // panel) has every metric per method and budget, perplexity what the same keys do to the next token.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <tuple>
 
 #include "base/error.h"

@@ -33,7 +33,7 @@ float largest(const float* x, int64_t n) {
   return *std::max_element(lanes.begin(), lanes.end());
 }
 
-/// log of the normalizer, max x + log sum exp(x - max x).
+/// Of a softmax over x: log Z = max + log sum, with sum over exp(x - max).
 struct Normalizer {
   double max = 0, sum = 1;
 };

@@ -56,8 +56,7 @@ struct LeftOut {
 struct MetricValue {
   Metric metric = Metric::mae;
   double value = 0, low = 0, high = 0;
-  std::vector<ChunkSum>
-      chunks;  // (n_chunks) of all KV heads (of a layer) and all layers (of a model) together
+  std::vector<ChunkSum> chunks;  // (n_chunks) a layer's heads, or a model's layers and heads, together
 };
 
 }  // namespace blockgtq
