@@ -127,8 +127,7 @@ Phases run_on_cpu(const Options& o, const std::vector<Activations>& calibration,
       }
   });
   EvalSpec spec;
-  phases.time("allocation",
-              [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits), 1, 8), repetition); });
+  phases.time("allocation", [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits)), repetition); });
   spec.metrics = parse_metrics(o.metrics);
   std::erase(spec.metrics, Metric::mae_model);  // the same as mae here
   spec.attention = {spec.shape.layout, spec.inv_freq};
@@ -176,8 +175,7 @@ Phases run_on_gpu(const Options& o, const std::vector<DeviceActivations>& calibr
     sums.finish();
   });
   EvalSpec spec;
-  phases.time("allocation",
-              [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits), 1, 8), repetition); });
+  phases.time("allocation", [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits)), repetition); });
   std::unique_ptr<CudaEvaluator> evaluator;
   phases.time("tables", [&] { evaluator = std::make_unique<CudaEvaluator>(spec); });
   phases.time("evaluation", [&] {

@@ -17,6 +17,21 @@
 namespace blockgtq {
 namespace {
 
+/// {name: {value, low, high}}; no bounds where there is but one chunk, null where nothing could be counted.
+Json metrics_json(const std::vector<MetricValue>& metrics) {
+  Json json = Json::object();
+  for (const MetricValue& m : metrics) {
+    Json& value = json[name(m.metric)] = Json::object();
+    value["value"] = std::isnan(m.value) ? Json() : Json(m.value);
+    if (std::isnan(m.low)) continue;
+    value["low"] = m.low;
+    value["high"] = m.high;
+  }
+  return json;
+}
+
+}  // namespace
+
 void check_same_attention(const AttentionShape& map, const AttentionShape& model) {
   auto differ = [](const char* what, auto a, auto b) {
     if (a != b) fail_input("the map does not fit the model: {}: map {}, model {}", what, a, b);
@@ -32,21 +47,6 @@ void check_same_attention(const AttentionShape& map, const AttentionShape& model
                             model.layout.rotary_dim),
                 "a map of --compat reference is measured with --compat reference");
 }
-
-/// {name: {value, low, high}}; no bounds where there is but one chunk, null where nothing could be counted.
-Json metrics_json(const std::vector<MetricValue>& metrics) {
-  Json json = Json::object();
-  for (const MetricValue& m : metrics) {
-    Json& value = json[name(m.metric)] = Json::object();
-    value["value"] = std::isnan(m.value) ? Json() : Json(m.value);
-    if (std::isnan(m.low)) continue;
-    value["low"] = m.low;
-    value["high"] = m.high;
-  }
-  return json;
-}
-
-}  // namespace
 
 EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape) {
   EvalSpec spec;

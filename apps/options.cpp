@@ -21,16 +21,6 @@ Error usage(const std::string& what) {
   return Error(Exit::usage, what);
 }
 
-std::vector<std::string> split(const std::string& text, char separator) {
-  std::vector<std::string> parts(1);
-  for (char c : text)
-    if (c == separator)
-      parts.emplace_back();
-    else
-      parts.back() += c;
-  return parts;
-}
-
 std::string variable_of(const CLI::Option& option) {
   std::string name = "BLOCKGTQ_" + option.get_lnames()[0];
   std::transform(name.begin(), name.end(), name.begin(),
@@ -62,6 +52,16 @@ void set_variables(CLI::App& app) {
 
 }  // namespace
 
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts(1);
+  for (char c : text)
+    if (c == separator)
+      parts.emplace_back();
+    else
+      parts.back() += c;
+  return parts;
+}
+
 std::unique_ptr<Progress> GlobalOptions::make_progress() const {
   static const std::pair<const char*, ProgressStyle> styles[] = {{"auto", ProgressStyle::automatic},
                                                                  {"bar", ProgressStyle::bar},
@@ -87,6 +87,7 @@ CorpusSpec RunOptions::corpus() const {
   spec.files.assign(files.begin(), files.end());
   spec.ids = ids;
   spec.n_tokens = tokens;
+  spec.skip_tokens = skip;
   spec.bos = bos;
   return spec;
 }
@@ -147,17 +148,6 @@ void add_output_option(CLI::App& command, OutputOptions& output, const std::stri
   command.add_flag("--force", output.force, "Replace an existing output");
 }
 
-void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, int& max_bits) {
-  command.add_option("--bits", bits, "Average bits per coordinate: 3, or 2,3,4, or 2.5")
-      ->capture_default_str();
-  command.add_option("--min-bits", min_bits, "Fewest bits of a block")
-      ->check(in_range(1, kMaxBits))
-      ->capture_default_str();
-  command.add_option("--max-bits", max_bits, "Most bits of a block")
-      ->check(in_range(1, kMaxBits))
-      ->capture_default_str();
-}
-
 void add_codebook_option(CLI::App& command, std::string& codebook) {
   command
       .add_option(
@@ -167,14 +157,14 @@ void add_codebook_option(CLI::App& command, std::string& codebook) {
       ->check(CLI::IsMember({"reference", "exact"}));
 }
 
-std::vector<double> parse_bits(const std::string& text) {
+std::vector<double> parse_bits(const std::string& text, const char* option) {
   std::vector<double> bits;
   for (const std::string& part : split(text, ',')) {
     char* end = nullptr;
     const double value = std::strtod(part.c_str(), &end);
     if (part.empty() || *end || !(value >= 1 && value <= kMaxBits))
-      throw usage(fmt::format("--bits: '{}' is not an average of 1 to {} bits (3, or 2,3,4, or 2.5)", part,
-                              kMaxBits));
+      throw usage(fmt::format("{}: '{}' is not an average of 1 to {} bits (3, or 2,3,4, or 2.5)", option,
+                              part, kMaxBits));
     bits.push_back(value);
   }
   std::sort(bits.begin(), bits.end());
@@ -182,14 +172,30 @@ std::vector<double> parse_bits(const std::string& text) {
   return bits;
 }
 
-std::vector<std::string> parse_methods(const std::string& text) {
+std::vector<std::string> parse_methods(const std::string& text, const std::vector<Method>& known,
+                                       const char* option) {
   std::vector<std::string> methods;
   for (const std::string& name : split(text, ',')) {
-    if (!find_method(key_methods(), name))
-      throw usage(fmt::format("--methods: '{}' is unknown: {}", name, method_list(key_methods())));
+    if (!find_method(known, name))
+      throw usage(fmt::format("{}: '{}' is unknown: {}", option, name, method_list(known)));
     if (std::find(methods.begin(), methods.end(), name) == methods.end()) methods.push_back(name);
   }
   return methods;
+}
+
+std::vector<std::string> parse_methods(const std::string& text) {
+  return parse_methods(text, key_methods(), "--methods");
+}
+
+int64_t parse_bytes(const std::string& text, const char* option) {
+  static constexpr std::pair<const char*, double> kUnits[] = {
+      {"", 1}, {"B", 1}, {"MB", 1e6}, {"GB", 1e9}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  for (const auto& [unit, factor] : kUnits)
+    if (end != text.c_str() && std::string(end) == unit && value > 0 && value * factor < 1e15)
+      return int64_t(value * factor);
+  throw usage(fmt::format("{}: '{}' is not a size: 8GiB, 8000MB", option, text));
 }
 
 std::vector<Metric> parse_metrics(const std::string& text) {
