@@ -23,7 +23,7 @@ namespace {
 struct Options {
   int layers = 36, heads = 16, kv_heads = 2, head_dim = 128, repeat = 5;
   int64_t tokens = 2048, chunk = 256;
-  std::string bits = "3", device = "auto", json;
+  std::string bits = "3", metrics = "mae", device = "auto", json;
 };
 
 double median(std::vector<double> x) {
@@ -120,8 +120,11 @@ Phases run_on_cpu(const Options& o, const std::vector<Activations>& calibration,
       }
   });
   EvalSpec spec;
-  phases.time("allocation",
-              [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits)), repetition); });
+  phases.time("allocation", [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits)), repetition); });
+  spec.metrics = parse_metrics(o.metrics);
+  std::erase(spec.metrics, Metric::mae_model);  // the same as mae here
+  spec.attention = {spec.shape.layout, spec.inv_freq};
+  spec.chunk = o.chunk;
   phases.time("tables", [&] {  // fills the cache of rotations
     const std::vector<ScoreJob> jobs = score_jobs(spec);
     parallel_for(jobs.size() * o.layers,
@@ -129,7 +132,8 @@ Phases run_on_cpu(const Options& o, const std::vector<Activations>& calibration,
   });
   phases.time("evaluation", [&] {
     for (int l = 0; l < o.layers; ++l)
-      evaluate_layer(spec, l, evaluation[l].q.data(), evaluation[l].k.data(), o.tokens);
+      evaluate_layer(spec, l, evaluation[l].q.data(), evaluation[l].k.data(), o.tokens,
+                     evaluation[l].v.data());
   });
   return phases;
 }
@@ -164,8 +168,7 @@ Phases run_on_gpu(const Options& o, const std::vector<DeviceActivations>& calibr
     sums.finish();
   });
   EvalSpec spec;
-  phases.time("allocation",
-              [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits)), repetition); });
+  phases.time("allocation", [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits)), repetition); });
   std::unique_ptr<CudaEvaluator> evaluator;
   phases.time("tables", [&] { evaluator = std::make_unique<CudaEvaluator>(spec); });
   phases.time("evaluation", [&] {
@@ -218,7 +221,10 @@ void print(const Options& o, const Table& table, const Json& json) {
 
 void bench_diagnostics(const Options& o, const GlobalOptions& global) {
   std::string device;
-  const std::vector<Phases> runs = run_diagnostics(o, gpu_index(o.device, global), device);
+  const int gpu = gpu_index(o.device, global);
+  if (gpu >= 0 && !parse_metrics(o.metrics).empty())
+    throw Error(Exit::usage, "--metrics: only mae is measured on the GPU", "--device cpu");
+  const std::vector<Phases> runs = run_diagnostics(o, gpu, device);
   Table table({"phase", "ms", "ms per layer"});
   Json json = {{"schema", "blockgtq.bench-diagnostics/1"},
                {"device", device},
@@ -229,6 +235,7 @@ void bench_diagnostics(const Options& o, const GlobalOptions& global) {
                {"tokens", o.tokens},
                {"chunk", o.chunk},
                {"bits", o.bits},
+               {"metrics", o.metrics},
                {"repeat", o.repeat}};
   std::vector<double> totals(runs.size());
   const auto row = [&](const std::string& name, double ms) {
@@ -280,6 +287,7 @@ void add_bench(CLI::App& app, const GlobalOptions& global) {
   diagnostics->add_option("--chunk", d->chunk, "Tokens per chunk")
       ->check(in_range<int64_t>(1, 1 << 24))
       ->capture_default_str();
+  diagnostics->add_option("--metrics", d->metrics, "As of eval-logits (on the CPU)")->capture_default_str();
   add_shape_options(*diagnostics, *d);
   diagnostics->callback([d, &global] {
     if (d->heads % d->kv_heads != 0)

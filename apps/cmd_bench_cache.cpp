@@ -27,16 +27,6 @@ struct Options {
   bool values = false;
 };
 
-std::vector<std::string> parts(const std::string& text) {
-  std::vector<std::string> out{""};
-  for (const char c : text)
-    if (c == ',')
-      out.emplace_back();
-    else
-      out.back() += c;
-  return out;
-}
-
 /// "4k" or "4096".
 int64_t parse_count(const std::string& text, const char* option) {
   size_t end = 0;
@@ -60,7 +50,7 @@ std::pair<int, int> parse_pair(const std::string& text) {
 }
 
 void check_kinds(const std::string& text) {
-  for (const std::string& kind : parts(text))
+  for (const std::string& kind : split(text, ','))
     if (kind != "uniform" && kind != "mixed" && kind != "published" && kind != "centred")
       throw Error(Exit::usage,
                   fmt::format("--keys: {}: uniform, mixed, published or centred is expected", kind));
@@ -117,11 +107,11 @@ void bench_attention(const Options& o, const GlobalOptions& global) {
               {},
               true,
               true};
-  for (const std::string& context : parts(o.contexts))
+  for (const std::string& context : split(o.contexts, ','))
     chart.x.push_back(double(parse_count(context, "--context")));
-  for (const std::string& kind : parts(o.keys))
-    for (const std::string& pair : parts(o.pairs))
-      for (const std::string& batch : parts(o.batches)) {
+  for (const std::string& kind : split(o.keys, ','))
+    for (const std::string& pair : split(o.pairs, ','))
+      for (const std::string& batch : split(o.batches, ',')) {
         Series times{fmt::format("{} {} batch {}", kind, pair, batch), {}};
         Series floor{times.name + ", bytes / copy rate", {}, int(chart.series.size() / 2), 1};
         times.color = floor.color;
@@ -153,8 +143,8 @@ void bench_encode(const Options& o, const GlobalOptions& global) {
   Json json = {{"schema", "blockgtq.bench-encode/2"}, {"device", device},     {"kv_heads", o.shape.kv_heads},
                {"head_dim", o.shape.head_dim},        {"values", o.values},   {"repeat", o.shape.repeat},
                {"copy_bytes_per_second", copy},       {"rows", Json::array()}};
-  for (const std::string& kind : parts(o.keys))
-    for (const std::string& pair : parts(o.pairs)) {
+  for (const std::string& kind : split(o.keys, ','))
+    for (const std::string& pair : split(o.pairs, ',')) {
       check_stop();
       CacheBench bench = o.shape;
       bench.keys = kind;
@@ -217,9 +207,9 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
       throw Error(Exit::usage, fmt::format("--heads: {} is no multiple of --kv-heads {}", a->shape.heads,
                                            a->shape.kv_heads));
     check_kinds(a->keys);
-    for (const std::string& pair : parts(a->pairs)) parse_pair(pair);
-    for (const std::string& context : parts(a->contexts)) parse_count(context, "--context");
-    for (const std::string& batch : parts(a->batches)) parse_count(batch, "--batch");
+    for (const std::string& pair : split(a->pairs, ',')) parse_pair(pair);
+    for (const std::string& context : split(a->contexts, ',')) parse_count(context, "--context");
+    for (const std::string& batch : split(a->batches, ',')) parse_count(batch, "--batch");
     bench_attention(*a, global);
   });
 
@@ -235,7 +225,7 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
   add_shape_options(*encode, *e);
   encode->callback([e, &global] {
     check_kinds(e->keys);
-    for (const std::string& pair : parts(e->pairs)) parse_pair(pair);
+    for (const std::string& pair : split(e->pairs, ',')) parse_pair(pair);
     e->shape.heads = e->shape.kv_heads;
     bench_encode(*e, global);
   });

@@ -19,7 +19,8 @@ namespace {
 
 struct Options {
   RunOptions run;
-  std::string activations, map, bits, methods, codebook, theta = "model", json, csv, markdown;
+  std::string activations, map, bits, methods, metrics = "mae", codebook, theta = "model", json, csv,
+                                               markdown;
   int window = 1024, offsets = 50;
   bool force = false;
 };
@@ -31,7 +32,8 @@ std::vector<LayerResult> evaluate_dump(const EvalSpec& spec, const ActsReader& r
   for (int l = 0; l < header.shape.n_layers; ++l) {
     check_stop();
     const ActsReader::Layer acts = reader.read_layer(l);
-    layers.push_back(evaluate_layer(spec, l, acts.q.data(), acts.k.data(), header.n_tokens));
+    layers.push_back(evaluate_layer(spec, l, acts.q.data(), acts.k.data(), header.n_tokens,
+                                    acts.v.empty() ? nullptr : acts.v.data()));
     progress.step(fmt::format("layer {}", l));
   }
   progress.end();
@@ -39,14 +41,17 @@ std::vector<LayerResult> evaluate_dump(const EvalSpec& spec, const ActsReader& r
 }
 
 std::string cell(double value) {
-  return fmt::format("{:.4g}", value);
+  return std::isnan(value) ? "" : fmt::format("{:.4g}", value);
+}
+
+std::string column(const MethodResult& r) {
+  return fmt::format("{} {}b", r.method, bits_text(r.bits));
 }
 
 /// layer, then one MAE column per method and budget; the summary as last rows.
 Table result_table(const std::vector<LayerResult>& layers) {
   std::vector<std::string> header = {"layer"};
-  for (const MethodResult& r : layers.at(0).results)
-    header.push_back(fmt::format("{} {}b", r.method, bits_text(r.bits)));
+  for (const MethodResult& r : layers.at(0).results) header.push_back(column(r));
   Table table(header);
   for (const LayerResult& layer : layers) {
     std::vector<std::string> row = {std::to_string(layer.layer)};
@@ -66,12 +71,73 @@ Table summary_table(const std::vector<LayerResult>& layers) {
   return table;
 }
 
+/// A metric of every layer, one column per method and budget.
+Table metric_table(const std::vector<LayerResult>& layers, size_t metric) {
+  std::vector<std::string> header = {
+      fmt::format("{}, layer", name(layers.at(0).results[0].metrics[metric].metric))};
+  for (const MethodResult& r : layers[0].results) header.push_back(column(r));
+  Table table(header);
+  for (const LayerResult& layer : layers) {
+    std::vector<std::string> row = {std::to_string(layer.layer)};
+    for (const MethodResult& r : layer.results) row.push_back(cell(r.metrics[metric].value));
+    table.row(row);
+  }
+  return table;
+}
+
+/// Every metric's mean over layers with its interval.
+Table metric_summary(const std::vector<LayerResult>& layers) {
+  const std::vector<SummaryRow> rows = summarize(layers);
+  std::vector<std::string> header = {"bits", "method"};
+  for (const MetricValue& m : rows.at(0).metrics) header.push_back(fmt::format("{} (95 %)", name(m.metric)));
+  Table table(header);
+  for (const SummaryRow& s : rows) {
+    std::vector<std::string> row = {bits_text(s.bits), s.method};
+    for (const MetricValue& m : s.metrics)
+      row.push_back(std::isnan(m.low)
+                        ? cell(m.value)
+                        : fmt::format("{} ({} .. {})", cell(m.value), cell(m.low), cell(m.high)));
+    table.row(row);
+  }
+  return table;
+}
+
+/// The per-layer table of --csv: errors, then every other metric and all intervals.
+Table csv_table(const std::vector<LayerResult>& layers) {
+  std::vector<std::string> header = {"layer"};
+  for (const MethodResult& r : layers.at(0).results) header.push_back(column(r));
+  for (const MethodResult& r : layers[0].results)
+    for (const MetricValue& m : r.metrics) {
+      if (m.metric != Metric::mae) header.push_back(fmt::format("{} {}", column(r), name(m.metric)));
+      for (const char* bound : {"low", "high"})
+        header.push_back(fmt::format("{} {} {}", column(r), name(m.metric), bound));
+    }
+  Table table(header);
+  for (const LayerResult& layer : layers) {
+    std::vector<std::string> row = {std::to_string(layer.layer)};
+    for (const MethodResult& r : layer.results) row.push_back(cell(r.mae));
+    for (const MethodResult& r : layer.results)
+      for (const MetricValue& m : r.metrics) {
+        if (m.metric != Metric::mae) row.push_back(cell(m.value));
+        for (const double bound : {m.low, m.high}) row.push_back(cell(bound));
+      }
+    table.row(row);
+  }
+  return table;
+}
+
+std::string value(const Provenance& provenance, const std::string& key) {
+  for (const auto& [k, v] : provenance)
+    if (k == key) return v;
+  return "";
+}
+
+RealAttention dumped_attention(const ActsHeader& header) {
+  if (value(header.provenance, "compat") == "reference") return {};
+  return {header.shape.metric_layout(), header.shape.inv_freq, header.shape.attention_factor};
+}
+
 void warn_about_origin(const BitMap& map, const Provenance& run, Progress& progress) {
-  auto value = [](const Provenance& p, const std::string& key) -> std::string {
-    for (const auto& [k, v] : p)
-      if (k == key) return v;
-    return "";
-  };
   if (value(map.provenance, "weights") != value(run, "weights"))
     progress.warn("the map was calibrated on other weights than these");
   if (value(map.provenance, "corpus_sha256") == value(run, "corpus_sha256"))
@@ -92,6 +158,11 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
                       "Methods, comma-separated: " + method_list(key_methods()) +
                           "; default: tq-mse, and block-gtq with --map");
   add_codebook_option(*command, o->codebook);
+  command
+      ->add_option("--metrics", o->metrics,
+                   "Beside mae: mae-model, weighted, kl, topk, output (comma-separated), or all; with "
+                   "intervals over chunks")
+      ->capture_default_str();
   command
       ->add_option("--theta", o->theta,
                    "Frequencies of the metric: the model's, or raw (without llama3 or yarn scaling)")
@@ -123,6 +194,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
     EvalRequest request;
     request.methods = parse_methods(!o->methods.empty() ? o->methods : map ? "tq-mse,block-gtq" : "tq-mse");
     if (!o->bits.empty() || !map) request.bits = parse_bits(o->bits.empty() ? "3" : o->bits);
+    const std::vector<Metric> metrics = parse_metrics(o->metrics);
     request.map = map ? &*map : nullptr;
     request.theta = o->theta;
     request.codebook = parse_codebook(o->codebook.empty() && o->run.reference() ? "reference" : o->codebook);
@@ -135,27 +207,39 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
     if (!o->activations.empty()) {
       const ActsReader reader(o->activations);
       const ActsHeader& header = reader.header();
-      const EvalSpec spec = make_eval_spec(request, header.shape);
+      EvalSpec spec = make_eval_spec(request, header.shape);
+      set_metrics(spec, metrics, dumped_attention(header), header.chunk, *progress);
       if (map) warn_about_origin(*map, header.provenance, *progress);
       layers = evaluate_dump(spec, reader, *progress);
       json = eval_json(spec, layers, header.provenance, header.n_tokens, header.chunk, "cpu");
     } else {
       Session session = open_session(o->run, global, *progress);
-      const EvalSpec spec = make_eval_spec(request, session.shape);
+      EvalSpec spec = make_eval_spec(request, session.shape);
+      set_metrics(spec, metrics, real_attention(session.model->config(), session.chunk), session.chunk,
+                  *progress);
       if (map) warn_about_origin(*map, session.provenance, *progress);
       layers = evaluate_session(spec, session, *progress);
       json = eval_json(spec, layers, session.provenance, session.n_tokens(), session.chunk, session.device);
     }
 
-    const Table table = result_table(layers), summary = summary_table(layers);
+    std::vector<Table> tables = {result_table(layers), summary_table(layers)};
+    if (const size_t n = layers.at(0).results.at(0).metrics.size()) {
+      for (size_t m = 1; m < n; ++m) tables.insert(tables.end() - 1, metric_table(layers, m));
+      tables.push_back(metric_summary(layers));
+    }
+    std::string text, markdown;
+    for (const Table& table : tables) {
+      const char* gap = text.empty() ? "" : "\n";
+      text += gap + table.text();
+      markdown += gap + table.markdown();
+    }
     if (o->json == "-")
       write_json(json, "-", false);
     else
-      write_stdout(table.text() + "\n" + summary.text());
+      write_stdout(text);
     if (json_file) json_file->write(dump_json(json)), json_file->commit();
-    if (csv_file) csv_file->write(table.csv()), csv_file->commit();
-    if (markdown_file)
-      markdown_file->write(table.markdown() + "\n" + summary.markdown()), markdown_file->commit();
+    if (csv_file) csv_file->write(csv_table(layers).csv()), csv_file->commit();
+    if (markdown_file) markdown_file->write(markdown), markdown_file->commit();
   });
 }
 

@@ -18,6 +18,9 @@ void add_quantize(CLI::App& app, const GlobalOptions& global);
 void add_eval_logits(CLI::App& app, const GlobalOptions& global);
 void add_export_bitmap(CLI::App& app, const GlobalOptions& global);
 void add_panel(CLI::App& app, const GlobalOptions& global);
+void add_perplexity(CLI::App& app, const GlobalOptions& global);
+void add_niah(CLI::App& app, const GlobalOptions& global);
+void add_correlate(CLI::App& app, const GlobalOptions& global);
 void add_bench(CLI::App& app, const GlobalOptions& global);
 /// The subcommands of bench that time the packed cache.
 void add_bench_cache(CLI::App& bench, const GlobalOptions& global);

@@ -9,11 +9,28 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "device.h"
+#include "eval/bootstrap.h"
 #include "eval/cuda_evaluate.h"
 #include "quant/methods.h"
 
 namespace blockgtq {
 namespace {
+
+/// {name: {value, low, high}}; no bounds where there is but one chunk, null where nothing could be counted.
+Json metrics_json(const std::vector<MetricValue>& metrics) {
+  Json json = Json::object();
+  for (const MetricValue& m : metrics) {
+    Json& value = json[name(m.metric)] = Json::object();
+    value["value"] = std::isnan(m.value) ? Json() : Json(m.value);
+    if (std::isnan(m.low)) continue;
+    value["low"] = m.low;
+    value["high"] = m.high;
+  }
+  return json;
+}
+
+}  // namespace
 
 void check_same_attention(const AttentionShape& map, const AttentionShape& model) {
   auto differ = [](const char* what, auto a, auto b) {
@@ -30,8 +47,6 @@ void check_same_attention(const AttentionShape& map, const AttentionShape& model
                             model.layout.rotary_dim),
                 "a map of --compat reference is measured with --compat reference");
 }
-
-}  // namespace
 
 EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape) {
   EvalSpec spec;
@@ -69,18 +84,44 @@ EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape)
   return spec;
 }
 
+void set_metrics(EvalSpec& spec, const std::vector<Metric>& metrics, const RealAttention& attention,
+                 int64_t chunk, Progress& progress) {
+  spec.attention = attention;
+  spec.chunk = chunk;
+  std::vector<std::string> impossible;
+  const bool known = !attention.inv_freq.empty();
+  for (const Metric metric : metrics) {
+    const bool same = attention.layout == spec.shape.metric_layout() && attention.inv_freq == spec.inv_freq;
+    if (metric != Metric::mae && !known) {
+      spec.left_out.push_back({metric, "a dump of --compat reference does not say how the model pairs"});
+      impossible.push_back(name(metric));
+    } else if (metric == Metric::mae_model && same) {
+      spec.left_out.push_back({metric, "mae is on the model's own frequencies"});
+    } else if (needs_attention(metric) && spec.shape.v_dim == 0) {
+      spec.left_out.push_back(
+          {metric, "latent attention: the keys seen here are but the rotary part of a logit"});
+      impossible.push_back(name(metric));
+    } else {
+      spec.metrics.push_back(metric);
+    }
+  }
+  if (!impossible.empty())
+    progress.warn(fmt::format("left out: {}: {}", fmt::join(impossible, ", "), spec.left_out.back().reason));
+}
+
 std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session, Progress& progress) {
   std::vector<LayerResult> layers;
   std::optional<CudaEvaluator> on_device;
-  if (session.device == "cuda") on_device.emplace(spec);
+  if (session.device == "cuda" && spec.metrics.empty()) on_device.emplace(spec);
   ForwardRequest request;
   request.tokens = session.corpus.ids;
   request.chunk = session.chunk;
   request.progress = &progress;
   request.on_layer = [&](LayerActivations& acts) {
     check_stop();
-    if (acts.stream) return on_device->add_layer(acts.layer, acts.q, acts.k, acts.n_tokens, acts.stream);
-    layers.push_back(evaluate_layer(spec, acts.layer, acts.q, acts.k, acts.n_tokens));
+    if (on_device) return on_device->add_layer(acts.layer, acts.q, acts.k, acts.n_tokens, acts.stream);
+    const HostActivations host(acts, session.shape);
+    layers.push_back(evaluate_layer(spec, acts.layer, host.q, host.k, acts.n_tokens, host.v));
   };
   session.backend->forward(*session.model, request);
   return on_device ? on_device->finish() : layers;
@@ -101,6 +142,9 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
   json["pairing"] = name(spec.shape.layout.pairing);
   json["codebook"] = name(spec.codebook);
   json["theta"] = spec.inv_freq == spec.shape.inv_freq ? "model" : "raw";
+  if (!spec.metrics.empty())
+    json["intervals"] = {{"confidence", 0.95}, {"resamples", kResamples}, {"of", "chunks"}};
+  for (const LeftOut& metric : spec.left_out) json["left_out"][name(metric.metric)] = metric.reason;
   Json& rows = json["layers"] = Json::array();
   for (const LayerResult& layer : layers) {
     Json row;
@@ -114,6 +158,7 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
       result["effective_bits"] = r.effective_bits;
       result["bytes_per_token"] = r.bytes_per_token;
       if (r.interpolated) result["interpolated"] = true;
+      if (!r.metrics.empty()) result["metrics"] = metrics_json(r.metrics);
       row["results"].push_back(std::move(result));
     }
     rows.push_back(std::move(row));
@@ -128,6 +173,7 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
     row["layers"] = s.layers;
     row["effective_bits"] = s.effective_bits;
     row["bytes_per_token"] = s.bytes_per_token;
+    if (!s.metrics.empty()) row["metrics"] = metrics_json(s.metrics);
     json["summary"].push_back(std::move(row));
   }
   Json& origin = json["provenance"] = Json::object();

@@ -20,8 +20,16 @@ struct EvalRequest {
   int window = 1024, offsets = 50;
 };
 
-/// The activations' attention must be the map's: Exit::input says what differs.
+/// Exit::input says what differs between a map's attention and the model's.
+void check_same_attention(const AttentionShape& map, const AttentionShape& model);
+
+/// The activations' attention must be the map's.
 EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape);
+
+/// Asks for these metrics as well (attention without frequencies: unknown); those that cannot be measured on
+/// this attention go to spec.left_out, and are warned about.
+void set_metrics(EvalSpec& spec, const std::vector<Metric>& metrics, const RealAttention& attention,
+                 int64_t chunk, Progress& progress);
 
 /// One forward pass, every layer scored as it comes by.
 std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session, Progress& progress);

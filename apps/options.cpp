@@ -21,16 +21,6 @@ Error usage(const std::string& what) {
   return Error(Exit::usage, what);
 }
 
-std::vector<std::string> split(const std::string& text, char separator) {
-  std::vector<std::string> parts(1);
-  for (char c : text)
-    if (c == separator)
-      parts.emplace_back();
-    else
-      parts.back() += c;
-  return parts;
-}
-
 std::string variable_of(const CLI::Option& option) {
   std::string name = "BLOCKGTQ_" + option.get_lnames()[0];
   std::transform(name.begin(), name.end(), name.begin(),
@@ -62,6 +52,16 @@ void set_variables(CLI::App& app) {
 
 }  // namespace
 
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts(1);
+  for (char c : text)
+    if (c == separator)
+      parts.emplace_back();
+    else
+      parts.back() += c;
+  return parts;
+}
+
 std::unique_ptr<Progress> GlobalOptions::make_progress() const {
   static const std::pair<const char*, ProgressStyle> styles[] = {{"auto", ProgressStyle::automatic},
                                                                  {"bar", ProgressStyle::bar},
@@ -87,6 +87,7 @@ CorpusSpec RunOptions::corpus() const {
   spec.files.assign(files.begin(), files.end());
   spec.ids = ids;
   spec.n_tokens = tokens;
+  spec.skip_tokens = skip;
   spec.bos = bos;
   return spec;
 }
@@ -156,14 +157,14 @@ void add_codebook_option(CLI::App& command, std::string& codebook) {
       ->check(CLI::IsMember({"reference", "exact"}));
 }
 
-std::vector<double> parse_bits(const std::string& text) {
+std::vector<double> parse_bits(const std::string& text, const char* option) {
   std::vector<double> bits;
   for (const std::string& part : split(text, ',')) {
     char* end = nullptr;
     const double value = std::strtod(part.c_str(), &end);
     if (part.empty() || *end || !(value >= 1 && value <= kMaxBits))
-      throw usage(fmt::format("--bits: '{}' is not an average of 1 to {} bits (3, or 2,3,4, or 2.5)", part,
-                              kMaxBits));
+      throw usage(fmt::format("{}: '{}' is not an average of 1 to {} bits (3, or 2,3,4, or 2.5)", option,
+                              part, kMaxBits));
     bits.push_back(value);
   }
   std::sort(bits.begin(), bits.end());
@@ -171,14 +172,19 @@ std::vector<double> parse_bits(const std::string& text) {
   return bits;
 }
 
-std::vector<std::string> parse_methods(const std::string& text) {
+std::vector<std::string> parse_methods(const std::string& text, const std::vector<Method>& known,
+                                       const char* option) {
   std::vector<std::string> methods;
   for (const std::string& name : split(text, ',')) {
-    if (!find_method(key_methods(), name))
-      throw usage(fmt::format("--methods: '{}' is unknown: {}", name, method_list(key_methods())));
+    if (!find_method(known, name))
+      throw usage(fmt::format("{}: '{}' is unknown: {}", option, name, method_list(known)));
     if (std::find(methods.begin(), methods.end(), name) == methods.end()) methods.push_back(name);
   }
   return methods;
+}
+
+std::vector<std::string> parse_methods(const std::string& text) {
+  return parse_methods(text, key_methods(), "--methods");
 }
 
 int64_t parse_bytes(const std::string& text, const char* option) {
@@ -190,6 +196,27 @@ int64_t parse_bytes(const std::string& text, const char* option) {
     if (end != text.c_str() && std::string(end) == unit && value > 0 && value * factor < 1e15)
       return int64_t(value * factor);
   throw usage(fmt::format("{}: '{}' is not a size: 8GiB, 8000MB", option, text));
+}
+
+std::vector<Metric> parse_metrics(const std::string& text) {
+  const std::vector<Metric>& all = all_metrics();
+  std::vector<bool> asked(all.size());
+  for (const std::string& part : split(text, ',')) {
+    const auto found = std::find_if(all.begin(), all.end(), [&](Metric m) { return part == name(m); });
+    if (found == all.end() && part != "all") {
+      std::vector<std::string> names;
+      for (Metric m : all) names.push_back(name(m));
+      throw usage(fmt::format("--metrics: '{}' is unknown: {}, all", part, fmt::join(names, ", ")));
+    }
+    for (size_t i = 0; i < all.size(); ++i)
+      if (part == "all" || all[i] == *found) asked[i] = true;
+  }
+  std::vector<Metric> metrics;
+  if (std::find(asked.begin() + 1, asked.end(), true) == asked.end()) return metrics;
+  asked[0] = true;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (asked[i]) metrics.push_back(all[i]);
+  return metrics;
 }
 
 std::string bits_text(double bits) {

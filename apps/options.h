@@ -6,7 +6,9 @@
 
 #include "base/json.h"
 #include "base/progress.h"
+#include "eval/metrics.h"
 #include "hf/corpus.h"
+#include "quant/methods.h"
 
 namespace blockgtq {
 
@@ -30,6 +32,7 @@ struct RunOptions {
   std::string ids;
   bool bos = false;
   int64_t tokens = 2048, chunk = 256;
+  int64_t skip = 0;  // tokens left out first; no option of its own
   std::string part;  // "I/N": the I-th of N equal ranges of chunks
   std::string device = "auto", dtype = "auto", gpu_memory, compat;
 
@@ -56,10 +59,17 @@ CLI::Validator in_range(T low, T high) {
   return range.description("");
 }
 
+/// "a,b" -> "a", "b"; one empty part of an empty text.
+std::vector<std::string> split(const std::string& text, char separator);
 /// "3", "2,3,4" or "2.5" -> ascending averages without repetition, each in 1..8.
-std::vector<double> parse_bits(const std::string& text);
+std::vector<double> parse_bits(const std::string& text, const char* option = "--bits");
 /// "tq-mse,block-gtq" -> names, each known.
 std::vector<std::string> parse_methods(const std::string& text);
+/// The same of one list of methods, for the option it was given to.
+std::vector<std::string> parse_methods(const std::string& text, const std::vector<Method>& known,
+                                       const char* option);
+/// "mae,kl" or "all" -> metrics, the published error always among them; empty for "mae" alone.
+std::vector<Metric> parse_metrics(const std::string& text);
 /// --codebook reference|exact; what it holds afterwards is for parse_codebook.
 void add_codebook_option(CLI::App& command, std::string& codebook);
 /// "8GiB", "8000MB", "4e9" -> bytes; `option` for the message.

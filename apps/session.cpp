@@ -39,7 +39,9 @@ AttentionShape attention_shape(const Config& config, int64_t longest_chunk, bool
   shape.n_kv_heads = config.n_kv_heads;
   shape.v_dim = config.v_dim;
   shape.layout = config.blocks();
-  shape.inv_freq = rope_frequencies(config.rope, config.max_position, longest_chunk).inv_freq;
+  const RopeFrequencies frequencies = rope_frequencies(config.rope, config.max_position, longest_chunk);
+  shape.inv_freq = frequencies.inv_freq;
+  shape.attention_factor = frequencies.attention_factor;
   shape.inv_freq_raw = unscaled_inv_freq(config.rope);
   for (int l = 0; l < config.n_layers; ++l) shape.modules.push_back(attention_module(config, l));
   if (reference) {
@@ -47,6 +49,11 @@ AttentionShape attention_shape(const Config& config, int64_t longest_chunk, bool
     shape.inv_freq = shape.inv_freq_raw;
   }
   return shape;
+}
+
+RealAttention real_attention(const Config& config, int64_t longest_chunk) {
+  const RopeFrequencies frequencies = rope_frequencies(config.rope, config.max_position, longest_chunk);
+  return {config.blocks(), frequencies.inv_freq, frequencies.attention_factor};
 }
 
 Session open_session(const RunOptions& run, const GlobalOptions& global, Progress& progress) {

@@ -2,6 +2,7 @@
 #include <memory>
 #include <string>
 
+#include "eval/metrics.h"
 #include "hf/corpus.h"
 #include "model/backend.h"
 #include "options.h"
@@ -34,6 +35,9 @@ std::vector<std::vector<double>> output_moments(const Session& session);
 
 /// Block statistics of the whole session, streamed: no activation is kept.
 Stats collect_stats(Session& session, Progress& progress);
+
+/// How the model attends, whatever --compat pairs.
+RealAttention real_attention(const Config& config, int64_t longest_chunk);
 
 /// The layout and metric frequencies of the published code: pairs (i, i + R/2) whatever the model does.
 AttentionShape attention_shape(const Config& config, int64_t longest_chunk, bool reference);

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "eval/metrics.h"
 #include "quant/bit_map.h"
 #include "quant/codebook.h"
 
@@ -18,6 +19,13 @@ struct EvalSpec {
   Codebook codebook = Codebook::by_method;
   uint64_t seed = 42;
   int window = 1024, offsets = 50;
+  std::vector<Metric> metrics;  // per chunk and with intervals; empty: only the mean absolute error
+  std::vector<LeftOut> left_out;
+  RealAttention attention;  // for metrics at real positions
+  int64_t chunk = 0;        // tokens, each chunk from position 0; 0: one window
+
+  bool measures(Metric metric) const;
+  bool at_real_positions() const;  // whether any metric is
 };
 
 /// One method at one budget. A method of whole bits is, at a fractional budget, interpolated geometrically
@@ -30,6 +38,7 @@ struct MethodResult {
   double effective_bits = 0;   // per key coordinate, norms and padding counted
   double bytes_per_token = 0;  // of all KV heads of the layer
   bool interpolated = false;
+  std::vector<MetricValue> metrics;  // as in EvalSpec
 };
 
 struct LayerResult {
@@ -37,8 +46,10 @@ struct LayerResult {
   std::vector<MethodResult> results;  // budgets outside, methods inside, as in EvalSpec
 };
 
-/// Encodes, decodes and scores one layer's keys. q (T, Hq, D), k (T, H, D).
-LayerResult evaluate_layer(const EvalSpec& spec, int layer, const float* q, const float* k, int64_t n_tokens);
+/// Encodes, decodes and scores one layer's keys. q (T, Hq, D), k (T, H, D), v (T, H, Dv): may be null where
+/// no metric needs it.
+LayerResult evaluate_layer(const EvalSpec& spec, int layer, const float* q, const float* k, int64_t n_tokens,
+                           const float* v = nullptr);
 
 struct SummaryRow {
   std::string method;
@@ -46,6 +57,7 @@ struct SummaryRow {
   double ratio_to_tq_mse = 0;                      // of the means; NaN without tq-mse
   int wins = 0, layers = 0;                        // layers where this MAE is below tq-mse's
   double effective_bits = 0, bytes_per_token = 0;  // mean over layers; sum over layers
+  std::vector<MetricValue> metrics;                // mean over layers
 };
 std::vector<SummaryRow> summarize(const std::vector<LayerResult>& layers);
 

@@ -33,6 +33,12 @@ LogitError::LogitError(const BlockLayout& layout, std::vector<double> inv_freq, 
 
 double LogitError::sum(const float* q, int64_t q_stride, int group, const float* k, int64_t k_stride,
                        const float* k_hat, int64_t n) const {
+  return n > 0 ? running_sums(q, q_stride, group, k, k_stride, k_hat, n, n).back() : 0;
+}
+
+std::vector<double> LogitError::running_sums(const float* q, int64_t q_stride, int group, const float* k,
+                                             int64_t k_stride, const float* k_hat, int64_t n,
+                                             int64_t chunk) const {
   const int d = layout_.head_dim, n_rotary = layout_.n_rotary(), n_blocks = layout_.n_blocks();
   std::vector<std::array<int, 2>> coords;  // (n_blocks)
   for (int b = 0; b < n_blocks; ++b) coords.push_back(layout_.coords(b));
@@ -42,12 +48,21 @@ double LogitError::sum(const float* q, int64_t q_stride, int group, const float*
   std::vector<float> err(kTile * n_offsets_);   // (kTile, n_offsets)
   std::vector<float> e(d);
   std::vector<double> per_offset(n_offsets_);  // summed over rows in ascending order
+  std::vector<double> sums;                    // after every chunk
+  const auto so_far = [&] {
+    double total = 0;
+    for (const double s : per_offset) total += s;
+    return total;
+  };
   size_t rows = 0;
+  int64_t done = 0;  // rows before those in flight
   const auto flush = [&] {
     multiply(ab.data(), rows, 2 * n_rotary, table_.data(), n_offsets_, err.data());
-    for (size_t r = 0; r < rows; ++r)
+    for (size_t r = 0; r < rows; ++r) {
       for (int o = 0; o < n_offsets_; ++o)
         per_offset[o] += std::abs(double(err[r * n_offsets_ + o]) + double(fixed[r]));
+      if (++done % (chunk * group) == 0) sums.push_back(so_far());
+    }
     rows = 0;
   };
   for (int64_t t = 0; t < n; ++t) {
@@ -71,9 +86,8 @@ double LogitError::sum(const float* q, int64_t q_stride, int group, const float*
     }
   }
   flush();
-  double total = 0;
-  for (const double s : per_offset) total += s;
-  return total;
+  if (done % (chunk * group) != 0) sums.push_back(so_far());
+  return sums;
 }
 
 }  // namespace blockgtq

@@ -19,6 +19,9 @@ class LogitError {
   /// The value does not depend on threads.
   double sum(const float* q, int64_t q_stride, int group, const float* k, int64_t k_stride,
              const float* k_hat, int64_t n) const;
+  /// The same sum as it stands after every `chunk` tokens and at the end: (ceil(n / chunk)).
+  std::vector<double> running_sums(const float* q, int64_t q_stride, int group, const float* k,
+                                   int64_t k_stride, const float* k_hat, int64_t n, int64_t chunk) const;
   int n_offsets() const { return n_offsets_; }
   /// (2 * rotary_dim / 2, n_offsets): the cosines of every block, then the sines.
   const std::vector<float>& table() const { return table_; }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "eval/bootstrap.h"
 #include "quant/methods.h"
 
 namespace blockgtq {
@@ -16,10 +17,23 @@ bool between(const EvalSpec& spec, size_t budget, size_t method) {
   return found->whole_bits && bits != std::floor(bits);
 }
 
-/// Geometric interpolation of a whole-bit method between floor(bits) and ceil(bits).
-HeadScore interpolate(const HeadScore& low, const HeadScore& high, double weight) {
-  return {std::exp((1 - weight) * std::log(low.mae) + weight * std::log(high.mae)),
-          (1 - weight) * low.code_bytes + weight * high.code_bytes};
+double geometric(double low, double high, double weight) {
+  return std::exp((1 - weight) * std::log(low) + weight * std::log(high));
+}
+
+/// Geometric interpolation of a whole-bit method between floor(bits) and ceil(bits): of errors, and of the
+/// share that is lost where a metric is a share kept.
+HeadScore interpolate(const EvalSpec& spec, const HeadScore& low, const HeadScore& high, double weight) {
+  HeadScore score{geometric(low.mae, high.mae, weight),
+                  (1 - weight) * low.code_bytes + weight * high.code_bytes, low.metrics};
+  for (size_t m = 0; m < score.metrics.size(); ++m)
+    for (size_t c = 0; c < score.metrics[m].size(); ++c) {
+      const ChunkSum &a = low.metrics[m][c], &b = high.metrics[m][c];
+      score.metrics[m][c].sum = is_share_kept(spec.metrics[m])
+                                    ? a.count - geometric(a.count - a.sum, b.count - b.sum, weight)
+                                    : geometric(a.sum, b.sum, weight);
+    }
+  return score;
 }
 
 }  // namespace
@@ -45,6 +59,20 @@ std::unique_ptr<Quantizer> job_quantizer(const EvalSpec& spec, const ScoreJob& j
   return make_key_quantizer(spec.methods[job.method], head, spec.codebook);
 }
 
+MetricValue metric_value(Metric metric, const std::vector<std::vector<ChunkSum>>& parts) {
+  MetricValue value{metric, 0, 0, 0, parts.at(0)};
+  for (size_t i = 1; i < parts.size(); ++i)
+    for (size_t c = 0; c < value.chunks.size(); ++c) {
+      value.chunks[c].sum += parts[i].at(c).sum;
+      value.chunks[c].count += parts[i][c].count;
+    }
+  value.value = mean(value.chunks);
+  const Bootstrap::Interval interval = Bootstrap(value.chunks.size()).mean(value.chunks);
+  value.low = interval.low;
+  value.high = interval.high;
+  return value;
+}
+
 LayerResult assemble(const EvalSpec& spec, int layer, const std::vector<HeadScore>& scores) {
   const size_t n_heads = spec.shape.n_kv_heads;
   LayerResult result{layer, {}};
@@ -55,13 +83,19 @@ LayerResult assemble(const EvalSpec& spec, int layer, const std::vector<HeadScor
       row.method = spec.methods[m];
       row.bits = spec.budgets[b].average_bits;
       row.interpolated = between(spec, b, m);
+      std::vector<std::vector<std::vector<ChunkSum>>> parts(spec.metrics.size());  // (metrics, heads, chunks)
       for (size_t h = 0; h < n_heads; ++h) {
         HeadScore s = scores.at(next + h);
         if (row.interpolated)
-          s = interpolate(s, scores.at(next + n_heads + h), row.bits - std::floor(row.bits));
+          s = interpolate(spec, s, scores.at(next + n_heads + h), row.bits - std::floor(row.bits));
         row.mae_per_kv_head.push_back(s.mae);
         row.mae += s.mae / double(n_heads);
         row.bytes_per_token += s.code_bytes;
+        for (size_t i = 0; i < parts.size(); ++i) parts[i].push_back(std::move(s.metrics[i]));
+      }
+      for (size_t i = 0; i < parts.size(); ++i) {
+        row.metrics.push_back(metric_value(spec.metrics[i], parts[i]));
+        if (spec.metrics[i] == Metric::mae) row.metrics.back().value = row.mae;
       }
       row.effective_bits = 8 * row.bytes_per_token / (double(n_heads) * spec.shape.layout.head_dim);
       next += row.interpolated ? 2 * n_heads : n_heads;

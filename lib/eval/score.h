@@ -17,13 +17,17 @@ struct ScoreJob {
 /// What came of it.
 struct HeadScore {
   double mae = 0;
-  double code_bytes = 0;  // per token
+  double code_bytes = 0;                       // per token
+  std::vector<std::vector<ChunkSum>> metrics;  // (n_metrics, n_chunks)
 };
 
 /// The jobs of one layer: budgets, methods, (low and high bits,) KV heads, the last fastest.
 std::vector<ScoreJob> score_jobs(const EvalSpec& spec);
 
 std::unique_ptr<Quantizer> job_quantizer(const EvalSpec& spec, const ScoreJob& job, int layer);
+
+/// A metric over all chunks of several heads or layers, (n_parts, n_chunks), with its interval.
+MetricValue metric_value(Metric metric, const std::vector<std::vector<ChunkSum>>& parts);
 
 /// One layer's results from the scores of its jobs.
 LayerResult assemble(const EvalSpec& spec, int layer, const std::vector<HeadScore>& scores);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/fast_exp.h"
 #include "model/share.h"
 
 namespace blockgtq {
@@ -17,30 +18,6 @@ namespace {
 
 constexpr int64_t kLanes = 16;
 constexpr int64_t kBlock = 1 << 15;  // elements of one parallel piece; about a nanosecond each
-
-inline float exp_inline(float x) {
-  constexpr float kLog2e = 1.44269504088896341f;
-  constexpr float kLn2High = 0.693359375f,
-                  kLn2Low = -2.12194440e-4f;  // the sum is ln 2, the first product exact
-  constexpr float kRound = 12582912.0f;       // 1.5 * 2^23: adding it rounds to an integer
-  x = x < -87.0f ? -87.0f : x;
-  x = x > 88.0f ? 88.0f : x;
-  const float shifted = x * kLog2e + kRound;
-  const float n = shifted - kRound;
-  const float r = (x - n * kLn2High) - n * kLn2Low;  // |r| <= ln(2) / 2
-  // Taylor to r^7: the rest is below (ln 2 / 2)^8 / 8! = 5e-9
-  float p = 1.0f / 5040;
-  p = p * r + 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = (p * r) * r + r + 1.0f;
-  // The integer n sits in the low bits of `shifted`; moved to the exponent it multiplies by 2^n.
-  const uint32_t bits = std::bit_cast<uint32_t>(p) + (std::bit_cast<uint32_t>(shifted) << 23);
-  return std::bit_cast<float>(bits) +
-         (x - x);  // a NaN's payload may have changed its exponent: x - x is NaN again
-}
 
 float total(const std::array<float, kLanes>& lanes) {
   float out = 0;
@@ -83,17 +60,13 @@ inline bool finite_bits(float x) {
 
 }  // namespace
 
-float fast_exp(float x) {
-  return exp_inline(x);
-}
-
 float exp_below_max(float* x, int64_t n) {
   const float shift = largest(x, n);
   std::array<float, kLanes> lanes{};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
-    for (int64_t l = 0; l < kLanes; ++l) lanes[size_t(l)] += x[i + l] = exp_inline(x[i + l] - shift);
-  for (; i < n; ++i) lanes[0] += x[i] = exp_inline(x[i] - shift);
+    for (int64_t l = 0; l < kLanes; ++l) lanes[size_t(l)] += x[i + l] = fast_exp(x[i + l] - shift);
+  for (; i < n; ++i) lanes[0] += x[i] = fast_exp(x[i] - shift);
   return total(lanes);
 }
 
@@ -117,7 +90,7 @@ void silu_times(float* gate, const float* up, int64_t n) {
   over_blocks(n, [&](int64_t first, int64_t count) {
     float* g = gate + first;
     const float* u = up + first;
-    for (int64_t i = 0; i < count; ++i) g[i] = g[i] / (1.0f + exp_inline(-g[i])) * u[i];
+    for (int64_t i = 0; i < count; ++i) g[i] = g[i] / (1.0f + fast_exp(-g[i])) * u[i];
   });
 }
 

@@ -5,10 +5,6 @@
 
 namespace blockgtq {
 
-/// e^x in float32 by range reduction and a polynomial: within 2 units in the last place of the true value for
-/// |x| < 87, clamped beyond, NaN for NaN. The same bits on every machine, and loops over it vectorize.
-float fast_exp(float x);
-
 /// x[i] = e^(x[i] - max x), n >= 1 elements; returns their sum, which makes a softmax of them.
 float exp_below_max(float* x, int64_t n);
 

@@ -16,6 +16,7 @@ struct AttentionShape {
   BlockLayout layout;                // of energies, bits and groups
   std::vector<double> inv_freq;      // (n), as the model uses them, one per rotary block
   std::vector<double> inv_freq_raw;  // (n), theta^(-2i/R) without scaling
+  double attention_factor = 1;       // on cosines and sines (yarn)
   std::vector<std::string> modules;  // (n_layers) "model.layers.0.self_attn"
 
   int group() const { return n_heads / n_kv_heads; }  // G

@@ -54,6 +54,7 @@ void write_preamble(H5Output& file, const AttentionShape& shape, const std::stri
   file.put_text("signature", signature);
   file.write("inv_freq", {n_frequencies}, shape.inv_freq.data());
   file.write("inv_freq_raw", {n_frequencies}, shape.inv_freq_raw.data());
+  if (shape.attention_factor != 1) file.write("attention_factor", {1}, &shape.attention_factor);
   file.write_strings("modules", {shape.modules.size()}, shape.modules);
   std::vector<std::string> rows;  // (n, 2)
   for (const auto& [key, value] : provenance) {
@@ -84,6 +85,7 @@ Preamble read_preamble(const H5Input& file) {
   const uint64_t n_frequencies = frequency_count(file, shape.layout);
   shape.inv_freq = get_frequencies(file, "inv_freq", n_frequencies);
   shape.inv_freq_raw = get_frequencies(file, "inv_freq_raw", n_frequencies);
+  if (file.has("attention_factor")) shape.attention_factor = get_frequencies(file, "attention_factor", 1)[0];
   shape.modules = file.read_strings("modules", {uint64_t(shape.n_layers)});
   if (file.has("provenance")) {
     const Dims dims = file.dims("provenance", 2);

@@ -55,6 +55,21 @@ TEST_CASE("panel writes its four files and one map per model") {
   }
 }
 
+TEST_CASE("panel --metrics: with intervals in panel.json, and another panel than one without") {
+  TempFolder dir;
+  const std::string spec = write_spec(dir, {"tiny-qwen2-hd64", "tiny-deepseek2"}), out = dir / "out";
+  good({"panel", spec, "-o", out, "-q"});
+  good({"panel", spec, "-o", out, "-q", "--metrics", "kl,topk"});
+  const Json panel = Json::parse(get_file(out + "/panel.json"));
+  CHECK_THAT(panel.at("command").get<std::string>(), ContainsSubstring("--metrics kl,topk"));
+  for (const Json& row : panel["models"][0]["eval"]["summary"]) {
+    CHECK(row.at("metrics").size() == 3);
+    CHECK(row["metrics"]["kl"]["low"] < row["metrics"]["kl"]["high"]);
+  }
+  CHECK(panel["models"][1]["eval"].at("left_out").size() == 2);  // latent attention
+  CHECK(blockgtq({"panel", spec, "-o", out, "--metrics", "none"}).code == 2);
+}
+
 TEST_CASE("a failed model is reported and the others are not lost") {
   TempFolder dir;
   const std::string spec = write_spec(dir, {"tiny-qwen2-hd64", "no-such-model"}), out = dir / "out";

@@ -21,23 +21,6 @@ Tensor f32_tensor(const std::vector<float>& values) {
 
 }  // namespace
 
-TEST_CASE("fast_exp is within two units in the last place") {
-  double worst = 0;
-  for (uint32_t sign : {0u, 0x80000000u})
-    for (uint32_t bits = 0x2f800000; bits < 0x42ae0000; bits += 1009) {  // 2^-32 to 87
-      const float x = std::bit_cast<float>(bits | sign);
-      const double want = std::exp(double(x)), unit = std::ldexp(1.0, std::ilogb(want) - 23);
-      worst = std::max(worst, std::abs(double(fast_exp(x)) - want) / unit);
-    }
-  CHECK(worst < 2);
-  CHECK(fast_exp(0) == 1);
-  CHECK(fast_exp(-1e30f) < 2e-38f);
-  CHECK(fast_exp(-std::numeric_limits<float>::infinity()) < 2e-38f);
-  CHECK(std::isfinite(fast_exp(1e30f)));
-  for (uint32_t payload : {0x7fc00000u, 0x7fc00001u, 0x7f800001u, 0xffffffffu})
-    CHECK(std::isnan(fast_exp(std::bit_cast<float>(payload))));
-}
-
 TEST_CASE("exp_below_max makes a softmax") {
   for (int n : {1, 15, 16, 17, 40}) {
     std::vector<float> x;

@@ -46,6 +46,7 @@ AttentionShape sample_shape() {
   shape.layout = {8, 6, Pairing::interleaved};
   shape.inv_freq = {1, 0.1, 1 / 3.0};
   shape.inv_freq_raw = {1, 0.2, 1e-300};
+  shape.attention_factor = 1.25;
   shape.modules = {"model.layers.0.self_attn", "transformer.couche\xc3\xa9.1"};
   return shape;
 }

@@ -1,0 +1,54 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "eval/quantized_cache.h"
+#include "quant/bit_map.h"
+
+namespace blockgtq {
+
+/// Average bits of keys and values; 0: exact.
+struct BitPair {
+  double k = 0, v = 0;
+  bool operator==(const BitPair&) const = default;
+};
+
+/// "K2V3,K2,V2.5" -> pairs, in that order without repetition; Exit::usage otherwise.
+std::vector<BitPair> parse_pairs(const std::string& text);
+std::string pair_text(const BitPair& pair);  // "K2V3"; "exact"
+
+/// How keys and values are held: a method each, empty where they are exact.
+struct CacheSpec {
+  std::string k_method, v_method;
+  BitPair bits;
+  bool operator==(const CacheSpec&) const = default;
+};
+
+std::string describe(const CacheSpec& spec);  // "K2V3 block-gtq / tq-mse"
+
+/// The budgets that a map must hold for these.
+std::vector<double> budgets_of(const std::vector<CacheSpec>& specs);
+
+/// --k-method, --v-method, --pairs, --bits-k, --bits-v.
+struct CacheOptions {
+  std::string k_methods, v_methods, pairs, bits_k, bits_v;
+};
+void add_cache_options(CLI::App& command, CacheOptions& options);
+
+/// Every key method with every value method at every pair of bits (not given: K2V2 and K3V3, of what has a
+/// method). What a pair leaves exact takes no method, so that no cache comes twice. Exit::usage for bits
+/// without a method, and for a fraction of a bit where the method takes whole ones.
+std::vector<CacheSpec> cache_specs(const CacheOptions& options);
+
+/// Those that a model can be asked for. A latent cache (MLA) has no values per head: Exit::input, but in a
+/// panel a warning, and what quantizes values is left out.
+std::vector<CacheSpec> specs_of_model(const std::vector<CacheSpec>& specs, const AttentionShape& shape,
+                                      const std::string& model, bool in_panel, Progress& progress);
+
+/// The quantizers of a model. The map must hold the budgets; it may be null where no method needs one
+/// (Exit::usage).
+QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, const BitMap* map);
+
+}  // namespace blockgtq

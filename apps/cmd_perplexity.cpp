@@ -1,0 +1,160 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cache_run.h"
+#include "choose.h"
+#include "commands.h"
+#include "gate.h"
+#include "model_set.h"
+#include "quality_report.h"
+
+namespace blockgtq {
+namespace {
+
+struct Options {
+  ModelSetOptions set;
+  CacheOptions caches;
+  std::string choose, json, csv, markdown;
+  std::vector<std::string> gates;
+  bool force = false;
+};
+
+class Perplexity {
+ public:
+  Perplexity(const Options& o, const GlobalOptions& global)
+      : o_(o), global_(global), progress_(global.make_progress()), specs_(cache_specs(o.caches)) {
+    if (!o.choose.empty()) {
+      choose_spec(o.choose, specs_);
+      if (o.set.panel.empty() && o.set.calibration.empty())
+        throw Error(Exit::usage, "--choose measures on the calibration text: give --calibration TEXT");
+      if (o.set.calibration_tokens == 0)
+        throw Error(Exit::usage, "--choose needs tokens behind those of --calibration-tokens");
+    }
+    for (const std::string& text : o.gates) gates_.emplace_back(text);
+  }
+
+  void run() {
+    std::optional<OutputFile> json_file, csv_file, markdown_file;
+    if (!o_.json.empty() && o_.json != "-") json_file.emplace(o_.json, o_.force);
+    if (!o_.csv.empty()) csv_file.emplace(o_.csv, o_.force);
+    if (!o_.markdown.empty()) markdown_file.emplace(o_.markdown, o_.force);
+    for_each_model(
+        o_.set, *progress_, [&](const ModelJob& job) { models_.push_back(run_model(job)); },
+        [&](const std::vector<ModelFailure>& failures) {
+          const Json json = quality_json(models_, failures);
+          if (o_.json == "-")
+            write_json(json, "-", false);
+          else
+            write_stdout(report(&Table::text));
+          if (json_file) json_file->write(dump_json(json)), json_file->commit();
+          if (csv_file) csv_file->write(quality_rows(models_).csv()), csv_file->commit();
+          if (markdown_file) markdown_file->write(report(&Table::markdown)), markdown_file->commit();
+        });
+    check_gates();
+  }
+
+ private:
+  ModelQuality run_model(const ModelJob& job) {
+    const Session session = open_session(job.evaluation, global_, *progress_);
+    ModelQuality model;
+    model.name = job.name;
+    model.provenance = session.provenance;
+    model.n_tokens = session.n_tokens();
+    model.chunk = session.chunk;
+    model.device = session.device;
+    std::vector<CacheSpec> specs =
+        specs_of_model(specs_, session.shape, job.name, !o_.set.panel.empty(), *progress_);
+    std::optional<ChooseSpec> choose;
+    if (!o_.choose.empty()) choose = choose_spec(o_.choose, specs);
+    const std::optional<BitMap> map =
+        job_map(job, o_.set, session.shape, choose ? choose_budgets(*choose) : budgets_of(specs), global_,
+                *progress_);
+    if (choose) {
+      model.choices = choose_on_calibration(job, *choose, *map);
+      specs.clear();
+      for (const Choice& choice : model.choices)
+        for (const CacheSpec& spec : {choice.reference, choice.chosen})
+          if (std::find(specs.begin(), specs.end(), spec) == specs.end()) specs.push_back(spec);
+    }
+    std::vector<QuantizedCache> caches;
+    for (const CacheSpec& spec : specs)
+      caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr));
+    const QualityRun run = measure_quality(session, caches, job.name, *progress_);
+    model.exact = run.exact;
+    for (size_t c = 0; c < specs.size(); ++c)
+      model.caches.push_back({specs[c], caches[c].key_bytes(session.chunk),
+                              caches[c].value_bytes(session.chunk), run.caches[c]});
+    return model;
+  }
+
+  /// On the tokens behind those that the map was made from: what fits them too closely must not win by it.
+  std::vector<Choice> choose_on_calibration(const ModelJob& job, const ChooseSpec& choose,
+                                            const BitMap& map) const {
+    RunOptions run = job.calibration;
+    run.skip = run.tokens;
+    run.chunk = job.evaluation.chunk;
+    const Session text = open_session(run, global_, *progress_);
+    return choose_caches(choose, text, &map, job.name + ", choosing", *progress_);
+  }
+
+  /// Everything for a reader, each table as `form` writes it.
+  std::string report(std::string (Table::*form)() const) const {
+    if (models_.empty()) return "";
+    if (!o_.choose.empty()) return (choice_table(models_).*form)();
+    if (models_.size() == 1) return (quality_table(models_[0]).*form)();
+    std::vector<std::string> left_out;
+    std::string text = (quality_grid(models_, left_out).*form)();
+    text += fmt::format("\nKL(exact || quantized) in nats per token, geometric mean over {} models",
+                        models_.size() - left_out.size());
+    if (!left_out.empty()) text += fmt::format("; without {}", fmt::join(left_out, ", "));
+    return text + "\n";
+  }
+
+  void check_gates() const {
+    for (const ModelQuality& m : models_)
+      for (const CacheQuality& c : m.caches)
+        for (const Gate& gate : gates_)
+          if (gate.fails(c.quality))
+            throw Error(Exit::gate,
+                        fmt::format("{}: {}: {}", m.name, describe(c.spec), gate.text(c.quality)));
+  }
+
+  const Options& o_;
+  const GlobalOptions& global_;
+  std::unique_ptr<Progress> progress_;
+  std::vector<CacheSpec> specs_;
+  std::vector<Gate> gates_;
+  std::vector<ModelQuality> models_;
+};
+
+}  // namespace
+
+void add_perplexity(CLI::App& app, const GlobalOptions& global) {
+  auto o = std::make_shared<Options>();
+  o->set.run.chunk = 512;
+  CLI::App* command =
+      app.add_subcommand("perplexity", "What a quantized cache does to the model's next-token distribution");
+  add_model_set_options(*command, o->set);
+  add_cache_options(*command, o->caches);
+  command->add_option(
+      "--choose", o->choose,
+      "Key method/value method, as block-gtq/tq-mse: at its bytes, for every pair of bits, the "
+      "calibration text chooses among the methods given, and both are measured");
+  command->add_option("--json", o->json, "Results as JSON; - for standard output");
+  command->add_option("--csv", o->csv, "One row per model and cache as CSV");
+  command->add_option("--md", o->markdown, "Tables as Markdown");
+  command
+      ->add_option(
+          "--fail-if", o->gates,
+          "Exit 7 when a cache is as bad as this: kl>0.1, kl99>1, ratio>1.05, top<0.95; may be repeated")
+      ->allow_extra_args(false);
+  command->add_flag("--force", o->force, "Replace existing outputs");
+  command->callback([o, &global] { Perplexity(*o, global).run(); });
+}
+
+}  // namespace blockgtq

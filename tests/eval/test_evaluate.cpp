@@ -1,0 +1,118 @@
+// The pipeline of one layer: quantizers, chunks, heads, intervals.
+#include <cmath>
+
+#include "catch.h"
+#include "eval/evaluate.h"
+#include "quant/random.h"
+
+using namespace blockgtq;
+
+namespace {
+
+constexpr int kTokens = 50, kHeads = 6, kKvHeads = 2, kDim = 16, kValueDim = 8;
+
+std::vector<Budget> budgets(std::initializer_list<double> averages) {
+  std::vector<Budget> out;
+  for (const double bits : averages) out.emplace_back().average_bits = bits;
+  return out;
+}
+
+struct Layer {
+  std::vector<float> q, k, v;
+  EvalSpec spec;
+
+  Layer() {
+    Random random(11);
+    auto fill = [&](std::vector<float>& x, size_t n) {
+      x.resize(n);
+      for (float& value : x) value = float(random.standard_normal());
+    };
+    fill(q, kTokens * kHeads * kDim);
+    fill(k, kTokens * kKvHeads * kDim);
+    fill(v, kTokens * kKvHeads * kValueDim);
+    spec.shape.n_layers = 1;
+    spec.shape.n_heads = kHeads;
+    spec.shape.n_kv_heads = kKvHeads;
+    spec.shape.v_dim = kValueDim;
+    spec.shape.layout = {kDim, kDim, Pairing::half};
+    for (int i = 0; i < kDim / 2; ++i) spec.shape.inv_freq.push_back(std::pow(10000.0, -2.0 * i / kDim));
+    spec.inv_freq = spec.shape.inv_freq;
+    spec.methods = {"tq-mse"};
+    spec.budgets = budgets({2, 2.5, 3});
+    spec.attention = {spec.shape.layout, spec.inv_freq, 1};
+    spec.chunk = 16;
+  }
+  LayerResult run() const { return evaluate_layer(spec, 0, q.data(), k.data(), kTokens, v.data()); }
+};
+
+}  // namespace
+
+TEST_CASE("metrics leave the published error as it is, bit for bit, and agree with it") {
+  Layer layer;
+  const LayerResult plain = layer.run();
+  layer.spec.metrics = all_metrics();
+  layer.spec.attention.inv_freq.back() *= 0.5;
+  const LayerResult full = layer.run();
+  REQUIRE(full.results.size() == 3);
+  for (size_t r = 0; r < 3; ++r) {
+    const MethodResult& row = full.results[r];
+    CHECK(plain.results[r].metrics.empty());
+    CHECK(row.mae == plain.results[r].mae);
+    REQUIRE(row.metrics.size() == all_metrics().size());
+    for (size_t m = 0; m < row.metrics.size(); ++m) {
+      const MetricValue& value = row.metrics[m];
+      INFO(name(value.metric));
+      CHECK(value.metric == all_metrics()[m]);
+      CHECK(value.chunks.size() == 4);  // 16, 16, 16 and 2 tokens
+      CHECK(value.value > 0);
+      CHECK(value.low < value.value);
+      CHECK(value.value < value.high);
+    }
+    CHECK(row.metrics[0].value == row.mae);
+    // Chunk sums are differences of running ones: together they are the whole to rounding. At 2.5 bits the
+    // chunks are interpolated, not their mean.
+    if (!row.interpolated) CHECK(mean(row.metrics[0].chunks) == Approx(row.mae).epsilon(1e-13));
+    CHECK(row.metrics[1].value != row.mae);                                    // another frequency,
+    CHECK(row.metrics[1].value == Approx(row.mae).epsilon(0.3));               // not another metric
+    CHECK(row.metrics[0].chunks[3].count == 2 * kHeads * layer.spec.offsets);  // 2 tokens
+    CHECK(row.metrics[4].chunks[3].count == 0);  // topk: no query sees more than 8
+    CHECK(row.metrics[4].chunks[0].count == 8 * kHeads);
+  }
+  // more bits: less error, more of the top kept; 2.5 bits between its neighbours
+  for (size_t m = 0; m < all_metrics().size(); ++m) {
+    const double sign = is_share_kept(all_metrics()[m]) ? -1 : 1;
+    CHECK(sign * full.results[0].metrics[m].value > sign * full.results[1].metrics[m].value);
+    CHECK(sign * full.results[1].metrics[m].value > sign * full.results[2].metrics[m].value);
+  }
+  CHECK(full.results[1].interpolated);
+}
+
+TEST_CASE("a model's metric is the mean over its layers") {
+  Layer layer;
+  layer.spec.metrics = {Metric::mae, Metric::kl};
+  layer.spec.budgets = budgets({2});
+  const LayerResult first = layer.run();
+  for (float& x : layer.q) x *= 2;
+  const LayerResult second = layer.run();
+  const SummaryRow row = summarize({first, second}).at(0);
+  CHECK(row.metrics[0].value == row.mae);
+  CHECK(row.metrics[1].value ==
+        Approx((first.results[0].metrics[1].value + second.results[0].metrics[1].value) / 2).epsilon(1e-13));
+  CHECK(row.metrics[1].low < row.metrics[1].value);
+  CHECK(row.metrics[1].value < row.metrics[1].high);
+}
+
+TEST_CASE("one window has values without intervals") {
+  Layer layer;
+  layer.spec.metrics = {Metric::mae, Metric::weighted};
+  layer.spec.chunk = 0;
+  const LayerResult result = layer.run();
+  CHECK(result.results[0].metrics[1].value > 0);
+  CHECK(std::isnan(result.results[0].metrics[1].low));
+}
+
+TEST_CASE("output error without values is a defect") {
+  Layer layer;
+  layer.spec.metrics = {Metric::mae, Metric::output};
+  CHECK_THROWS_AS(evaluate_layer(layer.spec, 0, layer.q.data(), layer.k.data(), kTokens), std::logic_error);
+}
