@@ -13,8 +13,8 @@
 #include "commands.h"
 #include "device.h"
 #include "evaluation.h"
+#include "panel_spec.h"
 #include "quant/codebook.h"
-#include "quant/methods.h"
 #include "report/panel_report.h"
 #include "report/table.h"
 #include "store/map_file.h"
@@ -27,81 +27,6 @@ struct Options {
   RunOptions run;  // only where it computes
   OutputOptions output;
 };
-
-struct PanelModel {
-  std::string name;
-  fs::path path;
-};
-
-/// A panel.json of ours (schema blockgtq.panel-spec/1), paths made absolute against its folder.
-struct PanelSpec {
-  fs::path calibration, evaluation;
-  int64_t calibration_tokens = 0, evaluation_tokens = 0, chunk = 256;
-  std::vector<double> bits;
-  std::vector<std::string> methods;
-  std::vector<PanelModel> models;
-};
-
-/// The value of `key`, of the type of `fallback`; a wrong type is an input error.
-template <class T>
-T value_of(const Json& json, const char* key, const std::string& file) {
-  if (!json.is_object() || !json.contains(key)) fail_input("{}: {} is missing", file, key);
-  try {
-    return json.at(key).get<T>();
-  } catch (const nlohmann::json::exception&) {
-    fail_input("{}: {}: {} has the wrong type", file, key, json.at(key).dump());
-  }
-}
-
-PanelSpec read_spec(const fs::path& path, const Options& o) {
-  const Json json = read_json(path, kMaxConfigBytes);
-  const std::string file = path.string();
-  const auto schema = value_of<std::string>(json, "schema", file);
-  if (schema != "blockgtq.panel-spec/1")
-    fail_input("{}: schema: {}, blockgtq.panel-spec/1 wanted", file, schema);
-  const fs::path folder = path.parent_path();
-  PanelSpec spec;
-  const auto calibration = value_of<Json>(json, "calibration", file),
-             evaluation = value_of<Json>(json, "evaluation", file);
-  spec.calibration = folder / value_of<std::string>(calibration, "text", file);
-  spec.evaluation = folder / value_of<std::string>(evaluation, "text", file);
-  spec.calibration_tokens = value_of<int64_t>(calibration, "tokens", file);
-  spec.evaluation_tokens = value_of<int64_t>(evaluation, "tokens", file);
-  spec.chunk = value_of<int64_t>(json, "chunk", file);
-  if (spec.calibration_tokens < 0 || spec.evaluation_tokens < 0 || spec.chunk < 0)
-    fail_input("{}: tokens and chunk must not be negative", file);
-  if (!o.bits.empty()) {
-    spec.bits = parse_bits(o.bits);
-  } else {
-    for (double b : value_of<std::vector<double>>(json, "bits", file)) {
-      if (!(b >= 1 && b <= kMaxBits)) fail_input("{}: bits: {} is not in 1..{}", file, b, kMaxBits);
-      spec.bits.push_back(b);
-    }
-    std::sort(spec.bits.begin(), spec.bits.end());
-  }
-  if (spec.bits.empty()) fail_input("{}: bits: none given", file);
-  if (!o.methods.empty()) {
-    spec.methods = parse_methods(o.methods);
-  } else {
-    for (const auto& m : value_of<std::vector<std::string>>(json, "methods", file)) {
-      if (!is_method(m))
-        fail_input("{}: methods: '{}' is unknown: {}", file, m, fmt::join(method_names(), ", "));
-      spec.methods.push_back(m);
-    }
-  }
-  for (const Json& m : value_of<Json>(json, "models", file)) {
-    const auto name = value_of<std::string>(m, "name", file);
-    if (name.empty() || name.find('/') != std::string::npos || name[0] == '.')
-      fail_input("{}: models: name '{}' cannot name a file", file, name);
-    for (const PanelModel& other : spec.models)
-      if (other.name == name) fail_input("{}: models: name {} is given twice", file, name);
-    const auto model_path = value_of<std::string>(m, "path", file);
-    spec.models.push_back(
-        {name, fs::is_directory(folder / model_path) ? folder / model_path : fs::path(model_path)});
-  }
-  if (spec.models.empty()) fail_input("{}: models: none given", file);
-  return spec;
-}
 
 /// Share of blocks at 1..8 bits, per budget and layer.
 Json bit_shares(const BitMap& map) {
@@ -137,7 +62,7 @@ class Panel {
   Panel(const Options& o, const GlobalOptions& global)
       : o_(o),
         global_(global),
-        spec_(read_spec(o.spec, o)),
+        spec_(read_panel_spec(o.spec, o.bits, o.methods)),
         out_(o.output.path),
         progress_(global.make_progress()) {}
 

@@ -13,7 +13,6 @@
 #include "quant/methods.h"
 
 namespace blockgtq {
-namespace {
 
 void check_same_attention(const AttentionShape& map, const AttentionShape& model) {
   auto differ = [](const char* what, auto a, auto b) {
@@ -30,8 +29,6 @@ void check_same_attention(const AttentionShape& map, const AttentionShape& model
                             model.layout.rotary_dim),
                 "a map of --compat reference is measured with --compat reference");
 }
-
-}  // namespace
 
 EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape) {
   EvalSpec spec;

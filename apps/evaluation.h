@@ -19,7 +19,10 @@ struct EvalRequest {
   int window = 1024, offsets = 50;
 };
 
-/// The activations' attention must be the map's: Exit::input says what differs.
+/// Exit::input says what differs between a map's attention and the model's.
+void check_same_attention(const AttentionShape& map, const AttentionShape& model);
+
+/// The activations' attention must be the map's.
 EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape);
 
 /// One forward pass, every layer scored as it comes by.

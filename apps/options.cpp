@@ -21,16 +21,6 @@ Error usage(const std::string& what) {
   return Error(Exit::usage, what);
 }
 
-std::vector<std::string> split(const std::string& text, char separator) {
-  std::vector<std::string> parts(1);
-  for (char c : text)
-    if (c == separator)
-      parts.emplace_back();
-    else
-      parts.back() += c;
-  return parts;
-}
-
 std::string variable_of(const CLI::Option& option) {
   std::string name = "BLOCKGTQ_" + option.get_lnames()[0];
   std::transform(name.begin(), name.end(), name.begin(),
@@ -61,6 +51,16 @@ void set_variables(CLI::App& app) {
 }
 
 }  // namespace
+
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts(1);
+  for (char c : text)
+    if (c == separator)
+      parts.emplace_back();
+    else
+      parts.back() += c;
+  return parts;
+}
 
 std::unique_ptr<Progress> GlobalOptions::make_progress() const {
   static const std::pair<const char*, ProgressStyle> styles[] = {{"auto", ProgressStyle::automatic},
@@ -158,14 +158,14 @@ void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, 
       ->capture_default_str();
 }
 
-std::vector<double> parse_bits(const std::string& text) {
+std::vector<double> parse_bits(const std::string& text, const char* option) {
   std::vector<double> bits;
   for (const std::string& part : split(text, ',')) {
     char* end = nullptr;
     const double value = std::strtod(part.c_str(), &end);
     if (part.empty() || *end || !(value >= 1 && value <= kMaxBits))
-      throw usage(fmt::format("--bits: '{}' is not an average of 1 to {} bits (3, or 2,3,4, or 2.5)", part,
-                              kMaxBits));
+      throw usage(fmt::format("{}: '{}' is not an average of 1 to {} bits (3, or 2,3,4, or 2.5)", option,
+                              part, kMaxBits));
     bits.push_back(value);
   }
   std::sort(bits.begin(), bits.end());

@@ -59,8 +59,10 @@ CLI::Validator in_range(T low, T high) {
 /// --bits, --min-bits, --max-bits of the allocator.
 void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, int& max_bits);
 
+/// "a,b" -> "a", "b"; one empty part of an empty text.
+std::vector<std::string> split(const std::string& text, char separator);
 /// "3", "2,3,4" or "2.5" -> ascending averages without repetition, each in 1..8.
-std::vector<double> parse_bits(const std::string& text);
+std::vector<double> parse_bits(const std::string& text, const char* option = "--bits");
 /// "tq-mse,block-gtq" -> names, each known.
 std::vector<std::string> parse_methods(const std::string& text);
 /// "3" or "2.5": the shortest text of a budget.

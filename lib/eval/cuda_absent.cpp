@@ -2,6 +2,7 @@
 #include "eval/cuda_evaluate.h"
 #include "eval/cuda_stats.h"
 #include "eval/pack.h"
+#include "eval/quantized_cache.h"
 
 namespace blockgtq {
 namespace {
@@ -37,6 +38,10 @@ std::vector<LayerResult> CudaEvaluator::finish() {
 }
 
 std::vector<PackedHead> cuda_pack_layer(const HeadQuantizers&, const float*, int64_t) {
+  fail_absent();
+}
+
+void cuda_requantize(CachedLayer, int64_t, int64_t, void*) {
   fail_absent();
 }
 

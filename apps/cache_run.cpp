@@ -1,0 +1,107 @@
+#include "cache_run.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/stop.h"
+
+namespace blockgtq {
+namespace {
+
+constexpr int64_t kPassTokens = 8192;  // of one forward pass, all caches together
+
+/// One window under one cache.
+struct Item {
+  int64_t window;
+  size_t cache;
+};
+
+/// One forward pass over items of one length.
+void run_pass(const Session& session, const CacheRun& run, std::span<const Item> items, int64_t length) {
+  std::vector<int32_t> tokens;
+  CachedLayer cached;
+  for (const Item& item : items) {
+    const auto window = run.tokens.subspan(size_t(item.window * run.chunk), size_t(length));
+    tokens.insert(tokens.end(), window.begin(), window.end());
+    cached.caches.push_back(run.caches[item.cache]);
+  }
+  const AttentionShape& shape = session.shape;
+  ForwardRequest request;
+  request.tokens = tokens;
+  request.chunk = length;
+  request.on_layer = [&](LayerActivations& acts) {
+    check_stop();
+    cached.layer = acts.layer;
+    cached.n_tokens = acts.n_tokens;
+    cached.chunk = length;
+    cached.k = acts.k;
+    cached.v = acts.v;
+    if (!acts.stream) return requantize(cached);
+    cuda_requantize(cached, int64_t(shape.n_kv_heads) * shape.layout.head_dim,
+                    int64_t(shape.n_kv_heads) * shape.v_dim, acts.stream);
+  };
+  request.on_logits = [&](int64_t first, int64_t n, const float* logits) {
+    const Item& item = items[size_t(first / length)];
+    run.on_logits(item.window, item.cache, first % length, n, logits);
+  };
+  session.backend->forward(*session.model, request);
+}
+
+}  // namespace
+
+void run_caches(const Session& session, const CacheRun& run, const std::string& what, Progress& progress) {
+  const int64_t n_tokens = int64_t(run.tokens.size()), chunk = run.chunk;
+  check(chunk >= 1 && !run.caches.empty(), "run_caches: nothing to run");
+  std::vector<Item> items;
+  for (int64_t w = 0; w * chunk < n_tokens; ++w)
+    for (size_t c = 0; c < run.caches.size(); ++c) items.push_back({w, c});
+  auto length = [&](const Item& item) { return std::min(chunk, n_tokens - item.window * chunk); };
+
+  const auto most = size_t(std::max<int64_t>(1, kPassTokens / chunk));
+  progress.begin(what, (n_tokens + chunk - 1) / chunk);
+  for (size_t i = 0; i < items.size();) {
+    size_t end = i;
+    while (end < items.size() && end - i < most && length(items[end]) == length(items[i])) ++end;
+    run_pass(session, run, std::span(items).subspan(i, end - i), length(items[i]));
+    for (; i < end; ++i)
+      if (items[i].cache + 1 == run.caches.size()) progress.step(fmt::format("window {}", items[i].window));
+  }
+  progress.end();
+}
+
+QualityRun measure_quality(const Session& session, const std::vector<QuantizedCache>& caches,
+                           const std::string& what, Progress& progress) {
+  const std::vector<int32_t>& ids = session.corpus.ids;
+  const int64_t n_tokens = session.n_tokens(), chunk = session.chunk, vocab = session.model->config().vocab;
+  std::vector<int32_t> next(ids.begin() + 1, ids.end());  // (T), -1 at the end of a window
+  next.push_back(-1);
+  for (int64_t t = chunk - 1; t < n_tokens; t += chunk) next[size_t(t)] = -1;
+
+  const QuantizedCache exact;
+  CacheRun run;
+  run.tokens = ids;
+  run.chunk = chunk;
+  run.caches = {&exact, &exact};  // what the others are held against, and the noise floor
+  for (const QuantizedCache& cache : caches) run.caches.push_back(&cache);
+  ExactWindow window;
+  std::vector<std::vector<TokenScore>> scores(run.caches.size() - 1);  // (caches, T)
+  for (auto& s : scores) s.resize(size_t(n_tokens));
+  run.on_logits = [&](int64_t w, size_t cache, int64_t first, int64_t n, const float* logits) {
+    if (cache == 0) {
+      if (first == 0) window.reset(std::min(chunk, n_tokens - w * chunk), vocab);
+      return window.set(first, n, logits);
+    }
+    const int64_t t = w * chunk + first;
+    window.compare(first, n, logits, next.data() + t, scores[cache - 1].data() + t);
+  };
+  run_caches(session, run, what, progress);
+
+  QualityRun result;
+  result.exact = summarize(scores[0]);
+  for (size_t c = 1; c < scores.size(); ++c) result.caches.push_back(summarize(scores[c]));
+  return result;
+}
+
+}  // namespace blockgtq

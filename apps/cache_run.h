@@ -1,0 +1,37 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "eval/divergence.h"
+#include "eval/quantized_cache.h"
+#include "session.h"
+
+namespace blockgtq {
+
+/// Tokens to run the model over in windows of `chunk`, each from position 0, once with every cache.
+struct CacheRun {
+  std::span<const int32_t> tokens;  // (T)
+  int64_t chunk = 0;                // at least 1
+  std::vector<const QuantizedCache*> caches;
+  /// The logits (n, vocab) of positions [first, first + n) of a window under caches[cache]: window by window,
+  /// in each the caches in order.
+  std::function<void(int64_t window, size_t cache, int64_t first, int64_t n, const float* logits)> on_logits;
+};
+
+/// The windows of all caches go through the layers side by side, so that weights are read once for many of
+/// them; memory is that of some thousand tokens, however long the text. The model must cache values per head
+/// where a cache quantizes them.
+void run_caches(const Session& session, const CacheRun& run, const std::string& what, Progress& progress);
+
+/// The quality of every cache on the session's text, and the noise floor: the exact cache against itself.
+struct QualityRun {
+  Quality exact;  // against itself, from two passes: not zero where arithmetic depends on the batch
+  std::vector<Quality> caches;
+};
+QualityRun measure_quality(const Session& session, const std::vector<QuantizedCache>& caches,
+                           const std::string& what, Progress& progress);
+
+}  // namespace blockgtq

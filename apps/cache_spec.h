@@ -1,0 +1,46 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "eval/quantized_cache.h"
+#include "quant/bit_map.h"
+
+namespace blockgtq {
+
+/// Average bits of keys and values; 0: exact.
+struct BitPair {
+  double k = 0, v = 0;
+  bool operator==(const BitPair&) const = default;
+};
+
+/// "K2V3,K2,V2.5" -> pairs, in that order without repetition; Exit::usage otherwise.
+std::vector<BitPair> parse_pairs(const std::string& text);
+std::string pair_text(const BitPair& pair);  // "K2V3"; "exact"
+
+/// How keys and values are held: a method each, empty where they are exact.
+struct CacheSpec {
+  std::string k_method, v_method;
+  BitPair bits;
+  bool operator==(const CacheSpec&) const = default;
+};
+
+std::string describe(const CacheSpec& spec);  // "K2V3 block-gtq / tq-mse"
+
+/// The budgets that a map must hold for these.
+std::vector<double> budgets_of(const std::vector<CacheSpec>& specs);
+
+/// "a,b" -> names of key (value) methods, each known, without repetition; none of an empty text.
+std::vector<std::string> parse_key_methods(const std::string& text);
+std::vector<std::string> parse_value_methods(const std::string& text);
+
+/// Every method of either list at every pair; what a pair leaves exact takes no method, so that no cache
+/// comes twice.
+std::vector<CacheSpec> cache_specs(const std::vector<std::string>& k_methods,
+                                   const std::vector<std::string>& v_methods,
+                                   const std::vector<BitPair>& pairs);
+
+/// The quantizers of a model. The map must hold the budgets, and what the methods need; it may be null where
+/// they need none.
+QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, const BitMap* map);
+
+}  // namespace blockgtq

@@ -1,0 +1,63 @@
+#include "eval/quantized_cache.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/parallel.h"
+
+namespace blockgtq {
+namespace {
+
+constexpr int64_t kTile = 128;  // tokens of one piece
+
+/// Tokens [first, first + n) of one head of x (T, H, D).
+struct Piece {
+  const Quantizer* quantizer;
+  float* x;        // of the first token's head
+  int64_t stride;  // H * D
+  int64_t n;
+};
+
+void add_pieces(const HeadQuantizers& heads, float* x, int64_t first, int64_t end, std::vector<Piece>& out) {
+  const int64_t n_heads = int64_t(heads.size());
+  for (int64_t h = 0; h < n_heads; ++h) {
+    const int64_t dim = heads[size_t(h)]->dim(), stride = n_heads * dim;
+    for (int64_t t = first; t < end; t += kTile)
+      out.push_back({heads[size_t(h)].get(), x + t * stride + h * dim, stride, std::min(kTile, end - t)});
+  }
+}
+
+void round_trip(const Piece& piece) {
+  const int64_t dim = piece.quantizer->dim();
+  std::vector<float> rows(size_t(piece.n * dim));  // (n, D)
+  std::vector<uint8_t> codes(size_t(piece.n) * piece.quantizer->code_bytes());
+  for (int64_t t = 0; t < piece.n; ++t) std::copy_n(piece.x + t * piece.stride, dim, rows.data() + t * dim);
+  piece.quantizer->encode(rows.data(), size_t(piece.n), codes.data());
+  piece.quantizer->decode(codes.data(), size_t(piece.n), rows.data());
+  for (int64_t t = 0; t < piece.n; ++t) std::copy_n(rows.data() + t * dim, dim, piece.x + t * piece.stride);
+}
+
+}  // namespace
+
+double QuantizedCache::bytes(const std::vector<HeadQuantizers>& layers, int64_t n) {
+  double sum = 0;
+  for (const HeadQuantizers& heads : layers)
+    for (const auto& quantizer : heads) sum += double(quantizer->code_bytes() * size_t(n)) / double(n);
+  return sum;
+}
+
+void requantize(const CachedLayer& layer) {
+  const auto l = size_t(layer.layer);
+  std::vector<Piece> pieces;
+  for (size_t w = 0; w < layer.caches.size(); ++w) {
+    const QuantizedCache& cache = *layer.caches[w];
+    const int64_t first = int64_t(w) * layer.chunk, end = std::min(layer.n_tokens, first + layer.chunk);
+    if (!cache.keys.empty()) add_pieces(cache.keys[l], layer.k, first, end, pieces);
+    if (cache.values.empty()) continue;
+    check(layer.v != nullptr, "requantize: values are quantized where there are none");
+    add_pieces(cache.values[l], layer.v, first, end, pieces);
+  }
+  parallel_for(pieces.size(), [&](size_t i) { round_trip(pieces[i]); });
+}
+
+}  // namespace blockgtq
