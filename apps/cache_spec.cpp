@@ -3,16 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 
 #include "base/error.h"
 #include "options.h"
-#include "quant/block_gtq.h"
 #include "quant/codebook.h"
 #include "quant/methods.h"
 
 namespace blockgtq {
 namespace {
+
+constexpr uint64_t kSeed = 42;  // of rotations, where no map says
 
 /// The bits of "K2..." for letter K, and text goes on behind them; 0 where it begins otherwise, -1 for bits
 /// that cannot be.
@@ -26,10 +28,27 @@ double take_bits(char letter, const char*& text) {
   return bits;
 }
 
-std::vector<HeadQuantizers> make_layers(const AttentionShape& shape, const auto& make) {
+void require_bits(const std::vector<Method>& methods, const std::string& name, double bits) {
+  if (name.empty() || bits == std::floor(bits) || !find_method(methods, name)->whole_bits) return;
+  throw Error(Exit::usage, fmt::format("{} takes whole bits: {:g}", name, bits));
+}
+
+void require_map(const std::vector<Method>& methods, const std::string& name, const BitMap* map) {
+  if (!map && find_method(methods, name)->needs_map)
+    throw Error(Exit::usage, fmt::format("{} needs --map MAP or --calibration TEXT", name));
+}
+
+std::vector<HeadQuantizers> make_layers(const AttentionShape& shape, const BitMap* map, double bits,
+                                        const auto& make) {
+  static const std::vector<HeadCalibration> none;
+  const Budget plain{bits, {}, {}, {}};
+  const Budget* budget = map ? map->find(bits) : &plain;
+  if (!budget) fail_input("the map has no budget of {:g} bits", bits);
   std::vector<HeadQuantizers> layers(size_t(shape.n_layers));
   for (int l = 0; l < shape.n_layers; ++l)
-    for (int h = 0; h < shape.n_kv_heads; ++h) layers[size_t(l)].push_back(make(l, h));
+    for (int h = 0; h < shape.n_kv_heads; ++h)
+      layers[size_t(l)].push_back(
+          make(map ? map->head(*budget, l, h) : head_map(shape, plain, none, kSeed, l, h)));
   return layers;
 }
 
@@ -70,39 +89,32 @@ std::vector<double> budgets_of(const std::vector<CacheSpec>& specs) {
   return budgets;
 }
 
-std::vector<std::string> parse_key_methods(const std::string& text) {
-  return text.empty() ? std::vector<std::string>() : parse_methods(text);
-}
-
-std::vector<std::string> parse_value_methods(const std::string& text) {
-  return text.empty() ? std::vector<std::string>() : parse_methods(text);
-}
-
 std::vector<CacheSpec> cache_specs(const std::vector<std::string>& k_methods,
                                    const std::vector<std::string>& v_methods,
                                    const std::vector<BitPair>& pairs) {
   std::vector<CacheSpec> specs;
-  for (const BitPair& pair : pairs) {
-    const std::vector<std::string> exact = {""};
+  const std::vector<std::string> exact = {""};
+  for (const BitPair& pair : pairs)
     for (const std::string& k : pair.k ? k_methods : exact)
-      for (const std::string& v : pair.v ? v_methods : exact) specs.push_back({k, v, pair});
-  }
+      for (const std::string& v : pair.v ? v_methods : exact) {
+        require_bits(key_methods(), k, pair.k);
+        require_bits(value_methods(), v, pair.v);
+        specs.push_back({k, v, pair});
+      }
   return specs;
 }
 
 QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, const BitMap* map) {
   QuantizedCache cache;
   if (spec.bits.k)
-    cache.keys = make_layers(shape, [&](int l, int h) {
-      const Budget* budget = map ? map->find(spec.bits.k) : nullptr;
-      return make_quantizer(spec.k_method, shape.layout, spec.bits.k,
-                            budget ? map->head_bits(*budget, l, h) : std::span<const uint8_t>(),
-                            map ? map->seed : 42);
+    cache.keys = make_layers(shape, map, spec.bits.k, [&](const HeadMap& head) {
+      require_map(key_methods(), spec.k_method, map);
+      return make_key_quantizer(spec.k_method, head);
     });
   if (spec.bits.v)
-    cache.values = make_layers(shape, [&](int, int) {
-      return std::unique_ptr<Quantizer>(
-          std::make_unique<UniformTqMse>(shape.v_dim, int(spec.bits.v), map ? map->seed : 42));
+    cache.values = make_layers(shape, map, spec.bits.v, [&](const HeadMap& head) {
+      require_map(value_methods(), spec.v_method, map);
+      return make_value_quantizer(spec.v_method, head);
     });
   return cache;
 }

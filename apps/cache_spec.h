@@ -29,18 +29,14 @@ std::string describe(const CacheSpec& spec);  // "K2V3 block-gtq / tq-mse"
 /// The budgets that a map must hold for these.
 std::vector<double> budgets_of(const std::vector<CacheSpec>& specs);
 
-/// "a,b" -> names of key (value) methods, each known, without repetition; none of an empty text.
-std::vector<std::string> parse_key_methods(const std::string& text);
-std::vector<std::string> parse_value_methods(const std::string& text);
-
 /// Every method of either list at every pair; what a pair leaves exact takes no method, so that no cache
-/// comes twice.
+/// comes twice. Exit::usage for a fraction of a bit where the method takes whole ones.
 std::vector<CacheSpec> cache_specs(const std::vector<std::string>& k_methods,
                                    const std::vector<std::string>& v_methods,
                                    const std::vector<BitPair>& pairs);
 
-/// The quantizers of a model. The map must hold the budgets, and what the methods need; it may be null where
-/// they need none.
+/// The quantizers of a model. The map must hold the budgets; it may be null where no method needs one
+/// (Exit::usage).
 QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, const BitMap* map);
 
 }  // namespace blockgtq

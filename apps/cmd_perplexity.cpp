@@ -52,7 +52,10 @@ class Perplexity {
     if (o.k_methods.empty() && o.v_methods.empty())
       throw Error(Exit::usage, "nothing to quantize: give --k-method or --v-method");
     const std::vector<BitPair> pairs = bit_pairs(o);
-    specs_ = cache_specs(parse_key_methods(o.k_methods), parse_value_methods(o.v_methods), pairs);
+    std::vector<std::string> k_methods, v_methods;
+    if (!o.k_methods.empty()) k_methods = parse_methods(o.k_methods, key_methods(), "--k-method");
+    if (!o.v_methods.empty()) v_methods = parse_methods(o.v_methods, value_methods(), "--v-method");
+    specs_ = cache_specs(k_methods, v_methods, pairs);
     for (const std::string& text : o.gates) gates_.emplace_back(text);
   }
 

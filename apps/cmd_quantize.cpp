@@ -70,8 +70,7 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
       const ActsReader::Layer layer = reader.read_layer(l);
       HeadQuantizers quantizers;
       for (int h = 0; h < n_heads; ++h)
-        quantizers.push_back(make_quantizer(map.method, map.shape.layout, budget.average_bits,
-                                            map.head_bits(budget, l, h), map.seed));
+        quantizers.push_back(make_key_quantizer(map.method, map.head(budget, l, h)));
       const std::vector<PackedHead> heads = gpu < 0
                                                 ? pack_layer(quantizers, layer.k.data(), acts.n_tokens)
                                                 : cuda_pack_layer(quantizers, layer.k.data(), acts.n_tokens);

@@ -40,12 +40,14 @@ EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape)
   const BitMap* map = request.map;
   if (!map) {
     for (const std::string& method : request.methods)
-      if (needs_map(method)) throw Error(Exit::usage, fmt::format("--map is needed for method {}", method));
+      if (find_method(key_methods(), method)->needs_map)
+        throw Error(Exit::usage, fmt::format("--map is needed for method {}", method));
     for (double bits : request.bits) spec.budgets.push_back({bits, {}});
     return spec;
   }
   check_same_attention(map->shape, shape);
   spec.seed = map->seed;
+  spec.calibration = map->calibration;
   if (request.bits.empty()) {
     spec.budgets = map->budgets;
     return spec;

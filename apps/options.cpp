@@ -173,14 +173,19 @@ std::vector<double> parse_bits(const std::string& text, const char* option) {
   return bits;
 }
 
-std::vector<std::string> parse_methods(const std::string& text) {
+std::vector<std::string> parse_methods(const std::string& text, const std::vector<Method>& known,
+                                       const char* option) {
   std::vector<std::string> methods;
   for (const std::string& name : split(text, ',')) {
-    if (!is_method(name))
-      throw usage(fmt::format("--methods: '{}' is unknown: {}", name, fmt::join(method_names(), ", ")));
+    if (!find_method(known, name))
+      throw usage(fmt::format("{}: '{}' is unknown: {}", option, name, method_list(known)));
     if (std::find(methods.begin(), methods.end(), name) == methods.end()) methods.push_back(name);
   }
   return methods;
+}
+
+std::vector<std::string> parse_methods(const std::string& text) {
+  return parse_methods(text, key_methods(), "--methods");
 }
 
 std::string bits_text(double bits) {

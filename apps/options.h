@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/progress.h"
 #include "hf/corpus.h"
+#include "quant/methods.h"
 
 namespace blockgtq {
 
@@ -65,6 +66,9 @@ std::vector<std::string> split(const std::string& text, char separator);
 std::vector<double> parse_bits(const std::string& text, const char* option = "--bits");
 /// "tq-mse,block-gtq" -> names, each known.
 std::vector<std::string> parse_methods(const std::string& text);
+/// The same of one list of methods, for the option it was given to.
+std::vector<std::string> parse_methods(const std::string& text, const std::vector<Method>& known,
+                                       const char* option);
 /// "3" or "2.5": the shortest text of a budget.
 std::string bits_text(double bits);
 

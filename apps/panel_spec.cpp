@@ -59,8 +59,8 @@ PanelSpec read_panel_spec(const fs::path& path, const std::string& bits, const s
     spec.methods = parse_methods(methods);
   } else {
     for (const auto& m : value_of<std::vector<std::string>>(json, "methods", file)) {
-      if (!is_method(m))
-        fail_input("{}: methods: '{}' is unknown: {}", file, m, fmt::join(method_names(), ", "));
+      if (!find_method(key_methods(), m))
+        fail_input("{}: methods: '{}' is unknown: {}", file, m, method_list(key_methods()));
       spec.methods.push_back(m);
     }
   }

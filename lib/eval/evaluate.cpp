@@ -18,12 +18,12 @@ HeadScore score_head(const EvalSpec& spec, const LogitError& metric, const Quant
   std::vector<float> keys(n_tokens * dim), restored(n_tokens * dim);  // (T, D)
   for (int64_t t = 0; t < n_tokens; ++t)
     std::copy_n(k + (t * shape.n_kv_heads + head) * dim, dim, keys.data() + t * dim);
-  std::vector<uint8_t> codes(n_tokens * quantizer.code_bytes());
+  std::vector<uint8_t> codes(quantizer.code_bytes(n_tokens));
   quantizer.encode(keys.data(), n_tokens, codes.data());
   quantizer.decode(codes.data(), n_tokens, restored.data());
   const double sum = metric.sum(q + int64_t(head) * group * dim, int64_t(shape.n_heads) * dim, group,
                                 keys.data(), dim, restored.data(), n_tokens);
-  return {sum / (double(n_tokens) * group * metric.n_offsets()), double(quantizer.code_bytes())};
+  return {sum / (double(n_tokens) * group * metric.n_offsets()), double(codes.size()) / double(n_tokens)};
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "quant/bit_map.h"
+#include "quant/codebook.h"
 
 namespace blockgtq {
 
@@ -13,6 +14,8 @@ struct EvalSpec {
   std::vector<double> inv_freq;  // of the metric, one per block of shape.metric_layout()
   std::vector<std::string> methods;
   std::vector<Budget> budgets;  // bits (L, H, B); may be empty vectors where no method needs a map
+  std::vector<HeadCalibration> calibration;  // (L, H); empty where no method needs it
+  Codebook codebook = Codebook::by_method;
   uint64_t seed = 42;
   int window = 1024, offsets = 50;
 };

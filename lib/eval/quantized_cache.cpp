@@ -8,7 +8,7 @@
 namespace blockgtq {
 namespace {
 
-constexpr int64_t kTile = 128;  // tokens of one piece
+constexpr int64_t kTile = 128;  // tokens of one piece, where neighbours share nothing
 
 /// Tokens [first, first + n) of one head of x (T, H, D).
 struct Piece {
@@ -22,15 +22,16 @@ void add_pieces(const HeadQuantizers& heads, float* x, int64_t first, int64_t en
   const int64_t n_heads = int64_t(heads.size());
   for (int64_t h = 0; h < n_heads; ++h) {
     const int64_t dim = heads[size_t(h)]->dim(), stride = n_heads * dim;
-    for (int64_t t = first; t < end; t += kTile)
-      out.push_back({heads[size_t(h)].get(), x + t * stride + h * dim, stride, std::min(kTile, end - t)});
+    const int64_t tile = heads[size_t(h)]->per_vector() ? kTile : end - first;
+    for (int64_t t = first; t < end; t += tile)
+      out.push_back({heads[size_t(h)].get(), x + t * stride + h * dim, stride, std::min(tile, end - t)});
   }
 }
 
 void round_trip(const Piece& piece) {
   const int64_t dim = piece.quantizer->dim();
   std::vector<float> rows(size_t(piece.n * dim));  // (n, D)
-  std::vector<uint8_t> codes(size_t(piece.n) * piece.quantizer->code_bytes());
+  std::vector<uint8_t> codes(piece.quantizer->code_bytes(size_t(piece.n)));
   for (int64_t t = 0; t < piece.n; ++t) std::copy_n(piece.x + t * piece.stride, dim, rows.data() + t * dim);
   piece.quantizer->encode(rows.data(), size_t(piece.n), codes.data());
   piece.quantizer->decode(codes.data(), size_t(piece.n), rows.data());
@@ -42,7 +43,7 @@ void round_trip(const Piece& piece) {
 double QuantizedCache::bytes(const std::vector<HeadQuantizers>& layers, int64_t n) {
   double sum = 0;
   for (const HeadQuantizers& heads : layers)
-    for (const auto& quantizer : heads) sum += double(quantizer->code_bytes() * size_t(n)) / double(n);
+    for (const auto& quantizer : heads) sum += double(quantizer->code_bytes(size_t(n))) / double(n);
   return sum;
 }
 

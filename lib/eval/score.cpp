@@ -11,7 +11,9 @@ namespace {
 /// Whether a method of whole bits stands between two of them.
 bool between(const EvalSpec& spec, size_t budget, size_t method) {
   const double bits = spec.budgets[budget].average_bits;
-  return !needs_map(spec.methods[method]) && bits != std::floor(bits);
+  const Method* found = find_method(key_methods(), spec.methods[method]);
+  check(found != nullptr, "score: unknown method");
+  return found->whole_bits && bits != std::floor(bits);
 }
 
 /// Geometric interpolation of a whole-bit method between floor(bits) and ceil(bits).
@@ -37,17 +39,10 @@ std::vector<ScoreJob> score_jobs(const EvalSpec& spec) {
 }
 
 std::unique_ptr<Quantizer> job_quantizer(const EvalSpec& spec, const ScoreJob& job, int layer) {
-  const AttentionShape& shape = spec.shape;
-  const std::string& method = spec.methods[job.method];
-  std::span<const uint8_t> block_bits;
-  if (needs_map(method)) {
-    const std::vector<uint8_t>& bits = spec.budgets[job.budget].bits;
-    const size_t n_blocks = shape.layout.n_blocks();
-    const size_t first = (size_t(layer) * shape.n_kv_heads + job.kv_head) * n_blocks;
-    check(bits.size() >= first + n_blocks, "job_quantizer: a budget without bits");
-    block_bits = {bits.data() + first, n_blocks};
-  }
-  return make_quantizer(method, shape.layout, job.bits, block_bits, spec.seed);
+  HeadMap head =
+      head_map(spec.shape, spec.budgets[job.budget], spec.calibration, spec.seed, layer, job.kv_head);
+  head.average_bits = job.bits;
+  return make_key_quantizer(spec.methods[job.method], head, spec.codebook);
 }
 
 LayerResult assemble(const EvalSpec& spec, int layer, const std::vector<HeadScore>& scores) {

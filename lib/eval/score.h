@@ -17,7 +17,7 @@ struct ScoreJob {
 /// What came of it.
 struct HeadScore {
   double mae = 0;
-  double code_bytes = 0;
+  double code_bytes = 0;  // per token
 };
 
 /// The jobs of one layer: budgets, methods, (low and high bits,) KV heads, the last fastest.

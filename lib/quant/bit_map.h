@@ -5,15 +5,22 @@
 #include <vector>
 
 #include "quant/allocate.h"
+#include "quant/head_map.h"
 #include "quant/stats.h"
 
 namespace blockgtq {
 
 /// The allocation of one budget.
 struct Budget {
-  double average_bits = 0;    // as asked for
-  std::vector<uint8_t> bits;  // (L, H, B)
+  double average_bits = 0;            // as asked for
+  std::vector<uint8_t> bits;          // (L, H, B) by the published energy score
+  std::vector<uint8_t> product_bits;  // (L, H, B) by the product score; empty without calibration
+  std::vector<uint8_t> value_bits;    // (L, H, Dv / 2) of the value basis; empty without one
 };
+
+/// The part of one head: views of the budget's arrays and of calibration (L, H), empty where those are.
+HeadMap head_map(const AttentionShape& shape, const Budget& budget,
+                 const std::vector<HeadCalibration>& calibration, uint64_t seed, int layer, int kv_head);
 
 /// What `calibrate` writes: bits per layer, KV head and block (block order, never raw dimensions) and all
 /// that a serving engine needs to apply them.
@@ -21,20 +28,26 @@ struct BitMap {
   std::string method = "block-gtq";
   AttentionShape shape;
   int min_bits = 1, max_bits = 8;
-  uint64_t seed = 42;           // rotation seed: group of b bits uses seed + b
-  std::vector<double> energy;   // (L, H, B)
-  std::vector<Budget> budgets;  // ascending average_bits
+  uint64_t seed = 42;                        // rotation seed: group of b bits uses seed + b
+  std::vector<double> energy;                // (L, H, B)
+  std::vector<Budget> budgets;               // ascending average_bits
+  std::vector<HeadCalibration> calibration;  // (L, H); empty in files of version 1
   std::string signature;
   Provenance provenance;
 
   int n_blocks() const { return shape.layout.n_blocks(); }
   std::span<const double> head_energy(int layer, int kv_head) const;                // (B)
   std::span<const uint8_t> head_bits(const Budget&, int layer, int kv_head) const;  // (B)
+  /// What a quantizer of this head is made from; points into the map and the budget.
+  HeadMap head(const Budget& budget, int layer, int kv_head) const {
+    return head_map(shape, budget, calibration, seed, layer, kv_head);
+  }
   /// The budget of this average; null when the map does not hold it.
   const Budget* find(double average_bits) const;
 };
 
-/// Energies from the statistics, then the greedy allocation of every (layer, KV head) for every budget.
+/// Energies, means and value bases from the statistics, then the allocation of every (layer, KV head) for
+/// every budget.
 BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, int min_bits, int max_bits);
 
 }  // namespace blockgtq

@@ -67,9 +67,31 @@ void get_group(const TqMse& tq, const uint8_t* codes, size_t n, const Place& pla
   }
 }
 
+// Rows of `forward` are those of the rotations, each over its group's coordinates; `backward` is the
+// transpose.
+LinearCode to_linear(int dim, const std::vector<CodeGroup>& groups) {
+  LinearCode code;
+  code.dim = dim;
+  code.forward.resize(size_t(dim) * dim);
+  code.backward.resize(size_t(dim) * dim);
+  size_t first = 0;
+  for (const CodeGroup& g : groups) {
+    const size_t d = g.tq->dim();
+    code.groups.push_back({int(d), g.tq->bits(), g.tq->centroids()});
+    for (size_t i = 0; i < d; ++i)
+      for (size_t j = 0; j < d; ++j) {
+        const float r = g.tq->rotation()[i * d + j];
+        code.forward[(first + i) * dim + g.coords[j]] = r;
+        code.backward[size_t(g.coords[j]) * dim + first + i] = r;
+      }
+    first += d;
+  }
+  return code;
+}
+
 }  // namespace
 
-BlockGtq::BlockGtq(const BlockLayout& layout, std::span<const uint8_t> bits, uint64_t seed)
+BlockGtq::BlockGtq(const BlockLayout& layout, std::span<const uint8_t> bits, uint64_t seed, Codebook codebook)
     : dim_(checked_head_dim(layout.head_dim)) {
   check(bits.size() == size_t(layout.n_blocks()), "BlockGtq: bits of another number of blocks");
   for (const uint8_t b : bits) check(b >= 1 && b <= kMaxBits, "BlockGtq: bits outside 1..8");
@@ -82,7 +104,7 @@ BlockGtq::BlockGtq(const BlockLayout& layout, std::span<const uint8_t> bits, uin
         for (const int c : layout.coords(b)) coords.push_back(c);
     if (coords.empty()) continue;
     const int d = int(coords.size());
-    groups_.push_back({TqMse(d, width, seed + uint64_t(width)), std::move(coords), 0});
+    groups_.push_back({TqMse(d, width, seed + uint64_t(width), codebook), std::move(coords), 0});
   }
   size_t end = 8 * kNormBytes * groups_.size();
   for (Group& g : groups_) {
@@ -130,26 +152,34 @@ std::vector<CodeGroup> BlockGtq::groups() const {
   return all;
 }
 
-UniformTqMse::UniformTqMse(int head_dim, int bits, uint64_t seed)
-    : tq_(checked_head_dim(head_dim), bits, seed), coords_(head_dim) {
+std::optional<LinearCode> BlockGtq::linear_code() const {
+  return to_linear(dim_, groups());
+}
+
+UniformTqMse::UniformTqMse(int head_dim, int bits, uint64_t seed, Codebook codebook)
+    : tq_(checked_head_dim(head_dim), bits, seed, codebook), coords_(head_dim) {
   std::iota(coords_.begin(), coords_.end(), 0);
 }
 
-size_t UniformTqMse::code_bytes() const {
-  return kNormBytes + (size_t(dim()) * tq_.bits() + 7) / 8;
+size_t UniformTqMse::code_bytes(size_t n) const {
+  return n * (kNormBytes + (size_t(dim()) * tq_.bits() + 7) / 8);
 }
 
 std::vector<CodeGroup> UniformTqMse::groups() const {
   return {{&tq_, coords_, 0, 8 * kNormBytes}};
 }
 
+std::optional<LinearCode> UniformTqMse::linear_code() const {
+  return to_linear(dim(), groups());
+}
+
 void UniformTqMse::encode(const float* x, size_t n, uint8_t* codes) const {
-  std::fill_n(codes, n * code_bytes(), uint8_t(0));
-  put_group(tq_, x, n, {0, 8 * kNormBytes, code_bytes()}, codes);
+  std::fill_n(codes, n * code_bytes(1), uint8_t(0));
+  put_group(tq_, x, n, {0, 8 * kNormBytes, code_bytes(1)}, codes);
 }
 
 void UniformTqMse::decode(const uint8_t* codes, size_t n, float* x) const {
-  get_group(tq_, codes, n, {0, 8 * kNormBytes, code_bytes()}, x);
+  get_group(tq_, codes, n, {0, 8 * kNormBytes, code_bytes(1)}, x);
 }
 
 }  // namespace blockgtq

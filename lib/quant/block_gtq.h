@@ -15,12 +15,14 @@ namespace blockgtq {
 class BlockGtq final : public Quantizer {
  public:
   /// bits (n_blocks) in 1..8
-  BlockGtq(const BlockLayout& layout, std::span<const uint8_t> bits, uint64_t seed = 42);
+  BlockGtq(const BlockLayout& layout, std::span<const uint8_t> bits, uint64_t seed = 42,
+           Codebook codebook = Codebook::reference);
   int dim() const override { return dim_; }
-  size_t code_bytes() const override { return code_bytes_; }
+  size_t code_bytes(size_t n = 1) const override { return n * code_bytes_; }
   void encode(const float* x, size_t n, uint8_t* codes) const override;
   void decode(const uint8_t* codes, size_t n, float* x) const override;
   std::vector<CodeGroup> groups() const override;
+  std::optional<LinearCode> linear_code() const override;
   int n_groups() const { return int(groups_.size()); }
 
  private:
@@ -38,12 +40,13 @@ class BlockGtq final : public Quantizer {
 /// norm, then one bit stream.
 class UniformTqMse final : public Quantizer {
  public:
-  UniformTqMse(int head_dim, int bits, uint64_t seed = 42);
+  UniformTqMse(int head_dim, int bits, uint64_t seed = 42, Codebook codebook = Codebook::reference);
   int dim() const override { return tq_.dim(); }
-  size_t code_bytes() const override;
+  size_t code_bytes(size_t n = 1) const override;
   void encode(const float* x, size_t n, uint8_t* codes) const override;
   void decode(const uint8_t* codes, size_t n, float* x) const override;
   std::vector<CodeGroup> groups() const override;
+  std::optional<LinearCode> linear_code() const override;
 
  private:
   TqMse tq_;

@@ -80,4 +80,22 @@ const std::vector<double>& normal_codebook(int bits) {
   return books[bits];
 }
 
+std::vector<double> unit_centroids(Codebook codebook, int d, int bits) {
+  if (codebook == Codebook::exact) return exact_codebook(d, bits);
+  check(codebook == Codebook::reference, "unit_centroids: which codebook");
+  std::vector<double> centroids = normal_codebook(bits);
+  for (double& c : centroids) c *= 1 / std::sqrt(double(d));
+  return centroids;
+}
+
+Codebook parse_codebook(const std::string& name) {
+  if (name.empty()) return Codebook::by_method;
+  check(name == "reference" || name == "exact", "parse_codebook: unknown name");
+  return name == "exact" ? Codebook::exact : Codebook::reference;
+}
+
+const char* name(Codebook codebook) {
+  return codebook == Codebook::exact ? "exact" : codebook == Codebook::reference ? "reference" : "by method";
+}
+
 }  // namespace blockgtq

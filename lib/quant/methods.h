@@ -1,24 +1,34 @@
 #pragma once
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "quant/bit_map.h"
+#include "quant/codebook.h"
+#include "quant/head_map.h"
 #include "quant/quantizer.h"
 
 namespace blockgtq {
 
-/// The key quantizers by name: "tq-mse" (uniform) and "block-gtq" (the paper).
-const std::vector<std::string>& method_names();
-bool is_method(const std::string& name);
-/// Whether the method needs a bit map (tq-mse does not).
-bool needs_map(const std::string& method);
+/// A quantizer by name. Keys and values have lists of their own.
+struct Method {
+  const char* name;
+  bool needs_map;   // bits, means or a basis
+  bool whole_bits;  // takes whole bits per coordinate only
+  const char* what;
+};
+const std::vector<Method>& key_methods();
+const std::vector<Method>& value_methods();
+/// Null when there is none of that name.
+const Method* find_method(const std::vector<Method>& methods, const std::string& name);
+std::string method_list(const std::vector<Method>& methods);  // "tq-mse, block-gtq, ..."
 
-/// The quantizer of one layer and KV head: block-gtq reads block_bits (n_blocks), tq-mse the average_bits,
-/// which must be a whole number.
-std::unique_ptr<Quantizer> make_quantizer(const std::string& method, const BlockLayout& layout,
-                                          double average_bits, std::span<const uint8_t> block_bits,
-                                          uint64_t seed);
+/// The quantizer of one layer and KV head, for keys before RoPE and for values. `head` is needed only during
+/// the call; average_bits must be whole where the method takes whole bits. Exit::input when the map is of a
+/// version that lacks what the method needs. Codebook::by_method: reference for the two published methods,
+/// exact for ours.
+std::unique_ptr<Quantizer> make_key_quantizer(const std::string& method, const HeadMap& head,
+                                              Codebook codebook = Codebook::by_method);
+std::unique_ptr<Quantizer> make_value_quantizer(const std::string& method, const HeadMap& head,
+                                                Codebook codebook = Codebook::by_method);
 
 }  // namespace blockgtq

@@ -2,9 +2,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "quant/linear_code.h"
 
 namespace blockgtq {
 
@@ -18,20 +21,27 @@ struct CodeGroup {
   size_t norm_byte, bit_offset;  // in a code
 };
 
-/// Turns vectors of dim() floats into code_bytes() bytes each and back. What encode writes is all that a
-/// cache would store: true bits and fp16 norms, nothing beside it. Immutable after construction; calls may
-/// run in parallel.
+/// Turns n vectors of dim() floats, in the order of their tokens, into code_bytes(n) bytes and back. What
+/// encode writes is all that a cache would store: true bits, norms and scales, nothing beside it. Immutable
+/// after construction; calls may run in parallel.
 class Quantizer {
  public:
   virtual ~Quantizer() = default;
-  virtual int dim() const = 0;            // D
-  virtual size_t code_bytes() const = 0;  // per vector
-  /// x (n, D) -> codes (n, code_bytes)
+  virtual int dim() const = 0;  // D
+  /// Of n vectors: n times those of one, except where neighbouring tokens share a scale.
+  virtual size_t code_bytes(size_t n = 1) const = 0;
+  /// x (n, D) -> codes (code_bytes(n)), whatever they held before
   virtual void encode(const float* x, size_t n, uint8_t* codes) const = 0;
-  /// codes (n, code_bytes) -> x (n, D)
+  /// codes (code_bytes(n)) -> x (n, D)
   virtual void decode(const uint8_t* codes, size_t n, float* x) const = 0;
-  /// The groups whose norms and streams make up a code, each coordinate in one of them.
-  virtual std::vector<CodeGroup> groups() const = 0;
+
+  /// Whether a code stands for its vector alone, whatever its neighbours are.
+  virtual bool per_vector() const { return true; }
+  /// The TQ-MSE groups whose norms and streams make up a code, each coordinate in one of them; empty for what
+  /// is not made of them, and has no twin on a device.
+  virtual std::vector<CodeGroup> groups() const { return {}; }
+  /// The same quantizer as a packed cache stores it, where it is of that form.
+  virtual std::optional<LinearCode> linear_code() const { return std::nullopt; }
 };
 
 }  // namespace blockgtq

@@ -130,6 +130,8 @@ void check_sizes(const Stats& stats) {
           "Stats: block sums of another size");
     check(layer.k_sum.size() == n * s.layout.head_dim && layer.v_sum.size() == n * s.v_dim,
           "Stats: sums of another size");
+    check(layer.output.empty() || layer.output.size() == size_t(s.n_kv_heads) * s.v_dim * s.v_dim,
+          "Stats: weights of another size");
   }
 }
 
@@ -194,6 +196,12 @@ std::vector<double> block_energy(const Stats& stats, int layer, int kv_head) {
     }
   for (int b = 0; b < n_blocks; ++b) energy[b] = 0.5 * (q2[b] / n_queries + k2[b] / n_keys);
   return energy;
+}
+
+bool has_output(const Stats& stats) {
+  return stats.shape.v_dim > 0 && stats.shape.v_dim % 2 == 0 &&
+         std::all_of(stats.layers.begin(), stats.layers.end(),
+                     [](const LayerStats& layer) { return !layer.output.empty(); });
 }
 
 Stats merge(std::vector<Stats> parts, const std::vector<std::string>& names) {

@@ -35,6 +35,8 @@ struct LayerStats {
   std::vector<double> k_sum;  // (n_chunks, H, D) sum over tokens of k
   std::vector<double> v_sum;  // (n_chunks, H, Dv)
   DyadicSum vv;               // (H, Dv, Dv) sum over tokens of v v^T; empty when Dv = 0
+  // Of the weights, not of the text: how the model weighs an error of v.
+  std::vector<double> output;  // (H, Dv, Dv) sum over the group's query heads of W_o,g^T W_o,g; may be empty
 };
 
 /// What `energy` writes and `allocate` reads. Token counts: chunk c holds chunk_tokens[c] tokens.
@@ -59,6 +61,9 @@ void accumulate(Stats& stats, int layer, int64_t chunk, int64_t n_tokens, const 
 /// The label-free block energy s_i = (E|q^(i)|^2 + E|k^(i)|^2) / 2 of one KV head, (B); every query head of
 /// the group is a sample of its own.
 std::vector<double> block_energy(const Stats& stats, int layer, int kv_head);
+
+/// Whether the statistics know W_o.
+bool has_output(const Stats& stats);
 
 /// Appends neighbours into one; Exit::input on a foreign signature, overlap or gap (names[i] is for
 /// messages).

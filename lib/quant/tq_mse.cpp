@@ -25,11 +25,12 @@ double norm(const float* x, int d) {
 
 }  // namespace
 
-TqMse::TqMse(int d, int bits, uint64_t seed) : d_(d), bits_(bits) {
+TqMse::TqMse(int d, int bits, uint64_t seed, Codebook codebook) : d_(d), bits_(bits) {
   check(d >= 1, "TqMse: dimension below 1");
   rotation_ = shared_rotation(d, seed);
-  const std::vector<double>& book = normal_codebook(bits);
-  const double scale = 1 / std::sqrt(double(d));
+  const bool exact = codebook == Codebook::exact;
+  const std::vector<double>& book = exact ? exact_codebook(d, bits) : normal_codebook(bits);
+  const double scale = exact ? 1 : 1 / std::sqrt(double(d));
   for (const double c : book) centroids_.push_back(float(c * scale));
   for (size_t i = 0; i + 1 < book.size(); ++i)
     boundaries_.push_back(float(0.5 * (book[i] + book[i + 1]) * scale));

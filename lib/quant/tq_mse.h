@@ -2,6 +2,7 @@
 #include <span>
 #include <vector>
 
+#include "quant/codebook.h"
 #include "quant/quantizer.h"
 
 namespace blockgtq {
@@ -11,7 +12,7 @@ namespace blockgtq {
 /// number of threads.
 class TqMse {
  public:
-  TqMse(int d, int bits, uint64_t seed);  // rotation seed as given
+  TqMse(int d, int bits, uint64_t seed, Codebook codebook = Codebook::reference);  // rotation seed as given
   int dim() const { return d_; }
   int bits() const { return bits_; }
 

@@ -77,7 +77,8 @@ BitMap read_map(const fs::path& path) {
   map.signature = std::move(preamble.signature);
   map.provenance = std::move(preamble.provenance);
   map.method = file.get_text("method");
-  if (!is_method(map.method)) fail_input("{}: method: {}, not known", file.path(), map.method.substr(0, 100));
+  if (!find_method(key_methods(), map.method))
+    fail_input("{}: method: {}, not known", file.path(), map.method.substr(0, 100));
   map.min_bits = int(file.get_int("min_bits", 1, kMaxBits));
   map.max_bits = int(file.get_int("max_bits", map.min_bits, kMaxBits));
   map.seed = file.get_u64("seed");

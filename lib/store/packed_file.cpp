@@ -86,7 +86,7 @@ PackedReader::PackedReader(const fs::path& path) : state_(new State{{path, kSche
   header.provenance = std::move(preamble.provenance);
   header.n_tokens = file.get_int("n_tokens", 1, kMaxStoredTokens);
   header.method = file.get_text("method");
-  if (!is_method(header.method))
+  if (!find_method(key_methods(), header.method))
     fail_input("{}: method: {}, not known", file.path(), header.method.substr(0, 100));
   header.average_bits = file.get_real("average_bits");
   if (header.average_bits < 1 || header.average_bits > kMaxBits)

@@ -1,0 +1,47 @@
+#include "quant/fp8.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace blockgtq {
+
+namespace {
+
+constexpr float kLargest = 448;
+constexpr int kMantissa = 3, kBias = 7, kLeastExponent = 1 - kBias;
+
+}  // namespace
+
+uint8_t to_e4m3(float value) {
+  const uint8_t sign = std::signbit(value) ? 0x80 : 0;
+  const float magnitude = std::min(std::abs(value), kLargest);
+  if (magnitude == 0) return sign;
+  const int exponent = std::max(std::ilogb(magnitude), kLeastExponent);
+  // In units of the last place: 8..15 for a normal number, 0..7 for a subnormal one; 16 and 8 carry over
+  // into the next exponent by themselves, because exponent and mantissa are neighbours.
+  const int units = int(std::nearbyint(std::ldexp(magnitude, kMantissa - exponent)));
+  const int above = exponent - kLeastExponent;
+  return uint8_t(sign | std::min((above << kMantissa) + units, 0x7e));
+}
+
+float from_e4m3(uint8_t bits) {
+  const int exponent = bits >> kMantissa & 0xf, mantissa = bits & 7;
+  const float magnitude = exponent == 0 ? std::ldexp(float(mantissa), kLeastExponent - kMantissa)
+                                        : std::ldexp(float(8 + mantissa), exponent - kBias - kMantissa);
+  return bits & 0x80 ? -magnitude : magnitude;
+}
+
+void Fp8::encode(const float* x, size_t n, uint8_t* codes) const {
+  for (size_t i = 0; i < n * dim_; ++i) {
+    check(std::isfinite(x[i]), "Fp8::encode: a vector that is not finite");
+    codes[i] = to_e4m3(x[i]);
+  }
+}
+
+void Fp8::decode(const uint8_t* codes, size_t n, float* x) const {
+  std::transform(codes, codes + n * dim_, x, from_e4m3);
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,61 @@
+#include "quant/group_code.h"
+
+#include <cmath>
+
+#include "base/error.h"
+#include "quant/rotation.h"
+
+namespace blockgtq {
+
+namespace {
+
+/// Root mean square of the group's coordinates; 1 for a group that calibration never saw move.
+double group_rms(const Basis& basis, const CoordGroup& group) {
+  double sum = 0;
+  for (const int c : group.coords) sum += basis.energy[c];
+  return sum > 0 ? std::sqrt(sum / double(group.coords.size())) : 1;
+}
+
+}  // namespace
+
+LinearCode group_code(const Basis& basis, const std::vector<CoordGroup>& groups, bool one_norm,
+                      Codebook codebook) {
+  const size_t dim = basis.dim;
+  size_t n = 0;
+  for (const CoordGroup& g : groups) n += g.coords.size();
+  LinearCode code;
+  code.dim = int(dim);
+  code.one_norm = one_norm;
+  code.fitted_norm = true;
+  code.mean = basis.mean;
+  code.forward.resize(n * dim);
+  code.backward.resize(dim * n);
+  size_t first = 0;  // of the group's coordinates in z
+  std::vector<double> row(dim);
+  for (const CoordGroup& group : groups) {
+    const size_t d = group.coords.size();
+    const double rms = group_rms(basis, group);
+    const std::vector<float>& rotation = *shared_rotation(int(d), group.seed);
+    const std::vector<double> book = unit_centroids(codebook, int(one_norm ? n : d), group.bits);
+    code.groups.push_back({int(d), group.bits, {book.begin(), book.end()}, one_norm ? rms * rms : 1});
+    for (size_t i = 0; i < d; ++i) {
+      row.assign(dim, 0);
+      for (size_t j = 0; j < d; ++j) {
+        const double r = rotation[i * d + j] / rms;
+        const double* from = &basis.forward[size_t(group.coords[j]) * dim];
+        for (size_t c = 0; c < dim; ++c) row[c] += r * from[c];
+      }
+      for (size_t c = 0; c < dim; ++c) code.forward[(first + i) * dim + c] = float(row[c]);
+      // the inverse of a rotation is its transpose
+      for (size_t c = 0; c < dim; ++c) {
+        double sum = 0;
+        for (size_t j = 0; j < d; ++j) sum += basis.backward[c * dim + group.coords[j]] * rotation[i * d + j];
+        code.backward[c * n + first + i] = float(sum * rms);
+      }
+    }
+    first += d;
+  }
+  return code;
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,37 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/blocks.h"
+
+namespace blockgtq {
+
+/// What calibration says of one KV head beyond the published energies: means over the calibration tokens.
+struct HeadCalibration {
+  std::vector<double> q_energy;  // (B) Eq: E|q^(i)|^2, every query head of the group a sample
+  std::vector<double> k_energy;  // (B) Ek: E|k^(i)|^2, before centring
+  std::vector<double> k_mean;    // (D) before RoPE
+  std::vector<double> v_mean;    // (Dv); empty without values
+
+  // The weighted Karhunen-Loeve basis of values (quant/klt.h); empty where W_o was not at hand.
+  std::vector<double> v_energy;    // (Dv) lambda, descending
+  std::vector<double> v_forward;   // (Dv, Dv) U^T S: z = v_forward (v - v_mean)
+  std::vector<double> v_backward;  // (Dv, Dv) S^-1 U
+
+  bool operator==(const HeadCalibration&) const = default;
+};
+
+/// One layer and KV head of a map at one budget: all that a quantizer is made from. Points into the map.
+struct HeadMap {
+  BlockLayout layout;
+  int v_dim = 0;
+  uint64_t seed = 42;
+  double average_bits = 3;
+  std::span<const uint8_t> bits;                 // (B) by the published energy score; empty without a map
+  std::span<const uint8_t> product_bits;         // (B) by the product score; empty in older maps
+  std::span<const uint8_t> value_bits;           // (Dv / 2) per pair of v_energy, 0..8
+  const HeadCalibration* calibration = nullptr;  // null in older maps
+};
+
+}  // namespace blockgtq

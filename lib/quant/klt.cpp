@@ -1,0 +1,104 @@
+#include "quant/klt.h"
+
+#include <Eigen/Dense>
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "quant/group_code.h"
+
+namespace blockgtq {
+
+namespace {
+
+using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+/// Directions that W_o hardly sees are kept at this share of the largest weight, so that S has an inverse.
+constexpr double kLeastShare = 1e-10;
+/// The distortion that allocation counts with: of a large group.
+constexpr int kLargeGroup = 128;
+
+Matrix to_matrix(const std::vector<double>& values) {
+  const auto d = Eigen::Index(std::lround(std::sqrt(double(values.size()))));
+  check(size_t(d * d) == values.size(), "klt_basis: a matrix that is not square");
+  const Matrix m = Eigen::Map<const Matrix>(values.data(), d, d);
+  return 0.5 * (m + m.transpose());
+}
+
+std::vector<double> to_vector(const Matrix& m) {
+  return {m.data(), m.data() + m.size()};
+}
+
+}  // namespace
+
+KltBasis klt_basis(const std::vector<double>& weight, const std::vector<double>& covariance) {
+  const Matrix m = to_matrix(weight), cov = to_matrix(covariance);
+  const Eigen::SelfAdjointEigenSolver<Matrix> of_weight(m);
+  check(of_weight.info() == Eigen::Success, "klt_basis: no eigenvalues");
+  const double largest = std::max(of_weight.eigenvalues().maxCoeff(), 0.0);
+  Eigen::VectorXd root = of_weight.eigenvalues();
+  for (double& r : root) r = largest > 0 ? std::sqrt(std::max(r, largest * kLeastShare)) : 1;
+  const Matrix& v = of_weight.eigenvectors();
+  const Matrix s = v * root.asDiagonal() * v.transpose();
+  const Matrix inverse = v * root.cwiseInverse().asDiagonal() * v.transpose();
+
+  const Matrix c = s * cov * s;
+  const Eigen::SelfAdjointEigenSolver<Matrix> of_values(0.5 * (c + c.transpose()));
+  check(of_values.info() == Eigen::Success, "klt_basis: no eigenvalues");
+  Matrix u = of_values.eigenvectors().rowwise().reverse();  // descending
+  // An eigenvector's sign is a matter of the solver; the entry of largest magnitude (the first one) decides.
+  for (Eigen::Index j = 0; j < u.cols(); ++j) {
+    Eigen::Index at = 0;
+    u.col(j).cwiseAbs().maxCoeff(&at);
+    if (u(at, j) < 0) u.col(j) *= -1;
+  }
+  KltBasis basis;
+  for (Eigen::Index j = 0; j < u.cols(); ++j)
+    basis.energy.push_back(std::max(of_values.eigenvalues()(u.cols() - 1 - j), 0.0));
+  basis.forward = to_vector(u.transpose() * s);
+  basis.backward = to_vector(inverse * u);
+  return basis;
+}
+
+std::vector<uint8_t> allocate_by_gain(std::span<const double> pair_energy, double average_bits) {
+  std::vector<uint8_t> bits(pair_energy.size());
+  const auto gain = [&](size_t i) {
+    return bits[i] == kMaxBits ? -1
+                               : pair_energy[i] * (exact_distortion(kLargeGroup, bits[i]) -
+                                                   exact_distortion(kLargeGroup, bits[i] + 1));
+  };
+  // As in the greedy allocator, an average such as 2.3 has no exact double.
+  auto left = size_t(std::floor(double(bits.size()) * average_bits + 1e-9));
+  std::vector<double> gains;
+  for (size_t i = 0; i < bits.size(); ++i) gains.push_back(gain(i));
+  for (; left > 0; --left) {
+    const size_t best = std::max_element(gains.begin(), gains.end()) - gains.begin();  // the first of equals
+    if (gains[best] < 0) break;
+    ++bits[best];
+    gains[best] = gain(best);
+  }
+  return bits;
+}
+
+LinearCode klt_code(const HeadMap& head, Codebook codebook) {
+  const HeadCalibration& calibration = *head.calibration;
+  const Basis basis{head.v_dim,
+                    {calibration.v_mean.begin(), calibration.v_mean.end()},
+                    calibration.v_forward,
+                    calibration.v_backward,
+                    calibration.v_energy};
+  check(head.value_bits.size() == size_t(head.v_dim / 2), "klt_code: bits of another number of pairs");
+  std::vector<CoordGroup> groups;
+  for (int width = 1; width <= kMaxBits; ++width) {
+    CoordGroup group{{}, width, head.seed + uint64_t(width)};
+    for (int p = 0; p < head.v_dim / 2; ++p)
+      if (head.value_bits[p] == width) {
+        group.coords.push_back(2 * p);
+        group.coords.push_back(2 * p + 1);
+      }
+    if (!group.coords.empty()) groups.push_back(std::move(group));
+  }
+  return group_code(basis, groups, true, codebook);
+}
+
+}  // namespace blockgtq

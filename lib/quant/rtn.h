@@ -1,0 +1,20 @@
+#pragma once
+#include "quant/quantizer.h"
+
+namespace blockgtq {
+
+/// Round to nearest, per token: an even grid between the least and the largest coordinate of a vector. A code
+/// is fp16 scale, fp16 zero, then the bit stream.
+class RoundToNearest final : public Quantizer {
+ public:
+  RoundToNearest(int dim, int bits);
+  int dim() const override { return dim_; }
+  size_t code_bytes(size_t n = 1) const override;
+  void encode(const float* x, size_t n, uint8_t* codes) const override;
+  void decode(const uint8_t* codes, size_t n, float* x) const override;
+
+ private:
+  int dim_, bits_;
+};
+
+}  // namespace blockgtq
