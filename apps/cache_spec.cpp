@@ -89,19 +89,74 @@ std::vector<double> budgets_of(const std::vector<CacheSpec>& specs) {
   return budgets;
 }
 
-std::vector<CacheSpec> cache_specs(const std::vector<std::string>& k_methods,
-                                   const std::vector<std::string>& v_methods,
-                                   const std::vector<BitPair>& pairs) {
-  std::vector<CacheSpec> specs;
+void add_cache_options(CLI::App& command, CacheOptions& o) {
+  command.add_option("--k-method", o.k_methods,
+                     "Key methods, comma-separated: " + method_list(key_methods()));
+  command.add_option("--v-method", o.v_methods,
+                     "Value methods, every one with every key method: " + method_list(value_methods()));
+  command.add_option(
+      "--pairs", o.pairs,
+      "Bits of keys and values: K2V2,K3V3,K2,V3 (what is not named is exact); default: K2V2,K3V3");
+  command.add_option("--bits-k", o.bits_k,
+                     "In place of --pairs: bits of keys, each with every one of --bits-v");
+  command.add_option("--bits-v", o.bits_v, "In place of --pairs: bits of values");
+}
+
+namespace {
+
+std::vector<BitPair> bit_pairs(const CacheOptions& o) {
+  const bool by_list = !(o.bits_k.empty() && o.bits_v.empty());
+  if (!o.pairs.empty() && by_list)
+    throw Error(Exit::usage, "--pairs and --bits-k, --bits-v exclude each other");
+  if (!o.pairs.empty()) return parse_pairs(o.pairs);
+  std::vector<BitPair> pairs;
+  if (!by_list) {
+    for (double bits : {2.0, 3.0})
+      pairs.push_back({o.k_methods.empty() ? 0 : bits, o.v_methods.empty() ? 0 : bits});
+    return pairs;
+  }
+  const std::vector<double> exact = {0};
+  for (double k : o.bits_k.empty() ? exact : parse_bits(o.bits_k, "--bits-k"))
+    for (double v : o.bits_v.empty() ? exact : parse_bits(o.bits_v, "--bits-v")) pairs.push_back({k, v});
+  return pairs;
+}
+
+}  // namespace
+
+std::vector<CacheSpec> cache_specs(const CacheOptions& o) {
+  if (o.k_methods.empty() && o.v_methods.empty())
+    throw Error(Exit::usage, "nothing to quantize: give --k-method or --v-method");
   const std::vector<std::string> exact = {""};
-  for (const BitPair& pair : pairs)
+  std::vector<std::string> k_methods, v_methods;
+  if (!o.k_methods.empty()) k_methods = parse_methods(o.k_methods, key_methods(), "--k-method");
+  if (!o.v_methods.empty()) v_methods = parse_methods(o.v_methods, value_methods(), "--v-method");
+  std::vector<CacheSpec> specs;
+  for (const BitPair& pair : bit_pairs(o)) {
+    if (pair.k && k_methods.empty())
+      throw Error(Exit::usage, fmt::format("{} quantizes keys: give --k-method", pair_text(pair)));
+    if (pair.v && v_methods.empty())
+      throw Error(Exit::usage, fmt::format("{} quantizes values: give --v-method", pair_text(pair)));
     for (const std::string& k : pair.k ? k_methods : exact)
       for (const std::string& v : pair.v ? v_methods : exact) {
         require_bits(key_methods(), k, pair.k);
         require_bits(value_methods(), v, pair.v);
         specs.push_back({k, v, pair});
       }
+  }
   return specs;
+}
+
+std::vector<CacheSpec> specs_of_model(const std::vector<CacheSpec>& specs, const AttentionShape& shape,
+                                      const std::string& model, bool in_panel, Progress& progress) {
+  if (shape.v_dim > 0) return specs;
+  std::vector<CacheSpec> keys;
+  for (const CacheSpec& spec : specs)
+    if (!spec.bits.v) keys.push_back(spec);
+  if (keys.size() == specs.size()) return keys;
+  const std::string why = model + ": caches a latent, not values per head";
+  if (!in_panel || keys.empty()) throw Error(Exit::input, why, "quantize its keys only: --pairs K2,K3");
+  progress.warn(why + ": keys only");
+  return keys;
 }
 
 QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, const BitMap* map) {

@@ -1,7 +1,9 @@
 #pragma once
+#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
+#include "base/progress.h"
 #include "eval/quantized_cache.h"
 #include "quant/bit_map.h"
 
@@ -29,11 +31,21 @@ std::string describe(const CacheSpec& spec);  // "K2V3 block-gtq / tq-mse"
 /// The budgets that a map must hold for these.
 std::vector<double> budgets_of(const std::vector<CacheSpec>& specs);
 
-/// Every method of either list at every pair; what a pair leaves exact takes no method, so that no cache
-/// comes twice. Exit::usage for a fraction of a bit where the method takes whole ones.
-std::vector<CacheSpec> cache_specs(const std::vector<std::string>& k_methods,
-                                   const std::vector<std::string>& v_methods,
-                                   const std::vector<BitPair>& pairs);
+/// --k-method, --v-method, --pairs, --bits-k, --bits-v.
+struct CacheOptions {
+  std::string k_methods, v_methods, pairs, bits_k, bits_v;
+};
+void add_cache_options(CLI::App& command, CacheOptions& options);
+
+/// Every key method with every value method at every pair of bits (not given: K2V2 and K3V3, of what has a
+/// method). What a pair leaves exact takes no method, so that no cache comes twice. Exit::usage for bits
+/// without a method, and for a fraction of a bit where the method takes whole ones.
+std::vector<CacheSpec> cache_specs(const CacheOptions& options);
+
+/// Those that a model can be asked for. A latent cache (MLA) has no values per head: Exit::input, but in a
+/// panel a warning, and what quantizes values is left out.
+std::vector<CacheSpec> specs_of_model(const std::vector<CacheSpec>& specs, const AttentionShape& shape,
+                                      const std::string& model, bool in_panel, Progress& progress);
 
 /// The quantizers of a model. The map must hold the budgets; it may be null where no method needs one
 /// (Exit::usage).

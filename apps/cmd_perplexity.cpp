@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cache_run.h"
+#include "choose.h"
 #include "commands.h"
 #include "gate.h"
 #include "model_set.h"
@@ -17,45 +18,23 @@ namespace {
 
 struct Options {
   ModelSetOptions set;
-  std::string k_methods, v_methods, bits_k, bits_v, pairs, json, csv, markdown;
+  CacheOptions caches;
+  std::string choose, json, csv, markdown;
   std::vector<std::string> gates;
   bool force = false;
 };
 
-/// --pairs, or every one of --bits-k with every one of --bits-v.
-std::vector<BitPair> bit_pairs(const Options& o) {
-  if (!o.pairs.empty() && !(o.bits_k.empty() && o.bits_v.empty()))
-    throw Error(Exit::usage, "--pairs and --bits-k, --bits-v exclude each other");
-  std::vector<BitPair> pairs;
-  if (!o.pairs.empty()) {
-    pairs = parse_pairs(o.pairs);
-  } else {
-    const std::string bits_k = o.bits_k.empty() ? "2,3" : o.bits_k,
-                      bits_v = o.bits_v.empty() ? "2,3" : o.bits_v;
-    const std::vector<double> exact = {0};
-    for (double k : o.k_methods.empty() ? exact : parse_bits(bits_k, "--bits-k"))
-      for (double v : o.v_methods.empty() ? exact : parse_bits(bits_v, "--bits-v")) pairs.push_back({k, v});
-  }
-  for (const BitPair& pair : pairs) {
-    if (pair.k && o.k_methods.empty())
-      throw Error(Exit::usage, fmt::format("{} quantizes keys: give --k-method", pair_text(pair)));
-    if (pair.v && o.v_methods.empty())
-      throw Error(Exit::usage, fmt::format("{} quantizes values: give --v-method", pair_text(pair)));
-  }
-  return pairs;
-}
-
 class Perplexity {
  public:
   Perplexity(const Options& o, const GlobalOptions& global)
-      : o_(o), global_(global), progress_(global.make_progress()) {
-    if (o.k_methods.empty() && o.v_methods.empty())
-      throw Error(Exit::usage, "nothing to quantize: give --k-method or --v-method");
-    const std::vector<BitPair> pairs = bit_pairs(o);
-    std::vector<std::string> k_methods, v_methods;
-    if (!o.k_methods.empty()) k_methods = parse_methods(o.k_methods, key_methods(), "--k-method");
-    if (!o.v_methods.empty()) v_methods = parse_methods(o.v_methods, value_methods(), "--v-method");
-    specs_ = cache_specs(k_methods, v_methods, pairs);
+      : o_(o), global_(global), progress_(global.make_progress()), specs_(cache_specs(o.caches)) {
+    if (!o.choose.empty()) {
+      choose_spec(o.choose, specs_);
+      if (o.set.panel.empty() && o.set.calibration.empty())
+        throw Error(Exit::usage, "--choose measures on the calibration text: give --calibration TEXT");
+      if (o.set.calibration_tokens == 0)
+        throw Error(Exit::usage, "--choose needs tokens behind those of --calibration-tokens");
+    }
     for (const std::string& text : o.gates) gates_.emplace_back(text);
   }
 
@@ -88,9 +67,20 @@ class Perplexity {
     model.n_tokens = session.n_tokens();
     model.chunk = session.chunk;
     model.device = session.device;
-    const std::vector<CacheSpec> specs = specs_of(job, session.shape);
+    std::vector<CacheSpec> specs =
+        specs_of_model(specs_, session.shape, job.name, !o_.set.panel.empty(), *progress_);
+    std::optional<ChooseSpec> choose;
+    if (!o_.choose.empty()) choose = choose_spec(o_.choose, specs);
     const std::optional<BitMap> map =
-        job_map(job, o_.set, session.shape, budgets_of(specs), global_, *progress_);
+        job_map(job, o_.set, session.shape, choose ? choose_budgets(*choose) : budgets_of(specs), global_,
+                *progress_);
+    if (choose) {
+      model.choices = choose_on_calibration(job, *choose, *map);
+      specs.clear();
+      for (const Choice& choice : model.choices)
+        for (const CacheSpec& spec : {choice.reference, choice.chosen})
+          if (std::find(specs.begin(), specs.end(), spec) == specs.end()) specs.push_back(spec);
+    }
     std::vector<QuantizedCache> caches;
     for (const CacheSpec& spec : specs)
       caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr));
@@ -102,23 +92,20 @@ class Perplexity {
     return model;
   }
 
-  /// What this model can be asked: a latent cache has no values per head.
-  std::vector<CacheSpec> specs_of(const ModelJob& job, const AttentionShape& shape) const {
-    if (shape.v_dim > 0) return specs_;
-    std::vector<CacheSpec> keys;
-    for (const CacheSpec& spec : specs_)
-      if (!spec.bits.v) keys.push_back(spec);
-    const std::string why = fmt::format("{}: caches a latent, not values per head", job.name);
-    if (keys.size() == specs_.size()) return keys;
-    if (o_.set.panel.empty() || keys.empty())
-      throw Error(Exit::input, why, "quantize its keys only: --pairs K2");
-    progress_->warn(why + ": keys only");
-    return keys;
+  /// On the tokens behind those that the map was made from: what fits them too closely must not win by it.
+  std::vector<Choice> choose_on_calibration(const ModelJob& job, const ChooseSpec& choose,
+                                            const BitMap& map) const {
+    RunOptions run = job.calibration;
+    run.skip = run.tokens;
+    run.chunk = job.evaluation.chunk;
+    const Session text = open_session(run, global_, *progress_);
+    return choose_caches(choose, text, &map, job.name + ", choosing", *progress_);
   }
 
   /// Everything for a reader, each table as `form` writes it.
   std::string report(std::string (Table::*form)() const) const {
     if (models_.empty()) return "";
+    if (!o_.choose.empty()) return (choice_table(models_).*form)();
     if (models_.size() == 1) return (quality_table(models_[0]).*form)();
     std::vector<std::string> left_out;
     std::string text = (quality_grid(models_, left_out).*form)();
@@ -153,14 +140,11 @@ void add_perplexity(CLI::App& app, const GlobalOptions& global) {
   CLI::App* command =
       app.add_subcommand("perplexity", "What a quantized cache does to the model's next-token distribution");
   add_model_set_options(*command, o->set);
-  command->add_option("--k-method", o->k_methods, "Key methods, comma-separated");
-  command->add_option("--v-method", o->v_methods,
-                      "Value methods, comma-separated: every one with every key method");
-  command->add_option("--pairs", o->pairs,
-                      "Bits of keys and values, as K2V2,K3V3,K2,V3 (what is not named is exact)");
-  command->add_option("--bits-k", o->bits_k,
-                      "In place of --pairs: bits of keys, each with every one of --bits-v");
-  command->add_option("--bits-v", o->bits_v, "Bits of values; both default to 2,3");
+  add_cache_options(*command, o->caches);
+  command->add_option(
+      "--choose", o->choose,
+      "Key method/value method, as block-gtq/tq-mse: at its bytes, for every pair of bits, the "
+      "calibration text chooses among the methods given, and both are measured");
   command->add_option("--json", o->json, "Results as JSON; - for standard output");
   command->add_option("--csv", o->csv, "One row per model and cache as CSV");
   command->add_option("--md", o->markdown, "Tables as Markdown");

@@ -19,6 +19,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global);
 void add_export_bitmap(CLI::App& app, const GlobalOptions& global);
 void add_panel(CLI::App& app, const GlobalOptions& global);
 void add_perplexity(CLI::App& app, const GlobalOptions& global);
+void add_niah(CLI::App& app, const GlobalOptions& global);
 void add_bench(CLI::App& app, const GlobalOptions& global);
 void add_doctor(CLI::App& app, const GlobalOptions& global);
 

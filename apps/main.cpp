@@ -44,7 +44,7 @@ int run(int argc, char** argv) {
   app.parse_complete_callback([&] { set_threads(global.threads); });
   for (auto* add :
        {add_inspect, add_tokenize, add_dump, add_energy, add_merge, add_allocate, add_calibrate, add_quantize,
-        add_eval_logits, add_export_bitmap, add_panel, add_perplexity, add_bench, add_doctor})
+        add_eval_logits, add_export_bitmap, add_panel, add_perplexity, add_niah, add_bench, add_doctor})
     add(app, global);
   add_environment_and_config(app);
   try {

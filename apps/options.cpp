@@ -87,6 +87,7 @@ CorpusSpec RunOptions::corpus() const {
   spec.files.assign(files.begin(), files.end());
   spec.ids = ids;
   spec.n_tokens = tokens;
+  spec.skip_tokens = skip;
   spec.bos = bos;
   return spec;
 }

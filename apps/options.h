@@ -31,6 +31,7 @@ struct RunOptions {
   std::string ids;
   bool bos = false;
   int64_t tokens = 2048, chunk = 256;
+  int64_t skip = 0;  // tokens left out first; no option of its own
   std::string part;  // "I/N": the I-th of N equal ranges of chunks
   std::string device = "auto", dtype = "auto", gpu_memory, compat;
 

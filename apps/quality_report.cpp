@@ -21,15 +21,12 @@ std::string method_text(const std::string& method) {
   return method.empty() ? "exact" : method;
 }
 
-Json spec_json(const CacheQuality& c) {
-  return {{"pair", pair_text(c.spec.bits)},
-          {"k_method", method_text(c.spec.k_method)},
-          {"v_method", method_text(c.spec.v_method)},
-          {"k_bits", c.spec.bits.k},
-          {"v_bits", c.spec.bits.v},
-          {"k_bytes_per_token", c.key_bytes},
-          {"v_bytes_per_token", c.value_bytes},
-          {"bytes_per_token", c.key_bytes + c.value_bytes}};
+Json spec_json(const CacheSpec& spec) {
+  return {{"pair", pair_text(spec.bits)},
+          {"k_method", method_text(spec.k_method)},
+          {"v_method", method_text(spec.v_method)},
+          {"k_bits", spec.bits.k},
+          {"v_bits", spec.bits.v}};
 }
 
 Json quality_fields(const Quality& q) {
@@ -41,7 +38,10 @@ Json quality_fields(const Quality& q) {
 }
 
 Json cache_json(const CacheQuality& c) {
-  Json json = spec_json(c);
+  Json json = spec_json(c.spec);
+  json["k_bytes_per_token"] = c.key_bytes;
+  json["v_bytes_per_token"] = c.value_bytes;
+  json["bytes_per_token"] = c.key_bytes + c.value_bytes;
   json.update(quality_fields(c.quality));
   return json;
 }
@@ -63,7 +63,9 @@ Json model_json(const ModelQuality& m) {
   json["caches"] = Json::array();
   for (const CacheQuality& c : m.caches) json["caches"].push_back(cache_json(c));
   for (const Choice& choice : m.choices) {
-    Json row = {{"reference", choice.reference}, {"chosen", choice.chosen}, {"candidates", Json::array()}};
+    Json row = {{"reference", spec_json(choice.reference)},
+                {"chosen", spec_json(choice.chosen)},
+                {"candidates", Json::array()}};
     for (const CacheQuality& c : choice.candidates) row["candidates"].push_back(cache_json(c));
     json["choices"].push_back(std::move(row));
   }
@@ -201,7 +203,7 @@ Table choice_table(const std::vector<ModelQuality>& models) {
   std::map<std::string, GeometricMean> means;
   for (const ModelQuality& m : models)
     for (const Choice& choice : m.choices) {
-      const CacheQuality &reference = m.caches.at(choice.reference), &chosen = m.caches.at(choice.chosen);
+      const CacheQuality &reference = *find(m, choice.reference), &chosen = *find(m, choice.chosen);
       const double ratio = chosen.quality.kl_mean / reference.quality.kl_mean;
       means[describe(reference.spec)].add(ratio);
       table.row({m.name, describe(reference.spec), describe(chosen.spec),

@@ -19,7 +19,7 @@ struct CacheQuality {
 
 /// A cache that the calibration text chose to stand against a reference at the same bytes.
 struct Choice {
-  size_t reference = 0, chosen = 0;      // into ModelQuality::caches
+  CacheSpec reference, chosen;           // both are in ModelQuality::caches
   std::vector<CacheQuality> candidates;  // as measured on the calibration text
 };
 

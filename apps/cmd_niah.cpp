@@ -1,0 +1,203 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cache_run.h"
+#include "cache_spec.h"
+#include "commands.h"
+#include "eval/needle.h"
+#include "hf/tokenizer.h"
+#include "model_set.h"
+#include "report/number.h"
+#include "report/table.h"
+
+namespace blockgtq {
+namespace {
+
+struct Options {
+  ModelSetOptions set;
+  CacheOptions caches;
+  std::string context = "512";
+  NeedleSpec needles;
+  std::string json, csv, markdown;
+  bool force = false;
+};
+
+std::vector<int64_t> parse_contexts(const std::string& text) {
+  std::vector<int64_t> contexts;
+  for (const std::string& part : split(text, ',')) {
+    char* end = nullptr;
+    const long long value = std::strtoll(part.c_str(), &end, 10);
+    if (part.empty() || *end || value < 64 || value > (1 << 24))
+      throw Error(Exit::usage,
+                  fmt::format("--context: '{}' is not a number of tokens from 64 to 2^24", part));
+    contexts.push_back(value);
+  }
+  return contexts;
+}
+
+/// One cache on one model at one context.
+struct Row {
+  std::string model;
+  int64_t context;
+  CacheSpec spec;  // no bits: exact
+  double bytes;
+  Retrieval found;
+};
+
+class Niah {
+ public:
+  Niah(const Options& o, const GlobalOptions& global)
+      : o_(o),
+        global_(global),
+        progress_(global.make_progress()),
+        contexts_(parse_contexts(o.context)),
+        specs_(cache_specs(o.caches)) {
+    if (!o.set.run.ids.empty())
+      throw Error(Exit::usage, "--ids: questions are put into a text: give -f TEXT");
+  }
+
+  void run() {
+    std::optional<OutputFile> json_file, csv_file, markdown_file;
+    if (!o_.json.empty() && o_.json != "-") json_file.emplace(o_.json, o_.force);
+    if (!o_.csv.empty()) csv_file.emplace(o_.csv, o_.force);
+    if (!o_.markdown.empty()) markdown_file.emplace(o_.markdown, o_.force);
+    for_each_model(
+        o_.set, *progress_, [&](const ModelJob& job) { run_model(job); },
+        [&](const std::vector<ModelFailure>& failures) {
+          const Json json = document(failures);
+          const Table table = result_table();
+          if (o_.json == "-")
+            write_json(json, "-", false);
+          else
+            write_stdout(table.text());
+          if (json_file) json_file->write(dump_json(json)), json_file->commit();
+          if (csv_file) csv_file->write(table.csv()), csv_file->commit();
+          if (markdown_file) markdown_file->write(table.markdown()), markdown_file->commit();
+        });
+  }
+
+ private:
+  void run_model(const ModelJob& job) {
+    const Session session = open_session(job.evaluation, global_, *progress_);
+    const std::vector<CacheSpec> specs =
+        specs_of_model(specs_, session.shape, job.name, !o_.set.panel.empty(), *progress_);
+    const std::optional<BitMap> map =
+        job_map(job, o_.set, session.shape, budgets_of(specs), global_, *progress_);
+    std::vector<QuantizedCache> caches(1);  // the exact one
+    for (const CacheSpec& spec : specs)
+      caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr));
+    const Tokenizer tokenizer(session.model->folder() / "tokenizer.json");
+    const int64_t reach = session.model->config().max_position;
+    for (int64_t context : contexts_) {
+      if (reach > 0 && context > reach) {
+        progress_->warn(
+            fmt::format("{}: context {} is longer than the model's {}: left out", job.name, context, reach));
+        continue;
+      }
+      NeedleSpec needles = o_.needles;
+      needles.context = context;
+      const std::vector<Retrieval> found =
+          ask(session, caches, make_needles(tokenizer, session.corpus.ids, needles),
+              fmt::format("{}, context {}", job.name, context));
+      for (size_t c = 0; c < caches.size(); ++c)
+        rows_.push_back({job.name, context, c ? specs[c - 1] : CacheSpec(),
+                         caches[c].key_bytes(context) + caches[c].value_bytes(context), found[c]});
+    }
+  }
+
+  std::vector<Retrieval> ask(const Session& session, const std::vector<QuantizedCache>& caches,
+                             const std::vector<NeedleQuestion>& questions, const std::string& what) const {
+    const int64_t vocab = session.model->config().vocab;
+    std::vector<int32_t> tokens;
+    for (const NeedleQuestion& q : questions) tokens.insert(tokens.end(), q.tokens.begin(), q.tokens.end());
+    CacheRun run;
+    run.tokens = tokens;
+    run.chunk = int64_t(questions.at(0).tokens.size());
+    for (const QuantizedCache& cache : caches) run.caches.push_back(&cache);
+    std::vector<Retrieval> found(caches.size());
+    int64_t right = 0;
+    run.on_logits = [&](int64_t window, size_t cache, int64_t first, int64_t n, const float* logits) {
+      const NeedleQuestion& q = questions[size_t(window)];
+      if (first == 0) right = 0;
+      // the token at t is predicted at t - 1
+      for (int64_t t = std::max(q.answer, first + 1); t < std::min(q.answer + q.n_answer, first + n + 1); ++t)
+        right += likeliest(logits + (t - 1 - first) * vocab, vocab) == q.tokens[size_t(t)];
+      if (first + n == run.chunk) found[cache].add(q.n_answer, right);
+    };
+    run_caches(session, run, what, *progress_);
+    return found;
+  }
+
+  Table result_table() const {
+    Table table({"model", "context", "cache", "K method", "V method", "bytes/token", "questions",
+                 "exact match", "error", "digits"});
+    auto method = [](const std::string& name) { return name.empty() ? "exact" : name; };
+    for (const Row& r : rows_)
+      table.row({r.model, std::to_string(r.context), pair_text(r.spec.bits), method(r.spec.k_method),
+                 method(r.spec.v_method), r.bytes ? fmt::format("{:g}", r.bytes) : "",
+                 std::to_string(r.found.questions), percent(r.found.accuracy()),
+                 percent(r.found.accuracy_error()), percent(r.found.token_accuracy())});
+    return table;
+  }
+
+  Json document(const std::vector<ModelFailure>& failures) const {
+    Json json = {{"schema", "blockgtq.niah/1"},
+                 {"questions", o_.needles.questions},
+                 {"needles", o_.needles.needles},
+                 {"seed", o_.needles.seed}};
+    json["results"] = Json::array();
+    for (const Row& r : rows_)
+      json["results"].push_back({{"model", r.model},
+                                 {"context", r.context},
+                                 {"k_method", r.spec.k_method.empty() ? "exact" : r.spec.k_method},
+                                 {"v_method", r.spec.v_method.empty() ? "exact" : r.spec.v_method},
+                                 {"k_bits", r.spec.bits.k},
+                                 {"v_bits", r.spec.bits.v},
+                                 {"bytes_per_token", r.bytes},
+                                 {"questions", r.found.questions},
+                                 {"exact", r.found.exact},
+                                 {"accuracy", r.found.accuracy()},
+                                 {"accuracy_error", r.found.accuracy_error()},
+                                 {"token_accuracy", r.found.token_accuracy()}});
+    json["failures"] = Json::array();
+    for (const ModelFailure& f : failures) json["failures"].push_back({{"name", f.name}, {"error", f.error}});
+    return json;
+  }
+
+  const Options& o_;
+  const GlobalOptions& global_;
+  std::unique_ptr<Progress> progress_;
+  std::vector<int64_t> contexts_;
+  std::vector<CacheSpec> specs_;
+  std::vector<Row> rows_;
+};
+
+}  // namespace
+
+void add_niah(CLI::App& app, const GlobalOptions& global) {
+  auto o = std::make_shared<Options>();
+  o->set.run.tokens = 0;
+  CLI::App* command =
+      app.add_subcommand("niah", "Retrieval of numbers hidden in a text, under a quantized cache");
+  add_model_set_options(*command, o->set);
+  add_cache_options(*command, o->caches);
+  command->add_option("--context", o->context, "Tokens of a question, comma-separated")
+      ->capture_default_str();
+  command->add_option("--questions", o->needles.questions, "Questions at every context")
+      ->check(in_range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--needles", o->needles.needles, "Numbers hidden in every text; one is asked for")
+      ->check(in_range(1, 100))
+      ->capture_default_str();
+  command->add_option("--seed", o->needles.seed, "Of the questions")->capture_default_str();
+  command->add_option("--json", o->json, "Results as JSON; - for standard output");
+  command->add_option("--csv", o->csv, "The table as CSV");
+  command->add_option("--md", o->markdown, "The table as Markdown");
+  command->add_flag("--force", o->force, "Replace existing outputs");
+  command->callback([o, &global] { Niah(*o, global).run(); });
+}
+
+}  // namespace blockgtq

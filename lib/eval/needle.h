@@ -1,0 +1,45 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "hf/tokenizer.h"
+
+namespace blockgtq {
+
+/// Questions to make: "The magic number for apple-river is 1234567 ." somewhere in a text that ends with the
+/// same sentence, whose digits are to be found again.
+struct NeedleSpec {
+  int64_t context = 512;  // tokens of every question, haystack, needles and answer
+  int64_t questions = 100;
+  int needles = 1;  // such sentences in the haystack, for different things; one of them is asked for
+  uint64_t seed = 42;
+};
+
+struct NeedleQuestion {
+  std::vector<int32_t> tokens;       // (context), the answer at the end
+  int64_t answer = 0, n_answer = 0;  // tokens [answer, answer + n_answer) are to be predicted
+  double depth = 0;                  // of the needle in the haystack: 0 at its beginning, 1 at its end
+  std::string key, number;           // "apple-river", "1234567"
+};
+
+/// Things, numbers, depths and pieces of the haystack (T) are drawn from the project's own generator: the
+/// same for every machine and every cache. Exit::input when the haystack is shorter than a question needs, or
+/// the tokenizer lets the words run into the number.
+std::vector<NeedleQuestion> make_needles(const Tokenizer& tokenizer, std::span<const int32_t> haystack,
+                                         const NeedleSpec& spec);
+
+/// How many questions were answered. Exact: every token of the number was the likeliest one, which is when
+/// greedy decoding gives it.
+struct Retrieval {
+  int64_t questions = 0, exact = 0;
+  int64_t tokens = 0, right = 0;  // of the answers, each predicted behind the right ones before it
+
+  void add(int64_t n_answer, int64_t n_right);
+  double accuracy() const { return double(exact) / double(questions); }
+  double accuracy_error() const;  // binomial standard error
+  double token_accuracy() const { return double(right) / double(tokens); }
+};
+
+}  // namespace blockgtq

@@ -1,0 +1,195 @@
+// perplexity and niah: what a quantized cache does to what the model says.
+#include <nlohmann/json.hpp>
+
+#include "cli/command.h"
+
+namespace blockgtq {
+namespace {
+
+using Json = nlohmann::json;
+
+const std::string kText = text("evaluation"), kCalibration = text("calibration");
+
+std::vector<std::string> perplexity(std::vector<std::string> args, const std::string& name = "tiny-llama") {
+  const std::vector<std::string> common = {"perplexity", "-m",  model(name), "-f",  kText,
+                                           "--tokens",   "300", "--chunk",   "128", "-q"};
+  args.insert(args.begin(), common.begin(), common.end());
+  return args;
+}
+
+const std::vector<std::string> kCalibrated = {"--calibration", kCalibration, "--calibration-tokens", "256"};
+
+std::vector<std::string> with(std::vector<std::string> args, const std::vector<std::string>& more) {
+  args.insert(args.end(), more.begin(), more.end());
+  return args;
+}
+
+}  // namespace
+
+TEST_CASE("perplexity: nothing against itself, more bits are less KL, any number of threads") {
+  const std::vector<std::string> args = perplexity(
+      {"--k-method", "tq-mse", "--v-method", "tq-mse", "--pairs", "K2,V2,K3V3,K8V8", "--json", "-"});
+  const std::string out = good(args).out;
+  const Json m = Json::parse(out).at("models").at(0);
+  CHECK(m.at("noise_floor").at("kl_mean") == 0.0);
+  CHECK(m.at("noise_floor").at("kl_max") == 0.0);
+  CHECK(m.at("noise_floor").at("same_top") == 1.0);
+  CHECK(m.at("tokens") == 300);
+  CHECK(m.at("predicted") == 297);  // windows of 128, 128 and 44: the last token of each has no next one
+  CHECK(m.at("exact").at("perplexity") > 1.0);
+  REQUIRE(m.at("caches").size() == 4);
+  auto kl = [&](int i) { return m["caches"][size_t(i)].at("kl_mean").get<double>(); };
+  CHECK(kl(0) > 0);
+  CHECK(kl(1) > 0);
+  // KL is of second order in the error: from 3 to 8 bits the squared error falls by 4^5, of which the
+  // published codebook gives back a factor of 4.
+  CHECK(kl(3) > 0);
+  CHECK(kl(3) < kl(2) / 50);
+  CHECK(m["caches"][3].at("same_top") > 0.95);
+  // tiny-llama: 4 layers, 2 heads, D = 128, an fp16 norm each
+  CHECK(m["caches"][0].at("bytes_per_token") == 4 * 2 * (128 * 2 / 8 + 2));
+  CHECK(m["caches"][2].at("v_bytes_per_token") == 4 * 2 * (128 * 3 / 8 + 2));
+  const bool same = good(with(args, {"-t", "1"})).out == out && good(with(args, {"-t", "2"})).out == out;
+  CHECK(same);
+}
+
+TEST_CASE("perplexity: a map, or a calibration on the way, is the same; csv and md are written") {
+  TempFolder dir;
+  const std::string map = dir / "m.h5", csv = dir / "q.csv", md = dir / "q.md";
+  good({"calibrate", "-m", model("tiny-llama"), "-f", kCalibration, "--tokens", "256", "--bits", "2,3", "-q",
+        "-o", map});
+  const std::vector<std::string> args =
+      perplexity({"--k-method", "block-gtq,tq-mse", "--pairs", "K2,K3", "--json", "-"});
+  const Json from_map = Json::parse(good(with(args, {"--map", map, "--csv", csv, "--md", md})).out);
+  const Json on_the_way = Json::parse(good(with(args, kCalibrated)).out);
+  const bool same = from_map == on_the_way;
+  CHECK(same);
+  CHECK(from_map["models"][0]["caches"].size() == 4);
+  const std::string rows = get_file(csv);
+  CHECK(std::count(rows.begin(), rows.end(), '\n') == 6);  // header, exact, four caches
+  CHECK_THAT(get_file(md), ContainsSubstring("| K3 "));
+}
+
+TEST_CASE("perplexity: gates") {
+  const std::vector<std::string> args = perplexity({"--k-method", "tq-mse", "--pairs", "K2"});
+  good(with(args, {"--fail-if", "kl>1000", "--fail-if", "top<0.0001"}));
+  const Outcome outcome = blockgtq(with(args, {"--fail-if", "kl>0"}));
+  CHECK(outcome.code == 7);
+  CHECK(error_lines(outcome) == 1);
+  CHECK_THAT(outcome.err, ContainsSubstring("K2 tq-mse"));
+  CHECK_THAT(outcome.out, ContainsSubstring("K2"));  // the result is not lost
+}
+
+TEST_CASE("perplexity: the calibration text chooses at the bytes of the reference") {
+  const Json m =
+      Json::parse(good(with(perplexity({"--k-method", "tq-mse,block-gtq-cb1", "--v-method", "tq-mse",
+                                        "--pairs", "K3V3,K3", "--choose", "block-gtq/tq-mse", "--json", "-"}),
+                            kCalibrated))
+                      .out)
+          .at("models")
+          .at(0);
+  REQUIRE(m.at("choices").size() == 2);
+  for (const Json& choice : m["choices"]) {
+    double ceiling = 0, chosen = -1, least = 1e9, of_chosen = -1;
+    auto is = [](const Json& cache, const Json& spec) {
+      return cache["pair"] == spec["pair"] && cache["k_method"] == spec["k_method"] &&
+             cache["v_method"] == spec["v_method"];
+    };
+    for (const Json& c : m.at("caches")) {
+      if (is(c, choice["reference"])) ceiling = c["bytes_per_token"];
+      if (is(c, choice["chosen"])) chosen = c["bytes_per_token"];
+    }
+    CHECK(chosen > 0);
+    CHECK(chosen <= ceiling);
+    for (const Json& c : choice.at("candidates")) {
+      CHECK(c["bytes_per_token"] <= ceiling);
+      least = std::min(least, c["kl_mean"].get<double>());
+      if (is(c, choice["chosen"])) of_chosen = c["kl_mean"];
+    }
+    CHECK(of_chosen == least);
+  }
+}
+
+TEST_CASE("perplexity: a panel goes on without the model that fails") {
+  TempFolder dir;
+  Json spec = {{"schema", "blockgtq.panel-spec/1"},
+               {"calibration", {{"text", kCalibration}, {"tokens", 256}}},
+               {"evaluation", {{"text", kText}, {"tokens", 256}}},
+               {"chunk", 256},
+               {"bits", {3}},
+               {"methods", {"tq-mse"}}};
+  for (const std::string name : {"tiny-llama3", "no-such-model", "tiny-deepseek2", "tiny-glm"})
+    spec["models"].push_back({{"name", name}, {"path", model(name)}});
+  const std::string path = dir / "spec.json", json = dir / "q.json";
+  put_file(path, spec.dump());
+  const Outcome outcome = blockgtq({"perplexity", "--panel", path, "--k-method", "block-gtq", "--v-method",
+                                    "tq-mse", "--pairs", "K3,K3V3", "--tokens", "200", "--json", json, "-q"});
+  CAPTURE(outcome.err);
+  CHECK(outcome.code == 1);
+  CHECK_THAT(outcome.err, ContainsSubstring("no-such-model"));
+  CHECK_THAT(outcome.err, ContainsSubstring("tiny-deepseek2: caches a latent"));
+  CHECK_THAT(outcome.out, ContainsSubstring("geometric mean over 2 models; without tiny-deepseek2"));
+  const Json document = Json::parse(get_file(json));
+  REQUIRE(document.at("models").size() == 4);
+  CHECK(document["models"][1]["caches"].size() == 1);  // keys only
+  CHECK(document["models"][3]["status"] == "failed");
+}
+
+TEST_CASE("niah: questions in a text, the same for every cache and number of threads") {
+  const std::vector<std::string> args = {
+      "niah",   "-m",      model("tiny-llama"), "-f",        kText,    "--k-method",  "tq-mse", "--v-method",
+      "tq-mse", "--pairs", "K2V2,K8V8",         "--context", "96,160", "--questions", "6",      "--json",
+      "-",      "-q"};
+  const std::string out = good(args).out;
+  const Json results = Json::parse(out).at("results");
+  REQUIRE(results.size() == 6);
+  for (const Json& r : results) {
+    CHECK(r.at("questions") == 6);
+    CHECK(r.at("accuracy").get<double>() <= r.at("token_accuracy").get<double>());
+  }
+  CHECK(results[0].at("k_method") == "exact");
+  CHECK(results[0].at("token_accuracy") >= 0.5);
+  const bool same = good(with(args, {"-t", "1"})).out == out;
+  CHECK(same);
+  const bool other_questions = good(with(args, {"--seed", "43"})).out != out;
+  CHECK(other_questions);
+}
+
+TEST_CASE("perplexity and niah: one line and the documented exit code") {
+  struct Mistake {
+    std::vector<std::string> args;
+    int code;
+    const char* says;
+  };
+  const std::vector<Mistake> mistakes = {
+      {{"perplexity", "-f", kText, "--k-method", "tq-mse"}, 2, "--panel"},
+      {perplexity({}), 2, "--k-method"},
+      {perplexity({"--k-method", "klt"}), 2, "klt"},
+      {perplexity({"--k-method", "tq-mse", "--pairs", "K2V2"}), 2, "--v-method"},
+      {perplexity({"--k-method", "tq-mse", "--pairs", "V2K2"}), 2, "V2K2"},
+      {perplexity({"--k-method", "tq-mse", "--pairs", "K9"}), 2, "K9"},
+      {perplexity({"--k-method", "tq-mse", "--pairs", "K2", "--bits-k", "2"}), 2, "exclude"},
+      {perplexity({"--k-method", "tq-mse", "--pairs", "K2.5"}), 2, "whole bits"},
+      {perplexity({"--k-method", "block-gtq", "--pairs", "K2"}), 2, "--calibration"},
+      {perplexity({"--k-method", "tq-mse", "--fail-if", "kl=3"}), 2, "kl=3"},
+      {perplexity({"--k-method", "tq-mse", "--pairs", "K2", "--choose", "tq-mse"}), 2, "--choose"},
+      {perplexity({"--k-method", "tq-mse", "--pairs", "K2", "--choose", "tq-mse/tq-mse"}), 2,
+       "--calibration"},
+      {perplexity({"--k-method", "tq-mse", "--panel", kText}), 2, "exclude"},
+      {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse"}, "tiny-deepseek2"), 3, "latent"},
+      {{"niah", "-m", model("tiny-llama"), "-f", kText, "--k-method", "tq-mse", "--context", "8"}, 2, "'8'"},
+      {{"niah", "-m", model("tiny-llama"), "-f", kText, "--tokens", "64", "--k-method", "tq-mse"},
+       3,
+       "haystack"},
+  };
+  for (const Mistake& m : mistakes) {
+    const Outcome outcome = blockgtq(m.args);
+    CAPTURE(outcome.err, m.says);
+    CHECK(outcome.code == m.code);
+    CHECK(error_lines(outcome) == 1);
+    CHECK_THAT(outcome.err, ContainsSubstring(m.says));
+    CHECK(outcome.out.empty());
+  }
+}
+
+}  // namespace blockgtq

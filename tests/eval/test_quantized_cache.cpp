@@ -1,0 +1,96 @@
+#include <vector>
+
+#include "base/parallel.h"
+#include "catch.h"
+#include "eval/quantized_cache.h"
+#include "quant/block_gtq.h"
+#include "quant/random.h"
+
+using namespace blockgtq;
+
+namespace {
+
+constexpr int kHeads = 2, kDim = 16, kValueDim = 8;
+
+std::vector<float> gaussian(size_t n, uint64_t seed) {
+  Random random(seed);
+  std::vector<float> x(n);
+  for (float& v : x) v = float(random.standard_normal());
+  return x;
+}
+
+HeadQuantizers heads(int dim, int bits) {
+  HeadQuantizers out;
+  for (int h = 0; h < kHeads; ++h) out.push_back(std::make_unique<UniformTqMse>(dim, bits, 42 + h));
+  return out;
+}
+
+/// Two layers: keys at `bits`, values at one bit more; 0 bits: exact.
+QuantizedCache cache(int bits, bool values) {
+  QuantizedCache out;
+  for (int l = 0; l < 2; ++l) {
+    if (bits) out.keys.push_back(heads(kDim, bits + l));
+    if (values) out.values.push_back(heads(kValueDim, bits + 1));
+  }
+  return out;
+}
+
+/// One head of x (T, H, D), encoded and decoded on its own.
+std::vector<float> alone(const Quantizer& quantizer, const std::vector<float>& x, int64_t first, int64_t n,
+                         int head, int dim) {
+  std::vector<float> rows;
+  for (int64_t t = first; t < first + n; ++t)
+    rows.insert(rows.end(), x.begin() + (t * kHeads + head) * dim, x.begin() + (t * kHeads + head + 1) * dim);
+  std::vector<uint8_t> codes(quantizer.code_bytes(size_t(n)));
+  quantizer.encode(rows.data(), size_t(n), codes.data());
+  quantizer.decode(codes.data(), size_t(n), rows.data());
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("every window is held by its own cache, the last one shorter, whatever the threads") {
+  const int64_t chunk = 300, n = 2 * chunk + 70;
+  const std::vector<float> k = gaussian(size_t(n * kHeads * kDim), 1),
+                           v = gaussian(size_t(n * kHeads * kValueDim), 2);
+  const QuantizedCache exact, keys = cache(2, false), both = cache(3, true);
+  std::vector<std::vector<float>> results;
+  for (int n_threads : {1, 3}) {
+    set_threads(n_threads);
+    std::vector<float> k_hat = k, v_hat = v;
+    requantize({1, n, chunk, {&keys, &exact, &both}, k_hat.data(), v_hat.data()});
+    results.push_back(k_hat);
+    for (int h = 0; h < kHeads; ++h)
+      for (int window : {0, 1, 2}) {
+        const QuantizedCache& held = *std::vector{&keys, &exact, &both}[size_t(window)];
+        const int64_t first = window * chunk, count = std::min(chunk, n - first);
+        auto wanted = [&](const std::vector<HeadQuantizers>& layers, const std::vector<float>& x, int dim) {
+          if (!layers.empty()) return alone(*layers[1][size_t(h)], x, first, count, h, dim);
+          std::vector<float> rows;
+          for (int64_t t = first; t < first + count; ++t)
+            rows.insert(rows.end(), x.begin() + (t * kHeads + h) * dim,
+                        x.begin() + (t * kHeads + h + 1) * dim);
+          return rows;
+        };
+        auto found = [&](const std::vector<float>& x, int dim) {
+          std::vector<float> rows;
+          for (int64_t t = first; t < first + count; ++t)
+            rows.insert(rows.end(), x.begin() + (t * kHeads + h) * dim,
+                        x.begin() + (t * kHeads + h + 1) * dim);
+          return rows;
+        };
+        CHECK((found(k_hat, kDim) == wanted(held.keys, k, kDim)));
+        CHECK((found(v_hat, kValueDim) == wanted(held.values, v, kValueDim)));
+      }
+  }
+  set_threads(0);
+  CHECK((results[0] == results[1]));
+}
+
+TEST_CASE("bytes are those of all layers and heads") {
+  const QuantizedCache both = cache(2, true);
+  // keys: 2 heads x (16 x 2 / 8 + 2) and 2 x (16 x 3 / 8 + 2); values: 2 layers x 2 heads x (8 x 3 / 8 + 2)
+  CHECK(both.key_bytes(64) == 2 * 6 + 2 * 8);
+  CHECK(both.value_bytes(64) == 4 * 5);
+  CHECK(cache(0, false).key_bytes(64) == 0);
+}
