@@ -35,6 +35,7 @@ void add_dump(CLI::App& app, const GlobalOptions& global) {
     header.type = o->store == "f32" ? ActsType::f32 : o->store == "bf16" ? ActsType::bf16 : ActsType::f16;
     header.tokens = session.corpus.ids;
     header.signature = session.signature;
+    header.output = output_moments(session);
     header.provenance = session.provenance;
     ActsWriter writer(output.temporary(), header);
     ForwardRequest request;

@@ -26,6 +26,7 @@ Stats stats_of_dump(const fs::path& path, Progress& progress) {
   stats.signature = header.signature;
   stats.provenance = header.provenance;
   stats.layers.resize(shape.n_layers);
+  for (size_t l = 0; l < header.output.size(); ++l) stats.layers[l].output = header.output[l];
   for (int64_t t = 0; t < header.n_tokens; t += chunk)
     stats.chunk_tokens.push_back(std::min(chunk, header.n_tokens - t));
   progress.begin("energy", shape.n_layers);

@@ -9,6 +9,7 @@
 #include "base/stop.h"
 #include "commands.h"
 #include "evaluation.h"
+#include "quant/methods.h"
 #include "report/table.h"
 #include "store/acts_file.h"
 #include "store/map_file.h"
@@ -18,7 +19,7 @@ namespace {
 
 struct Options {
   RunOptions run;
-  std::string activations, map, bits, methods, theta = "model", json, csv, markdown;
+  std::string activations, map, bits, methods, codebook, theta = "model", json, csv, markdown;
   int window = 1024, offsets = 50;
   bool force = false;
 };
@@ -84,10 +85,13 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
   CLI::App* command = app.add_subcommand("eval-logits", "Per-layer logit error of every method asked for");
   add_run_options(*command, o->run, false);
   command->add_option("--activations", o->activations, "ACTS.h5 of dump in place of -m and -f");
-  command->add_option("--map", o->map, "Bit map of calibrate (block-gtq needs it)");
+  command->add_option("--map", o->map,
+                      "Bit map of calibrate (methods that use what calibration measured need it)");
   command->add_option("--bits", o->bits, "Budgets; with --map, default all that it holds, else 3");
   command->add_option("--methods", o->methods,
-                      "Methods, comma-separated; default: tq-mse, and block-gtq with --map");
+                      "Methods, comma-separated: " + method_list(key_methods()) +
+                          "; default: tq-mse, and block-gtq with --map");
+  add_codebook_option(*command, o->codebook);
   command
       ->add_option("--theta", o->theta,
                    "Frequencies of the metric: the model's, or raw (without llama3 or yarn scaling)")
@@ -121,6 +125,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
     if (!o->bits.empty() || !map) request.bits = parse_bits(o->bits.empty() ? "3" : o->bits);
     request.map = map ? &*map : nullptr;
     request.theta = o->theta;
+    request.codebook = parse_codebook(o->codebook.empty() && o->run.reference() ? "reference" : o->codebook);
     request.window = o->window;
     request.offsets = o->offsets;
 

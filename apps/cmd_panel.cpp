@@ -23,7 +23,7 @@ namespace blockgtq {
 namespace {
 
 struct Options {
-  std::string spec, bits, methods, resume = "auto";
+  std::string spec, bits, methods, codebook, resume = "auto";
   RunOptions run;  // only where it computes
   OutputOptions output;
 };
@@ -136,9 +136,9 @@ class Panel {
       Session calibration = open_session(run_options(model, run, true), global_, *progress_);
       Session evaluation = open_session(run_options(model, run, false), global_, *progress_);
       const std::string signature =
-          sha256_hex(fmt::format("{} {} {} {} {} {} {}", calibration.signature, calibration.n_tokens(),
+          sha256_hex(fmt::format("{} {} {} {} {} {} {} {}", calibration.signature, calibration.n_tokens(),
                                  evaluation.signature, evaluation.n_tokens(), fmt::join(spec_.bits, ","),
-                                 fmt::join(spec_.methods, ","), BLOCKGTQ_VERSION));
+                                 fmt::join(spec_.methods, ","), o_.codebook, BLOCKGTQ_VERSION));
       if (o_.resume != "never" && fs::exists(result_path)) {
         Json earlier = read_json(result_path, size_t(64) << 20);
         if (earlier.value("signature", "") == signature) return earlier;
@@ -165,6 +165,7 @@ class Panel {
     EvalRequest request;
     request.methods = spec_.methods;
     request.map = &map;
+    request.codebook = parse_codebook(o_.codebook);
     const EvalSpec eval = make_eval_spec(request, evaluation.shape);
     const std::vector<LayerResult> layers = evaluate_session(eval, evaluation, *progress_);
     return {{"name", model.name},
@@ -182,6 +183,7 @@ class Panel {
     std::string command = "blockgtq panel " + fs::path(o_.spec).filename().string();
     if (!o_.bits.empty()) command += " --bits " + o_.bits;
     if (!o_.methods.empty()) command += " --methods " + o_.methods;
+    if (!o_.codebook.empty()) command += " --codebook " + o_.codebook;
     panel["command"] = command + " -o DIR";
     panel["provenance"] = {{"blockgtq", BLOCKGTQ_VERSION},
                            {"calibration", fmt::format("{}, {} tokens", spec_.calibration.filename().string(),
@@ -214,7 +216,9 @@ void add_panel(CLI::App& app, const GlobalOptions& global) {
   command->add_option("spec", o->spec, "PANEL.json: models, texts, budgets (data/panel.json is one)")
       ->required();
   command->add_option("--bits", o->bits, "Budgets in place of the file's");
-  command->add_option("--methods", o->methods, "Methods in place of the file's");
+  command->add_option("--methods", o->methods,
+                      "Methods in place of the file's: " + method_list(key_methods()));
+  add_codebook_option(*command, o->codebook);
   add_device_options(*command, o->run);
   command
       ->add_option("--resume", o->resume, "Reuse results of the same inputs in the folder: auto, never, must")

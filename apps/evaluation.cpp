@@ -35,6 +35,7 @@ EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape)
   spec.shape = shape;
   spec.inv_freq = request.theta == "raw" ? shape.inv_freq_raw : shape.inv_freq;
   spec.methods = request.methods;
+  spec.codebook = request.codebook;
   spec.window = request.window;
   spec.offsets = request.offsets;
   const BitMap* map = request.map;
@@ -95,6 +96,7 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
   json["chunk"] = chunk;
   json["device"] = device;
   json["pairing"] = name(spec.shape.layout.pairing);
+  json["codebook"] = name(spec.codebook);
   json["theta"] = spec.inv_freq == spec.shape.inv_freq ? "model" : "raw";
   Json& rows = json["layers"] = Json::array();
   for (const LayerResult& layer : layers) {

@@ -16,6 +16,7 @@ struct EvalRequest {
   std::vector<double> bits;     // empty: every budget of the map
   const BitMap* map = nullptr;  // may be null when no method needs one
   std::string theta = "model";  // frequencies of the metric: model, or raw (no llama3 or yarn scaling)
+  Codebook codebook = Codebook::by_method;
   int window = 1024, offsets = 50;
 };
 

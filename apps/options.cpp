@@ -159,6 +159,15 @@ void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, 
       ->capture_default_str();
 }
 
+void add_codebook_option(CLI::App& command, std::string& codebook) {
+  command
+      .add_option(
+          "--codebook", codebook,
+          "reference (as published) or exact (converged, for the group's dimension); default: reference "
+          "for tq-mse and block-gtq, exact for the methods that are new here")
+      ->check(CLI::IsMember({"reference", "exact"}));
+}
+
 std::vector<double> parse_bits(const std::string& text, const char* option) {
   std::vector<double> bits;
   for (const std::string& part : split(text, ',')) {

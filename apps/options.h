@@ -70,6 +70,8 @@ std::vector<std::string> parse_methods(const std::string& text);
 /// The same of one list of methods, for the option it was given to.
 std::vector<std::string> parse_methods(const std::string& text, const std::vector<Method>& known,
                                        const char* option);
+/// --codebook reference|exact; what it holds afterwards is for parse_codebook.
+void add_codebook_option(CLI::App& command, std::string& codebook);
 /// "3" or "2.5": the shortest text of a budget.
 std::string bits_text(double bits);
 

@@ -12,7 +12,7 @@
 #include "device.h"
 #include "eval/cuda_stats.h"
 #include "hf/tokenizer.h"
-#include "model/weights.h"
+#include "model/output_moment.h"
 
 namespace blockgtq {
 namespace {
@@ -96,6 +96,14 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
   return session;
 }
 
+std::vector<std::vector<double>> output_moments(const Session& session) {
+  std::vector<std::vector<double>> moments;
+  if (session.shape.v_dim == 0) return moments;
+  for (int l = 0; l < session.shape.n_layers; ++l)
+    moments.push_back(output_moment(layer_weights(*session.model, l).o, session.shape));
+  return moments;
+}
+
 Stats collect_stats(Session& session, Progress& progress) {
   Stats stats;
   stats.shape = session.shape;
@@ -103,6 +111,8 @@ Stats collect_stats(Session& session, Progress& progress) {
   stats.signature = session.signature;
   stats.provenance = session.provenance;
   stats.layers.resize(session.shape.n_layers);
+  std::vector<std::vector<double>> moments = output_moments(session);
+  for (size_t l = 0; l < moments.size(); ++l) stats.layers[l].output = std::move(moments[l]);
   for (int64_t t = 0; t < session.n_tokens(); t += session.chunk)
     stats.chunk_tokens.push_back(std::min(session.chunk, session.n_tokens() - t));
 

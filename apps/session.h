@@ -28,6 +28,10 @@ struct Session {
 /// Opens the model, checks every weight's shape, reads the text, picks the device. Nothing heavy yet.
 Session open_session(const RunOptions& run, const GlobalOptions& global, Progress& progress);
 
+/// Of every layer, how the model weighs an error of a value: (H, Dv, Dv) as LayerStats::output has it; empty
+/// where values are not cached per head.
+std::vector<std::vector<double>> output_moments(const Session& session);
+
 /// Block statistics of the whole session, streamed: no activation is kept.
 Stats collect_stats(Session& session, Progress& progress);
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <optional>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -33,30 +34,108 @@ cuda::CodeTables make_tables(const EvalSpec& spec, const std::vector<ScoreJob>& 
 
 }  // namespace
 
-struct CudaEvaluator::State {
-  explicit State(const EvalSpec& s);
+/// Which of the spec's methods are made of TQ-MSE groups alone, all that the kernels know.
+std::vector<bool> on_device(const EvalSpec& spec) {
+  std::vector<bool> known;
+  for (const std::string& method : spec.methods) {
+    EvalSpec one = spec;
+    one.methods = {method};
+    known.push_back(!job_quantizer(one, score_jobs(one).at(0), 0)->groups().empty());
+  }
+  return known;
+}
+
+/// The spec with those methods only whose `known` is `wanted`.
+EvalSpec select(EvalSpec spec, const std::vector<bool>& known, bool wanted) {
+  std::vector<std::string> methods;
+  for (size_t m = 0; m < known.size(); ++m)
+    if (known[m] == wanted) methods.push_back(spec.methods[m]);
+  spec.methods = std::move(methods);
+  return spec;
+}
+
+/// The kernels' part: tables of all layers' quantizers, and where the sums go.
+struct OnDevice {
+  explicit OnDevice(const EvalSpec& s)
+      : spec(s),
+        jobs(score_jobs(spec)),
+        tables(make_tables(spec, jobs, own)),
+        metric(spec.shape.metric_layout(),
+               LogitError(spec.shape.metric_layout(), spec.inv_freq, spec.window, spec.offsets).table(),
+               spec.offsets, own),
+        sums(jobs.size() * spec.shape.n_layers * sizeof(double)),
+        host_sums(sums.bytes()) {}
+  void add(const Seen& layer, size_t index, const float* q, const float* k, const cuda::Stream& stream);
+  LayerResult result(const Seen& layer, size_t index) const;
 
   EvalSpec spec;
   std::vector<ScoreJob> jobs;
   cuda::Stream own;  // uploads, before any layer
   cuda::CodeTables tables;
   cuda::LogitTable metric;
-  cuda::Buffer sums;                  // (L, jobs) in the order of `seen`
+  cuda::Buffer sums;                  // (L, jobs) in the order of the layers' coming
   std::vector<cuda::Buffer> scratch;  // the last one is in use; a layer of more tokens adds a longer one
   cuda::PinnedBuffer host_sums;
   cuda::Event done;
+};
+
+void OnDevice::add(const Seen& layer, size_t index, const float* q, const float* k,
+                   const cuda::Stream& stream) {
+  const int n_jobs = int(jobs.size());
+  cuda::LogitJobs batch;
+  batch.tables = &tables;
+  batch.first = layer.layer * n_jobs;
+  batch.n_jobs = n_jobs;
+  batch.n_heads = spec.shape.n_heads;
+  batch.n_kv_heads = spec.shape.n_kv_heads;
+  batch.q = q;
+  batch.k = k;
+  batch.n_tokens = layer.n_tokens;
+  const size_t needed = cuda::logit_scratch(batch) * sizeof(double);
+  if (scratch.empty() || scratch.back().bytes() < needed) scratch.emplace_back(needed);
+  const size_t first = index * n_jobs;
+  cuda::logit_error(batch, metric, sums.as<double>() + first, scratch.back().as<double>(), stream);
+  cuda::download(host_sums.as<double>() + first, sums.as<double>() + first, n_jobs * sizeof(double), stream);
+  done.record(stream);
+}
+
+LayerResult OnDevice::result(const Seen& layer, size_t index) const {
+  const double* sum = host_sums.as<double>() + index * jobs.size();
+  std::vector<HeadScore> scores;
+  for (size_t j = 0; j < jobs.size(); ++j) {
+    check(std::isfinite(sum[j]), "CudaEvaluator: keys or queries that are not finite");
+    const double terms = double(layer.n_tokens) * spec.shape.group() * spec.offsets;
+    const int table = layer.layer * int(jobs.size()) + int(j);
+    scores.push_back({sum[j] / terms, double(tables.bytes_before(table + 1) - tables.bytes_before(table))});
+  }
+  return assemble(spec, layer.layer, scores);
+}
+
+}  // namespace
+
+struct CudaEvaluator::State {
+  explicit State(const EvalSpec& s) : spec(s), known(on_device(s)), host_spec(select(s, known, false)) {
+    if (host_spec.methods.size() < spec.methods.size()) device.emplace(select(s, known, true));
+  }
+  LayerResult join(const LayerResult& of_device, const LayerResult& of_host) const;
+
+  EvalSpec spec;
+  std::vector<bool> known;  // (methods) to the kernels
+  EvalSpec host_spec;       // the methods that have no twin: scored here, from a copy of the activations
+  std::optional<OnDevice> device;
+  std::vector<LayerResult> host_results;  // in the order of `seen`
   std::vector<Seen> seen;
 };
 
-CudaEvaluator::State::State(const EvalSpec& s)
-    : spec(s),
-      jobs(score_jobs(spec)),
-      tables(make_tables(spec, jobs, own)),
-      metric(spec.shape.metric_layout(),
-             LogitError(spec.shape.metric_layout(), spec.inv_freq, spec.window, spec.offsets).table(),
-             spec.offsets, own),
-      sums(jobs.size() * spec.shape.n_layers * sizeof(double)),
-      host_sums(sums.bytes()) {}
+/// The rows of both, budgets outside, methods inside, as in the spec.
+LayerResult CudaEvaluator::State::join(const LayerResult& of_device, const LayerResult& of_host) const {
+  LayerResult all{of_device.results.empty() ? of_host.layer : of_device.layer, {}};
+  size_t next_device = 0, next_host = 0;
+  for (size_t b = 0; b < spec.budgets.size(); ++b)
+    for (const bool twin : known)
+      all.results.push_back(twin ? of_device.results.at(next_device++) : of_host.results.at(next_host++));
+  return all;
+}
 
 CudaEvaluator::CudaEvaluator(const EvalSpec& spec) {
   check(!spec.methods.empty() && !spec.budgets.empty(), "CudaEvaluator: nothing to evaluate");
@@ -71,46 +150,31 @@ CudaEvaluator::~CudaEvaluator() = default;
 
 void CudaEvaluator::add_layer(int layer, const float* q, const float* k, int64_t n_tokens, void* handle) {
   State& s = *state_;
-  const int n_jobs = int(s.jobs.size());
   check(layer >= 0 && layer < s.spec.shape.n_layers && s.seen.size() < size_t(s.spec.shape.n_layers),
         "CudaEvaluator: no such layer, or too many");
   const cuda::Stream stream(handle);
-  cuda::LogitJobs jobs;
-  jobs.tables = &s.tables;
-  jobs.first = layer * n_jobs;
-  jobs.n_jobs = n_jobs;
-  jobs.n_heads = s.spec.shape.n_heads;
-  jobs.n_kv_heads = s.spec.shape.n_kv_heads;
-  jobs.q = q;
-  jobs.k = k;
-  jobs.n_tokens = n_tokens;
-  const size_t needed = cuda::logit_scratch(jobs) * sizeof(double);
-  if (s.scratch.empty() || s.scratch.back().bytes() < needed) s.scratch.emplace_back(needed);
-  const size_t first = s.seen.size() * n_jobs;
-  cuda::logit_error(jobs, s.metric, s.sums.as<double>() + first, s.scratch.back().as<double>(), stream);
-  cuda::download(s.host_sums.as<double>() + first, s.sums.as<double>() + first, n_jobs * sizeof(double),
-                 stream);
-  s.done.record(stream);
-  s.seen.push_back({layer, n_tokens});
+  const Seen now{layer, n_tokens};
+  if (s.device) s.device->add(now, s.seen.size(), q, k, stream);
+  if (!s.host_spec.methods.empty()) {
+    const AttentionShape& shape = s.spec.shape;
+    const size_t per_head = size_t(n_tokens) * shape.layout.head_dim;
+    std::vector<float> host_q(per_head * shape.n_heads), host_k(per_head * shape.n_kv_heads);
+    cuda::download(host_q.data(), q, host_q.size() * sizeof(float), stream);
+    cuda::download(host_k.data(), k, host_k.size() * sizeof(float), stream);
+    stream.synchronize();
+    s.host_results.push_back(evaluate_layer(s.host_spec, layer, host_q.data(), host_k.data(), n_tokens));
+  }
+  s.seen.push_back(now);
 }
 
 std::vector<LayerResult> CudaEvaluator::finish() {
   State& s = *state_;
   if (s.seen.empty()) return {};
-  s.done.synchronize();
+  if (s.device) s.device->done.synchronize();
   std::vector<LayerResult> results;
-  const double* sum = s.host_sums.as<double>();
-  for (const Seen& layer : s.seen) {
-    std::vector<HeadScore> scores;
-    for (size_t j = 0; j < s.jobs.size(); ++j, ++sum) {
-      check(std::isfinite(*sum), "CudaEvaluator: keys or queries that are not finite");
-      const double terms = double(layer.n_tokens) * s.spec.shape.group() * s.spec.offsets;
-      const int table = layer.layer * int(s.jobs.size()) + int(j);
-      scores.push_back(
-          {*sum / terms, double(s.tables.bytes_before(table + 1) - s.tables.bytes_before(table))});
-    }
-    results.push_back(assemble(s.spec, layer.layer, scores));
-  }
+  for (size_t i = 0; i < s.seen.size(); ++i)
+    results.push_back(s.join(s.device ? s.device->result(s.seen[i], i) : LayerResult{},
+                             s.host_spec.methods.empty() ? LayerResult{} : s.host_results[i]));
   return results;
 }
 

@@ -9,7 +9,8 @@ namespace blockgtq {
 
 /// The device twin of evaluate_layer(): the same codes and errors bit for bit, summed in another (fixed)
 /// order. The quantizers of all layers are built and uploaded once; work is enqueued layer by layer and read
-/// at the end. Head dimension at most 256.
+/// at the end. Head dimension at most 256. Methods that are not made of TQ-MSE groups alone have no kernel:
+/// they are scored on the CPU from a copy of the layer's activations.
 class CudaEvaluator {
  public:
   /// Uses the current device of the calling thread.

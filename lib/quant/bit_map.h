@@ -12,10 +12,10 @@ namespace blockgtq {
 
 /// The allocation of one budget.
 struct Budget {
-  double average_bits = 0;            // as asked for
-  std::vector<uint8_t> bits;          // (L, H, B) by the published energy score
-  std::vector<uint8_t> product_bits;  // (L, H, B) by the product score; empty without calibration
-  std::vector<uint8_t> value_bits;    // (L, H, Dv / 2) of the value basis; empty without one
+  double average_bits = 0;                 // as asked for
+  std::vector<uint8_t> bits = {};          // (L, H, B) by the published energy score
+  std::vector<uint8_t> product_bits = {};  // (L, H, B) by the product score; empty without calibration
+  std::vector<uint8_t> value_bits = {};    // (L, H, Dv / 2) of the value basis; empty without one
 };
 
 /// The part of one head: views of the budget's arrays and of calibration (L, H), empty where those are.

@@ -44,8 +44,8 @@ HeadCalibration calibrate_head(const Stats& stats, int layer, int kv_head) {
   KltBasis basis =
       klt_basis({s.output.begin() + kv_head * size, s.output.begin() + (kv_head + 1) * size}, covariance);
   head.v_energy = std::move(basis.energy);
-  head.v_forward = std::move(basis.forward);
-  head.v_backward = std::move(basis.backward);
+  head.v_forward.assign(basis.forward.begin(), basis.forward.end());
+  head.v_backward.assign(basis.backward.begin(), basis.backward.end());
   return head;
 }
 

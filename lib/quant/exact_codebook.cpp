@@ -14,7 +14,7 @@ namespace blockgtq {
 
 namespace {
 
-constexpr int kMaxDim = 4096;
+constexpr int kMaxDim = 1024;
 
 /// Half of the density, phi in [0, pi / 2], of total mass 1.
 class Half {
@@ -135,7 +135,7 @@ Book build(int d, int bits) {
 }
 
 const Book& book(int d, int bits) {
-  check(d >= 2 && d <= kMaxDim, "exact_codebook: dimension outside 2..4096");
+  check(d >= 2 && d <= kMaxDim, "exact_codebook: dimension outside 2..1024");
   check(bits >= 1 && bits <= kMaxBits, "exact_codebook: bits outside 1..8");
   static std::mutex mutex;
   static std::map<std::array<int, 2>, Book> books;

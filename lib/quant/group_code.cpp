@@ -26,7 +26,6 @@ LinearCode group_code(const Basis& basis, const std::vector<CoordGroup>& groups,
   LinearCode code;
   code.dim = int(dim);
   code.one_norm = one_norm;
-  code.fitted_norm = true;
   code.mean = basis.mean;
   code.forward.resize(n * dim);
   code.backward.resize(dim * n);
@@ -37,7 +36,7 @@ LinearCode group_code(const Basis& basis, const std::vector<CoordGroup>& groups,
     const double rms = group_rms(basis, group);
     const std::vector<float>& rotation = *shared_rotation(int(d), group.seed);
     const std::vector<double> book = unit_centroids(codebook, int(one_norm ? n : d), group.bits);
-    code.groups.push_back({int(d), group.bits, {book.begin(), book.end()}, one_norm ? rms * rms : 1});
+    code.groups.push_back({int(d), group.bits, {book.begin(), book.end()}});
     for (size_t i = 0; i < d; ++i) {
       row.assign(dim, 0);
       for (size_t j = 0; j < d; ++j) {

@@ -15,9 +15,9 @@ struct HeadCalibration {
   std::vector<double> v_mean;    // (Dv); empty without values
 
   // The weighted Karhunen-Loeve basis of values (quant/klt.h); empty where W_o was not at hand.
-  std::vector<double> v_energy;    // (Dv) lambda, descending
-  std::vector<double> v_forward;   // (Dv, Dv) U^T S: z = v_forward (v - v_mean)
-  std::vector<double> v_backward;  // (Dv, Dv) S^-1 U
+  std::vector<double> v_energy;   // (Dv) lambda, descending
+  std::vector<float> v_forward;   // (Dv, Dv) U^T S: z = v_forward (v - v_mean)
+  std::vector<float> v_backward;  // (Dv, Dv) S^-1 U
 
   bool operator==(const HeadCalibration&) const = default;
 };

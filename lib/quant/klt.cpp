@@ -84,8 +84,8 @@ LinearCode klt_code(const HeadMap& head, Codebook codebook) {
   const HeadCalibration& calibration = *head.calibration;
   const Basis basis{head.v_dim,
                     {calibration.v_mean.begin(), calibration.v_mean.end()},
-                    calibration.v_forward,
-                    calibration.v_backward,
+                    {calibration.v_forward.begin(), calibration.v_forward.end()},
+                    {calibration.v_backward.begin(), calibration.v_backward.end()},
                     calibration.v_energy};
   check(head.value_bits.size() == size_t(head.v_dim / 2), "klt_code: bits of another number of pairs");
   std::vector<CoordGroup> groups;

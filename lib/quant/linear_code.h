@@ -4,19 +4,17 @@
 namespace blockgtq {
 
 /// What a cache stores of a vector x (D): z = forward (x - mean), cut into groups of neighbouring
-/// coordinates; per group (or once for all of z) an fp16 norm r, and of each z_j / |z| the nearest centroid c
-/// of the group's codebook. Back: x^ = mean + backward z^, z^ = r c / |c| (norm correction over the same
-/// coordinates as the norm).
+/// coordinates; per group (or once for all of z) an fp16 norm r = |z|, and of each z_j / r the nearest
+/// centroid c of the group's codebook. Back: x^ = mean + backward z^, z^ = r c / |c| (norm correction over
+/// the same coordinates as the norm).
 struct LinearCode {
   struct Group {
     int d = 0, bits = 0;
     std::vector<float>
-        centroids;      // (2^bits) ascending, of a coordinate of a unit vector (all of z: one_norm)
-    double weight = 1;  // of the group's squared error when the norm is fitted
+        centroids;  // (2^bits) ascending, of a coordinate of a unit vector (all of z: one_norm)
   };
   int dim = 0;                  // D
   bool one_norm = false;        // one norm of the whole z instead of one per group
-  bool fitted_norm = false;     // r is what makes the (weighted) error |z - z^|^2 least, instead of |z|
   std::vector<Group> groups;    // in stored order, ascending bits; their d add up to n <= D
   std::vector<float> mean;      // (D) before RoPE for keys; empty: zero
   std::vector<float> forward;   // (n, D) row-major: permutation, balance, 1/rms, rotation in one matrix

@@ -61,25 +61,11 @@ float LinearQuantizer::encode_span(const Span& span, const float* z, uint8_t* in
   const double norm = std::sqrt(dot(z, z, span.d));
   check(std::isfinite(norm), "LinearQuantizer::encode: a vector that is not finite");
   const double inverse = norm > 0 ? 1 / norm : 0;
-  double product = 0, length = 0, weighted = 0;  // sums of w z c, c^2, w c^2
   size_t at = 0;
-  for (size_t g = span.first_group; g < span.first_group + span.n_groups; ++g) {
-    const LinearCode::Group& group = code_.groups[g];
-    double zc = 0, cc = 0;
-    for (int j = 0; j < group.d; ++j, ++at) {
-      indices[at] = nearest(boundaries_[g], group.bits, float(z[at] * inverse));
-      const double c = group.centroids[indices[at]];
-      zc += z[at] * c;
-      cc += c * c;
-    }
-    product += group.weight * zc;
-    weighted += group.weight * cc;
-    length += cc;
-  }
-  // z^ = r c / |c|: the weighted error is least where r / |c| = product / weighted. Every centroid has the
-  // sign of its coordinate, so that the product is not negative.
-  const double r = code_.fitted_norm && norm > 0 ? product / weighted * std::sqrt(length) : norm;
-  return float(std::min(r, double(kLargestHalf)));
+  for (size_t g = span.first_group; g < span.first_group + span.n_groups; ++g)
+    for (int j = 0; j < code_.groups[g].d; ++j, ++at)
+      indices[at] = nearest(boundaries_[g], code_.groups[g].bits, float(z[at] * inverse));
+  return std::min(float(norm), kLargestHalf);
 }
 
 void LinearQuantizer::encode(const float* x, size_t n, uint8_t* codes) const {

@@ -117,7 +117,6 @@ const std::vector<Entry>& value_entries() {
        [](const HeadMap& h, Codebook c) {
          LinearCode code = *UniformTqMse(h.v_dim, whole(h), h.seed, c).linear_code();
          code.mean = to_float(calibrated(h).v_mean);
-         code.fitted_norm = true;
          return linear(std::move(code));
        }},
       {{"klt", true, false, "weighted Karhunen-Loeve transform, bits by marginal gain, one norm"},

@@ -1,10 +1,13 @@
 // ACTS.h5, schema "blockgtq.acts", beside what preamble.h lists:
 //   attributes  n_tokens, chunk (tokens; 0: one window), dtype ("f32", "bf16", "f16")
 //   datasets    tokens (T) int32, and in the group layerNN of every layer, before RoPE,
+//               output (H, Dv, Dv) float64: sum over the group's query heads of W_o^T W_o; may be absent
 //               q (T, Hq, D), k (T, H, D), v (T, H, Dv; only where v_dim > 0)
 // Activations are float32, float16, or bfloat16 as its 16 bits in uint16 with the dataset's attribute
 // stored_type = "bf16".
 #include "store/acts_file.h"
+
+#include <limits>
 
 #include "base/error.h"
 #include "base/float16.h"
@@ -22,6 +25,10 @@ H5Type stored(ActsType type) {
 
 Dims dims_of(const ActsHeader& h, int heads, int dim) {
   return {uint64_t(h.n_tokens), uint64_t(heads), uint64_t(dim)};
+}
+
+Dims output_dims(const AttentionShape& shape) {
+  return {uint64_t(shape.n_kv_heads), uint64_t(shape.v_dim), uint64_t(shape.v_dim)};
 }
 
 }  // namespace
@@ -61,6 +68,7 @@ void ActsWriter::write_layer(int layer, const float* q, const float* k, const fl
   check(v != nullptr || shape.v_dim == 0, "values of a layer");
   const std::string name = layer_name(layer);
   state_->file.group(name);
+  if (!h.output.empty()) state_->file.write(name + "/output", output_dims(shape), h.output.at(layer).data());
   state_->write(name + "/q", dims_of(h, shape.n_heads, shape.layout.head_dim), q);
   state_->write(name + "/k", dims_of(h, shape.n_kv_heads, shape.layout.head_dim), k);
   if (shape.v_dim > 0) state_->write(name + "/v", dims_of(h, shape.n_kv_heads, shape.v_dim), v);
@@ -105,6 +113,12 @@ ActsReader::ActsReader(const fs::path& path) : state_(new State{{path, kSchema},
   header.tokens = file.read<int32_t>("tokens", {uint64_t(header.n_tokens)});
   for (int32_t id : header.tokens)
     if (id < 0) fail_input("{}: tokens: {}, allowed from 0", file.path(), id);
+  if (!file.has(layer_name(0) + "/output")) return;
+  for (int l = 0; l < header.shape.n_layers; ++l) {
+    const std::string name = layer_name(l) + "/output";
+    header.output.push_back(file.read<double>(name, output_dims(header.shape)));
+    check_finite(file, name, header.output.back(), -std::numeric_limits<double>::infinity());
+  }
 }
 
 ActsReader::~ActsReader() = default;

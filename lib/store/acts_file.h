@@ -18,7 +18,8 @@ struct ActsHeader {
   int64_t n_tokens = 0;
   int64_t chunk = 256;  // tokens; 0: one window
   ActsType type = ActsType::f32;
-  std::vector<int32_t> tokens;  // (T)
+  std::vector<int32_t> tokens;              // (T)
+  std::vector<std::vector<double>> output;  // (L) of (H, Dv, Dv), as LayerStats has it; may be empty
   std::string signature;
   Provenance provenance;
 };

@@ -116,13 +116,14 @@ H5Input::H5Input(const fs::path& path) : path_(path) {
   if (H5Aexists(file_.id, "schema") <= 0)
     fail_input("{}: not one of our files: attribute schema is missing", this->path());
   schema_ = get_text("schema");
-  get_int("schema_version", kSchemaVersion, kSchemaVersion);
+  get_int("schema_version", 1, kNewestSchemaVersion);
   if (get_int("complete", 0, 1) == 0) fail_input("{}: was never completed", this->path());
 }
 
-H5Input::H5Input(const fs::path& path, const std::string& schema) : H5Input(path) {
+H5Input::H5Input(const fs::path& path, const std::string& schema, int64_t newest) : H5Input(path) {
   if (schema_ != schema)
     fail_input("{}: schema: {}, allowed {}", path_.string(), schema_.substr(0, 100), schema);
+  get_int("schema_version", 1, newest);
 }
 
 H5Input::~H5Input() = default;

@@ -9,8 +9,8 @@ class H5Input {
  public:
   /// Refuses what is not HDF5, has no schema, is of another schema_version or was never completed.
   explicit H5Input(const fs::path& path);
-  /// The same, and the schema must be this one.
-  H5Input(const fs::path& path, const std::string& schema);
+  /// The same, and the schema must be this one, of a version up to `newest`.
+  H5Input(const fs::path& path, const std::string& schema, int64_t newest = 1);
   H5Input(const H5Input&) = delete;
   ~H5Input();
 

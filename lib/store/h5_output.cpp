@@ -37,14 +37,14 @@ herr_t set_plain_group(hid_t creation) {
 
 }  // namespace
 
-H5Output::H5Output(const fs::path& path, const std::string& schema) : path_(path) {
+H5Output::H5Output(const fs::path& path, const std::string& schema, int64_t schema_version) : path_(path) {
   prepare_hdf5();
   const Handle access = file_access();
   const Handle creation(must(H5Pcreate(H5P_FILE_CREATE)), H5Pclose);
   must(set_plain_group(creation));  // of the root group
   file_ = must(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation, access));
   put_text("schema", schema);
-  put_int("schema_version", kSchemaVersion);
+  put_int("schema_version", schema_version);
   put_int("complete", 0);
 }
 

@@ -9,7 +9,7 @@ namespace blockgtq {
 class H5Output {
  public:
   /// Truncates `path`; writes the attributes schema, schema_version and complete = 0.
-  H5Output(const fs::path& path, const std::string& schema);
+  H5Output(const fs::path& path, const std::string& schema, int64_t schema_version = 1);
   H5Output(const H5Output&) = delete;
   ~H5Output();
 

@@ -1,4 +1,4 @@
-// MAP.h5, schema "blockgtq.map", beside what preamble.h lists:
+// MAP.h5, schema "blockgtq.map", version 2 (1 ends with coords), beside what preamble.h lists:
 //   attributes  method, min_bits, max_bits, seed (uint64)
 //               quantizer identity: rotation, group_seed, codebook, norms, pack_order (text)
 //   datasets    bits          (n_budgets, L, H, B) uint8, block order
@@ -7,10 +7,16 @@
 //               coords        (B, 2) int32: the coordinates of the head that make up each block, so that a
 //               reader
 //                             need not know the RoPE layout
+//   and, as HeadCalibration has them, means over the calibration tokens:
+//               q_energy, k_energy (L, H, B), k_mean (L, H, D), v_mean, v_energy (L, H, Dv) float64,
+//               v_forward, v_backward (L, H, Dv, Dv) float32
+//               product_bits  (n_budgets, L, H, B) uint8, by the product score
+//               value_bits    (n_budgets, L, H, Dv / 2) uint8, 0..8, of pairs of rows of v_forward
+//               v_energy, v_forward, v_backward and value_bits only where the weights were at hand
 #include "store/map_file.h"
 
 #include <array>
-#include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "quant/codebook.h"
@@ -21,7 +27,9 @@ namespace blockgtq {
 namespace {
 
 constexpr const char* kSchema = "blockgtq.map";
+constexpr int64_t kVersion = 2;
 constexpr uint64_t kMaxBudgets = 1024;
+constexpr double kAnything = -std::numeric_limits<double>::infinity();
 
 /// What the codes of a group mean; a reader that does not know these cannot decode.
 constexpr std::array<std::array<const char*, 2>, 5> kIdentity = {{
@@ -39,23 +47,107 @@ std::vector<int32_t> block_coords(const BlockLayout& layout) {
   return coords;
 }
 
+/// The sizes that arrays of one file share.
+struct Sizes {
+  uint64_t layers, heads, blocks, head_dim, v_dim;
+  explicit Sizes(const AttentionShape& s)
+      : layers(uint64_t(s.n_layers)),
+        heads(uint64_t(s.n_kv_heads)),
+        blocks(uint64_t(s.layout.n_blocks())),
+        head_dim(uint64_t(s.layout.head_dim)),
+        v_dim(uint64_t(s.v_dim)) {}
+  Dims per_block() const { return {layers, heads, blocks}; }
+  size_t n_heads() const { return layers * heads; }
+};
+
+/// One array of all heads, (L, H, ...).
+template <class T, class Member>
+void write_heads(H5Output& file, const std::string& name, const Dims& dims,
+                 const std::vector<HeadCalibration>& heads, Member member) {
+  std::vector<T> all;
+  size_t n = 1;
+  for (const uint64_t d : dims) n *= d;
+  for (const HeadCalibration& head : heads)
+    all.insert(all.end(), (head.*member).begin(), (head.*member).end());
+  check(all.size() == n, "calibration of every head");
+  file.write(name, dims, all.data());
+}
+
+template <class T, class Member>
+void read_heads(const H5Input& file, const std::string& name, const Dims& dims,
+                std::vector<HeadCalibration>& heads, Member member, double least) {
+  const std::vector<T> all = file.read<T>(name, dims);
+  check_finite(file, name, {all.begin(), all.end()}, least);
+  const size_t width = all.size() / heads.size();
+  for (size_t h = 0; h < heads.size(); ++h)
+    (heads[h].*member).assign(all.begin() + h * width, all.begin() + (h + 1) * width);
+}
+
+void write_calibration(H5Output& file, const BitMap& map, const Sizes& s) {
+  const auto& heads = map.calibration;
+  check(heads.size() == s.n_heads(), "calibration of every head");
+  write_heads<double>(file, "q_energy", s.per_block(), heads, &HeadCalibration::q_energy);
+  write_heads<double>(file, "k_energy", s.per_block(), heads, &HeadCalibration::k_energy);
+  write_heads<double>(file, "k_mean", {s.layers, s.heads, s.head_dim}, heads, &HeadCalibration::k_mean);
+  write_heads<double>(file, "v_mean", {s.layers, s.heads, s.v_dim}, heads, &HeadCalibration::v_mean);
+  if (heads[0].v_energy.empty()) return;
+  const Dims square = {s.layers, s.heads, s.v_dim, s.v_dim};
+  write_heads<double>(file, "v_energy", {s.layers, s.heads, s.v_dim}, heads, &HeadCalibration::v_energy);
+  write_heads<float>(file, "v_forward", square, heads, &HeadCalibration::v_forward);
+  write_heads<float>(file, "v_backward", square, heads, &HeadCalibration::v_backward);
+}
+
+std::vector<HeadCalibration> read_calibration(const H5Input& file, const Sizes& s) {
+  std::vector<HeadCalibration> heads(s.n_heads());
+  read_heads<double>(file, "q_energy", s.per_block(), heads, &HeadCalibration::q_energy, 0);
+  read_heads<double>(file, "k_energy", s.per_block(), heads, &HeadCalibration::k_energy, 0);
+  read_heads<double>(file, "k_mean", {s.layers, s.heads, s.head_dim}, heads, &HeadCalibration::k_mean,
+                     kAnything);
+  read_heads<double>(file, "v_mean", {s.layers, s.heads, s.v_dim}, heads, &HeadCalibration::v_mean,
+                     kAnything);
+  if (!file.has("v_energy")) return heads;
+  const Dims square = {s.layers, s.heads, s.v_dim, s.v_dim};
+  read_heads<double>(file, "v_energy", {s.layers, s.heads, s.v_dim}, heads, &HeadCalibration::v_energy, 0);
+  read_heads<float>(file, "v_forward", square, heads, &HeadCalibration::v_forward, kAnything);
+  read_heads<float>(file, "v_backward", square, heads, &HeadCalibration::v_backward, kAnything);
+  return heads;
+}
+
+/// One array of bits of all budgets, (n_budgets, L, H, n); nothing where the budgets have none.
+using BudgetBits = std::vector<uint8_t> Budget::*;
+
+void write_bits(H5Output& file, const std::string& name, const Sizes& s, uint64_t n,
+                const std::vector<Budget>& budgets, BudgetBits member) {
+  std::vector<uint8_t> all;
+  for (const Budget& b : budgets) {
+    check((b.*member).size() == s.n_heads() * n, "bits of every head");
+    all.insert(all.end(), (b.*member).begin(), (b.*member).end());
+  }
+  file.write(name, {budgets.size(), s.layers, s.heads, n}, all.data());
+}
+
+void read_bits(const H5Input& file, const std::string& name, const Sizes& s, uint64_t n, int least, int most,
+               std::vector<Budget>& budgets, BudgetBits member) {
+  const std::vector<uint8_t> all = file.read<uint8_t>(name, {budgets.size(), s.layers, s.heads, n});
+  for (size_t i = 0; i < all.size(); ++i)
+    if (all[i] < least || all[i] > most)
+      fail_input("{}: {}: {} at {}, allowed {} to {}", file.path(), name, all[i], i, least, most);
+  const size_t size = s.n_heads() * n;
+  for (size_t b = 0; b < budgets.size(); ++b)
+    (budgets[b].*member).assign(all.begin() + b * size, all.begin() + (b + 1) * size);
+}
+
 }  // namespace
 
 void write_map(const fs::path& path, const BitMap& map) {
-  const Dims dims = {uint64_t(map.shape.n_layers), uint64_t(map.shape.n_kv_heads), uint64_t(map.n_blocks())};
-  const size_t n = dims[0] * dims[1] * dims[2];
-  check(map.energy.size() == n, "energies (L, H, B)");
+  const Sizes sizes(map.shape);
+  check(map.energy.size() == sizes.n_heads() * sizes.blocks, "energies (L, H, B)");
   check(map.budgets.size() <= kMaxBudgets, "number of budgets");
-  std::vector<uint8_t> bits;  // (n_budgets, L, H, B)
   std::vector<double> average_bits;
-  for (const Budget& b : map.budgets) {
-    check(b.bits.size() == n, "bits (L, H, B)");
-    bits.insert(bits.end(), b.bits.begin(), b.bits.end());
-    average_bits.push_back(b.average_bits);
-  }
+  for (const Budget& b : map.budgets) average_bits.push_back(b.average_bits);
   const std::vector<int32_t> coords = block_coords(map.shape.layout);
 
-  H5Output file(path, kSchema);
+  H5Output file(path, kSchema, kVersion);
   write_preamble(file, map.shape, map.signature, map.provenance);
   file.put_text("method", map.method);
   file.put_int("min_bits", map.min_bits);
@@ -63,14 +155,20 @@ void write_map(const fs::path& path, const BitMap& map) {
   file.put_u64("seed", map.seed);
   for (const auto& [key, value] : kIdentity) file.put_text(key, value);
   file.write("average_bits", {average_bits.size()}, average_bits.data());
-  file.write("bits", {average_bits.size(), dims[0], dims[1], dims[2]}, bits.data());
-  file.write("energy", dims, map.energy.data());
-  file.write("coords", {dims[2], 2}, coords.data());
+  write_bits(file, "bits", sizes, sizes.blocks, map.budgets, &Budget::bits);
+  file.write("energy", sizes.per_block(), map.energy.data());
+  file.write("coords", {sizes.blocks, 2}, coords.data());
+  if (!map.calibration.empty()) {
+    write_calibration(file, map, sizes);
+    write_bits(file, "product_bits", sizes, sizes.blocks, map.budgets, &Budget::product_bits);
+    if (!map.calibration[0].v_energy.empty())
+      write_bits(file, "value_bits", sizes, sizes.v_dim / 2, map.budgets, &Budget::value_bits);
+  }
   file.finish();
 }
 
 BitMap read_map(const fs::path& path) {
-  const H5Input file(path, kSchema);
+  const H5Input file(path, kSchema, kVersion);
   Preamble preamble = read_preamble(file);
   BitMap map;
   map.shape = std::move(preamble.shape);
@@ -84,30 +182,31 @@ BitMap read_map(const fs::path& path) {
   map.seed = file.get_u64("seed");
   for (const auto& [key, value] : kIdentity) file.expect_text(key, value);
 
-  const Dims dims = {uint64_t(map.shape.n_layers), uint64_t(map.shape.n_kv_heads), uint64_t(map.n_blocks())};
-  const size_t n = dims[0] * dims[1] * dims[2];
-  map.energy = file.read<double>("energy", dims);
+  const Sizes sizes(map.shape);
+  map.energy = file.read<double>("energy", sizes.per_block());
   check_finite(file, "energy", map.energy, 0);
-  if (file.read<int32_t>("coords", {dims[2], 2}) != block_coords(map.shape.layout))
+  if (file.read<int32_t>("coords", {sizes.blocks, 2}) != block_coords(map.shape.layout))
     fail_input("{}: coords: other than head_dim, rotary_dim and pairing say", file.path());
+  const bool calibrated = file.has("q_energy");
+  if (calibrated) map.calibration = read_calibration(file, sizes);
   if (!file.has("average_bits")) return map;
 
   const uint64_t n_budgets = file.dims("average_bits", 1)[0];
   if (n_budgets > kMaxBudgets)
     fail_input("{}: average_bits: {} budgets, allowed {}", file.path(), n_budgets, kMaxBudgets);
-  const std::vector<double> average_bits = file.read<double>("average_bits", {n_budgets});
-  const std::vector<uint8_t> bits = file.read<uint8_t>("bits", {n_budgets, dims[0], dims[1], dims[2]});
-  for (uint64_t i = 0; i < n_budgets; ++i) {
-    if (!(average_bits[i] >= map.min_bits && average_bits[i] <= map.max_bits) ||
-        (i > 0 && average_bits[i] <= average_bits[i - 1]))
-      fail_input("{}: average_bits: {}, allowed {} to {}, ascending", file.path(), average_bits[i],
-                 map.min_bits, map.max_bits);
-    for (size_t j = i * n; j < (i + 1) * n; ++j)
-      if (bits[j] < map.min_bits || bits[j] > map.max_bits)
-        fail_input("{}: bits: {} at {}, allowed {} to {}", file.path(), bits[j], j, map.min_bits,
-                   map.max_bits);
-    map.budgets.push_back({average_bits[i], {bits.begin() + i * n, bits.begin() + (i + 1) * n}});
+  for (const double average : file.read<double>("average_bits", {n_budgets})) {
+    if (!(average >= map.min_bits && average <= map.max_bits) ||
+        (!map.budgets.empty() && average <= map.budgets.back().average_bits))
+      fail_input("{}: average_bits: {}, allowed {} to {}, ascending", file.path(), average, map.min_bits,
+                 map.max_bits);
+    map.budgets.push_back({average, {}});
   }
+  read_bits(file, "bits", sizes, sizes.blocks, map.min_bits, map.max_bits, map.budgets, &Budget::bits);
+  if (calibrated)
+    read_bits(file, "product_bits", sizes, sizes.blocks, map.min_bits, map.max_bits, map.budgets,
+              &Budget::product_bits);
+  if (calibrated && !map.calibration[0].v_energy.empty())
+    read_bits(file, "value_bits", sizes, sizes.v_dim / 2, 0, kMaxBits, map.budgets, &Budget::value_bits);
   return map;
 }
 

@@ -7,6 +7,8 @@
 //               v_sum    (n_chunks, H, Dv)
 //               vv_first, vv_count (n_nodes) int64, vv (n_nodes, H, Dv, Dv): partial sums of v v^T over the
 //               chunks [vv_first, vv_first + vv_count); these and v_sum only where v_dim > 0
+//               output (H, Dv, Dv): sum over the group's query heads of W_o^T W_o; only where the weights
+//               were at hand
 #include "store/stats_file.h"
 
 #include <limits>
@@ -34,6 +36,7 @@ struct Sizes {
   Dims per_block() const { return {n_chunks, heads, blocks}; }
   Dims per_coordinate() const { return {n_chunks, heads, head_dim}; }
   Dims per_value() const { return {n_chunks, heads, v_dim}; }
+  Dims per_head() const { return {heads, v_dim, v_dim}; }
   Dims per_node(uint64_t n_nodes) const { return {n_nodes, heads, v_dim, v_dim}; }
 };
 
@@ -96,6 +99,8 @@ LayerStats read_layer(const H5Input& file, const std::string& layer, const Sizes
   stats.k2 = read_array(file, layer + "/k2", sizes.per_block(), 0);
   stats.k_sum = read_array(file, layer + "/k_sum", sizes.per_coordinate(), kAnything);
   stats.v_sum = read_array(file, layer + "/v_sum", sizes.per_value(), kAnything);
+  if (file.has(layer + "/output"))
+    stats.output = read_array(file, layer + "/output", sizes.per_head(), kAnything);
   if (sizes.v_dim > 0 && sizes.n_chunks > 0) stats.vv.set_nodes(read_nodes(file, layer, sizes, first_chunk));
   return stats;
 }
@@ -117,6 +122,7 @@ void write_stats(const fs::path& path, const Stats& stats) {
     write_array(file, layer + "/k2", sizes.per_block(), s.k2);
     write_array(file, layer + "/k_sum", sizes.per_coordinate(), s.k_sum);
     write_array(file, layer + "/v_sum", sizes.per_value(), s.v_sum);
+    if (!s.output.empty()) write_array(file, layer + "/output", sizes.per_head(), s.output);
     if (sizes.v_dim > 0) write_nodes(file, layer, sizes, s.vv);
   }
   file.finish();

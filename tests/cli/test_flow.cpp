@@ -64,6 +64,42 @@ TEST_CASE("merged parts are the whole, to the last bit, in any order") {
   }
 }
 
+TEST_CASE("every key method from one map; whole bits are interpolated") {
+  TempFolder dir;
+  const std::string map = dir / "m.h5",
+                    all =
+                        "tq-mse,block-gtq,block-gtq-cb,block-gtq-cb1,tq-mse-cb,kivi,kivi-centred,rtn,"
+                        "turboquant-prod,fp8";
+  good(on_text({"calibrate", "--bits", "2.5,3", "-o", map}));
+  const auto eval = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> args = {"eval-logits", "--map", map, "--json", "-"};
+    args.insert(args.end(), more.begin(), more.end());
+    return nlohmann::json::parse(good(on_text(args, "evaluation")).out);
+  };
+  const auto json = eval({"--methods", all});
+  CHECK(json.at("summary").size() == 20);
+  for (const auto& row : json.at("layers")[0].at("results")) {
+    CAPTURE(row.dump());
+    CHECK(row.at("mae") > 0.0);
+    const auto method = row.at("method").get<std::string>();
+    const bool whole = method.find("block-gtq") != 0 && method != "fp8";
+    CHECK(row.value("interpolated", false) == (whole && row.at("bits") == 2.5));
+    if (method == "fp8") CHECK(row.at("effective_bits") == 8.0);
+    if (method == "kivi" && row.at("bits") == 3.0) CHECK(row.at("effective_bits") == 4.0);
+  }
+  const auto mae = [](const nlohmann::json& j, const char* method) {
+    for (const auto& row : j.at("summary"))
+      if (row.at("method") == method && row.at("bits") == 3.0) return row.at("mae").get<double>();
+    return -1.0;
+  };
+  CHECK(mae(json, "block-gtq-cb1") < 0.7 * mae(json, "tq-mse"));
+
+  const auto published = eval({"--methods", "block-gtq,block-gtq-cb1", "--codebook", "reference"});
+  CHECK(published.at("codebook") == "reference");
+  CHECK(mae(published, "block-gtq") == mae(json, "block-gtq"));
+  CHECK(mae(published, "block-gtq-cb1") != mae(json, "block-gtq-cb1"));
+}
+
 TEST_CASE("one or two threads, once or twice: the same bytes") {
   TempFolder dir;
   std::vector<std::string> maps, results;

@@ -66,7 +66,21 @@ BitMap sample_map() {
   for (double average : {2.0, 2.5}) {
     Budget budget{average, {}};
     for (int i = 0; i < 16; ++i) budget.bits.push_back(uint8_t(1 + (i + int(2 * average)) % 8));
+    budget.product_bits.assign(budget.bits.rbegin(), budget.bits.rend());
+    budget.value_bits = {0, 8, 3, uint8_t(average)};  // (L, H, 1)
     map.budgets.push_back(budget);
+  }
+  Numbers numbers{7};
+  for (int i = 0; i < 4; ++i) {
+    HeadCalibration head;
+    for (double x : numbers.array<double>(4))
+      head.q_energy.push_back(x * x), head.k_energy.push_back(2 * x * x);
+    head.k_mean = numbers.array<double>(8);
+    head.v_mean = numbers.array<double>(3);
+    head.v_energy = {3, 2, 0};
+    head.v_forward = numbers.array<float>(9);
+    head.v_backward = numbers.array<float>(9);
+    map.calibration.push_back(head);
   }
   return map;
 }
@@ -86,6 +100,7 @@ Stats sample_stats() {
     layer.k_sum = numbers.array<double>(5 * 2 * 8);
     layer.v_sum = numbers.array<double>(5 * 2 * 3);
     layer.vv.set_nodes({{3, 1, numbers.array<double>(2 * 3 * 3)}, {4, 4, numbers.array<double>(2 * 3 * 3)}});
+    layer.output = numbers.array<double>(2 * 3 * 3);
     stats.layers.push_back(layer);
   }
   return stats;
@@ -98,6 +113,7 @@ ActsHeader sample_acts(ActsType type, int64_t n_tokens) {
   header.chunk = 0;
   header.type = type;
   for (int64_t t = 0; t < n_tokens; ++t) header.tokens.push_back(int32_t(t * 7919 % 151936));
+  header.output = {Numbers{}.array<double>(2 * 3 * 3), Numbers{2}.array<double>(2 * 3 * 3)};
   header.signature = "def";
   header.provenance = sample_provenance();
   return header;

@@ -55,6 +55,7 @@ BitMap map_of(int n_layers, int n_heads, int head_dim) {
   map.shape.modules.assign(n_layers, "m");
   map.energy.assign(size_t(n_layers) * map.n_blocks(), 1);
   map.budgets = {{3, std::vector<uint8_t>(map.energy.size(), 3)}};
+  map.calibration.clear();
   return map;
 }
 
@@ -167,15 +168,20 @@ TEST_CASE("limits of the shape at N and N + 1", "[store][bad]") {
 TEST_CASE("values of a map that are out of range", "[store][bad][map]") {
   const std::vector<std::pair<std::function<void(BitMap&)>, std::string>> cases = {
       {[](BitMap&) {}, ""},
-      {[](BitMap& m) { m.shape.n_kv_heads = 8, m.energy.resize(64), m.budgets.clear(); },
+      {[](BitMap& m) {
+         m.shape.n_kv_heads = 8, m.energy.resize(64), m.budgets.clear(), m.calibration.clear();
+       },
        "n_kv_heads: 8, allowed 1 to 4"},
-      {[](BitMap& m) { m.shape.n_kv_heads = 3, m.energy.resize(24), m.budgets.clear(); },
+      {[](BitMap& m) {
+         m.shape.n_kv_heads = 3, m.energy.resize(24), m.budgets.clear(), m.calibration.clear();
+       },
        "n_kv_heads: 3, allowed divisors"},
-      {[](BitMap& m) { m.shape.v_dim = 512; }, ""},
-      {[](BitMap& m) { m.shape.v_dim = 513; }, "v_dim: 513"},
-      {[](BitMap& m) { m.shape.v_dim = -1; }, "v_dim: -1"},
-      {[](BitMap& m) { m.shape.layout.head_dim = 9; }, "head_dim: 9, allowed even"},
-      {[](BitMap& m) { m.shape.layout.rotary_dim = 7; }, "rotary_dim: 7, allowed even"},
+      {[](BitMap& m) { m.shape.v_dim = 512, m.calibration.clear(); }, ""},
+      {[](BitMap& m) { m.shape.v_dim = 513, m.calibration.clear(); }, "v_dim: 513"},
+      {[](BitMap& m) { m.shape.v_dim = -1, m.calibration.clear(); }, "v_dim: -1"},
+      {[](BitMap& m) { m.shape.layout.head_dim = 9, m.calibration.clear(); }, "head_dim: 9, allowed even"},
+      {[](BitMap& m) { m.shape.layout.rotary_dim = 7, m.calibration.clear(); },
+       "rotary_dim: 7, allowed even"},
       {[](BitMap& m) { m.shape.inv_freq[1] = 0; }, "inv_freq: 0 at 1, allowed finite numbers above 0"},
       {[](BitMap& m) { m.shape.inv_freq[1] = -1; }, "inv_freq: -1 at 1"},
       {[](BitMap& m) { m.shape.inv_freq_raw[2] = kInf; }, "inv_freq_raw: inf at 2"},
@@ -189,7 +195,12 @@ TEST_CASE("values of a map that are out of range", "[store][bad][map]") {
       {[](BitMap& m) { m.energy[3] = kInf; }, "energy: inf at 3"},
       {[](BitMap& m) { m.budgets[1].bits[5] = 0; }, "bits: 0 at 21, allowed 1 to 8"},
       {[](BitMap& m) { m.budgets[1].bits[5] = 9; }, "bits: 9 at 21, allowed 1 to 8"},
-      {[](BitMap& m) { m.budgets[1].bits.assign(16, 2), m.max_bits = 2; }, "bits: "},
+      {[](BitMap& m) { m.budgets.pop_back(), m.max_bits = 2; }, "bits: "},
+      {[](BitMap& m) { m.budgets[1].product_bits[5] = 9; }, "product_bits: 9 at 21, allowed 1 to 8"},
+      {[](BitMap& m) { m.budgets[0].value_bits[1] = 9; }, "value_bits: 9 at 1, allowed 0 to 8"},
+      {[](BitMap& m) { m.calibration[1].k_mean[0] = kNan; }, "k_mean: nan at 8"},
+      {[](BitMap& m) { m.calibration[0].q_energy[1] = -1; }, "q_energy: -1 at 1"},
+      {[](BitMap& m) { m.calibration[3].v_forward[8] = float(kInf); }, "v_forward: inf at 35"},
       {[](BitMap& m) { m.budgets[1].average_bits = 8.5; }, "average_bits: 8.5, allowed 1 to 8"},
       {[](BitMap& m) { m.budgets[1].average_bits = kNan; }, "average_bits: nan"},
       {[](BitMap& m) { m.budgets[1].average_bits = 2; }, "average_bits: 2, allowed 1 to 8, ascending"},

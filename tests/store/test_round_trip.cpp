@@ -41,9 +41,36 @@ TEST_CASE("a map reads back as it was written", "[store][map]") {
   for (int i = 0; i < 2; ++i) {
     CHECK(back.budgets[i].average_bits == map.budgets[i].average_bits);
     CHECK(back.budgets[i].bits == map.budgets[i].bits);
+    CHECK(back.budgets[i].product_bits == map.budgets[i].product_bits);
+    CHECK(back.budgets[i].value_bits == map.budgets[i].value_bits);
   }
+  const bool same_calibration = back.calibration == map.calibration;
+  CHECK(same_calibration);
   CHECK(back.signature == map.signature);
   CHECK(back.provenance == map.provenance);
+}
+
+TEST_CASE("a map without calibration, or without the basis of values", "[store][map]") {
+  const TempFolder folder;
+  BitMap map = sample_map();
+  for (HeadCalibration& head : map.calibration) {
+    head.v_energy.clear();
+    head.v_forward.clear();
+    head.v_backward.clear();
+  }
+  for (Budget& budget : map.budgets) budget.value_bits.clear();
+  write_map(folder / "map.h5", map);
+  BitMap back = read_map(folder / "map.h5");
+  const bool same = back.calibration == map.calibration;
+  CHECK(same);
+  CHECK(back.budgets[1].value_bits.empty());
+
+  map.calibration.clear();
+  write_map(folder / "bare.h5", map);
+  back = read_map(folder / "bare.h5");
+  CHECK(back.calibration.empty());
+  CHECK(back.budgets[1].bits == map.budgets[1].bits);
+  CHECK(back.budgets[1].product_bits.empty());
 }
 
 TEST_CASE("a map without budgets, provenance or signature", "[store][map]") {
@@ -81,6 +108,7 @@ TEST_CASE("statistics read back bit for bit", "[store][stats]") {
     CHECK(same_bits(back.layers[l].k2, stats.layers[l].k2));
     CHECK(same_bits(back.layers[l].k_sum, stats.layers[l].k_sum));
     CHECK(same_bits(back.layers[l].v_sum, stats.layers[l].v_sum));
+    CHECK(same_bits(back.layers[l].output, stats.layers[l].output));
     const auto &found = back.layers[l].vv.nodes(), &expected = stats.layers[l].vv.nodes();
     REQUIRE(found.size() == expected.size());
     for (size_t i = 0; i < found.size(); ++i) {
@@ -97,6 +125,7 @@ TEST_CASE("statistics without values", "[store][stats]") {
   stats.shape.v_dim = 0;
   for (LayerStats& layer : stats.layers) {
     layer.v_sum.clear();
+    layer.output.clear();
     layer.vv.set_nodes({});
   }
   write_stats(folder / "stats.h5", stats);
@@ -124,6 +153,7 @@ TEST_CASE("activations read back at the precision asked for", "[store][acts]") {
   CHECK(reader.header().chunk == 0);
   CHECK((reader.header().type == type));
   CHECK(reader.header().tokens == header.tokens);
+  CHECK(reader.header().output == header.output);
   CHECK(reader.header().signature == header.signature);
   CHECK(reader.header().provenance == header.provenance);
   const auto stored = [&](std::vector<float> values) {
@@ -145,6 +175,7 @@ TEST_CASE("activations without values; layers in any order", "[store][acts]") {
   const TempFolder folder;
   ActsHeader header = sample_acts(ActsType::f32, 3);
   header.shape.v_dim = 0;
+  header.output.clear();
   header.chunk = 256;
   const Acts acts = sample_activations(header);
   {
