@@ -41,7 +41,7 @@ void require_map(const std::vector<Method>& methods, const std::string& name, co
 std::vector<HeadQuantizers> make_layers(const AttentionShape& shape, const BitMap* map, double bits,
                                         const auto& make) {
   static const std::vector<HeadCalibration> none;
-  const Budget plain{bits, {}, {}, {}};
+  const Budget plain{bits};
   const Budget* budget = map ? map->find(bits) : &plain;
   if (!budget) fail_input("the map has no budget of {:g} bits", bits);
   std::vector<HeadQuantizers> layers(size_t(shape.n_layers));

@@ -128,7 +128,7 @@ Phases run_on_cpu(const Options& o, const std::vector<Activations>& calibration,
   });
   EvalSpec spec;
   phases.time("allocation",
-              [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits), 1, 8), repetition); });
+              [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits)), repetition); });
   phases.time("tables", [&] {  // fills the cache of rotations
     const std::vector<ScoreJob> jobs = score_jobs(spec);
     parallel_for(jobs.size() * o.layers,
@@ -172,7 +172,7 @@ Phases run_on_gpu(const Options& o, const std::vector<DeviceActivations>& calibr
   });
   EvalSpec spec;
   phases.time("allocation",
-              [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits), 1, 8), repetition); });
+              [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits)), repetition); });
   std::unique_ptr<CudaEvaluator> evaluator;
   phases.time("tables", [&] { evaluator = std::make_unique<CudaEvaluator>(spec); });
   phases.time("evaluation", [&] {

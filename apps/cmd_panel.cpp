@@ -158,7 +158,7 @@ class Panel {
 
   Json run_model(const PanelModel& model, Session& calibration, Session& evaluation) {
     const Stats stats = collect_stats(calibration, *progress_);
-    const BitMap map = make_bit_map(stats, spec_.bits, 1, kMaxBits);
+    const BitMap map = make_bit_map(stats, spec_.bits);
     OutputFile file(out_ / "models" / (model.name + ".map.h5"), true);
     write_map(file.temporary(), map);
     file.commit();

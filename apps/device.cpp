@@ -48,19 +48,6 @@ bool heads_have_kernels(const Config& config) {
 #endif
 }
 
-/// "8GiB", "8000MB", "4e9" -> bytes; empty: 0.
-int64_t parse_bytes(const std::string& text) {
-  if (text.empty()) return 0;
-  static constexpr std::pair<const char*, double> kUnits[] = {
-      {"", 1}, {"B", 1}, {"MB", 1e6}, {"GB", 1e9}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  for (const auto& [unit, factor] : kUnits)
-    if (end != text.c_str() && std::string(end) == unit && value > 0 && value * factor < 1e15)
-      return int64_t(value * factor);
-  throw Error(Exit::usage, fmt::format("--gpu-memory: '{}' is not a size: 8GiB, 8000MB", text));
-}
-
 ComputeType compute_type(const std::string& dtype) {
   if (dtype == "fp32") return ComputeType::fp32;
   if (dtype == "bf16") return ComputeType::bf16;
@@ -121,7 +108,7 @@ DeviceChoice choose_device(const RunOptions& run, const Config& config, const Gl
   CudaOptions options;
   options.device = index;
   options.type = compute_type(run.dtype);
-  options.memory_limit_bytes = parse_bytes(run.gpu_memory);
+  options.memory_limit_bytes = run.gpu_memory.empty() ? 0 : parse_bytes(run.gpu_memory, "--gpu-memory");
   std::string dtype = run.dtype;
   if (dtype == "auto")
     dtype = config.torch_dtype == "float16" ? "fp16" : config.torch_dtype == "float32" ? "fp32" : "bf16";

@@ -5,7 +5,6 @@
 #include "base/error.h"
 #include "evaluation.h"
 #include "panel_spec.h"
-#include "quant/codebook.h"
 #include "store/map_file.h"
 
 namespace blockgtq {
@@ -64,7 +63,7 @@ std::optional<BitMap> job_map(const ModelJob& job, const ModelSetOptions& o, con
   }
   if (job.calibration.files.empty()) return std::nullopt;
   Session session = open_session(job.calibration, global, progress);
-  return make_bit_map(collect_stats(session, progress), budgets, 1, kMaxBits);
+  return make_bit_map(collect_stats(session, progress), budgets);
 }
 
 void for_each_model(const ModelSetOptions& o, Progress& progress,

@@ -148,17 +148,6 @@ void add_output_option(CLI::App& command, OutputOptions& output, const std::stri
   command.add_flag("--force", output.force, "Replace an existing output");
 }
 
-void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, int& max_bits) {
-  command.add_option("--bits", bits, "Average bits per coordinate: 3, or 2,3,4, or 2.5")
-      ->capture_default_str();
-  command.add_option("--min-bits", min_bits, "Fewest bits of a block")
-      ->check(in_range(1, kMaxBits))
-      ->capture_default_str();
-  command.add_option("--max-bits", max_bits, "Most bits of a block")
-      ->check(in_range(1, kMaxBits))
-      ->capture_default_str();
-}
-
 void add_codebook_option(CLI::App& command, std::string& codebook) {
   command
       .add_option(
@@ -196,6 +185,17 @@ std::vector<std::string> parse_methods(const std::string& text, const std::vecto
 
 std::vector<std::string> parse_methods(const std::string& text) {
   return parse_methods(text, key_methods(), "--methods");
+}
+
+int64_t parse_bytes(const std::string& text, const char* option) {
+  static constexpr std::pair<const char*, double> kUnits[] = {
+      {"", 1}, {"B", 1}, {"MB", 1e6}, {"GB", 1e9}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  for (const auto& [unit, factor] : kUnits)
+    if (end != text.c_str() && std::string(end) == unit && value > 0 && value * factor < 1e15)
+      return int64_t(value * factor);
+  throw usage(fmt::format("{}: '{}' is not a size: 8GiB, 8000MB", option, text));
 }
 
 std::string bits_text(double bits) {

@@ -58,9 +58,6 @@ CLI::Validator in_range(T low, T high) {
   return range.description("");
 }
 
-/// --bits, --min-bits, --max-bits of the allocator.
-void add_allocator_options(CLI::App& command, std::string& bits, int& min_bits, int& max_bits);
-
 /// "a,b" -> "a", "b"; one empty part of an empty text.
 std::vector<std::string> split(const std::string& text, char separator);
 /// "3", "2,3,4" or "2.5" -> ascending averages without repetition, each in 1..8.
@@ -72,6 +69,8 @@ std::vector<std::string> parse_methods(const std::string& text, const std::vecto
                                        const char* option);
 /// --codebook reference|exact; what it holds afterwards is for parse_codebook.
 void add_codebook_option(CLI::App& command, std::string& codebook);
+/// "8GiB", "8000MB", "4e9" -> bytes; `option` for the message.
+int64_t parse_bytes(const std::string& text, const char* option);
 /// "3" or "2.5": the shortest text of a budget.
 std::string bits_text(double bits);
 

@@ -16,8 +16,8 @@ constexpr int64_t kBadWords = 3;                   // per chunk: q, k, v
 
 /// Some chunks of one layer on their way from the device.
 struct Slot {
-  cuda::Buffer sums, bad;
-  cuda::PinnedBuffer host_sums, host_bad;
+  cuda::Buffer sums, key_sums, bad;
+  cuda::PinnedBuffer host_sums, host_key_sums, host_bad;
   cuda::Event done;
   int layer = 0;
   int64_t first = 0, n = 0;  // chunks of this run; n = 0: nothing under way
@@ -35,7 +35,8 @@ struct CudaStats::State {
   void check_finite(const Slot& slot) const;
 
   Stats& stats;
-  cuda::StatsInput input;  // of a layer, arrays left out
+  cuda::StatsInput input;      // of a layer, arrays left out
+  cuda::StatsInput key_input;  // the same with keys in the place of values: their second moments
   int64_t slot_chunks;
   std::array<Slot, 2> slots;
   size_t next = 0;  // slot: the older one of the two
@@ -54,11 +55,16 @@ CudaStats::State::State(Stats& s) : stats(s) {
     check(s.chunk_tokens[c] == std::min(input.chunk, input.n_tokens - c * input.chunk),
           "CudaStats: chunks of different lengths");
   if (s.layers.empty()) s.layers.resize(shape.n_layers);
-  const int64_t chunk_bytes = input.chunk_size() * int64_t(sizeof(double));
-  slot_chunks = std::clamp<int64_t>(kSlotBytes / chunk_bytes, 1, s.n_chunks());
+  key_input = input;
+  key_input.v_dim = shape.layout.head_dim;
+  const int64_t chunk_bytes = input.chunk_size() * int64_t(sizeof(double)),
+                key_bytes = key_input.chunk_size() * int64_t(sizeof(double));
+  slot_chunks = std::clamp<int64_t>(kSlotBytes / std::max(chunk_bytes, key_bytes), 1, s.n_chunks());
   for (Slot& slot : slots) {
     slot.sums = cuda::Buffer(slot_chunks * chunk_bytes);
     slot.host_sums = cuda::PinnedBuffer(slot_chunks * chunk_bytes);
+    slot.key_sums = cuda::Buffer(slot_chunks * key_bytes);
+    slot.host_key_sums = cuda::PinnedBuffer(slot_chunks * key_bytes);
     slot.bad = cuda::Buffer(slot_chunks * kBadWords * sizeof(int32_t));
     slot.host_bad = cuda::PinnedBuffer(slot.bad.bytes());
   }
@@ -87,6 +93,9 @@ void CudaStats::State::take(Slot& slot) {
     append(to.k_sum, from += input.q2_size(), input.k_size());
     append(to.v_sum, from += input.k_size(), input.v_size());
     from += input.v_size();
+    const double* kk =
+        slot.host_key_sums.as<double>() + (c + 1) * key_input.chunk_size() - key_input.vv_size();
+    to.kk.add_chunk(stats.first_chunk + slot.first + c, std::vector<double>(kk, kk + key_input.vv_size()));
     if (input.v_dim > 0)
       to.vv.add_chunk(stats.first_chunk + slot.first + c, std::vector<double>(from, from + input.vv_size()));
   }
@@ -114,6 +123,13 @@ void CudaStats::add_layer(int layer, const float* q, const float* k, const float
     part.q = q + token * part.n_heads * part.layout.head_dim;
     part.k = k + token * part.n_kv_heads * part.layout.head_dim;
     part.v = part.v_dim > 0 ? v + token * part.n_kv_heads * part.v_dim : nullptr;
+    // The second run's other sums repeat the first one's; what it finds bad is bad there too.
+    cuda::StatsInput keys = part;
+    keys.v_dim = s.key_input.v_dim;
+    keys.v = part.k;
+    cuda::block_stats(keys, slot.key_sums.as<double>(), slot.bad.as<int32_t>(), stream);
+    cuda::download(slot.host_key_sums.as(), slot.key_sums.as(), slot.n * keys.chunk_size() * sizeof(double),
+                   stream);
     cuda::block_stats(part, slot.sums.as<double>(), slot.bad.as<int32_t>(), stream);
     cuda::download(slot.host_sums.as(), slot.sums.as(), slot.n * part.chunk_size() * sizeof(double), stream);
     cuda::download(slot.host_bad.as(), slot.bad.as(), slot.n * kBadWords * sizeof(int32_t), stream);

@@ -6,7 +6,6 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "quant/calibrate.h"
-#include "quant/centred.h"
 #include "quant/klt.h"
 
 namespace blockgtq {
@@ -34,6 +33,24 @@ std::vector<double> pair_energy(const std::vector<double>& energy) {
   return pairs;
 }
 
+// Bits of the pairs of a basis, all heads: (L, H, dim / 2), or nothing where the heads have no basis. One
+// norm each.
+std::vector<uint8_t> basis_bits(const std::vector<HeadCalibration>& heads,
+                                std::vector<double> HeadCalibration::*spectrum, double average_bits,
+                                CostKind kind) {
+  if (heads.empty() || (heads[0].*spectrum).empty()) return {};
+  const size_t n_pairs = (heads[0].*spectrum).size() / 2;
+  const Cost cost{kind, NormKind::key};
+  const int64_t pair_bits = cost.block_bits(average_bits * double(2 * n_pairs) / 8) - cost.per_key();
+  std::vector<uint8_t> bits(heads.size() * n_pairs);
+  parallel_for(heads.size(), [&](size_t head) {
+    const auto row = allocate_by_gain(pair_energy(heads[head].*spectrum),
+                                      double(std::max<int64_t>(pair_bits, 0)) / double(n_pairs));
+    std::copy(row.begin(), row.end(), bits.begin() + head * n_pairs);
+  });
+  return bits;
+}
+
 }  // namespace
 
 std::span<const double> BitMap::head_energy(int layer, int kv_head) const {
@@ -54,6 +71,7 @@ HeadMap head_map(const AttentionShape& shape, const Budget& budget,
   head.average_bits = budget.average_bits;
   head.bits = row(budget.bits, index, shape.layout.n_blocks());
   head.product_bits = row(budget.product_bits, index, shape.layout.n_blocks());
+  head.key_bits = row(budget.key_bits, index, shape.layout.head_dim / 2);
   head.value_bits = row(budget.value_bits, index, shape.v_dim / 2);
   if (!calibration.empty()) head.calibration = &calibration[index];
   return head;
@@ -66,44 +84,45 @@ const Budget* BitMap::find(double average_bits) const {
   return nullptr;
 }
 
-BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, int min_bits, int max_bits) {
+BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, const ShareSpec& spec) {
+  check_allocator(spec.allocator);
   BitMap map;
   map.shape = stats.shape;
-  map.min_bits = min_bits;
-  map.max_bits = max_bits;
+  map.min_bits = spec.allocator.widths.front();
+  map.max_bits = spec.allocator.widths.back();
   map.signature = stats.signature;
   map.provenance = stats.provenance;
   map.provenance.emplace_back("calibration_tokens", std::to_string(stats.n_tokens()));
+  if (const std::string text = describe(spec); !text.empty()) map.provenance.emplace_back("allocator", text);
 
-  const size_t n_heads = size_t(map.shape.n_layers) * map.shape.n_kv_heads, n_blocks = map.n_blocks();
-  map.energy.resize(n_heads * n_blocks);
+  const AttentionShape& shape = map.shape;
+  const size_t n_heads = size_t(shape.n_layers) * shape.n_kv_heads;
+  std::vector<HeadEnergy> published(n_heads), balanced(n_heads);
   map.calibration.resize(n_heads);
+  parallel_for(n_heads, [&](size_t head) {
+    const int layer = int(head) / shape.n_kv_heads, kv_head = int(head) % shape.n_kv_heads;
+    published[head] = head_energy(stats, layer, kv_head, KeyForm::published);
+    balanced[head] = head_energy(stats, layer, kv_head, KeyForm::balanced);
+    map.calibration[head] = calibrate_head(stats, layer, kv_head);
+  });
+  for (const HeadEnergy& head : published)
+    map.energy.insert(map.energy.end(), head.score.begin(), head.score.end());
+
   std::vector<double> averages = budgets;
   std::sort(averages.begin(), averages.end());
   averages.erase(std::unique(averages.begin(), averages.end()), averages.end());
-  const size_t n_bits = map.energy.size(), n_pairs = has_output(stats) ? size_t(map.shape.v_dim / 2) : 0;
-  for (const double average : averages)
-    map.budgets.push_back({average, std::vector<uint8_t>(n_bits), std::vector<uint8_t>(n_bits),
-                           std::vector<uint8_t>(n_heads * n_pairs)});
-
-  parallel_for(n_heads, [&](size_t head) {
-    const int layer = int(head) / map.shape.n_kv_heads, kv_head = int(head) % map.shape.n_kv_heads;
-    const std::vector<double> energy = block_energy(stats, layer, kv_head);
-    std::copy(energy.begin(), energy.end(), map.energy.begin() + head * n_blocks);
-    const HeadCalibration& calibration = map.calibration[head] = calibrate_head(stats, layer, kv_head);
-    const std::vector<double> product = product_score(map.shape.layout, calibration);
-    for (Budget& b : map.budgets) {
-      const AllocateOptions options{b.average_bits, min_bits, max_bits};
-      const auto put = [](const std::vector<uint8_t>& bits, std::vector<uint8_t>& all, size_t first) {
-        std::copy(bits.begin(), bits.end(), all.begin() + first);
-      };
-      put(allocate_greedy(energy, options), b.bits, head * n_blocks);
-      put(allocate_greedy(product, options), b.product_bits, head * n_blocks);
-      if (n_pairs > 0)
-        put(allocate_by_gain(pair_energy(calibration.v_energy), b.average_bits), b.value_bits,
-            head * n_pairs);
-    }
-  });
+  if (averages.empty()) return map;
+  std::vector<double> bytes;
+  for (const double average : averages) bytes.push_back(average * shape.layout.head_dim / 8);
+  const auto bits =
+      allocate_heads(published, shape.n_kv_heads, spec_of(spec, KeyForm::published, map.n_blocks()), bytes);
+  const auto product_bits =
+      allocate_heads(balanced, shape.n_kv_heads, spec_of(spec, KeyForm::balanced, map.n_blocks()), bytes);
+  const CostKind kind = spec.allocator.cost.kind;
+  for (size_t i = 0; i < averages.size(); ++i)
+    map.budgets.push_back({averages[i], bits[i], product_bits[i],
+                           basis_bits(map.calibration, &HeadCalibration::k_spectrum, averages[i], kind),
+                           basis_bits(map.calibration, &HeadCalibration::v_spectrum, averages[i], kind)});
   return map;
 }
 

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "quant/allocate.h"
 #include "quant/head_map.h"
+#include "quant/share.h"
 #include "quant/stats.h"
 
 namespace blockgtq {
@@ -15,6 +15,7 @@ struct Budget {
   double average_bits = 0;                 // as asked for
   std::vector<uint8_t> bits = {};          // (L, H, B) by the published energy score
   std::vector<uint8_t> product_bits = {};  // (L, H, B) by the product score; empty without calibration
+  std::vector<uint8_t> key_bits = {};      // (L, H, D / 2) of the key basis; empty without one
   std::vector<uint8_t> value_bits = {};    // (L, H, Dv / 2) of the value basis; empty without one
 };
 
@@ -46,8 +47,9 @@ struct BitMap {
   const Budget* find(double average_bits) const;
 };
 
-/// Energies, means and value bases from the statistics, then the allocation of every (layer, KV head) for
-/// every budget.
-BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, int min_bits, int max_bits);
+/// Energies, means and value bases from the statistics, then the bits of every (layer, KV head) for every
+/// budget; budgets are average bits per coordinate, of all that spec's cost counts (in the bases of keys and
+/// values, whose bits go by marginal gain, one norm each). The default is the published allocator.
+BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, const ShareSpec& spec = {});
 
 }  // namespace blockgtq

@@ -18,6 +18,28 @@ std::vector<double> mean(const std::vector<double>& sums, const Stats& stats, in
   return total;
 }
 
+/// Covariance (d, d) of one head from the sums of x x^T of all heads (H, d, d).
+std::vector<double> covariance(const DyadicSum& products, int kv_head, const std::vector<double>& mean,
+                               double n) {
+  const size_t d = mean.size(), size = d * d;
+  const std::vector<double> sums = products.total();
+  std::vector<double> result(size);
+  for (size_t i = 0; i < d; ++i)
+    for (size_t j = 0; j < d; ++j)
+      result[i * d + j] = sums[kv_head * size + i * d + j] / n - mean[i] * mean[j];
+  return result;
+}
+
+/// How a logit weighs an error of a key, (D, D): over many offsets the two coordinates of a block are asked
+/// for alike, and blocks independently: half of the query energy of its block on every diagonal entry.
+std::vector<double> query_weight(const BlockLayout& layout, const std::vector<double>& q_energy) {
+  const size_t d = layout.head_dim;
+  std::vector<double> weight(d * d);
+  for (int b = 0; b < layout.n_blocks(); ++b)
+    for (const int c : layout.coords(b)) weight[c * d + c] = 0.5 * q_energy[b];
+  return weight;
+}
+
 }  // namespace
 
 HeadCalibration calibrate_head(const Stats& stats, int layer, int kv_head) {
@@ -33,19 +55,22 @@ HeadCalibration calibrate_head(const Stats& stats, int layer, int kv_head) {
   head.k_energy = mean(s.k2, stats, kv_head, n_blocks, n_keys);
   head.k_mean = mean(s.k_sum, stats, kv_head, shape.layout.head_dim, n_keys);
   head.v_mean = mean(s.v_sum, stats, kv_head, dv, n_keys);
-  if (!has_output(stats)) return head;
-
-  const size_t size = dv * dv;
-  const std::vector<double> vv = s.vv.total();
-  std::vector<double> covariance(size);
-  for (size_t i = 0; i < dv; ++i)
-    for (size_t j = 0; j < dv; ++j)
-      covariance[i * dv + j] = vv[kv_head * size + i * dv + j] / n_keys - head.v_mean[i] * head.v_mean[j];
-  KltBasis basis =
-      klt_basis({s.output.begin() + kv_head * size, s.output.begin() + (kv_head + 1) * size}, covariance);
-  head.v_energy = std::move(basis.energy);
-  head.v_forward.assign(basis.forward.begin(), basis.forward.end());
-  head.v_backward.assign(basis.backward.begin(), basis.backward.end());
+  if (!s.kk.nodes().empty()) {
+    const KltBasis keys =
+        klt_basis(query_weight(shape.layout, head.q_energy), covariance(s.kk, kv_head, head.k_mean, n_keys));
+    head.k_spectrum = keys.energy;
+    head.k_forward.assign(keys.forward.begin(), keys.forward.end());
+    head.k_backward.assign(keys.backward.begin(), keys.backward.end());
+  }
+  if (has_output(stats)) {
+    const size_t size = dv * dv;
+    const KltBasis values =
+        klt_basis({s.output.begin() + kv_head * size, s.output.begin() + (kv_head + 1) * size},
+                  covariance(s.vv, kv_head, head.v_mean, n_keys));
+    head.v_spectrum = values.energy;
+    head.v_forward.assign(values.forward.begin(), values.forward.end());
+    head.v_backward.assign(values.backward.begin(), values.backward.end());
+  }
   return head;
 }
 

@@ -14,10 +14,15 @@ struct HeadCalibration {
   std::vector<double> k_mean;    // (D) before RoPE
   std::vector<double> v_mean;    // (Dv); empty without values
 
+  // The weighted Karhunen-Loeve basis of keys before RoPE; empty where k k^T was not at hand.
+  std::vector<double> k_spectrum;  // (D) lambda, descending
+  std::vector<float> k_forward;    // (D, D) U^T S: z = k_forward (k - k_mean)
+  std::vector<float> k_backward;   // (D, D) S^-1 U
+
   // The weighted Karhunen-Loeve basis of values (quant/klt.h); empty where W_o was not at hand.
-  std::vector<double> v_energy;   // (Dv) lambda, descending
-  std::vector<float> v_forward;   // (Dv, Dv) U^T S: z = v_forward (v - v_mean)
-  std::vector<float> v_backward;  // (Dv, Dv) S^-1 U
+  std::vector<double> v_spectrum;  // (Dv) lambda, descending
+  std::vector<float> v_forward;    // (Dv, Dv) U^T S: z = v_forward (v - v_mean)
+  std::vector<float> v_backward;   // (Dv, Dv) S^-1 U
 
   bool operator==(const HeadCalibration&) const = default;
 };
@@ -30,7 +35,8 @@ struct HeadMap {
   double average_bits = 3;
   std::span<const uint8_t> bits;                 // (B) by the published energy score; empty without a map
   std::span<const uint8_t> product_bits;         // (B) by the product score; empty in older maps
-  std::span<const uint8_t> value_bits;           // (Dv / 2) per pair of v_energy, 0..8
+  std::span<const uint8_t> key_bits;             // (D / 2) per pair of k_spectrum, 0..8
+  std::span<const uint8_t> value_bits;           // (Dv / 2) per pair of v_spectrum, 0..8
   const HeadCalibration* calibration = nullptr;  // null in older maps
 };
 

@@ -29,6 +29,31 @@ std::vector<double> to_vector(const Matrix& m) {
   return {m.data(), m.data() + m.size()};
 }
 
+Basis to_basis(const std::vector<double>& mean, const std::vector<double>& energy,
+               const std::vector<float>& forward, const std::vector<float>& backward) {
+  return {int(energy.size()),
+          {mean.begin(), mean.end()},
+          {forward.begin(), forward.end()},
+          {backward.begin(), backward.end()},
+          energy};
+}
+
+/// Pairs of one bit width make a group.
+LinearCode pair_code(const Basis& basis, std::span<const uint8_t> bits, uint64_t seed, Codebook codebook) {
+  check(bits.size() == size_t(basis.dim / 2), "pair_code: bits of another number of pairs");
+  std::vector<CoordGroup> groups;
+  for (int width = 1; width <= kMaxBits; ++width) {
+    CoordGroup group{{}, width, seed + uint64_t(width)};
+    for (int p = 0; p < basis.dim / 2; ++p)
+      if (bits[p] == width) {
+        group.coords.push_back(2 * p);
+        group.coords.push_back(2 * p + 1);
+      }
+    if (!group.coords.empty()) groups.push_back(std::move(group));
+  }
+  return group_code(basis, groups, true, codebook);
+}
+
 }  // namespace
 
 KltBasis klt_basis(const std::vector<double>& weight, const std::vector<double>& covariance) {
@@ -80,25 +105,18 @@ std::vector<uint8_t> allocate_by_gain(std::span<const double> pair_energy, doubl
   return bits;
 }
 
-LinearCode klt_code(const HeadMap& head, Codebook codebook) {
-  const HeadCalibration& calibration = *head.calibration;
-  const Basis basis{head.v_dim,
-                    {calibration.v_mean.begin(), calibration.v_mean.end()},
-                    {calibration.v_forward.begin(), calibration.v_forward.end()},
-                    {calibration.v_backward.begin(), calibration.v_backward.end()},
-                    calibration.v_energy};
-  check(head.value_bits.size() == size_t(head.v_dim / 2), "klt_code: bits of another number of pairs");
-  std::vector<CoordGroup> groups;
-  for (int width = 1; width <= kMaxBits; ++width) {
-    CoordGroup group{{}, width, head.seed + uint64_t(width)};
-    for (int p = 0; p < head.v_dim / 2; ++p)
-      if (head.value_bits[p] == width) {
-        group.coords.push_back(2 * p);
-        group.coords.push_back(2 * p + 1);
-      }
-    if (!group.coords.empty()) groups.push_back(std::move(group));
-  }
-  return group_code(basis, groups, true, codebook);
+LinearCode klt_keys(const HeadMap& head, Codebook codebook) {
+  const HeadCalibration& c = *head.calibration;
+  LinearCode code = pair_code(to_basis(c.k_mean, c.k_spectrum, c.k_forward, c.k_backward), head.key_bits,
+                              head.seed, codebook);
+  code.before_rope = true;
+  return code;
+}
+
+LinearCode klt_values(const HeadMap& head, Codebook codebook) {
+  const HeadCalibration& c = *head.calibration;
+  return pair_code(to_basis(c.v_mean, c.v_spectrum, c.v_forward, c.v_backward), head.value_bits, head.seed,
+                   codebook);
 }
 
 }  // namespace blockgtq

@@ -8,20 +8,24 @@
 
 namespace blockgtq {
 
-/// The weighted Karhunen-Loeve basis of values (METHOD.md, section 7). weight (Dv, Dv) = sum over the group's
-/// query heads of W_o,g^T W_o,g, S its square root; covariance (Dv, Dv) of v; S cov S = U diag(energy) U^T.
+/// The weighted Karhunen-Loeve basis of vectors x whose error e counts as e^T weight e: S = weight^(1/2), S
+/// cov S = U diag(energy) U^T, z = U^T S (x - mean). weight, covariance (D, D). For values (METHOD.md,
+/// section 7) the weight is the sum over the group's query heads of W_o,g^T W_o,g; for keys before RoPE, the
+/// query energy of every block.
 struct KltBasis {
-  std::vector<double> energy;    // (Dv) descending
-  std::vector<double> forward;   // (Dv, Dv) U^T S; the largest entry of every column of U is positive
-  std::vector<double> backward;  // (Dv, Dv) S^-1 U
+  std::vector<double> energy;    // (D) descending
+  std::vector<double> forward;   // (D, D) U^T S; the largest entry of every column of U is positive
+  std::vector<double> backward;  // (D, D) S^-1 U
 };
 KltBasis klt_basis(const std::vector<double>& weight, const std::vector<double>& covariance);
 
-/// Bits of pairs of neighbouring coordinates (Dv / 2), 0..8: floor(n_pairs * average_bits) in all, each to
+/// Bits of pairs of neighbouring coordinates (D / 2), 0..8: floor(n_pairs * average_bits) in all, each to
 /// the pair that gains most, energy (D(b) - D(b + 1)) with D the codebook's distortion.
 std::vector<uint8_t> allocate_by_gain(std::span<const double> pair_energy, double average_bits);
 
-/// Values in the basis of the map, groups by bit width, one norm per value; pairs of 0 bits are not stored.
-LinearCode klt_code(const HeadMap& head, Codebook codebook);
+/// Keys before RoPE, or values, in the basis of the map: groups by bit width, one norm per vector; pairs of 0
+/// bits are not stored.
+LinearCode klt_keys(const HeadMap& head, Codebook codebook);
+LinearCode klt_values(const HeadMap& head, Codebook codebook);
 
 }  // namespace blockgtq

@@ -13,7 +13,9 @@ struct LinearCode {
     std::vector<float>
         centroids;  // (2^bits) ascending, of a coordinate of a unit vector (all of z: one_norm)
   };
-  int dim = 0;                  // D
+  int dim = 0;               // D
+  bool before_rope = false;  // keys: mixes coordinates that RoPE turns by different angles, so that a cache
+                             // has to store keys before RoPE and turn them when it reads
   bool one_norm = false;        // one norm of the whole z instead of one per group
   std::vector<Group> groups;    // in stored order, ascending bits; their d add up to n <= D
   std::vector<float> mean;      // (D) before RoPE for keys; empty: zero

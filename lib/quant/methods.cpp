@@ -72,6 +72,14 @@ const std::vector<Entry>& key_entries() {
          calibrated(h);
          return linear(centred_blocks(h, h.product_bits, true, c));
        }},
+      {{"klt", true, false, "keys before RoPE in their weighted Karhunen-Loeve basis, one norm"},
+       Codebook::exact,
+       [](const HeadMap& h, Codebook c) {
+         if (calibrated(h).k_spectrum.empty())
+           throw Error(Exit::input, "the map holds no key basis: its statistics are of an older version",
+                       "calibrate or energy make new ones");
+         return linear(klt_keys(h, c));
+       }},
       {{"tq-mse-cb", true, true, "TurboQuant-MSE of centred and balanced keys"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
@@ -122,11 +130,11 @@ const std::vector<Entry>& value_entries() {
       {{"klt", true, false, "weighted Karhunen-Loeve transform, bits by marginal gain, one norm"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
-         if (calibrated(h).v_energy.empty())
+         if (calibrated(h).v_spectrum.empty())
            throw Error(Exit::input,
                        "the map holds no value basis: it was calibrated without the model's weights",
                        "calibrate -m, energy -m and dump keep what it is made from");
-         return linear(klt_code(h, c));
+         return linear(klt_values(h, c));
        }},
   };
   return entries;

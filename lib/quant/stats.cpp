@@ -18,6 +18,7 @@ namespace {
 struct HeadSums {
   std::vector<double> q2, k2;  // (B)
   std::vector<double> k_sum;   // (D)
+  std::vector<double> kk;      // (D, D)
   std::vector<double> v_sum;   // (Dv)
   std::vector<double> vv;      // (Dv, Dv)
 };
@@ -68,13 +69,16 @@ HeadSums sum_head(const AttentionShape& shape, int h, int64_t n, const float* q,
   HeadSums s;
   std::vector<double> q_squares(d), k_squares(d);
   s.k_sum.resize(d);
+  std::vector<double> keys(size_t(n) * d);
   for (int64_t t = 0; t < n; ++t) {
     for (int g = 0; g < group; ++g) add_squares(q + t * q_stride + int64_t(h * group + g) * d, q_squares);
     add_squares(k + t * k_stride + int64_t(h) * d, k_squares);
     add(k + t * k_stride + int64_t(h) * d, s.k_sum);
+    std::copy_n(k + t * k_stride + int64_t(h) * d, d, &keys[size_t(t) * d]);
   }
   s.q2 = fold(shape.layout, q_squares);
   s.k2 = fold(shape.layout, k_squares);
+  s.kk = second_moment(keys, n, d);
   if (dv == 0) return s;
 
   s.v_sum.resize(dv);
@@ -166,14 +170,16 @@ void accumulate(Stats& stats, int layer, int64_t chunk, int64_t n_tokens, const 
     fail_nonfinite(shape, layer, before, n_tokens, q, k, v);
   }
 
-  std::vector<double> vv;
+  std::vector<double> kk, vv;
   for (const HeadSums& s : heads) {
     append(to.q2, s.q2);
     append(to.k2, s.k2);
     append(to.k_sum, s.k_sum);
     append(to.v_sum, s.v_sum);
+    append(kk, s.kk);
     append(vv, s.vv);
   }
+  to.kk.add_chunk(chunk, std::move(kk));
   if (shape.v_dim > 0) to.vv.add_chunk(chunk, std::move(vv));
   if (index == stats.n_chunks()) stats.chunk_tokens.push_back(n_tokens);
 }
@@ -237,6 +243,7 @@ Stats merge(std::vector<Stats> parts, const std::vector<std::string>& names) {
       append(to.k2, from.k2);
       append(to.k_sum, from.k_sum);
       append(to.v_sum, from.v_sum);
+      to.kk.append(from.kk);
       to.vv.append(from.vv);
     }
   }

@@ -34,6 +34,7 @@ struct LayerStats {
   std::vector<double> k2;     // (n_chunks, H, B) sum over tokens of |k^(i)|^2
   std::vector<double> k_sum;  // (n_chunks, H, D) sum over tokens of k
   std::vector<double> v_sum;  // (n_chunks, H, Dv)
+  DyadicSum kk;               // (H, D, D) sum over tokens of k k^T; empty in files of older versions
   DyadicSum vv;               // (H, Dv, Dv) sum over tokens of v v^T; empty when Dv = 0
   // Of the weights, not of the text: how the model weighs an error of v.
   std::vector<double> output;  // (H, Dv, Dv) sum over the group's query heads of W_o,g^T W_o,g; may be empty

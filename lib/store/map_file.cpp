@@ -8,11 +8,13 @@
 //               reader
 //                             need not know the RoPE layout
 //   and, as HeadCalibration has them, means over the calibration tokens:
-//               q_energy, k_energy (L, H, B), k_mean (L, H, D), v_mean, v_energy (L, H, Dv) float64,
+//               q_energy, k_energy (L, H, B), k_mean (L, H, D), v_mean, v_spectrum (L, H, Dv) float64,
 //               v_forward, v_backward (L, H, Dv, Dv) float32
 //               product_bits  (n_budgets, L, H, B) uint8, by the product score
+//               k_spectrum (L, H, D) float64, k_forward, k_backward (L, H, D, D) float32
+//               key_bits      (n_budgets, L, H, D / 2) uint8, 0..8, of pairs of rows of k_forward
 //               value_bits    (n_budgets, L, H, Dv / 2) uint8, 0..8, of pairs of rows of v_forward
-//               v_energy, v_forward, v_backward and value_bits only where the weights were at hand
+//               v_spectrum, v_forward, v_backward and value_bits only where the weights were at hand
 #include "store/map_file.h"
 
 #include <array>
@@ -90,9 +92,16 @@ void write_calibration(H5Output& file, const BitMap& map, const Sizes& s) {
   write_heads<double>(file, "k_energy", s.per_block(), heads, &HeadCalibration::k_energy);
   write_heads<double>(file, "k_mean", {s.layers, s.heads, s.head_dim}, heads, &HeadCalibration::k_mean);
   write_heads<double>(file, "v_mean", {s.layers, s.heads, s.v_dim}, heads, &HeadCalibration::v_mean);
-  if (heads[0].v_energy.empty()) return;
+  if (!heads[0].k_spectrum.empty()) {
+    const Dims square = {s.layers, s.heads, s.head_dim, s.head_dim};
+    write_heads<double>(file, "k_spectrum", {s.layers, s.heads, s.head_dim}, heads,
+                        &HeadCalibration::k_spectrum);
+    write_heads<float>(file, "k_forward", square, heads, &HeadCalibration::k_forward);
+    write_heads<float>(file, "k_backward", square, heads, &HeadCalibration::k_backward);
+  }
+  if (heads[0].v_spectrum.empty()) return;
   const Dims square = {s.layers, s.heads, s.v_dim, s.v_dim};
-  write_heads<double>(file, "v_energy", {s.layers, s.heads, s.v_dim}, heads, &HeadCalibration::v_energy);
+  write_heads<double>(file, "v_spectrum", {s.layers, s.heads, s.v_dim}, heads, &HeadCalibration::v_spectrum);
   write_heads<float>(file, "v_forward", square, heads, &HeadCalibration::v_forward);
   write_heads<float>(file, "v_backward", square, heads, &HeadCalibration::v_backward);
 }
@@ -105,9 +114,17 @@ std::vector<HeadCalibration> read_calibration(const H5Input& file, const Sizes& 
                      kAnything);
   read_heads<double>(file, "v_mean", {s.layers, s.heads, s.v_dim}, heads, &HeadCalibration::v_mean,
                      kAnything);
-  if (!file.has("v_energy")) return heads;
+  if (file.has("k_spectrum")) {
+    const Dims square = {s.layers, s.heads, s.head_dim, s.head_dim};
+    read_heads<double>(file, "k_spectrum", {s.layers, s.heads, s.head_dim}, heads,
+                       &HeadCalibration::k_spectrum, 0);
+    read_heads<float>(file, "k_forward", square, heads, &HeadCalibration::k_forward, kAnything);
+    read_heads<float>(file, "k_backward", square, heads, &HeadCalibration::k_backward, kAnything);
+  }
+  if (!file.has("v_spectrum")) return heads;
   const Dims square = {s.layers, s.heads, s.v_dim, s.v_dim};
-  read_heads<double>(file, "v_energy", {s.layers, s.heads, s.v_dim}, heads, &HeadCalibration::v_energy, 0);
+  read_heads<double>(file, "v_spectrum", {s.layers, s.heads, s.v_dim}, heads, &HeadCalibration::v_spectrum,
+                     0);
   read_heads<float>(file, "v_forward", square, heads, &HeadCalibration::v_forward, kAnything);
   read_heads<float>(file, "v_backward", square, heads, &HeadCalibration::v_backward, kAnything);
   return heads;
@@ -161,7 +178,9 @@ void write_map(const fs::path& path, const BitMap& map) {
   if (!map.calibration.empty()) {
     write_calibration(file, map, sizes);
     write_bits(file, "product_bits", sizes, sizes.blocks, map.budgets, &Budget::product_bits);
-    if (!map.calibration[0].v_energy.empty())
+    if (!map.calibration[0].k_spectrum.empty())
+      write_bits(file, "key_bits", sizes, sizes.head_dim / 2, map.budgets, &Budget::key_bits);
+    if (!map.calibration[0].v_spectrum.empty())
       write_bits(file, "value_bits", sizes, sizes.v_dim / 2, map.budgets, &Budget::value_bits);
   }
   file.finish();
@@ -205,7 +224,9 @@ BitMap read_map(const fs::path& path) {
   if (calibrated)
     read_bits(file, "product_bits", sizes, sizes.blocks, map.min_bits, map.max_bits, map.budgets,
               &Budget::product_bits);
-  if (calibrated && !map.calibration[0].v_energy.empty())
+  if (calibrated && !map.calibration[0].k_spectrum.empty())
+    read_bits(file, "key_bits", sizes, sizes.head_dim / 2, 0, kMaxBits, map.budgets, &Budget::key_bits);
+  if (calibrated && !map.calibration[0].v_spectrum.empty())
     read_bits(file, "value_bits", sizes, sizes.v_dim / 2, 0, kMaxBits, map.budgets, &Budget::value_bits);
   return map;
 }

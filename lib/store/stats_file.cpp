@@ -5,10 +5,11 @@
 //               q2, k2   (n_chunks, H, B)
 //               k_sum    (n_chunks, H, D)
 //               v_sum    (n_chunks, H, Dv)
-//               vv_first, vv_count (n_nodes) int64, vv (n_nodes, H, Dv, Dv): partial sums of v v^T over the
-//               chunks [vv_first, vv_first + vv_count); these and v_sum only where v_dim > 0
-//               output (H, Dv, Dv): sum over the group's query heads of W_o^T W_o; only where the weights
-//               were at hand
+//               kk_first, kk_count (n_nodes) int64, kk (n_nodes, H, D, D): partial sums of k k^T over the
+//               chunks [kk_first, kk_first + kk_count); absent in older files vv_first, vv_count (n_nodes)
+//               int64, vv (n_nodes, H, Dv, Dv): partial sums of v v^T over the chunks [vv_first, vv_first +
+//               vv_count); these and v_sum only where v_dim > 0 output (H, Dv, Dv): sum over the group's
+//               query heads of W_o^T W_o; only where the weights were at hand
 #include "store/stats_file.h"
 
 #include <limits>
@@ -37,7 +38,6 @@ struct Sizes {
   Dims per_coordinate() const { return {n_chunks, heads, head_dim}; }
   Dims per_value() const { return {n_chunks, heads, v_dim}; }
   Dims per_head() const { return {heads, v_dim, v_dim}; }
-  Dims per_node(uint64_t n_nodes) const { return {n_nodes, heads, v_dim, v_dim}; }
 };
 
 void write_array(H5Output& file, const std::string& name, const Dims& dims,
@@ -48,7 +48,8 @@ void write_array(H5Output& file, const std::string& name, const Dims& dims,
   file.write(name, dims, values.data());
 }
 
-void write_nodes(H5Output& file, const std::string& layer, const Sizes& sizes, const DyadicSum& sum) {
+void write_nodes(H5Output& file, const std::string& name, uint64_t heads, uint64_t dim,
+                 const DyadicSum& sum) {
   std::vector<int64_t> first, count;
   std::vector<double> values;
   for (const DyadicSum::Node& node : sum.nodes()) {
@@ -56,9 +57,9 @@ void write_nodes(H5Output& file, const std::string& layer, const Sizes& sizes, c
     count.push_back(node.count);
     values.insert(values.end(), node.value.begin(), node.value.end());
   }
-  file.write(layer + "/vv_first", {first.size()}, first.data());
-  file.write(layer + "/vv_count", {count.size()}, count.data());
-  write_array(file, layer + "/vv", sizes.per_node(first.size()), values);
+  file.write(name + "_first", {first.size()}, first.data());
+  file.write(name + "_count", {count.size()}, count.data());
+  write_array(file, name, {first.size(), heads, dim, dim}, values);
 }
 
 std::vector<double> read_array(const H5Input& file, const std::string& name, const Dims& dims, double least) {
@@ -68,14 +69,13 @@ std::vector<double> read_array(const H5Input& file, const std::string& name, con
 }
 
 /// The nodes of one layer: dyadic, neighbours, and together exactly the chunks of the file.
-std::vector<DyadicSum::Node> read_nodes(const H5Input& file, const std::string& layer, const Sizes& sizes,
-                                        int64_t first_chunk) {
-  const std::string where = layer + "/vv";
+std::vector<DyadicSum::Node> read_nodes(const H5Input& file, const std::string& where, const Sizes& sizes,
+                                        uint64_t dim, int64_t first_chunk) {
   const uint64_t n = file.dims(where + "_first", 1)[0];
   if (n > kMaxNodes) fail_input("{}: {}: {} nodes, allowed {}", file.path(), where, n, kMaxNodes);
   const std::vector<int64_t> first = file.read<int64_t>(where + "_first", {n});
   const std::vector<int64_t> count = file.read<int64_t>(where + "_count", {n});
-  const std::vector<double> values = read_array(file, where, sizes.per_node(n), kAnything);
+  const std::vector<double> values = read_array(file, where, {n, sizes.heads, dim, dim}, kAnything);
   const size_t size = values.size() / n;
   const int64_t end = first_chunk + int64_t(sizes.n_chunks);
   std::vector<DyadicSum::Node> nodes;
@@ -101,7 +101,10 @@ LayerStats read_layer(const H5Input& file, const std::string& layer, const Sizes
   stats.v_sum = read_array(file, layer + "/v_sum", sizes.per_value(), kAnything);
   if (file.has(layer + "/output"))
     stats.output = read_array(file, layer + "/output", sizes.per_head(), kAnything);
-  if (sizes.v_dim > 0 && sizes.n_chunks > 0) stats.vv.set_nodes(read_nodes(file, layer, sizes, first_chunk));
+  if (file.has(layer + "/kk"))
+    stats.kk.set_nodes(read_nodes(file, layer + "/kk", sizes, sizes.head_dim, first_chunk));
+  if (sizes.v_dim > 0 && sizes.n_chunks > 0)
+    stats.vv.set_nodes(read_nodes(file, layer + "/vv", sizes, sizes.v_dim, first_chunk));
   return stats;
 }
 
@@ -123,7 +126,8 @@ void write_stats(const fs::path& path, const Stats& stats) {
     write_array(file, layer + "/k_sum", sizes.per_coordinate(), s.k_sum);
     write_array(file, layer + "/v_sum", sizes.per_value(), s.v_sum);
     if (!s.output.empty()) write_array(file, layer + "/output", sizes.per_head(), s.output);
-    if (sizes.v_dim > 0) write_nodes(file, layer, sizes, s.vv);
+    if (!s.kk.nodes().empty()) write_nodes(file, layer + "/kk", sizes.heads, sizes.head_dim, s.kk);
+    if (sizes.v_dim > 0) write_nodes(file, layer + "/vv", sizes.heads, sizes.v_dim, s.vv);
   }
   file.finish();
 }

@@ -68,7 +68,7 @@ TEST_CASE("every key method from one map; whole bits are interpolated") {
   TempFolder dir;
   const std::string map = dir / "m.h5",
                     all =
-                        "tq-mse,block-gtq,block-gtq-cb,block-gtq-cb1,tq-mse-cb,kivi,kivi-centred,rtn,"
+                        "tq-mse,block-gtq,block-gtq-cb,block-gtq-cb1,klt,tq-mse-cb,kivi,kivi-centred,rtn,"
                         "turboquant-prod,fp8";
   good(on_text({"calibrate", "--bits", "2.5,3", "-o", map}));
   const auto eval = [&](const std::vector<std::string>& more) {
@@ -77,12 +77,12 @@ TEST_CASE("every key method from one map; whole bits are interpolated") {
     return nlohmann::json::parse(good(on_text(args, "evaluation")).out);
   };
   const auto json = eval({"--methods", all});
-  CHECK(json.at("summary").size() == 20);
+  CHECK(json.at("summary").size() == 22);
   for (const auto& row : json.at("layers")[0].at("results")) {
     CAPTURE(row.dump());
     CHECK(row.at("mae") > 0.0);
     const auto method = row.at("method").get<std::string>();
-    const bool whole = method.find("block-gtq") != 0 && method != "fp8";
+    const bool whole = method.find("block-gtq") != 0 && method != "klt" && method != "fp8";
     CHECK(row.value("interpolated", false) == (whole && row.at("bits") == 2.5));
     if (method == "fp8") CHECK(row.at("effective_bits") == 8.0);
     if (method == "kivi" && row.at("bits") == 3.0) CHECK(row.at("effective_bits") == 4.0);
@@ -93,6 +93,7 @@ TEST_CASE("every key method from one map; whole bits are interpolated") {
     return -1.0;
   };
   CHECK(mae(json, "block-gtq-cb1") < 0.7 * mae(json, "tq-mse"));
+  CHECK(mae(json, "klt") < mae(json, "block-gtq-cb1"));
 
   const auto published = eval({"--methods", "block-gtq,block-gtq-cb1", "--codebook", "reference"});
   CHECK(published.at("codebook") == "reference");

@@ -164,7 +164,7 @@ TEST_CASE("perplexity and niah: one line and the documented exit code") {
   const std::vector<Mistake> mistakes = {
       {{"perplexity", "-f", kText, "--k-method", "tq-mse"}, 2, "--panel"},
       {perplexity({}), 2, "--k-method"},
-      {perplexity({"--k-method", "klt"}), 2, "klt"},
+      {perplexity({"--k-method", "magic"}), 2, "magic"},
       {perplexity({"--k-method", "tq-mse", "--pairs", "K2V2"}), 2, "--v-method"},
       {perplexity({"--k-method", "tq-mse", "--pairs", "V2K2"}), 2, "V2K2"},
       {perplexity({"--k-method", "tq-mse", "--pairs", "K9"}), 2, "K9"},

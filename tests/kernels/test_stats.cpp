@@ -79,11 +79,13 @@ void check_same(const Stats& a, const Stats& b) {
     CHECK(x.k2 == y.k2);
     CHECK(x.k_sum == y.k_sum);
     CHECK(x.v_sum == y.v_sum);
-    REQUIRE(x.vv.nodes().size() == y.vv.nodes().size());
-    for (size_t i = 0; i < x.vv.nodes().size(); ++i) {
-      CHECK(x.vv.nodes()[i].first == y.vv.nodes()[i].first);
-      CHECK(x.vv.nodes()[i].count == y.vv.nodes()[i].count);
-      CHECK(x.vv.nodes()[i].value == y.vv.nodes()[i].value);
+    for (const auto& [of_cpu, of_gpu] : {std::pair{&x.kk, &y.kk}, {&x.vv, &y.vv}}) {
+      REQUIRE(of_cpu->nodes().size() == of_gpu->nodes().size());
+      for (size_t i = 0; i < of_cpu->nodes().size(); ++i) {
+        CHECK(of_cpu->nodes()[i].first == of_gpu->nodes()[i].first);
+        CHECK(of_cpu->nodes()[i].count == of_gpu->nodes()[i].count);
+        CHECK(of_cpu->nodes()[i].value == of_gpu->nodes()[i].value);
+      }
     }
   }
 }

@@ -108,7 +108,7 @@ TEST_CASE("values by KLT lose less of the layer's output than uniform codes") {
         covariance[i * d + j] += (values[t * d + i] - calibration.v_mean[i]) *
                                  (values[t * d + j] - calibration.v_mean[j]) / double(n);
   const KltBasis basis = klt_basis(moment, covariance);
-  calibration.v_energy = basis.energy;
+  calibration.v_spectrum = basis.energy;
   calibration.v_forward.assign(basis.forward.begin(), basis.forward.end());
   calibration.v_backward.assign(basis.backward.begin(), basis.backward.end());
   std::vector<double> pairs;

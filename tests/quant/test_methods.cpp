@@ -26,7 +26,7 @@ struct Sample {
   BlockLayout layout{32, 32, Pairing::half};
   std::vector<float> keys;  // (T, D)
   HeadCalibration calibration;
-  std::vector<uint8_t> bits, product_bits;
+  std::vector<uint8_t> bits, product_bits, key_bits;
   HeadMap head;
 
   explicit Sample(double average = 3) {
@@ -52,7 +52,26 @@ struct Sample {
     const AllocateOptions options{average, 1, 8};
     bits = allocate_greedy(calibration.k_energy, options);
     product_bits = allocate_greedy(product_score(layout, calibration), options);
-    head = {layout, 0, 42, average, bits, product_bits, {}, &calibration};
+    find_basis(average);
+    head = {layout, 0, 42, average, bits, product_bits, key_bits, {}, &calibration};
+  }
+
+  void find_basis(double average) {
+    const int d = layout.head_dim;
+    std::vector<double> weight(d * d), covariance(d * d), pairs;
+    for (int b = 0; b < layout.n_blocks(); ++b)
+      for (const int c : layout.coords(b)) weight[c * d + c] = calibration.q_energy[b];
+    for (size_t t = 0; t < kTokens; ++t)
+      for (int i = 0; i < d; ++i)
+        for (int j = 0; j < d; ++j)
+          covariance[i * d + j] +=
+              (keys[t * d + i] - calibration.k_mean[i]) * (keys[t * d + j] - calibration.k_mean[j]) / kTokens;
+    const KltBasis basis = klt_basis(weight, covariance);
+    calibration.k_spectrum = basis.energy;
+    calibration.k_forward.assign(basis.forward.begin(), basis.forward.end());
+    calibration.k_backward.assign(basis.backward.begin(), basis.backward.end());
+    for (int p = 0; p < d / 2; ++p) pairs.push_back(basis.energy[2 * p] + basis.energy[2 * p + 1]);
+    key_bits = allocate_by_gain(pairs, average);
   }
 };
 
@@ -99,7 +118,9 @@ TEST_CASE("every key method counts its bytes and brings keys back") {
     CHECK(error < 0.2 * squares);
     if (quantizer->per_vector()) CHECK(quantizer->code_bytes(kTokens) == kTokens * quantizer->code_bytes());
   }
-  CHECK(find_method(key_methods(), "klt") == nullptr);
+  CHECK(find_method(key_methods(), "no such") == nullptr);
+  CHECK(make_key_quantizer("klt", s.head)->linear_code()->before_rope);
+  CHECK_FALSE(make_key_quantizer("block-gtq-cb1", s.head)->linear_code()->before_rope);
   const auto bytes = [&](const char* name, size_t n) {
     return make_key_quantizer(name, s.head)->code_bytes(n);
   };
@@ -107,6 +128,7 @@ TEST_CASE("every key method counts its bytes and brings keys back") {
   CHECK(bytes("tq-mse", 1) == 2 + stream);
   CHECK(bytes("tq-mse-cb", 1) == 2 + stream);
   CHECK(bytes("block-gtq-cb1", 1) == 2 + stream);
+  CHECK(bytes("klt", 1) == 2 + stream);
   CHECK(bytes("rtn", 1) == 4 + stream);
   CHECK(bytes("turboquant-prod", 1) == 4 + stream);
   CHECK(bytes("fp8", 1) == 32);
@@ -127,6 +149,7 @@ TEST_CASE("centring and balance pay") {
   CHECK(error("block-gtq-cb") < 0.1 * error("block-gtq"));
   CHECK(error("block-gtq-cb") < error("tq-mse-cb"));
   CHECK(error("block-gtq-cb1") < error("tq-mse-cb"));
+  CHECK(error("klt") < error("block-gtq-cb1"));
 }
 
 TEST_CASE("one norm per key: scaled groups, and each of them back at its size") {
@@ -173,7 +196,7 @@ TEST_CASE("a block that is never asked for, or never moves") {
 TEST_CASE("a map without calibration is refused where it is needed") {
   Sample s;
   s.head.calibration = nullptr;
-  for (const char* name : {"block-gtq-cb", "block-gtq-cb1", "tq-mse-cb", "kivi-centred"})
+  for (const char* name : {"block-gtq-cb", "block-gtq-cb1", "tq-mse-cb", "kivi-centred", "klt"})
     CHECK_THROWS_AS(make_key_quantizer(name, s.head), Error);
   CHECK_NOTHROW(make_key_quantizer("block-gtq", s.head));
   CHECK_THROWS_AS(make_value_quantizer("klt", s.head), Error);

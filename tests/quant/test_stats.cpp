@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "catch.h"
+#include "quant/allocate.h"
 #include "quant/bit_map.h"
 #include "quant/random.h"
 #include "quant/stats.h"
@@ -89,6 +90,7 @@ void check_same(const Stats& a, const Stats& b) {
     CHECK(a.layers[l].k2 == b.layers[l].k2);
     CHECK(a.layers[l].k_sum == b.layers[l].k_sum);
     CHECK(a.layers[l].v_sum == b.layers[l].v_sum);
+    CHECK(same(a.layers[l].kk, b.layers[l].kk));
     CHECK(same(a.layers[l].vv, b.layers[l].vv));
   }
 }
@@ -187,6 +189,14 @@ TEST_CASE("sums of one chunk against the definition") {
       for (int64_t t = 0; t < n; ++t) sum += a.k[(t * 2 + h) * d + c];
       CHECK(s.k_sum[h * d + c] == Approx(sum).epsilon(1e-13).margin(1e-13));
     }
+    const auto kk = s.kk.total();
+    REQUIRE(kk.size() == size_t(2 * d * d));
+    for (int i = 0; i < d; ++i)
+      for (int j = 0; j < d; ++j) {
+        double moment = 0;
+        for (int64_t t = 0; t < n; ++t) moment += double(a.k[(t * 2 + h) * d + i]) * a.k[(t * 2 + h) * d + j];
+        CHECK(kk[(h * d + i) * d + j] == Approx(moment).epsilon(1e-13).margin(1e-12));
+      }
     const auto vv = s.vv.total();
     for (int i = 0; i < dv; ++i) {
       double sum = 0;
@@ -329,10 +339,12 @@ TEST_CASE("merge names the file that does not fit") {
 
 TEST_CASE("a bit map from statistics") {
   const Stats stats = run(0, 4);
+  ShareSpec up_to_six;
+  up_to_six.allocator.widths = width_range(1, 6);
   set_threads(1);
-  const BitMap map = make_bit_map(stats, {3, 2, 2.5, 3}, 1, 6);
+  const BitMap map = make_bit_map(stats, {3, 2, 2.5, 3}, up_to_six);
   set_threads(3);
-  const BitMap again = make_bit_map(stats, {2, 2.5, 3}, 1, 6);
+  const BitMap again = make_bit_map(stats, {2, 2.5, 3}, up_to_six);
   set_threads(0);
   CHECK(map.shape == stats.shape);
   CHECK(map.signature == stats.signature);
@@ -364,5 +376,5 @@ TEST_CASE("a bit map from statistics") {
   CHECK(map.find(0.1 + 2.4) == &map.budgets[1]);
   CHECK_THROWS_AS(map.head_energy(2, 0), std::logic_error);
   CHECK_THROWS_AS(map.head_bits(map.budgets[0], 0, 2), std::logic_error);
-  CHECK_THROWS_AS(make_bit_map(stats, {9}, 1, 8), Error);
+  CHECK_THROWS_AS(make_bit_map(stats, {9}), Error);
 }

@@ -67,7 +67,8 @@ BitMap sample_map() {
     Budget budget{average, {}};
     for (int i = 0; i < 16; ++i) budget.bits.push_back(uint8_t(1 + (i + int(2 * average)) % 8));
     budget.product_bits.assign(budget.bits.rbegin(), budget.bits.rend());
-    budget.value_bits = {0, 8, 3, uint8_t(average)};  // (L, H, 1)
+    for (int i = 0; i < 16; ++i) budget.key_bits.push_back(uint8_t(i % 9));  // (L, H, 4)
+    budget.value_bits = {0, 8, 3, uint8_t(average)};                         // (L, H, 1)
     map.budgets.push_back(budget);
   }
   Numbers numbers{7};
@@ -76,8 +77,11 @@ BitMap sample_map() {
     for (double x : numbers.array<double>(4))
       head.q_energy.push_back(x * x), head.k_energy.push_back(2 * x * x);
     head.k_mean = numbers.array<double>(8);
+    head.k_spectrum = {9, 8, 7, 6, 5, 4, 3, 0};
+    head.k_forward = numbers.array<float>(64);
+    head.k_backward = numbers.array<float>(64);
     head.v_mean = numbers.array<double>(3);
-    head.v_energy = {3, 2, 0};
+    head.v_spectrum = {3, 2, 0};
     head.v_forward = numbers.array<float>(9);
     head.v_backward = numbers.array<float>(9);
     map.calibration.push_back(head);
@@ -98,6 +102,7 @@ Stats sample_stats() {
     for (double x : numbers.array<double>(5 * 2 * 4)) layer.q2.push_back(x * x);
     for (double x : numbers.array<double>(5 * 2 * 4)) layer.k2.push_back(x * x);
     layer.k_sum = numbers.array<double>(5 * 2 * 8);
+    layer.kk.set_nodes({{3, 1, numbers.array<double>(2 * 8 * 8)}, {4, 4, numbers.array<double>(2 * 8 * 8)}});
     layer.v_sum = numbers.array<double>(5 * 2 * 3);
     layer.vv.set_nodes({{3, 1, numbers.array<double>(2 * 3 * 3)}, {4, 4, numbers.array<double>(2 * 3 * 3)}});
     layer.output = numbers.array<double>(2 * 3 * 3);

@@ -197,6 +197,7 @@ TEST_CASE("values of a map that are out of range", "[store][bad][map]") {
       {[](BitMap& m) { m.budgets[1].bits[5] = 9; }, "bits: 9 at 21, allowed 1 to 8"},
       {[](BitMap& m) { m.budgets.pop_back(), m.max_bits = 2; }, "bits: "},
       {[](BitMap& m) { m.budgets[1].product_bits[5] = 9; }, "product_bits: 9 at 21, allowed 1 to 8"},
+      {[](BitMap& m) { m.budgets[0].key_bits[3] = 9; }, "key_bits: 9 at 3, allowed 0 to 8"},
       {[](BitMap& m) { m.budgets[0].value_bits[1] = 9; }, "value_bits: 9 at 1, allowed 0 to 8"},
       {[](BitMap& m) { m.calibration[1].k_mean[0] = kNan; }, "k_mean: nan at 8"},
       {[](BitMap& m) { m.calibration[0].q_energy[1] = -1; }, "q_energy: -1 at 1"},
@@ -291,7 +292,7 @@ TEST_CASE("values of statistics that are out of range", "[store][bad][stats]") {
   const std::vector<std::pair<std::function<void(Stats&)>, std::string>> cases = {
       {[](Stats&) {}, ""},
       {[](Stats& s) { s.first_chunk = -1; }, "first_chunk: -1"},
-      {[](Stats& s) { s.first_chunk = 0; }, "layer00/vv: node of 1 chunks from 3"},
+      {[](Stats& s) { s.first_chunk = 0; }, "layer00/kk: node of 1 chunks from 3"},
       {[](Stats& s) { s.chunk_tokens[2] = 0; }, "chunk_tokens: 0, allowed 1 to"},
       {[](Stats& s) { s.chunk_tokens[2] = 1 << 30; }, ""},
       {[](Stats& s) { s.chunk_tokens[2] = (1 << 30) + 1; }, "chunk_tokens: 1073741825"},

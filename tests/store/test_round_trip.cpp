@@ -42,6 +42,7 @@ TEST_CASE("a map reads back as it was written", "[store][map]") {
     CHECK(back.budgets[i].average_bits == map.budgets[i].average_bits);
     CHECK(back.budgets[i].bits == map.budgets[i].bits);
     CHECK(back.budgets[i].product_bits == map.budgets[i].product_bits);
+    CHECK(back.budgets[i].key_bits == map.budgets[i].key_bits);
     CHECK(back.budgets[i].value_bits == map.budgets[i].value_bits);
   }
   const bool same_calibration = back.calibration == map.calibration;
@@ -54,7 +55,7 @@ TEST_CASE("a map without calibration, or without the basis of values", "[store][
   const TempFolder folder;
   BitMap map = sample_map();
   for (HeadCalibration& head : map.calibration) {
-    head.v_energy.clear();
+    head.v_spectrum.clear();
     head.v_forward.clear();
     head.v_backward.clear();
   }
@@ -109,12 +110,14 @@ TEST_CASE("statistics read back bit for bit", "[store][stats]") {
     CHECK(same_bits(back.layers[l].k_sum, stats.layers[l].k_sum));
     CHECK(same_bits(back.layers[l].v_sum, stats.layers[l].v_sum));
     CHECK(same_bits(back.layers[l].output, stats.layers[l].output));
-    const auto &found = back.layers[l].vv.nodes(), &expected = stats.layers[l].vv.nodes();
-    REQUIRE(found.size() == expected.size());
-    for (size_t i = 0; i < found.size(); ++i) {
-      CHECK(found[i].first == expected[i].first);
-      CHECK(found[i].count == expected[i].count);
-      CHECK(same_bits(found[i].value, expected[i].value));
+    for (const auto member : {&LayerStats::kk, &LayerStats::vv}) {
+      const auto &found = (back.layers[l].*member).nodes(), &expected = (stats.layers[l].*member).nodes();
+      REQUIRE(found.size() == expected.size());
+      for (size_t i = 0; i < found.size(); ++i) {
+        CHECK(found[i].first == expected[i].first);
+        CHECK(found[i].count == expected[i].count);
+        CHECK(same_bits(found[i].value, expected[i].value));
+      }
     }
   }
 }
