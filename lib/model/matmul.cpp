@@ -13,6 +13,7 @@ namespace blockgtq {
 namespace {
 
 constexpr int64_t kTokenTile = 512;
+constexpr int64_t kTokenGroup = 4;  // tokens of one step of Eigen's kernel; a rest it adds up in another way
 constexpr int64_t kDepthTile = 4096;       // columns converted at a time: at most 4 MiB of float32 per thread
 constexpr int64_t kGroupBytes = 32 << 20;  // of weights resident at a time
 
@@ -36,14 +37,30 @@ void linear_rows(const Linear& w, int64_t first, int64_t count, const float* x, 
     thread_local std::vector<float> converted;  // (r, depth), kept: its pages are dear to get
     if (converted.size() < size_t(r * std::min(cols, kDepthTile)))
       converted.resize(size_t(r * std::min(cols, kDepthTile)));
-    MatrixView out = view(y + t0 * rows + r0, t, r, rows);
+    // A token's numbers must not depend on how many stand beside it: the last group is filled up.
+    const int64_t filled = (t + kTokenGroup - 1) / kTokenGroup * kTokenGroup;
+    thread_local std::vector<float> spare;  // (filled, r)
+    if (filled != t && spare.size() < size_t(filled * r)) spare.resize(size_t(filled * r));
+    float* target = filled == t ? y + t0 * rows + r0 : spare.data();
+    MatrixView product = view(target, filled, r, filled == t ? rows : r);
     for (int64_t c0 = 0; c0 < cols; c0 += kDepthTile) {
       const int64_t depth = std::min(kDepthTile, cols - c0);
       for (int64_t i = 0; i < r; ++i)
         w.weight.read((r0 + i) * cols + c0, depth, converted.data() + i * depth);
       const ConstMatrixView weights = view(std::as_const(converted).data(), r, depth, depth);
-      multiply(out, 1, view(x + t0 * cols + c0, t, depth, cols), weights.transpose(), c0 > 0);
+      const float* in = x + t0 * cols + c0;
+      if (filled == t) {
+        multiply(product, 1, view(in, t, depth, cols), weights.transpose(), c0 > 0);
+      } else {
+        thread_local std::vector<float> copy;  // (filled, depth)
+        copy.assign(size_t(filled * depth), 0);
+        for (int64_t i = 0; i < t; ++i) std::copy_n(in + i * cols, depth, copy.data() + i * depth);
+        multiply(product, 1, view(std::as_const(copy).data(), filled, depth, depth), weights.transpose(),
+                 c0 > 0);
+      }
     }
+    MatrixView out = view(y + t0 * rows + r0, t, r, rows);
+    if (filled != t) out = product.topRows(t);
     if (w.bias) {
       Eigen::RowVectorXf bias(r);
       w.bias->read(r0, r, bias.data());

@@ -94,3 +94,19 @@ TEST_CASE("linear() gives the same bytes for any number of threads") {
   }
   set_threads(before);
 }
+
+TEST_CASE("a token's product does not depend on the tokens beside it, to the last bit") {
+  for (const int64_t cols : {64, 200}) {
+    const Matrix m(96, cols, 11, true);
+    const int64_t n = 23;
+    const std::vector<float> x = noise(size_t(n * cols), 12);
+    std::vector<float> together(size_t(n * 96));
+    linear(m.linear, x.data(), n, together.data());
+    for (const int64_t count : {1, 2, 3, 5, 7})
+      for (int64_t first = 0; first + count <= n; ++first) {
+        std::vector<float> some(size_t(count * 96));
+        linear(m.linear, x.data() + first * cols, count, some.data());
+        CHECK(std::equal(some.begin(), some.end(), together.begin() + first * 96));
+      }
+  }
+}
