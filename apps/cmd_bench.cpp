@@ -16,6 +16,9 @@
 #include "eval/score.h"
 #include "quant/random.h"
 #include "report/table.h"
+#ifdef BLOCKGTQ_CUDA
+#include "kernels/device.h"
+#endif
 
 namespace blockgtq {
 namespace {

@@ -15,6 +15,7 @@
 #include "quant/methods.h"
 
 namespace blockgtq {
+namespace {
 
 /// {name: {value, low, high}}; no bounds where there is but one chunk, null where nothing could be counted.
 Json metrics_json(const std::vector<MetricValue>& metrics) {
