@@ -58,7 +58,7 @@ std::vector<GroupWidth> mixed_widths(const CacheBench& b, uint64_t seed) {
 }
 
 /// Device memory full of pages with random codes and plain norms.
-std::vector<cuda::Buffer> random_pages(const CacheSpec& spec, int64_t n_pages, int64_t n_sets,
+std::vector<cuda::Buffer> random_pages(const PackedSpec& spec, int64_t n_pages, int64_t n_sets,
                                        const cuda::Stream& stream) {
   const PageShape shape = page_shape(spec);
   constexpr int64_t kDistinct = 32;
@@ -102,13 +102,13 @@ std::vector<uint16_t> random_halves(int64_t n, uint64_t seed) {
   return out;
 }
 
-/// Median microseconds of one replay.
-double time_graph(const cuda::Graph& graph, const cuda::Stream& stream, int repeat) {
+/// Median microseconds of what `launch` puts on the stream; three runs before warm up.
+double median_microseconds(const cuda::Stream& stream, int repeat, const std::function<void()>& launch) {
   std::vector<double> us;
   for (int i = -3; i < repeat; ++i) {
     cuda::Event before, after;
     before.record(stream);
-    graph.replay(stream);
+    launch();
     after.record(stream);
     after.synchronize();
     if (i >= 0) us.push_back(1e3 * after.milliseconds_since(before));
@@ -119,8 +119,8 @@ double time_graph(const cuda::Graph& graph, const cuda::Stream& stream, int repe
 
 }  // namespace
 
-CacheSpec bench_spec(const CacheBench& b, uint64_t seed) {
-  CacheSpec spec;
+PackedSpec bench_spec(const CacheBench& b, uint64_t seed) {
+  PackedSpec spec;
   spec.layout = {b.head_dim, b.head_dim, Pairing::half};
   for (int i = 0; i < b.head_dim / 2; ++i) spec.inv_freq.push_back(std::pow(1e6, -2.0 * i / b.head_dim));
   spec.n_heads = b.heads;
@@ -142,11 +142,9 @@ double copy_rate(int repeat) {
   const cuda::Stream stream;
   const size_t bytes = size_t(1) << 30;
   const cuda::Buffer from = to_device(random_halves(int64_t(bytes / 2), 9), stream), to(bytes);
-  const auto copy = [&] { cuda::copy_on_device(to.as(), from.as(), bytes, stream); };
-  copy();
-  stream.synchronize();
-  const cuda::Graph graph(stream, copy);
-  return 2e6 * double(bytes) / time_graph(graph, stream, repeat);
+  return 2e6 * double(bytes) / median_microseconds(stream, repeat, [&] {
+           cuda::copy_on_device(to.as(), from.as(), bytes, stream);
+         });
 }
 
 CacheTime time_decode(const CacheBench& b) {
@@ -155,7 +153,7 @@ CacheTime time_decode(const CacheBench& b) {
   for (int l = 0; l < b.layers; ++l)
     caches.push_back(std::make_unique<CudaCache>(bench_spec(b, uint64_t(l)), b.context, stream));
   int64_t page_bytes = 0;
-  CacheSpec largest;
+  PackedSpec largest;
   for (int l = 0; l < b.layers; ++l)
     if (caches[l]->layer().page_bytes > page_bytes) {
       page_bytes = caches[l]->layer().page_bytes;
@@ -194,7 +192,7 @@ CacheTime time_decode(const CacheBench& b) {
   stream.synchronize();
   const cuda::Graph graph(stream, all);
   CacheTime time;
-  time.microseconds = time_graph(graph, stream, b.repeat) / double(n_sets);
+  time.microseconds = median_microseconds(stream, b.repeat, [&] { graph.replay(stream); }) / double(n_sets);
   double bytes = 0;
   for (const auto& cache : caches) bytes += double(cache->layer().page_bytes) / b.layers;
   time.bytes = bytes * double(n_pages);
@@ -243,7 +241,7 @@ CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
   stream.synchronize();
   const cuda::Graph graph(stream, all);
   CacheTime time;
-  time.microseconds = time_graph(graph, stream, b.repeat) / double(n_sets);
+  time.microseconds = median_microseconds(stream, b.repeat, [&] { graph.replay(stream); }) / double(n_sets);
   double written = 0;  // per position and layer
   for (int l = 0; l < b.layers; ++l) {
     const PageShape shape = page_shape(bench_spec(b, uint64_t(l)));

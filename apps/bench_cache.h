@@ -27,7 +27,7 @@ struct CacheTime {
 };
 
 /// The quantizers of a layer: keys by random energies that fall by 2^10 over the blocks of a head.
-CacheSpec bench_spec(const CacheBench& bench, uint64_t seed);
+PackedSpec bench_spec(const CacheBench& bench, uint64_t seed);
 
 /// Bytes per second of a device-to-device copy, read and written ones counted.
 double copy_rate(int repeat);

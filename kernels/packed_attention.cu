@@ -13,7 +13,7 @@
 //   item   codes -> bytes in registers as the A operand (unpack.cuh; cache/page_layout.h has the order):
 //            S^T (positions, heads)  = K (positions, D) q^T (D, heads)    heads of the group: the 8 columns
 //            of mma O^T (D, heads)         += V^T (D, positions) P^T (positions, heads)
-//          q and the weights p_t r_t are fixed-point numbers of 15 and 16 bits, high and low byte multiplied
+//          q and the weights p_t r_t are fixed-point numbers of 16 bits, high and low byte multiplied
 //          apart, exactly added up as integers. The sums start from the integer whose bits read 1.5 x 2^23 as
 //          float32: no conversion. Slabs with codes of more than 4 bits take the fp16 product.
 //   end    warps meet in shared memory, splits in merge_kernel, which also multiplies with B_v
@@ -35,7 +35,7 @@ constexpr uint32_t kAll = 0xffffffffu;
 constexpr float kLog2e = 1.4426950408889634f;
 constexpr int kZero = 0x4b400000;         // an integer sum's start, as float32 ...
 constexpr float kZeroRead = 12582912.0f;  // ... this
-constexpr float kQuerySteps = 127 * 128;  // fixed point of q: 1 is 127 x 128
+constexpr float kQuerySteps = 127 * 256;  // fixed point of q: 1 is 127 x 256
 constexpr float kWeightSteps = 65535;     // of weights
 constexpr float kByteOne = 127;           // of centroids
 
@@ -154,10 +154,10 @@ __device__ void prepare_queries(const Arguments& a, int kv_head, const __half* q
       for (int j = 0; j < 4; ++j) {
         const float x = y[tile][j] * (j % 2 ? right[tile] : left[tile]);
         const int lane_to = 4 * (2 * c + j % 2) + r / 2, at = (slab * kTiles + tile) * 32 + lane_to;
-        const int fixed = __float2int_rn(x * kQuerySteps), high = min((fixed + 64) >> 7, 127);
+        const int fixed = __float2int_rn(x * kQuerySteps), high = min((fixed + 128) >> 8, 127);
         int8_t* bytes = reinterpret_cast<int8_t*>(to.fixed + at) + r % 2 + j / 2 * 2;
         bytes[0] = int8_t(high);
-        bytes[4] = int8_t(min(fixed - 128 * high, 127));
+        bytes[4] = int8_t(min(fixed - 256 * high, 127));
         if (a.layer.wide_keys)
           reinterpret_cast<__half*>(to.wide + at)[r % 2 + j / 2 * 2] = __float2half_rn(x);
       }
@@ -246,7 +246,7 @@ __device__ inline void take_sums(Scores<kTiles, kParts>& s, const Sums<kTiles, k
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const float sum = fmaf(__int_as_float(high[tile][i][j]) - kZeroRead, 128.0f,
+        const float sum = fmaf(__int_as_float(high[tile][i][j]) - kZeroRead, 256.0f,
                                __int_as_float(low[tile][i][j]) - kZeroRead);
         s[tile][i][j] = fmaf(sum, (j < 2 ? x.x : x.y) * kUnit, s[tile][i][j]);
       }

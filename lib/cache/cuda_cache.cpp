@@ -74,7 +74,7 @@ std::vector<cuda::UnitEntry> unit_entries(const CodeStream& stream, const Linear
   return out;
 }
 
-Bytes head_table(const CacheSpec& spec, const PageShape& page, int head) {
+Bytes head_table(const PackedSpec& spec, const PageShape& page, int head) {
   const BlockShape& block = page.blocks[head];
   const LinearCode &key = spec.key[head], &value = spec.value[head];
   Bytes out(sizeof(cuda::PackedTable) +
@@ -172,7 +172,7 @@ cuda::EncodeSide encode_side(const LinearCode& code, Bytes& table) {
   return side;
 }
 
-Bytes encode_table(const CacheSpec& spec, int head) {
+Bytes encode_table(const PackedSpec& spec, int head) {
   Bytes out(2 * sizeof(cuda::EncodeSide));
   const cuda::EncodeSide sides[2] = {encode_side(spec.key[head], out), encode_side(spec.value[head], out)};
   std::memcpy(out.data(), sides, sizeof sides);
@@ -209,7 +209,7 @@ void append_columns(std::vector<uint16_t>& out, int columns, const Entry& entry)
 }
 
 /// A head's mean turned to position j.
-std::vector<float> turned(const CacheSpec& spec, const std::vector<float>& mean, int64_t j) {
+std::vector<float> turned(const PackedSpec& spec, const std::vector<float>& mean, int64_t j) {
   const BlockLayout& layout = spec.layout;
   std::vector<float> out(layout.head_dim);
   for (int b = 0; b < layout.n_blocks(); ++b) {
@@ -231,7 +231,7 @@ const T* CudaCache::keep(const std::vector<T>& values, const cuda::Stream& strea
   return buffers_.back().as<T>();
 }
 
-CudaCache::CudaCache(const CacheSpec& spec, int64_t longest, const cuda::Stream& stream) {
+CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream& stream) {
   const int dim = spec.layout.head_dim, n_heads = spec.n_kv_heads();
   const PageShape page = page_shape(spec);
   layer_.dim = dim;

@@ -11,7 +11,7 @@ namespace blockgtq {
 class CudaCache {
  public:
   /// longest: positions of the longest sequence, which the angles of centred keys are computed for.
-  CudaCache(const CacheSpec& spec, int64_t longest, const cuda::Stream& stream);
+  CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream& stream);
   const cuda::PackedLayer& layer() const { return layer_; }
   const cuda::EncodeLayer& encoder() const { return encoder_; }
 

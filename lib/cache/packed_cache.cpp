@@ -112,7 +112,7 @@ std::vector<double> cache_centroids(const LinearCode::Group& group) {
   return out;
 }
 
-PageShape page_shape(const CacheSpec& spec) {
+PageShape page_shape(const PackedSpec& spec) {
   PageShape shape;
   for (int h = 0; h < spec.n_kv_heads(); ++h) {
     shape.blocks.push_back(
@@ -123,7 +123,7 @@ PageShape page_shape(const CacheSpec& spec) {
   return shape;
 }
 
-PackedCache::PackedCache(CacheSpec spec) : spec_(std::move(spec)) {
+PackedCache::PackedCache(PackedSpec spec) : spec_(std::move(spec)) {
   check(
       spec_.key.size() == spec_.value.size() && !spec_.key.empty() && spec_.n_heads % spec_.n_kv_heads() == 0,
       "PackedCache: heads");

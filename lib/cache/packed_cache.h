@@ -10,7 +10,7 @@
 namespace blockgtq {
 
 /// How one layer's cache is packed: keys after RoPE, values, per KV head.
-struct CacheSpec {
+struct PackedSpec {
   BlockLayout layout;             // D, R, pairing
   std::vector<double> inv_freq;   // (R / 2), as the model rotates
   int n_heads = 0;                // Hq
@@ -35,13 +35,13 @@ struct PageShape {
   std::vector<int> offsets;        // (H)
   int bytes = 0;                   // of a page: 64 positions, all KV heads
 };
-PageShape page_shape(const CacheSpec& spec);
+PageShape page_shape(const PackedSpec& spec);
 
 /// The CPU twin of the packed cache, in double precision but for what is stored: codes and fp16 norms.
 class PackedCache {
  public:
-  explicit PackedCache(CacheSpec spec);
-  const CacheSpec& spec() const { return spec_; }
+  explicit PackedCache(PackedSpec spec);
+  const PackedSpec& spec() const { return spec_; }
   const PageShape& shape() const { return shape_; }
 
   /// Writes position t of the sequence into its place in `page`, whose other positions stay as they are.
@@ -60,7 +60,7 @@ class PackedCache {
   /// R_t mean of a KV head's keys; zeros where keys are not centred.
   std::vector<double> key_mean(int head, int64_t t) const;
 
-  CacheSpec spec_;
+  PackedSpec spec_;
   PageShape shape_;
 };
 

@@ -68,10 +68,10 @@ struct CacheCase {
   int dropped = 0;  // value coordinates that are not stored
 };
 
-inline CacheSpec cache_spec(const CacheCase& c, uint64_t seed) {
+inline PackedSpec packed_spec(const CacheCase& c, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::normal_distribution<float> normal;
-  CacheSpec spec;
+  PackedSpec spec;
   spec.layout = {c.dim, c.dim % 32 == 0 ? c.dim : c.dim / 2,
                  c.dim == 64 ? Pairing::interleaved : Pairing::half};
   for (int i = 0; i < spec.layout.n_rotary(); ++i)
@@ -97,7 +97,7 @@ inline CacheSpec cache_spec(const CacheCase& c, uint64_t seed) {
 struct Tokens {
   std::vector<float> k, v;  // (T, H, D)
 };
-inline Tokens random_tokens(const CacheSpec& spec, int64_t n, uint64_t seed) {
+inline Tokens random_tokens(const PackedSpec& spec, int64_t n, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::normal_distribution<float> normal;
   const int dim = spec.layout.head_dim, heads = spec.n_kv_heads();

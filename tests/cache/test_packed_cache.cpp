@@ -11,7 +11,7 @@ TEST_CASE("packed cache: a position comes back, its neighbours stay", "[cache]")
   for (const auto& c :
        {test::CacheCase{64, 4, 2, 4, 3, 2, false}, test::CacheCase{80, 2, 1, 3, 3, 4, true, true},
         test::CacheCase{128, 4, 2, 1, 8, 8, true, false}}) {
-    const PackedCache cache(test::cache_spec(c, 7));
+    const PackedCache cache(test::packed_spec(c, 7));
     const int n = 2 * kPagePositions, width = c.n_kv_heads * c.dim;
     const test::Tokens tokens = test::random_tokens(cache.spec(), n, 11);
     std::vector<std::vector<uint8_t>> pages(2, std::vector<uint8_t>(cache.shape().bytes, 0xff));
@@ -50,7 +50,7 @@ TEST_CASE("packed cache: one group is TQ-MSE of the whole head", "[cache]") {
   // 127 x 2.15 for coordinates of mean square 0.97, hence 8.6e-3 of the vector at the worst.
   const int dim = 128;
   const UniformTqMse tq(dim, 3);
-  CacheSpec spec;
+  PackedSpec spec;
   spec.layout = {dim, dim, Pairing::half};
   spec.inv_freq.assign(dim / 2, 1.0);
   spec.n_heads = 1;
@@ -83,7 +83,7 @@ TEST_CASE("packed cache: one group is TQ-MSE of the whole head", "[cache]") {
 
 TEST_CASE("packed cache: attention over one position returns its value", "[cache]") {
   const test::CacheCase c{64, 4, 2, 2, 4, 4, true, true};
-  const PackedCache cache(test::cache_spec(c, 5));
+  const PackedCache cache(test::packed_spec(c, 5));
   const test::Tokens tokens = test::random_tokens(cache.spec(), 1, 6);
   std::vector<uint8_t> page(cache.shape().bytes);
   cache.write(0, tokens.k.data(), tokens.v.data(), page.data());

@@ -53,7 +53,7 @@ std::vector<uint8_t> random_pages(const PackedCache& cache, int64_t n_pages, Ran
 /// Relative error of decode attention over sequences of these lengths.
 double attention_error(const CacheCase& c, const std::vector<int32_t>& lengths, Random& random,
                        int64_t check_heads = 1 << 20) {
-  const PackedCache cache(cache_spec(c, random.engine()));
+  const PackedCache cache(packed_spec(c, random.engine()));
   const cuda::Stream stream;
   const Sequences s = make_sequences(lengths, random);
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
@@ -160,7 +160,7 @@ struct EncodeResult {
 /// Writes tokens in pieces and holds the pages against the twin's.
 EncodeResult encode_result(const CacheCase& c, const std::vector<int>& pieces, int start,
                            cuda::FloatType type, Random& random) {
-  const PackedCache cache(cache_spec(c, random.engine()));
+  const PackedCache cache(packed_spec(c, random.engine()));
   const cuda::Stream stream;
   int total = start;
   for (const int n : pieces) total += n;
