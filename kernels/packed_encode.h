@@ -18,9 +18,10 @@ struct EncodeGroup {
 };
 inline constexpr int kMaxEncodeGroups = 9;
 struct alignas(16) EncodeSide {
-  int32_t n_norms = 1;   // per position
-  int32_t diagonal = 1;  // F^T F: |z|^2 is a weighted sum of x_d^2
-  int32_t weighed = 0;   // the weights are not all one
+  int32_t n_norms = 1;       // per position
+  int32_t diagonal = 1;      // F^T F: |z|^2 is a weighted sum of x_d^2
+  int32_t uniform_bits = 0;  // 2, 3 or 4: all slabs are full and of this width; 0: not so
+  int32_t weighed = 0;       // the weights are not all one
   EncodeGroup groups[kMaxEncodeGroups];
   float weight_scale[kMaxEncodeGroups] = {};  // by norm: the largest weight, of which the others are parts
 };

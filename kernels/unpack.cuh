@@ -15,6 +15,17 @@
 
 namespace blockgtq::cuda {
 
+__device__ inline __half2 as_half2(uint32_t x) {
+  return *reinterpret_cast<const __half2*>(&x);
+}
+__device__ inline uint32_t pack2(float x, float y) {
+  const __half2 h = __floats2half2_rn(x, y);
+  return *reinterpret_cast<const uint32_t*>(&h);
+}
+__device__ inline float2 unpack2(uint32_t x) {
+  return __half22float2(as_half2(x));
+}
+
 using Bytes = uint32_t[4][2];     // tile; row and the row 8 below: four centroids each
 using Operands = uint32_t[4][4];  // tile, register of the fp16 A operand
 

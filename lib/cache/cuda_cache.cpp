@@ -160,6 +160,9 @@ cuda::EncodeSide encode_side(const LinearCode& code, Bytes& table) {
   cuda::EncodeSide side;
   check(code.groups.size() <= size_t(cuda::kMaxEncodeGroups), "CudaCache: number of groups");
   side.n_norms = code.one_norm ? 1 : int(code.groups.size());
+  const LinearCode::Group& first = code.groups[0];
+  if (code.groups.size() == 1 && first.d % kSlab == 0 && first.bits >= 2 && first.bits <= kByteBits)
+    side.uniform_bits = first.bits;
   std::vector<uint16_t> weights;
   side.diagonal = add_weights(code, side.n_norms, code.dim, weights, side.weight_scale);
   side.weighed = !std::all_of(weights.begin(), weights.end(), [](uint16_t w) { return w == to_half(1); });

@@ -236,13 +236,15 @@ TEST_CASE("tokens into packed pages", "[kernels][packed]") {
   if (!has_device()) return;
   Random random;
   INFO("seed " << random.seed);
-  // A flip moves one code where two centroids are equally near; a byte holds several codes and norms are off
-  // by a unit of fp16 in some positions: 4 % of bytes is far below what a wrong place or table gives (over 50
-  // %), and the distortion must be the twin's to 1e-3.
+  // A flip moves one code where two centroids are equally near; a byte holds several codes and norms are off by a unit
+  // of fp16 in some positions: 4 % of bytes is far below what a wrong place or table gives (over 50 %). By the norm
+  // correction a flip turns its whole group a little, which moves one key's error by up to 10 % either way: with a flip in
+  // 4 % of N vectors the distortion is off by 0.1 sqrt(0.04 N) / N, 1.4e-3 at the 200 vectors of the smallest case, and
+  // three and a half times that is never seen.
   const auto good = [](const EncodeResult& r) {
     INFO("bytes that differ " << r.code_share << ", distortion against the twin's " << r.distortion);
     CHECK(r.code_share < 0.04);
-    CHECK(std::abs(r.distortion - 1) < 1e-3);
+    CHECK(std::abs(r.distortion - 1) < 5e-3);
     CHECK(r.others_kept);
   };
   SECTION("whole pages and pieces") {

@@ -1,0 +1,376 @@
+// Queries as operands of the tensor cores, and their products with packed keys: S^T (positions, heads). Part
+// of packed_attention.cu.
+#pragma once
+#include <cmath>
+
+#include "cache/page_layout.h"
+#include "unpack.cuh"
+
+namespace blockgtq::cuda {
+
+constexpr uint32_t kAll = 0xffffffffu;
+constexpr int kZero = 0x4b400000;         // an integer sum's start, as float32 ...
+constexpr float kZeroRead = 12582912.0f;  // ... this
+constexpr float kQuerySteps = 127 * 256;  // fixed point of q: 1 is 127 x 256
+constexpr float kWeightSteps = 65535;     // of weights
+constexpr float kByteOne = 127;           // of centroids
+
+/// Queries of this block's heads as the B operands of every slab, in shared memory.
+struct Queries {
+  uint2* fixed;    // (slabs, tiles, 32): high bytes, low bytes of (B^T q) / |q|
+  uint2* wide;     // the same as fp16, where there are wide slabs
+  uint2* plain;    // (D / 16, tiles, 32): q itself as fp16, block by block, where keys are centred
+  float* lengths;  // (8 tiles, 2): |q|, 1 / |q|
+};
+
+/// Heads beyond the group are zero. Calls `before_use` when all loads are under way.
+template <int kDim, int kTiles, class F>
+__device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __half* q, int n_heads,
+                                const Queries& to, F before_use) {
+  constexpr int kSteps = kDim / 16;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4,
+            n_warps = blockDim.x / 32;
+  const uint4* map =
+      static_cast<const uint4*>(layer.query_map) + int64_t(kv_head) * layer.key_slabs * kSteps * 32;
+  uint32_t b[kTiles][kSteps][2];
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int head = 8 * tile + r;
+        b[tile][k][i] =
+            head < n_heads ? *reinterpret_cast<const uint32_t*>(q + head * kDim + 16 * k + 8 * i + 2 * c) : 0;
+      }
+  // The first slab's rows too, before the pages, which would keep them waiting.
+  uint4 m[kSteps];
+  const auto load_map = [&](int slab) {
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) m[k] = map[(slab * kSteps + k) * 32 + lane];
+  };
+  if (warp < layer.key_slabs) load_map(warp);
+  before_use();
+  float left[kTiles], right[kTiles];  // 1 / |q| of heads 2 c, 2 c + 1
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile) {
+    float square = 0;
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float2 x = unpack2(b[tile][k][i]);
+        square += x.x * x.x + x.y * x.y;
+      }
+    square += __shfl_xor_sync(kAll, square, 1);
+    square += __shfl_xor_sync(kAll, square, 2);
+    const float length = sqrtf(square), inverse = length > 0 ? 1 / length : 0.0f;
+    if (warp == 0 && c == 0) {
+      to.lengths[2 * (8 * tile + r)] = length;
+      to.lengths[2 * (8 * tile + r) + 1] = inverse;
+    }
+    left[tile] = __shfl_sync(kAll, inverse, 8 * c);
+    right[tile] = __shfl_sync(kAll, inverse, 8 * c + 4);
+  }
+#pragma unroll 1
+  for (int slab = warp; slab < layer.key_slabs; slab += n_warps) {
+    float y[kTiles][4] = {};
+    if (slab != warp) load_map(slab);
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+      const uint32_t operand[4] = {m[k].x, m[k].y, m[k].z, m[k].w};
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) mma(y[tile], operand, b[tile][k][0], b[tile][k][1]);
+    }
+    // y: place r or r + 8 of the slab, head 2 c or 2 c + 1
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float x = y[tile][j] * (j % 2 ? right[tile] : left[tile]);
+        const int lane_to = 4 * (2 * c + j % 2) + r / 2, at = (slab * kTiles + tile) * 32 + lane_to;
+        const int fixed = __float2int_rn(x * kQuerySteps), high = min((fixed + 128) >> 8, 127);
+        int8_t* bytes = reinterpret_cast<int8_t*>(to.fixed + at) + r % 2 + j / 2 * 2;
+        bytes[0] = int8_t(high);
+        bytes[4] = int8_t(min(fixed - 256 * high, 127));
+        if (layer.wide_keys) reinterpret_cast<__half*>(to.wide + at)[r % 2 + j / 2 * 2] = __float2half_rn(x);
+      }
+  }
+}
+
+/// For centred keys: the same queries block by block and not multiplied, and R_j mean of this head.
+template <int kDim, int kTiles>
+__device__ void prepare_mean(const PackedLayer& layer, int kv_head, const __half* q, int n_heads,
+                             uint2* queries, uint4* mean) {
+  for (int i = threadIdx.x; i < kDim / 16 * kTiles * 32; i += blockDim.x) {
+    const int lane = i % 32, tile = i / 32 % kTiles, slab = i / 32 / kTiles, head = 8 * tile + lane / 4;
+    uint2 word{};
+    if (head < n_heads) {
+      const int16_t* coords = layer.block_coords + 2 * (8 * slab + 2 * (lane % 4));
+      const __half* row = q + head * kDim;
+      const __half2 first = __halves2half2(row[coords[0]], row[coords[1]]),
+                    second = __halves2half2(row[coords[2]], row[coords[3]]);
+      word = {*reinterpret_cast<const uint32_t*>(&first), *reinterpret_cast<const uint32_t*>(&second)};
+    }
+    queries[i] = word;
+  }
+  constexpr int kWords = 4 * (kDim / 16) * 32;
+  for (int i = threadIdx.x; i < kWords; i += blockDim.x)
+    mean[i] = static_cast<const uint4*>(layer.key_mean)[int64_t(kv_head) * kWords + i];
+}
+
+/// Scores of an item's kParts tiles of 16 positions: positions 16 i + r (first two) and 16 i + 8 + r.
+template <int kTiles, int kParts>
+using Scores = float[kTiles][kParts][4];
+template <int kTiles, int kParts>
+using Sums = int[kTiles][kParts][4];
+
+/// Norms of this lane's eight positions, pairs (16 i + r, 16 i + 8 + r); positions from `valid` on have none.
+__device__ inline void load_norms(uint32_t (&pair)[4], const uint8_t* norms, int valid) {
+  const int r = threadIdx.x % 32 / 4;
+  const uint4 n = reinterpret_cast<const uint4*>(norms)[r];
+  pair[0] = n.x, pair[1] = n.y, pair[2] = n.z, pair[3] = n.w;
+  if (valid < kPagePositions)
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      pair[i] &= (16 * i + r < valid ? 0xffffu : 0u) | (16 * i + 8 + r < valid ? 0xffff0000u : 0u);
+}
+
+/// A slab's keys times a norm of their own per position: where there is a norm per group.
+__device__ inline void scale_rows(Operands& a, const uint32_t (&pair)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t low = permute(pair[i], pair[i], 0x1010u), high = permute(pair[i], pair[i], 0x3232u);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const __half2 y = __hmul2(*reinterpret_cast<const __half2*>(&a[i][j]),
+                                *reinterpret_cast<const __half2*>(j % 2 ? &high : &low));
+      a[i][j] = *reinterpret_cast<const uint32_t*>(&y);
+    }
+  }
+}
+
+/// Integer sums back to their start.
+template <int kTiles, int kParts>
+__device__ inline void reset(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low) {
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+    for (int i = 0; i < kParts; ++i)
+#pragma unroll
+      for (int j = 0; j < 4; ++j) high[tile][i][j] = low[tile][i][j] = kZero;
+}
+
+/// s += sums times the positions' norms (pair; null: one).
+template <int kTiles, int kParts>
+__device__ inline void take_sums(Scores<kTiles, kParts>& s, const Sums<kTiles, kParts>& high,
+                                 const Sums<kTiles, kParts>& low, const uint32_t* pair, int part) {
+  constexpr float kUnit = 1 / (kQuerySteps * kByteOne);
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    const float2 x = pair ? unpack2(pick<4>(pair, part + i)) : make_float2(1, 1);
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float sum = fmaf(__int_as_float(high[tile][i][j]) - kZeroRead, 256.0f,
+                               __int_as_float(low[tile][i][j]) - kZeroRead);
+        s[tile][i][j] = fmaf(sum, (j < 2 ? x.x : x.y) * kUnit, s[tile][i][j]);
+      }
+  }
+}
+
+template <int kTiles, int kParts>
+__device__ inline void multiply_norms(Scores<kTiles, kParts>& s, const uint32_t (&pair)[4], int part) {
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    const float2 x = unpack2(pick<4>(pair, part + i));
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int j = 0; j < 4; ++j) s[tile][i][j] *= j < 2 ? x.x : x.y;
+  }
+}
+
+/// Sums over `count` neighbouring slabs of kBits each, whose codes and queries begin at these. kCount: their
+/// number where it is known.
+template <int kTiles, int kParts, int kBits, int kCount>
+__device__ void sum_run(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, const uint8_t* codes,
+                        uint2 book, const uint2* queries, int count, int part) {
+  const int lane = threadIdx.x % 32, unit_lane = 8 * (lane % 4) + lane / 4;
+  const int n = kCount > 0 ? kCount : count;
+#pragma unroll(kCount > 0 ? kCount : 1)
+  for (int slab = 0; slab + 1 < n; slab += 2) {
+    uint32_t first[kBits], second[kBits];
+    load_words<kBits>(first, codes + slab * 128 * kBits, unit_lane, false);
+    load_words<kBits>(second, codes + (slab + 1) * 128 * kBits, unit_lane, false);
+    uint2 b[kTiles][2];
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      b[tile][0] = queries[(slab * kTiles + tile) * 32 + lane];
+      b[tile][1] = queries[((slab + 1) * kTiles + tile) * 32 + lane];
+    }
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) {
+      const uint32_t x = nibbles<kBits>(first, part + i), y = nibbles<kBits>(second, part + i);
+      const uint32_t a[4] = {look_up<kBits>(book, x), look_up<kBits>(book, x >> 16), look_up<kBits>(book, y),
+                             look_up<kBits>(book, y >> 16)};
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        mma<false>(high[tile][i], a, b[tile][0].x, b[tile][1].x);
+        mma<false>(low[tile][i], a, b[tile][0].y, b[tile][1].y);
+      }
+    }
+  }
+  if (n % 2 == 0) return;
+  uint32_t words[kBits];
+  load_words<kBits>(words, codes + (n - 1) * 128 * kBits, unit_lane, false);
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    const uint32_t x = nibbles<kBits>(words, part + i);
+    const uint32_t a[2] = {look_up<kBits>(book, x), look_up<kBits>(book, x >> 16)};
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const uint2 b = queries[((n - 1) * kTiles + tile) * 32 + lane];
+      mma<false>(high[tile][i], a, b.x);
+      mma<false>(low[tile][i], a, b.y);
+    }
+  }
+}
+
+/// s = keys . prepared queries, all coordinates of kBits.
+template <int kDim, int kTiles, int kParts, int kBits>
+__device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
+                              const PackedTable& t, const Queries& queries, int part, int valid) {
+  Sums<kTiles, kParts> high, low;
+  reset<kTiles, kParts>(high, low);
+  const uint2 book = *reinterpret_cast<const uint2*>(shared + t.runs[0].book);
+  sum_run<kTiles, kParts, kBits, kDim / 16>(high, low, block, book, queries.fixed, 0, part);
+  uint32_t pair[4];
+  load_norms(pair, block + t.key_norms, valid);
+  take_sums<kTiles, kParts>(s, high, low, pair, part);
+}
+
+/// s = keys . prepared queries, as the table says.
+template <int kTiles, int kParts>
+__device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
+                           const PackedTable& t, const Queries& queries, int part, int valid) {
+  const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
+  const UnitEntry* units = reinterpret_cast<const UnitEntry*>(shared + sizeof(PackedTable));
+  Sums<kTiles, kParts> high, low;
+  reset<kTiles, kParts>(high, low);
+  uint32_t pair[4];
+  const bool norms_last = t.wide_keys && !t.group_norms;
+  const auto take = [&](int norm) {
+    if (!norms_last) load_norms(pair, block + t.key_norms + 128 * norm, valid);
+    take_sums<kTiles, kParts>(s, high, low, norms_last ? nullptr : pair, part);
+  };
+#pragma unroll 1
+  for (int i = 0; i < t.n_runs; ++i) {
+    const SlabRun run = t.runs[i];
+    const uint2 book = *reinterpret_cast<const uint2*>(shared + run.book);
+    const uint8_t* codes = block + run.offset;
+    const uint2* b = queries.fixed + run.first * kTiles * 32;
+    switch (run.bits) {
+      case 1:
+        sum_run<kTiles, kParts, 1, 0>(high, low, codes, book, b, run.count, part);
+        break;
+      case 2:
+        sum_run<kTiles, kParts, 2, 0>(high, low, codes, book, b, run.count, part);
+        break;
+      case 3:
+        sum_run<kTiles, kParts, 3, 0>(high, low, codes, book, b, run.count, part);
+        break;
+      default:
+        sum_run<kTiles, kParts, 4, 0>(high, low, codes, book, b, run.count, part);
+    }
+    if (t.group_norms) {
+      take(run.norm);
+      reset<kTiles, kParts>(high, low);
+    }
+  }
+  for (uint32_t mixed = t.mixed_keys; mixed; mixed &= mixed - 1) {  // with a norm per group these are wide
+    const int slab = __ffs(int(mixed)) - 1;
+    Bytes a;
+    unpack(units[4 * slab + c], block, shared, r, a);
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const uint2 b = queries.fixed[(slab * kTiles + tile) * 32 + lane];
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (kParts == 4 || i == part) {
+          mma<false>(high[tile][kParts == 4 ? i : 0], a[i], b.x);
+          mma<false>(low[tile][kParts == 4 ? i : 0], a[i], b.y);
+        }
+    }
+    if (t.group_norms) {  // a slab that is not full
+      take(units[4 * slab].norm);
+      reset<kTiles, kParts>(high, low);
+    }
+  }
+  if (!t.group_norms) take(0);
+  for (uint32_t wide = t.wide_keys; wide; wide &= wide - 1) {
+    const int slab = __ffs(int(wide)) - 1;
+    const UnitEntry e = units[4 * slab + c];
+    Operands a;
+    unpack(e, block, shared, r, a);
+    if (t.group_norms) {
+      load_norms(pair, block + t.key_norms + 128 * e.norm, valid);
+      scale_rows(a, pair);
+    }
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const uint2 b = queries.wide[(slab * kTiles + tile) * 32 + lane];
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (kParts == 4 || i == part) mma(s[tile][kParts == 4 ? i : 0], a[i], b.x, b.y);
+    }
+  }
+  if (norms_last) {
+    load_norms(pair, block + t.key_norms, valid);
+    multiply_norms<kTiles, kParts>(s, pair, part);
+  }
+}
+
+/// s += (R_-t0 q) . R_j mean in units of |q| query_scale. angles (D / 2, 2): cos and sin of t0 theta.
+template <int kDim, int kTiles, int kParts>
+__device__ void score_mean(Scores<kTiles, kParts>& s, const float4* angles, const Queries& queries,
+                           const uint4* mean, float query_scale, int part) {
+  const int lane = threadIdx.x % 32, c = lane % 4;
+  const float unit = 1 / query_scale;
+#pragma unroll 2
+  for (int slab = 0; slab < kDim / 16; ++slab) {
+    const float4 turn = angles[4 * slab + c];
+    uint32_t b[kTiles][2];
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const uint2 q = queries.plain[(slab * kTiles + tile) * 32 + lane];
+      const float2 x = unpack2(q.x), y = unpack2(q.y);
+      const float inverse = queries.lengths[2 * (8 * tile + lane / 4) + 1] * unit;
+      b[tile][0] = pack2((x.x * turn.x + x.y * turn.y) * inverse, (x.y * turn.x - x.x * turn.y) * inverse);
+      b[tile][1] = pack2((y.x * turn.z + y.y * turn.w) * inverse, (y.y * turn.z - y.x * turn.w) * inverse);
+    }
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) {
+      const uint4 m = mean[((part + i) * (kDim / 16) + slab) * 32 + lane];
+      const uint32_t a[4] = {m.x, m.y, m.z, m.w};
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) mma(s[tile][i], a, b[tile][0], b[tile][1]);
+    }
+  }
+}
+
+/// Positions from `valid` on get no weight.
+template <int kTiles, int kParts>
+__device__ inline void mask(Scores<kTiles, kParts>& s, int part, int valid) {
+  const int r = threadIdx.x % 32 / 4;
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+    for (int i = 0; i < kParts; ++i)
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        if (16 * (part + i) + 8 * (j / 2) + r >= valid) s[tile][i][j] = -INFINITY;
+}
+
+}  // namespace blockgtq::cuda

@@ -1,0 +1,269 @@
+// Scores become weights, and weights times packed values a result: O^T (D, heads). Part of
+// packed_attention.cu.
+#pragma once
+#include "packed_scores.cuh"
+
+namespace blockgtq::cuda {
+
+/// The running result of a warp: heads 8 tile + 2 c and the next.
+template <int kSlabs, int kTiles>
+struct State {
+  float o[kSlabs][kTiles][4] = {};  // rows r and r + 8 of a slab
+  float m[kTiles][2], l[kTiles][2];
+};
+
+/// Weights of an item as the B operands of the second product: fixed point, 65535 the largest possible.
+template <int kTiles, int kParts>
+struct Weights {
+  uint32_t pairs[kTiles][kParts]
+                [2];  // 16 bits each: positions 2 c, 2 c + 1 of the first and second eight of a tile, head r
+  float unit[kTiles][2];  // what one stands for, heads 2 c and 2 c + 1, centroids being bytes
+};
+
+template <int kSlabs, int kTiles, int kParts>
+__device__ void weigh(State<kSlabs, kTiles>& state, const Scores<kTiles, kParts>& s,
+                      const float (&factor)[kTiles][2], const uint32_t (&pair)[4], int part,
+                      Weights<kTiles, kParts>& w) {
+  // The largest norm of the item: the weights' scale.
+  float2 norm[kParts];
+  float largest = 1e-20f;
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    norm[i] = unpack2(pick<4>(pair, part + i));
+    largest = fmaxf(largest, fmaxf(norm[i].x, norm[i].y));
+  }
+#pragma unroll
+  for (int apart = 4; apart < 32; apart *= 2) largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, apart));
+  const float steps = __fdividef(kWeightSteps, largest);
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) norm[i].x *= steps, norm[i].y *= steps;
+
+  bool grown = false;
+  float shrink[kTiles][2], here[kTiles][2];
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      float most = fmaxf(s[tile][0][j], s[tile][0][j + 2]);
+#pragma unroll
+      for (int i = 1; i < kParts; ++i) most = fmaxf(most, fmaxf(s[tile][i][j], s[tile][i][j + 2]));
+#pragma unroll
+      for (int apart = 4; apart < 32; apart *= 2) most = fmaxf(most, __shfl_xor_sync(kAll, most, apart));
+      here[tile][j] = fmaxf(most * factor[tile][j], -1e30f);
+      const float m = fmaxf(state.m[tile][j], here[tile][j]);
+      grown |= m > state.m[tile][j];
+      shrink[tile][j] = exp2_fast(state.m[tile][j] - m);
+      state.m[tile][j] = m;
+    }
+  if (__any_sync(kAll, grown)) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        state.l[tile][j] *= shrink[tile][j];
+#pragma unroll
+        for (int slab = 0; slab < kSlabs; ++slab) {
+          state.o[slab][tile][j] *= shrink[tile][j];
+          state.o[slab][tile][j + 2] *= shrink[tile][j];
+        }
+      }
+  }
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile) {
+    float sum[2] = {};
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) {
+      float fixed[4];  // the low 16 bits of 2^23 + x are x
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float weight = exp2_fast(fmaf(s[tile][i][j], factor[tile][j % 2], -here[tile][j % 2]));
+        sum[j % 2] += weight;
+        fixed[j] = fmaf(weight, j < 2 ? norm[i].x : norm[i].y, 8388608.0f);
+      }
+      w.pairs[tile][i][0] =
+          transpose8(permute(__float_as_uint(fixed[0]), __float_as_uint(fixed[1]), 0x5410u));
+      w.pairs[tile][i][1] =
+          transpose8(permute(__float_as_uint(fixed[2]), __float_as_uint(fixed[3]), 0x5410u));
+    }
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const float lift = exp2_fast(here[tile][j] - state.m[tile][j]);
+      state.l[tile][j] = fmaf(sum[j], lift, state.l[tile][j]);
+      w.unit[tile][j] = lift * largest * (1 / (kWeightSteps * kByteOne));
+    }
+  }
+}
+
+/// The bytes of a tile's weights: positions 2 c, 2 c + 1, 8 + 2 c, 9 + 2 c.
+template <int kTiles, int kParts>
+__device__ inline uint2 weight_bytes(const Weights<kTiles, kParts>& w, int tile, int i) {
+  return {permute(w.pairs[tile][i][0], w.pairs[tile][i][1], 0x7531u),
+          permute(w.pairs[tile][i][0], w.pairs[tile][i][1], 0x6420u)};
+}
+
+/// o += one slab's bytes times the weights. x: nibbles looked up, two words per tile.
+template <int kTiles, int kParts, class LookUp>
+__device__ inline void add_bytes(float (&o)[kTiles][4], const Weights<kTiles, kParts>& w,
+                                 const uint2 (&b)[kTiles][kParts], LookUp look) {
+  int high[kTiles][4], low[kTiles][4];
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) high[tile][j] = low[tile][j] = kZero;
+#pragma unroll
+  for (int i = 0; i < kParts; i += 2) {
+    uint32_t a[4];
+    look(i, a[0], a[1]);
+    if constexpr (kParts > 1) {
+      look(i + 1, a[2], a[3]);
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        mma<true>(high[tile], a, b[tile][i].x, b[tile][i + 1].x);
+        mma<true>(low[tile], a, b[tile][i].y, b[tile][i + 1].y);
+      }
+    } else {
+      const uint32_t only[2] = {a[0], a[1]};
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+        mma<true>(high[tile], only, b[tile][i].x);
+        mma<true>(low[tile], only, b[tile][i].y);
+      }
+    }
+  }
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float sum =
+          fmaf(__int_as_float(high[tile][j]) - kZeroRead, 256.0f, __int_as_float(low[tile][j]) - kZeroRead);
+      o[tile][j] = fmaf(sum, w.unit[tile][j % 2], o[tile][j]);
+    }
+}
+
+/// o += one slab of fp16 centroids times the weights, those as fp16 at half their value.
+template <int kTiles, int kParts>
+__device__ inline void add_halves(float (&o)[kTiles][4], const Weights<kTiles, kParts>& w, const Operands& a,
+                                  int part) {
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile) {
+    float sum[4] = {};
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      if (kParts == 4 || i == part) {
+        uint32_t b[2];
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const uint32_t x = w.pairs[tile][kParts == 4 ? i : 0][half];
+          b[half] = pack2(float(x & 0xffffu) * 0.5f, float(x >> 16) * 0.5f);
+        }
+        mma(sum, a[i], b[0], b[1]);
+      }
+#pragma unroll
+    for (int j = 0; j < 4; ++j) o[tile][j] = fmaf(sum[j], w.unit[tile][j % 2] * (2 * kByteOne), o[tile][j]);
+  }
+}
+
+/// o += values times weights.
+template <int kSlabs, int kTiles, int kParts, int kBits>
+__device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, const uint8_t* shared,
+                           const PackedTable& t, const Weights<kTiles, kParts>& w, int part) {
+  const int lane = threadIdx.x % 32;
+  const UnitEntry* units = reinterpret_cast<const UnitEntry*>(shared + sizeof(PackedTable)) + 4 * t.key_slabs;
+  uint2 b[kTiles][kParts];
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) b[tile][i] = weight_bytes<kTiles, kParts>(w, tile, i);
+  if constexpr (kBits > 0) {
+    const uint8_t* codes = block + units->offset;
+    const uint2 book = *reinterpret_cast<const uint2*>(shared + units->book);
+#pragma unroll
+    for (int slab = 0; slab < kSlabs; ++slab) {
+      uint32_t words[kBits];
+      load_words<kBits>(words, codes + slab * 128 * kBits, lane, false);
+      add_bytes<kTiles, kParts>(state.o[slab], w, b, [&](int i, uint32_t& x, uint32_t& y) {
+        const uint32_t select = nibbles<kBits>(words, part + i);
+        x = look_up<kBits>(book, select);
+        y = look_up<kBits>(book, select >> 16);
+      });
+    }
+  } else {
+#pragma unroll 1
+    for (int slab = 0; slab < t.value_slabs; ++slab) {
+      const UnitEntry e = units[8 * slab + lane / 4];
+      if (t.wide_values >> slab & 1) {
+        Operands a;
+        unpack(e, block, shared, lane % 4, a);
+#pragma unroll
+        for (int k = 0; k < kSlabs; ++k)
+          if (k == slab) add_halves<kTiles, kParts>(state.o[k], w, a, part);
+      } else {
+        Bytes a;
+        unpack(e, block, shared, lane % 4, a);
+        const auto look = [&](int i, uint32_t& x, uint32_t& y) {
+#pragma unroll
+          for (int k = 0; k < 4; ++k)
+            if (k == part + i) x = a[k][0], y = a[k][1];
+        };
+#pragma unroll
+        for (int k = 0; k < kSlabs; ++k)
+          if (k == slab) add_bytes<kTiles, kParts>(state.o[k], w, b, look);
+      }
+    }
+  }
+}
+
+/// Warps of a block become one: results (8 kTiles, 2 + 16 kSlabs) in global memory.
+template <int kSlabs, int kTiles>
+__device__ void merge_warps(State<kSlabs, kTiles>& state, float* shared, float* to) {
+  constexpr int kHeads = 8 * kTiles, kRows = 16 * kSlabs, kPitch = kHeads + 1;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4,
+            n_warps = blockDim.x / 32;
+  float* maxima = shared;                    // (W, heads), then each warp's factor
+  float* sums = maxima + n_warps * kHeads;   // (W, heads)
+  float* outputs = sums + n_warps * kHeads;  // (W, rows, heads + 1)
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      float l = state.l[tile][j];
+#pragma unroll
+      for (int apart = 4; apart < 32; apart *= 2) l += __shfl_xor_sync(kAll, l, apart);
+      if (r == 0) {
+        maxima[warp * kHeads + 8 * tile + 2 * c + j] = state.m[tile][j];
+        sums[warp * kHeads + 8 * tile + 2 * c + j] = l;
+      }
+    }
+  float* mine = outputs + (warp * kRows + r) * kPitch + 2 * c;
+#pragma unroll
+  for (int slab = 0; slab < kSlabs; ++slab)
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        mine[(16 * slab + j / 2 * 8) * kPitch + 8 * tile + j % 2] = state.o[slab][tile][j];
+  __syncthreads();
+  if (threadIdx.x < kHeads) {
+    float most = -INFINITY, l = 0;
+    for (int w = 0; w < n_warps; ++w) most = fmaxf(most, maxima[w * kHeads + threadIdx.x]);
+    for (int w = 0; w < n_warps; ++w) {
+      const float factor = exp2_fast(maxima[w * kHeads + threadIdx.x] - most);
+      l += sums[w * kHeads + threadIdx.x] * factor;
+      maxima[w * kHeads + threadIdx.x] = factor;
+    }
+    to[threadIdx.x * (kRows + 2)] = most;
+    to[threadIdx.x * (kRows + 2) + 1] = l;
+  }
+  __syncthreads();
+#pragma unroll 1
+  for (int i = threadIdx.x; i < kHeads * kRows; i += blockDim.x) {
+    const int head = i / kRows, row = i % kRows;
+    const float *from = outputs + row * kPitch + head, *factor = maxima + head;
+    float sum = 0;
+#pragma unroll 4
+    for (int w = 0; w < n_warps; ++w) sum = fmaf(from[w * (kRows * kPitch)], factor[w * kHeads], sum);
+    to[head * (kRows + 2) + 2 + row] = sum;
+  }
+}
+
+}  // namespace blockgtq::cuda
