@@ -1,0 +1,34 @@
+#include "command.h"
+
+namespace blockgtq {
+
+TEST_CASE("bench attention and encode: bad values are usage errors, no such device is code 5") {
+  struct Case {
+    std::vector<std::string> args;
+    int code;
+    std::string says;
+  };
+  const Case cases[] = {
+      {{"bench", "attention", "--bits", "K9V3"}, 2, "--bits: K9V3"},
+      {{"bench", "attention", "--bits", "3"}, 2, "pairs like K3V3"},
+      {{"bench", "attention", "--context", "4x"}, 2, "--context: 4x"},
+      {{"bench", "attention", "--context", "0"}, 2, "--context: 0"},
+      {{"bench", "attention", "--batch", "1,two"}, 2, "--batch: two"},
+      {{"bench", "attention", "--keys", "odd"}, 2, "--keys: odd"},
+      {{"bench", "attention", "--heads", "15", "--kv-heads", "2"}, 2, "no multiple"},
+      {{"bench", "encode", "--keys", "odd"}, 2, "--keys: odd"},
+      {{"bench", "encode", "--head-dim", "100"}, 2, "--head-dim"},
+      {{"bench", "attention", "--device", "cuda:99"}, 5, ""},
+      {{"bench", "encode", "--device", "cuda:99"}, 5, ""},
+  };
+  for (const Case& c : cases) {
+    const Outcome outcome = blockgtq(c.args);
+    INFO(c.args[1] << " " << c.args[2] << " " << c.args.back() << ": " << outcome.err);
+    CHECK(outcome.code == c.code);
+    CHECK(error_lines(outcome) == 1);
+    CHECK_THAT(outcome.err, ContainsSubstring(c.says));
+    CHECK(outcome.out.empty());
+  }
+}
+
+}  // namespace blockgtq
