@@ -35,8 +35,7 @@ void export_folded(const Options& o, const GlobalOptions& global) {
   const Checkpoint model(resolve_model(o.fold));
   check_weights(model);
   const Fold fold(model, map);
-  auto progress = global.make_progress();
-  write_folded(model, fold, o.output.path, o.output.force, *progress);
+  write_folded(model, fold, o.output.path, o.output.force);
   global.say(fmt::format("{}: folded: balance of keys{}", o.output.path,
                          fold.values() ? ", basis of values" : "; the map holds no basis of values"));
 }

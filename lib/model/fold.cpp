@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-
 #include "model/weights.h"
 #include "quant/centred.h"
 

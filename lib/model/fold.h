@@ -3,7 +3,6 @@
 #include <string>
 #include <vector>
 
-#include "base/progress.h"
 #include "hf/checkpoint.h"
 #include "quant/bit_map.h"
 
@@ -41,7 +40,6 @@ class Fold {
 /// Writes the model with its weights folded: a folder of config.json, the tokenizer's files and one
 /// model.safetensors, where folded tensors are float32 and all others the bytes they were. Nothing appears
 /// before all is written. Exit::output: the folder exists and force is not given, or is the model's own.
-void write_folded(const Checkpoint& model, const Fold& fold, const fs::path& folder, bool force,
-                  Progress& progress);
+void write_folded(const Checkpoint& model, const Fold& fold, const fs::path& folder, bool force);
 
 }  // namespace blockgtq

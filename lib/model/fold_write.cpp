@@ -78,14 +78,13 @@ std::vector<std::pair<const Tensor*, TensorEntry>> plan(const Checkpoint& model,
   return out;
 }
 
-void write_weights(const Checkpoint& model, const Fold& fold, OutputFile& file, Progress& progress) {
+void write_weights(const Checkpoint& model, const Fold& fold, OutputFile& file) {
   const auto tensors = plan(model, fold);
   std::vector<TensorEntry> entries;
   for (const auto& [tensor, entry] : tensors) entries.push_back(entry);
   SafetensorsWriter writer(
       file, entries,
       {{"format", "pt"}, {"folded", fold.values() ? "key balance, value basis" : "key balance"}});
-  progress.begin("fold", int64_t(tensors.size()));
   for (const auto& [tensor, entry] : tensors) {
     check_stop();
     if (fold.changes(tensor->name)) {
@@ -95,23 +94,20 @@ void write_weights(const Checkpoint& model, const Fold& fold, OutputFile& file, 
       writer.write(tensor->data);
     }
     model.release(*tensor);
-    progress.step(tensor->name);
   }
-  progress.end();
   writer.finish();
 }
 
 }  // namespace
 
-void write_folded(const Checkpoint& model, const Fold& fold, const fs::path& folder, bool force,
-                  Progress& progress) {
+void write_folded(const Checkpoint& model, const Fold& fold, const fs::path& folder, bool force) {
   std::error_code error;
   if (fs::equivalent(folder, model.folder(), error))
     fail_output("{}: cannot write: it is the model's own folder", folder.string());
   NewFolder made(folder, force);
   std::vector<std::unique_ptr<OutputFile>> files;  // all begun before any appears; config.json comes last
   files.push_back(std::make_unique<OutputFile>(folder / kWeights, force));
-  write_weights(model, fold, *files.back(), progress);
+  write_weights(model, fold, *files.back());
   for (const char* name : kCopied) {
     if (!fs::exists(model.folder() / name, error)) continue;
     files.push_back(std::make_unique<OutputFile>(folder / name, force));

@@ -94,8 +94,7 @@ TEST_CASE("folded models give the original's logits, with balanced keys and unco
       const BitMap map = calibrate(model, before, values);
       const Fold fold(model, map);
       CHECK(fold.values() == values);
-      Progress progress;
-      write_folded(model, fold, dir / "folded", false, progress);
+      write_folded(model, fold, dir / "folded", false);
 
       const Checkpoint folded(dir / "folded");
       const Captured after = forward(folded);
@@ -129,8 +128,7 @@ TEST_CASE("what is not folded keeps its bytes, and the tokenizer comes along") {
   const Checkpoint model(source);
   const BitMap map = calibrate(model, forward(model), false);
   const Fold fold(model, map);
-  Progress progress;
-  write_folded(model, fold, dir / "folded", false, progress);
+  write_folded(model, fold, dir / "folded", false);
   const Checkpoint folded(dir / "folded");
   CHECK(folded.tensors().size() == model.tensors().size());
   for (const auto& [name, t] : model.tensors()) {
