@@ -7,6 +7,8 @@
 #include "base/file.h"
 #include "commands.h"
 #include "evaluation.h"
+#include "model/fold.h"
+#include "model/weights.h"
 #include "report/map_export.h"
 #include "store/map_file.h"
 
@@ -14,7 +16,7 @@ namespace blockgtq {
 namespace {
 
 struct Options {
-  std::string map, bits, format;
+  std::string map, bits, format, fold;
   OutputOptions output;
 };
 
@@ -27,18 +29,36 @@ const std::map<std::string, Exporter>& exporters() {
   return all;
 }
 
+void export_folded(const Options& o, const GlobalOptions& global) {
+  if (o.output.path == "-") throw Error(Exit::usage, "--fold writes a folder: -o DIR");
+  const BitMap map = read_map(o.map);
+  const Checkpoint model(resolve_model(o.fold));
+  check_weights(model);
+  const Fold fold(model, map);
+  write_folded(model, fold, o.output.path, o.output.force);
+  global.say(fmt::format("{}: folded: balance of keys{}", o.output.path,
+                         fold.values() ? ", basis of values" : "; the map holds no basis of values"));
+}
+
 }  // namespace
 
-void add_export_bitmap(CLI::App& app, const GlobalOptions&) {
+void add_export_bitmap(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("export-bitmap", "A bit map as json, csv, npy, safetensors, png or svg");
+  CLI::App* command = app.add_subcommand(
+      "export-bitmap", "A bit map as json, csv, npy, safetensors, png or svg, or in weights");
   command->add_option("map", o->map, "MAP.h5 of calibrate or allocate")->required();
-  command->add_option("--bits", o->bits, "Which budget, when the map holds several");
-  command->add_option("--format", o->format,
-                      "json, csv, npy, safetensors, png or svg; default: the output's ending");
-  add_output_option(*command, o->output, "File to write; - for standard output");
-  command->callback([o] {
+  CLI::Option* bits = command->add_option("--bits", o->bits, "Which budget, when the map holds several");
+  CLI::Option* format = command->add_option(
+      "--format", o->format, "json, csv, npy, safetensors, png or svg; default: the output's ending");
+  command
+      ->add_option("--fold", o->fold,
+                   "The map's model: write it again, with the balance of keys and the basis of values in its "
+                   "weights and the same output")
+      ->excludes(bits)
+      ->excludes(format);
+  add_output_option(*command, o->output, "File to write, - for standard output; with --fold a folder");
+  command->callback([o, &global] {
+    if (!o->fold.empty()) return export_folded(*o, global);
     std::string format = o->format;
     if (format.empty()) {
       format = fs::path(o->output.path).extension().string();

@@ -23,6 +23,7 @@ class Checkpoint {
   int64_t weight_bytes() const;
   size_t n_shards() const { return shards_.size(); }
 
+  const std::map<std::string, Tensor>& tensors() const { return tensors_; }  // by name
   const Tensor* find(const std::string& name) const;  // null when absent
   /// A tensor of this shape and a float dtype; Exit::input names the file, the tensor, both shapes.
   const Tensor& get(const std::string& name, const std::vector<int64_t>& shape) const;

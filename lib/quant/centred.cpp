@@ -27,7 +27,9 @@ Basis centred(const HeadMap& head, Balance balance) {
   const HeadCalibration& calibration = *head.calibration;
   const BlockLayout& layout = head.layout;
   const size_t dim = layout.head_dim;
-  const std::vector<double> q = raised(calibration.q_energy), k = raised(centred_energy(layout, calibration));
+  const std::vector<double> k = raised(centred_energy(layout, calibration));
+  std::vector<double> scales(k.size(), 1);
+  if (balance == Balance::blocks) scales = balance_scales(layout, calibration);
   Basis basis;
   basis.dim = int(dim);
   basis.mean.assign(calibration.k_mean.begin(), calibration.k_mean.end());
@@ -35,7 +37,7 @@ Basis centred(const HeadMap& head, Balance balance) {
   basis.backward.resize(dim * dim);
   basis.energy.resize(dim);
   for (int b = 0; b < layout.n_blocks(); ++b) {
-    const double scale = balance == Balance::blocks ? std::pow(q[b] / k[b], 0.25) : 1;
+    const double scale = scales[b];
     for (const int c : layout.coords(b)) {
       basis.forward[c * dim + c] = scale;
       basis.backward[c * dim + c] = 1 / scale;
@@ -54,6 +56,13 @@ std::vector<double> centred_energy(const BlockLayout& layout, const HeadCalibrat
     energy[b] = std::max(energy[b], 0.0);  // the difference of two rounded numbers
   }
   return energy;
+}
+
+std::vector<double> balance_scales(const BlockLayout& layout, const HeadCalibration& calibration) {
+  const std::vector<double> q = raised(calibration.q_energy), k = raised(centred_energy(layout, calibration));
+  std::vector<double> scales;
+  for (size_t b = 0; b < k.size(); ++b) scales.push_back(std::pow(q[b] / k[b], 0.25));
+  return scales;
 }
 
 std::vector<double> product_score(const BlockLayout& layout, const HeadCalibration& calibration) {

@@ -9,6 +9,8 @@ namespace blockgtq {
 
 /// Ekc: E|k^(i) - mu^(i)|^2 of every block (B).
 std::vector<double> centred_energy(const BlockLayout& layout, const HeadCalibration& calibration);
+/// Balance: a_i = (Eq_i / Ekc_i)^(1/4) of every block (B), so that a_i (k - mu) and q / a_i have one energy.
+std::vector<double> balance_scales(const BlockLayout& layout, const HeadCalibration& calibration);
 /// Logit error is query energy times key error: Eq Ekc (B).
 std::vector<double> product_score(const BlockLayout& layout, const HeadCalibration& calibration);
 

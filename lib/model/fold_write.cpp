@@ -1,0 +1,122 @@
+// A model's folder again, with some of its weights folded.
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/stop.h"
+#include "hf/safetensors_writer.h"
+#include "model/fold.h"
+
+namespace blockgtq {
+
+namespace {
+
+constexpr const char* kWeights = "model.safetensors";
+constexpr const char* kCopied[] = {"tokenizer.json",
+                                   "tokenizer_config.json",
+                                   "tokenizer.model",
+                                   "special_tokens_map.json",
+                                   "added_tokens.json",
+                                   "vocab.json",
+                                   "merges.txt",
+                                   "chat_template.jinja",
+                                   "generation_config.json"};
+
+/// A folder that goes again, where it was made here, unless it is kept.
+class NewFolder {
+ public:
+  NewFolder(const fs::path& path, bool force) : path_(path) {
+    std::error_code error;
+    const fs::file_status status = fs::status(path, error);
+    if (fs::exists(status)) {
+      if (!fs::is_directory(status)) fail_output("{}: cannot write: it is not a folder", path.string());
+      if (!force)
+        throw Error(Exit::output, fmt::format("{}: folder exists", path.string()), "--force overwrites");
+      return;
+    }
+    made_ = fs::create_directory(path, error);
+    if (!made_) fail_output("{}: cannot make the folder: {}", path.string(), error.message());
+  }
+  NewFolder(const NewFolder&) = delete;
+  ~NewFolder() {
+    std::error_code ignored;
+    if (made_ && !kept_) fs::remove(path_, ignored);  // only where nothing is in it
+  }
+  void keep() { kept_ = true; }
+
+ private:
+  fs::path path_;
+  bool made_ = false, kept_ = false;
+};
+
+/// The folded tensors are float32: a loader that follows the config must not round them to 16 bits.
+std::string float_config(const fs::path& path) {
+  Json config = read_json(path, kMaxConfigBytes);
+  const char* key = config.contains("torch_dtype") && !config.contains("dtype") ? "torch_dtype" : "dtype";
+  config[key] = "float32";
+  return dump_json(config);
+}
+
+/// In the order of the file: wide elements first, so that every tensor begins at a multiple of its element,
+/// then by name.
+std::vector<std::pair<const Tensor*, TensorEntry>> plan(const Checkpoint& model, const Fold& fold) {
+  std::vector<std::pair<const Tensor*, TensorEntry>> out;
+  for (const auto& [name, t] : model.tensors()) {
+    TensorEntry entry{name, t.dtype_name, t.shape, t.data.size()};
+    if (fold.changes(name)) {
+      entry.dtype_name = "F32";
+      entry.bytes = uint64_t(t.elements()) * sizeof(float);
+    }
+    out.emplace_back(&t, std::move(entry));
+  }
+  const auto width = [](const auto& e) {
+    return e.second.bytes / uint64_t(std::max<int64_t>(1, e.first->elements()));
+  };
+  std::stable_sort(out.begin(), out.end(), [&](const auto& a, const auto& b) { return width(a) > width(b); });
+  return out;
+}
+
+void write_weights(const Checkpoint& model, const Fold& fold, OutputFile& file) {
+  const auto tensors = plan(model, fold);
+  std::vector<TensorEntry> entries;
+  for (const auto& [tensor, entry] : tensors) entries.push_back(entry);
+  SafetensorsWriter writer(
+      file, entries,
+      {{"format", "pt"}, {"folded", fold.values() ? "key balance, value basis" : "key balance"}});
+  for (const auto& [tensor, entry] : tensors) {
+    check_stop();
+    if (fold.changes(tensor->name)) {
+      const std::vector<float> folded = fold.folded(*tensor);
+      writer.write(std::as_bytes(std::span(folded)));
+    } else {
+      writer.write(tensor->data);
+    }
+    model.release(*tensor);
+  }
+  writer.finish();
+}
+
+}  // namespace
+
+void write_folded(const Checkpoint& model, const Fold& fold, const fs::path& folder, bool force) {
+  std::error_code error;
+  if (fs::equivalent(folder, model.folder(), error))
+    fail_output("{}: cannot write: it is the model's own folder", folder.string());
+  NewFolder made(folder, force);
+  std::vector<std::unique_ptr<OutputFile>> files;  // all begun before any appears; config.json comes last
+  files.push_back(std::make_unique<OutputFile>(folder / kWeights, force));
+  write_weights(model, fold, *files.back());
+  for (const char* name : kCopied) {
+    if (!fs::exists(model.folder() / name, error)) continue;
+    files.push_back(std::make_unique<OutputFile>(folder / name, force));
+    files.back()->write(MappedFile(model.folder() / name).text());
+  }
+  files.push_back(std::make_unique<OutputFile>(folder / "config.json", force));
+  files.back()->write(float_config(model.folder() / "config.json"));
+  for (const auto& file : files) file->commit();
+  made.keep();
+}
+
+}  // namespace blockgtq
