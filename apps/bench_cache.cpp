@@ -117,8 +117,7 @@ double median_microseconds(const cuda::Stream& stream, int repeat, const std::fu
   return us[us.size() / 2];
 }
 
-}  // namespace
-
+/// The quantizers of a layer: keys by random energies that fall by 2^10 over the blocks of a head.
 PackedSpec bench_spec(const CacheBench& b, uint64_t seed) {
   PackedSpec spec;
   spec.layout = {b.head_dim, b.head_dim, Pairing::half};
@@ -138,6 +137,22 @@ PackedSpec bench_spec(const CacheBench& b, uint64_t seed) {
   return spec;
 }
 
+/// What all layers are packed with, on the host and on the device.
+struct Layers {
+  Layers(const CacheBench& b, int64_t longest, const cuda::Stream& stream) {
+    for (int l = 0; l < b.layers; ++l) {
+      specs.push_back(bench_spec(b, uint64_t(l)));
+      caches.push_back(std::make_unique<CudaCache>(specs[l], longest, stream));
+      if (caches[l]->layer().page_bytes > caches[largest]->layer().page_bytes) largest = l;
+    }
+  }
+  std::vector<PackedSpec> specs;
+  std::vector<std::unique_ptr<CudaCache>> caches;
+  int largest = 0;  // the layer with the longest pages
+};
+
+}  // namespace
+
 double copy_rate(int repeat) {
   const cuda::Stream stream;
   const size_t bytes = size_t(1) << 30;
@@ -149,20 +164,13 @@ double copy_rate(int repeat) {
 
 CacheTime time_decode(const CacheBench& b) {
   const cuda::Stream stream;
-  std::vector<std::unique_ptr<CudaCache>> caches;
-  for (int l = 0; l < b.layers; ++l)
-    caches.push_back(std::make_unique<CudaCache>(bench_spec(b, uint64_t(l)), b.context, stream));
-  int64_t page_bytes = 0;
-  PackedSpec largest;
-  for (int l = 0; l < b.layers; ++l)
-    if (caches[l]->layer().page_bytes > page_bytes) {
-      page_bytes = caches[l]->layer().page_bytes;
-      largest = bench_spec(b, uint64_t(l));
-    }
+  const Layers layers(b, b.context, stream);
+  const auto& caches = layers.caches;
+  const int64_t page_bytes = caches[layers.largest]->layer().page_bytes;
   const int64_t each = (b.context + kPagePositions - 1) / kPagePositions, n_pages = each * b.batch;
   const int64_t n_sets =
       std::max<int64_t>(b.layers, (kBeyondCaches + n_pages * page_bytes - 1) / (n_pages * page_bytes));
-  const std::vector<cuda::Buffer> pages = random_pages(largest, n_pages, n_sets, stream);
+  const std::vector<cuda::Buffer> pages = random_pages(layers.specs[layers.largest], n_pages, n_sets, stream);
   std::vector<int32_t> table(n_pages), lengths(b.batch, int32_t(b.context));
   for (int64_t i = 0; i < n_pages; ++i) table[i] = int32_t(i);
   Random random(3);
@@ -202,11 +210,9 @@ CacheTime time_decode(const CacheBench& b) {
 
 CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
   const cuda::Stream stream;
-  std::vector<std::unique_ptr<CudaCache>> caches;
-  for (int l = 0; l < b.layers; ++l)
-    caches.push_back(std::make_unique<CudaCache>(bench_spec(b, uint64_t(l)), tokens, stream));
-  int64_t page_bytes = 0;
-  for (const auto& cache : caches) page_bytes = std::max(page_bytes, cache->layer().page_bytes);
+  const Layers layers(b, tokens, stream);
+  const auto& caches = layers.caches;
+  const int64_t page_bytes = caches[layers.largest]->layer().page_bytes;
   const int64_t n_pages = (tokens + kPagePositions - 1) / kPagePositions,
                 width = int64_t(b.kv_heads) * b.head_dim;
   const int64_t in_bytes = tokens * width * 2,
@@ -243,8 +249,8 @@ CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
   CacheTime time;
   time.microseconds = median_microseconds(stream, b.repeat, [&] { graph.replay(stream); }) / double(n_sets);
   double written = 0;  // per position and layer
-  for (int l = 0; l < b.layers; ++l) {
-    const PageShape shape = page_shape(bench_spec(b, uint64_t(l)));
+  for (const PackedSpec& spec : layers.specs) {
+    const PageShape shape = page_shape(spec);
     for (const BlockShape& block : shape.blocks)
       written += (double(block.key.bytes) / kPagePositions + 2 * block.key_norms +
                   (values ? double(block.value.bytes) / kPagePositions + 2 : 0)) /

@@ -4,8 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "cache/packed_cache.h"
-
 namespace blockgtq {
 
 /// What the attention and encoding kernels are timed on: many layers' caches of random codes in device
@@ -25,9 +23,6 @@ struct CacheTime {
   double bytes = 0;               // read per layer
   double bytes_per_position = 0;  // of one KV head, key and value, everything counted
 };
-
-/// The quantizers of a layer: keys by random energies that fall by 2^10 over the blocks of a head.
-PackedSpec bench_spec(const CacheBench& bench, uint64_t seed);
 
 /// Bytes per second of a device-to-device copy, read and written ones counted.
 double copy_rate(int repeat);

@@ -16,6 +16,14 @@ inline void check_cuda(cudaError_t status, const char* what) {
 /// After every launch.
 inline void check_launch(const char* kernel) { check_cuda(cudaGetLastError(), kernel); }
 
+/// Of the current device.
+inline int attribute(cudaDeviceAttr what) {
+  int device = 0, value = 0;
+  check_cuda(cudaGetDevice(&device), "current device");
+  check_cuda(cudaDeviceGetAttribute(&value, what, device), "device attribute");
+  return value;
+}
+
 inline cudaStream_t raw(const Stream& stream) { return static_cast<cudaStream_t>(stream.handle()); }
 
 }  // namespace blockgtq::cuda

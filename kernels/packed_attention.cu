@@ -1,22 +1,27 @@
 // Attention of one new token per sequence over packed keys and values.
 //
-//   s_t = scale (q . k_t),  k_t = R_t mean + r_t B z_t  =>  s_t = scale (r_t (B^T q) . c[code] + (R_t^-1 q) .
-//   mean) o   = B_v (sum_t p_t r_t c[code]) / sum_t p_t + mean_v,     p_t = e^(s_t - m)
+//   k_t = R_t mean + r_t B z_t
+//   s_t = scale (q . k_t) = scale (r_t (B^T q) . c[code] + (R_t^-1 q) . mean)
+//   o   = B_v (sum_t p_t r_t c[code]) / sum_t p_t + mean_v,   p_t = e^(s_t - m)
 //
 // so that rotations, permutations and scales of the quantizer touch q once and o once, and the kernel's inner
 // part knows of codes and norms only.
 //
-//   grid   (splits of the context, KV heads, sequences); a warp takes every W-th item of its block's split,
-//   alone: its own
-//          two stages of shared memory, its own running maximum, sum and output. An item is a page, or a
-//          quarter of one where there are too few pages to fill the device.
-//   item   codes -> bytes in registers as the A operand (unpack.cuh; cache/page_layout.h has the order):
-//            S^T (positions, heads)  = K (positions, D) q^T (D, heads)    heads of the group: the 8 columns
-//            of mma O^T (D, heads)         += V^T (D, positions) P^T (positions, heads)
-//          q and the weights p_t r_t are fixed-point numbers of 16 bits, high and low byte multiplied
-//          apart, exactly added up as integers. The sums start from the integer whose bits read 1.5 x 2^23 as
-//          float32: no conversion. Slabs with codes of more than 4 bits take the fp16 product.
-//   end    warps meet in shared memory, splits in merge_kernel, which also multiplies with B_v
+// Grid: splits of the context, KV heads, sequences. A warp takes every W-th item of its block's split, alone:
+// its own two stages of shared memory, its own running maximum, sum and output. An item is a page, or a
+// quarter of one where there are too few pages to fill the device.
+//
+// Item: codes become bytes in registers as the A operand (unpack.cuh; cache/page_layout.h has the order). The
+// heads of the group are the 8 columns of mma:
+//
+//   S^T (positions, heads)  = K (positions, D) q^T (D, heads)
+//   O^T (D, heads)         += V^T (D, positions) P^T (positions, heads)
+//
+// q and the weights p_t r_t are fixed-point numbers of 16 bits, high and low byte multiplied apart, exactly
+// added up as integers. The sums start from the integer whose bits read 1.5 x 2^23 as float32: no conversion.
+// Slabs with codes of more than 4 bits take the fp16 product.
+//
+// End: warps meet in shared memory, splits in merge_kernel, which also multiplies with B_v.
 //
 // Bytes moved: the block of every page once; at K3V3 and D = 128 6400 bytes per 64 positions.
 #include <algorithm>
@@ -277,13 +282,6 @@ struct Plan {
   int tiles = 1, chunks = 1, splits = 1, warps = 1, parts = 4, items = 1;
   int stage_bytes = 0, warp_bytes = 0, shared_bytes = 0;
 };
-
-int attribute(cudaDeviceAttr what) {
-  int device = 0, value = 0;
-  check_cuda(cudaGetDevice(&device), "current device");
-  check_cuda(cudaDeviceGetAttribute(&value, what, device), "device attribute");
-  return value;
-}
 
 template <int kDim, int kTiles>
 Plan make_plan(const DecodeAttention& step) {

@@ -2,15 +2,15 @@
 //
 //   z = F (x - R_t mean),  u = z / |z|,  code = nearest centroid of u_j,  norm = |z| / |c|
 //
-//   grid   (pages in turn, KV heads, keys and values); F of the head in shared memory
-//   warp   a page of its own, 16 positions at a time and no barrier: x in registers as it lies in memory
-//   (lane c of a quad reads
-//          16 contiguous bytes, which are its elements of the operand), then slab by slab of 16 coordinates:
-//          product on the tensor cores, codes, eight nibbles. A lane holds just the coordinates whose codes
-//          make up its words (cache/page_layout.h): packing needs no exchange between lanes.
-//   norms  F^T F is diagonal where F turns, permutes and scales: |z|^2 = sum_d w_d x_d^2 before any product.
-//   Elsewhere (values by
-//          KLT) the product is done twice.
+// Grid: pages in turn, KV heads, keys and values; F of the head in shared memory.
+//
+// A warp has a page of its own, 16 positions at a time and no barrier: x in registers as it lies in memory
+// (lane c of a quad reads 16 contiguous bytes, which are its elements of the operand), then slab by slab of
+// 16 coordinates: product on the tensor cores, codes, eight nibbles. A lane holds just the coordinates whose
+// codes make up its words (cache/page_layout.h): packing needs no exchange between lanes.
+//
+// Norms: F^T F is diagonal where F turns, permutes and scales: |z|^2 = sum_d w_d x_d^2 before any product.
+// Elsewhere (values by KLT) the product is done twice.
 //
 // Bytes moved: 2 D per key or value in, its share of the page out; 306 at D = 128 and 3 bits.
 //
@@ -154,7 +154,7 @@ __host__ __device__ inline SharedPlan shared_plan(const PackedLayer& layer, cons
 /// The inverse lengths of 16 positions: (norm, 16) by position, and the lengths behind them.
 template <int kSteps, bool kKeys>
 __device__ void find_lengths(const Rows<kSteps>& x, const EncodeSide& side, const __half* weights,
-                             const uint4* forward, const UnitEntry* units, int n_slabs, float* inverse) {
+                             const uint4* forward, int n_slabs, float* inverse) {
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
   if (side.diagonal) {  // the diagonal of (x w) x^T
 #pragma unroll 1
@@ -249,7 +249,7 @@ __device__ void encode_pages(const Arguments& a, unsigned char* shared) {
       Rows<kSteps> x;
       load_rows<kDim, kSteps>(a, piece, tile, kSide, head, x);
       convert_rows<kDim, kSteps>(a, piece, tile, kSide, head, x);
-      find_lengths<kSteps, kKeys>(x, side, weights, forward, units, n_slabs, inverse);
+      find_lengths<kSteps, kKeys>(x, side, weights, forward, n_slabs, inverse);
       // So far values lie as they were loaded, in pairs of one row; keys' products want four of two rows
       // together. An operation that the compiler cannot see through moves them once, not for every slab.
 #pragma unroll
@@ -398,13 +398,6 @@ __global__ void __launch_bounds__(256, kDim <= 128 ? 2 : 1) encode_kernel(const 
     encode_pages<kDim, true>(a, shared);
   else
     encode_pages<kDim, false>(a, shared);
-}
-
-int attribute(cudaDeviceAttr what) {
-  int device = 0, value = 0;
-  check_cuda(cudaGetDevice(&device), "current device");
-  check_cuda(cudaDeviceGetAttribute(&value, what, device), "device attribute");
-  return value;
 }
 
 template <int kDim>

@@ -80,13 +80,6 @@ __device__ inline uint32_t shared_address(const void* p) {
   return uint32_t(__cvta_generic_to_shared(p));
 }
 
-/// Four 8 x 8 matrices of fp16 from shared memory; lane l gives the address of row l % 8 of matrix l / 8.
-__device__ inline void load_matrices(uint32_t (&r)[4], const void* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row)));
-}
-
 /// A kernel that was launched early waits here for the one before it; the one before lets it start.
 __device__ inline void wait_for_predecessor() {
 #if __CUDA_ARCH__ >= 900
