@@ -76,8 +76,27 @@ __device__ inline float exp2_fast(float x) {
   return y;
 }
 
+__device__ inline float rsqrt_fast(float x) {
+  float y;
+  asm("rsqrt.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// Starts to bring 128 bytes to the L2 cache.
+__device__ inline void fetch_line(const void* p) {
+  asm volatile("prefetch.global.L2 [%0];\n" ::"l"(p));
+}
+
 __device__ inline uint32_t shared_address(const void* p) {
   return uint32_t(__cvta_generic_to_shared(p));
+}
+
+/// Starts to copy 16 bytes from global to shared memory; both addresses are multiples of 16.
+__device__ inline void copy_line(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(shared_address(to)), "l"(from) : "memory");
+}
+__device__ inline void wait_for_lines() {
+  asm volatile("cp.async.wait_all;\n" ::: "memory");
 }
 
 /// A kernel that was launched early waits here for the one before it; the one before lets it start.
