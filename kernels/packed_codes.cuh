@@ -13,7 +13,6 @@ namespace blockgtq::cuda {
 template <int kBits>
 __device__ inline uint32_t code_pair(uint32_t u, const uint32_t (&t)[7]) {
   const auto above = [&](int i) { return __hgt2_mask(__habs2(as_half2(u)), as_half2(t[i])); };
-  const auto choose = [](uint32_t mask, uint32_t x, uint32_t y) { return (x & mask) | (y & ~mask); };
   constexpr uint32_t kTop = 0x80008000u;
   if constexpr (kBits == 1) return u;
   if constexpr (kBits == 2) return choose(kTop, u, above(0));
@@ -231,21 +230,26 @@ using TileRows = Rows<kSteps>[kTilesAtOnce<kSteps>];
 template <int kSteps>
 using TileCoordinates = Coordinates[kTilesAtOnce<kSteps>];
 
-/// A slab's first operands, read before they are needed.
+/// F of neighbouring slabs, step by step, read kAhead steps before it is wanted (beyond the last slab too:
+/// there is something in shared memory).
 constexpr int kAhead = 2;
-using Ahead = uint4[kAhead];
-__device__ inline void read_ahead(Ahead& ahead, const uint4* forward) {
+struct ForwardStream {
+  const uint4* from;  // this lane's of (slab, step, 32)
+  uint4 ahead[kAhead];
+  __device__ explicit ForwardStream(const uint4* forward) : from(forward) {
 #pragma unroll
-  for (int s = 0; s < kAhead; ++s) ahead[s] = forward[32 * s];
-}
+    for (int s = 0; s < kAhead; ++s) ahead[s] = from[32 * s];
+  }
+};
 
-/// One slab's coordinates.
+/// The next slab's coordinates.
 template <int kSteps, bool kKeys>
 __device__ __forceinline__ void multiply(TileCoordinates<kSteps>& y, const TileRows<kSteps>& x,
-                                         const uint4* forward, const Ahead& ahead) {
+                                         ForwardStream& forward) {
+  static_assert(kSteps % kAhead == 0);
 #pragma unroll
   for (int s = 0; s < kSteps; ++s) {
-    const uint4 f = s < kAhead ? ahead[s] : forward[32 * s];
+    const uint4 f = forward.ahead[s % kAhead];
     const uint32_t m[4] = {f.x, f.y, f.z, f.w};
 #pragma unroll
     for (int half = 0; half < 2; ++half)
@@ -264,14 +268,9 @@ __device__ __forceinline__ void multiply(TileCoordinates<kSteps>& y, const TileR
         else
           add(m, rows[half], rows[2 + half]);
       }
+    forward.ahead[s % kAhead] = forward.from[32 * (s + kAhead)];
   }
-}
-template <int kSteps, bool kKeys>
-__device__ __forceinline__ void multiply(TileCoordinates<kSteps>& y, const TileRows<kSteps>& x,
-                                         const uint4* forward) {
-  Ahead ahead;
-  read_ahead(ahead, forward);
-  multiply<kSteps, kKeys>(y, x, forward, ahead);
+  forward.from += 32 * kSteps;
 }
 
 /// Multiplies coordinates by their position's factor.
@@ -293,13 +292,11 @@ __device__ __forceinline__ void encode_run(const TileRows<kSteps>& x, const uint
                                            PerPosition<kKeys> (&of_c)[kTilesAtOnce<kSteps>]) {
   constexpr int kTiles = kTilesAtOnce<kSteps>;
   Squares<kBits, kKeys> squares[kTiles] = {};
-  Ahead ahead;
-  read_ahead(ahead, forward);
+  ForwardStream stream(forward);
 #pragma unroll 1
   for (int slab = 0; slab < count; ++slab) {
     TileCoordinates<kSteps> y;
-    multiply<kSteps, kKeys>(y, x, forward + slab * kSteps * 32, ahead);
-    if (slab + 1 < count) read_ahead(ahead, forward + (slab + 1) * kSteps * 32);
+    multiply<kSteps, kKeys>(y, x, stream);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       if (scale) scale_coordinates<kKeys>(y[tile], scale[tile]);

@@ -145,10 +145,11 @@ __device__ __forceinline__ void find_lengths(const TileRows<kSteps>& x, const En
         lengths(std::false_type(), norm);
   } else {  // one norm
     PerPosition<kKeys> sum[kTiles] = {};
+    ForwardStream stream(forward);
 #pragma unroll 1
     for (int slab = 0; slab < n_slabs; ++slab) {
       TileCoordinates<kSteps> y;
-      multiply<kSteps, kKeys>(y, x, forward + slab * kSteps * 32 + lane);
+      multiply<kSteps, kKeys>(y, x, stream);
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
@@ -207,7 +208,8 @@ __device__ __forceinline__ void encode_mixed(const TileRows<kSteps>& x, const To
   for (uint32_t rest = t.side.mixed; rest; rest &= rest - 1) {
     const int slab = __ffs(int(rest)) - 1;
     TileCoordinates<kSteps> y;
-    multiply<kSteps, kKeys>(y, x, t.forward + slab * kSteps * 32);
+    ForwardStream stream(t.forward + slab * kSteps * 32);
+    multiply<kSteps, kKeys>(y, x, stream);
     const UnitEntry e = t.units[kPerSlab * slab + (kKeys ? c : r)];
     const EncodeGroup& group = t.side.groups[e.group];
     if (kKeys && apart) {
@@ -305,7 +307,7 @@ template <bool kKeys, int kBits, class Part>
 __device__ __forceinline__ void put_codes(const Tools& t, uint8_t* codes, Part part) {
   constexpr int kPerSlab = kKeys ? 4 : 8;
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
-#pragma unroll 1
+#pragma unroll(kBits > 0 ? 4 : 1)
   for (int slab = 0; slab < t.n_slabs; ++slab) {
     const auto take = [&](const uint32_t* from) {
       const uint32_t* tiles = from + slab * 128 + lane;

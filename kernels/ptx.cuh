@@ -76,6 +76,13 @@ __device__ inline float exp2_fast(float x) {
   return y;
 }
 
+/// x where the mask's bits are set, y elsewhere: one instruction, which the compiler does not always find.
+__device__ inline uint32_t choose(uint32_t mask, uint32_t x, uint32_t y) {
+  uint32_t z;
+  asm("lop3.b32 %0, %1, %2, %3, 0xca;\n" : "=r"(z) : "r"(mask), "r"(x), "r"(y));
+  return z;
+}
+
 __device__ inline float rsqrt_fast(float x) {
   float y;
   asm("rsqrt.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
