@@ -80,7 +80,7 @@ __device__ inline void put_sums(float* of_c2, int norm, const PerPosition<kKeys>
 /// Where things lie in shared memory: the tables first, F, the weights of |z|^2, then the warps'.
 struct SharedPlan {
   int forward, weights, warps;
-  int nibbles, upper, codes, norms, warp_bytes;  // of a warp's part
+  int nibbles, upper, codes, norms, pieces, warp_bytes;  // of a warp's part
 };
 __host__ __device__ inline SharedPlan shared_plan(const PackedLayer& layer, const EncodeLayer& encoder,
                                                   int steps) {
@@ -92,7 +92,8 @@ __host__ __device__ inline SharedPlan shared_plan(const PackedLayer& layer, cons
   p.upper = slabs * 512;
   p.codes = p.upper + (encoder.wide ? slabs * 512 : 0);
   p.norms = p.codes + layer.side_bytes;
-  p.warp_bytes = p.norms + encoder.n_norms * 2 * 128;  // 32 positions: 1 / |z|, then c^2
+  p.pieces = p.norms + encoder.n_norms * 2 * 128;  // 32 positions: 1 / |z|, then c^2
+  p.warp_bytes = p.pieces + 2 * sizeof(Piece);
   return p;
 }
 
@@ -358,9 +359,19 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
   constexpr int kSteps = (kDim + 31) / 32 * 2, kTiles = kTilesAtOnce<kSteps>, kSide = kKeys ? 0 : 1;
   const SharedPlan plan = shared_plan(a.layer, a.encoder, kSteps);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = blockIdx.y;
+  unsigned char* const mine = shared + plan.warps + warp * plan.warp_bytes;
+  // What is known of this page and the next one, in turn: in shared memory, since all registers are taken.
+  Piece* const pieces = reinterpret_cast<Piece*>(mine + plan.pieces);
+  const int stride = gridDim.x * (blockDim.x / 32);
+  int index = blockIdx.x * (blockDim.x / 32) + warp;
+  if (lane == 0 && index < a.n_pages) pieces[0] = piece_of(a, index, a.starts[sequence_of(a, index)]);
+  __syncwarp();
+  if (index < a.n_pages) fetch_rows<kDim>(a, pieces[0], 0, kTiles, kSide, head);
+  wait_for_lines();
+  __syncthreads();
+
   const PackedTable& table = *reinterpret_cast<const PackedTable*>(shared);
   const unsigned char* encoder = shared + a.layer.table_bytes;
-  unsigned char* const mine = shared + plan.warps + warp * plan.warp_bytes;
   const EncodeSide& side = reinterpret_cast<const EncodeSide*>(encoder)[kSide];
   const int n_norms = kBits > 0 ? 1 : side.n_norms;
   float* const lengths = reinterpret_cast<float*>(mine + plan.norms);
@@ -382,28 +393,32 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
   const int norms_at = kKeys ? table.key_norms : table.value_norms;
   uint8_t* const codes = mine + plan.codes - codes_from;  // by offset in the block
 
-  const int stride = gridDim.x * (blockDim.x / 32);
-  int index = blockIdx.x * (blockDim.x / 32) + warp;
-  Piece next = index < a.n_pages ? piece_of(a, index) : Piece{};
+  const auto block_of = [&](int id) { return a.pages + id * a.layer.page_bytes + table.block_offset; };
 #pragma unroll 1
-  for (; index < a.n_pages; index += stride) {
-    const Piece piece = next;
-    if (index + stride < a.n_pages) next = piece_of(a, index + stride);
-    if (piece.to <= piece.from) continue;  // a last page may have nothing
-    uint8_t* block =
-        a.pages +
-        int64_t(a.cache.block_table[piece.sequence * a.cache.stride + piece.page]) * a.layer.page_bytes +
-        table.block_offset;
+  for (int turn = 0; index < a.n_pages; index += stride, turn ^= 1) {
+    const Piece& piece = pieces[turn];
+    const int next = index + stride, start = next < a.n_pages ? a.starts[sequence_of(a, next)] : 0;
+    const auto prepare_next = [&] {
+      if (lane == 0 && next < a.n_pages) pieces[turn ^ 1] = piece_of(a, next, start);
+      __syncwarp();
+    };
+    if (piece.to <= piece.from) {  // a last page may have nothing
+      prepare_next();
+      continue;
+    }
+    const int id = a.cache.block_table[piece.sequence * a.cache.stride + piece.page];
 #pragma unroll 1
     for (int first = 0; first < 4; first += kTiles) {
       TileRows<kSteps> x;
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile)
         load_rows<kDim, kSteps>(a, piece, first + tile, kSide, head, x[tile]);
-      if (first + kTiles < 4)
+      if (first + kTiles < 4) {
         fetch_rows<kDim>(a, piece, first + kTiles, kTiles, kSide, head);
-      else if (index + stride < a.n_pages)
-        fetch_rows<kDim>(a, next, 0, kTiles, kSide, head);
+      } else {
+        prepare_next();
+        if (next < a.n_pages) fetch_rows<kDim>(a, pieces[turn ^ 1], 0, kTiles, kSide, head);
+      }
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile)
         convert_rows<kDim, kSteps>(a, piece, first + tile, kSide, head, x[tile]);
@@ -413,11 +428,12 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
         const float c2 = t.of_c2[i], inverse = t.inverse[i];
         const float length = inverse > 0 && c2 > 0 ? __fdividef(rsqrt_fast(c2), inverse) : 0.0f;
         if (position >= piece.from && position < piece.to)
-          reinterpret_cast<__half*>(block + norms_at)[norm * kPagePositions + norm_place(position)] =
+          reinterpret_cast<__half*>(block_of(id) + norms_at)[norm * kPagePositions + norm_place(position)] =
               __float2half_rn(fminf(length, 65504.0f));
       }
       __syncwarp();
     }
+    uint8_t* const block = block_of(id);
     put_codes<kKeys, kBits>(t, codes, [](const uint4& v, int) { return v; });
     if (piece.whole())
       for (int i = codes_from / 16 + lane; i < codes_to / 16; i += 32)
@@ -445,8 +461,6 @@ __global__ void __launch_bounds__(256, kDim <= 128 ? 2 : 1) encode_kernel(const 
        (keys ? a.layer.key_slabs : a.layer.value_slabs) * kSteps * 512, plan.forward);
   take(keys ? a.encoder.key_weights : a.encoder.value_weights, (keys ? a.encoder.n_norms : 1) * kSteps * 32,
        plan.weights);
-  wait_for_lines();
-  __syncthreads();
   if (keys)
     encode_pages<kDim, true, kBits>(a, shared);
   else

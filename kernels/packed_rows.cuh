@@ -19,16 +19,19 @@ struct EncodeArguments {
 };
 
 /// A page's part of a sequence.
-struct Piece {
+struct alignas(16) Piece {
   int sequence, page;
   int from, to;       // positions of the page that are new
   int64_t first_row;  // of x, that of the page's position 0 and KV head 0, had it been there
   __device__ bool whole() const { return from <= 0 && to >= kPagePositions; }
 };
-__device__ inline Piece piece_of(const EncodeArguments& a, int index) {
+__device__ inline int sequence_of(const EncodeArguments& a, int index) {
+  return a.n_pages == a.pages_each ? 0 : index / a.pages_each;
+}
+/// start: of the sequence of page `index`.
+__device__ inline Piece piece_of(const EncodeArguments& a, int index, int start) {
   Piece p;
-  p.sequence = a.n_pages == a.pages_each ? 0 : index / a.pages_each;
-  const int start = a.starts[p.sequence];
+  p.sequence = sequence_of(a, index);
   p.page = start / kPagePositions + index - p.sequence * a.pages_each;
   const int before = p.page * kPagePositions - start;  // new positions before this page
   p.from = max(-before, 0);
