@@ -24,8 +24,8 @@
 #include <algorithm>
 
 #include "cache/page_layout.h"
-#include "check.cuh"
 #include "float_type.cuh"
+#include "launch.cuh"
 #include "packed_encode.h"
 #include "packed_rows.cuh"
 
@@ -364,11 +364,15 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
   Piece* const pieces = reinterpret_cast<Piece*>(mine + plan.pieces);
   const int stride = gridDim.x * (blockDim.x / 32);
   int index = blockIdx.x * (blockDim.x / 32) + warp;
-  if (lane == 0 && index < a.n_pages) pieces[0] = piece_of(a, index, a.starts[sequence_of(a, index)]);
-  __syncwarp();
-  if (index < a.n_pages) fetch_rows<kDim>(a, pieces[0], 0, kTiles, kSide, head);
+  wait_for_predecessor();
+  if (index < a.n_pages) {
+    const Piece first = piece_of(a, index, a.starts[sequence_of(a, index)]);
+    fetch_rows<kDim>(a, first, 0, kTiles, kSide, head);
+    if (lane == 0) pieces[0] = first;
+  }
   wait_for_lines();
   __syncthreads();
+  let_successor_start();
 
   const PackedTable& table = *reinterpret_cast<const PackedTable*>(shared);
   const unsigned char* encoder = shared + a.layer.table_bytes;
@@ -393,47 +397,48 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
   const int norms_at = kKeys ? table.key_norms : table.value_norms;
   uint8_t* const codes = mine + plan.codes - codes_from;  // by offset in the block
 
-  const auto block_of = [&](int id) { return a.pages + id * a.layer.page_bytes + table.block_offset; };
 #pragma unroll 1
   for (int turn = 0; index < a.n_pages; index += stride, turn ^= 1) {
     const Piece& piece = pieces[turn];
     const int next = index + stride, start = next < a.n_pages ? a.starts[sequence_of(a, next)] : 0;
     const auto prepare_next = [&] {
-      if (lane == 0 && next < a.n_pages) pieces[turn ^ 1] = piece_of(a, next, start);
-      __syncwarp();
+      if (next >= a.n_pages) return;
+      const Piece p = piece_of(a, next, start);
+      fetch_rows<kDim>(a, p, 0, kTiles, kSide, head);
+      if (lane == 0) pieces[turn ^ 1] = p;
     };
     if (piece.to <= piece.from) {  // a last page may have nothing
       prepare_next();
+      __syncwarp();
       continue;
     }
-    const int id = a.cache.block_table[piece.sequence * a.cache.stride + piece.page];
+    uint8_t* block;
 #pragma unroll 1
     for (int first = 0; first < 4; first += kTiles) {
       TileRows<kSteps> x;
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile)
         load_rows<kDim, kSteps>(a, piece, first + tile, kSide, head, x[tile]);
-      if (first + kTiles < 4) {
+      if (first + kTiles < 4)
         fetch_rows<kDim>(a, piece, first + kTiles, kTiles, kSide, head);
-      } else {
+      else
         prepare_next();
-        if (next < a.n_pages) fetch_rows<kDim>(a, pieces[turn ^ 1], 0, kTiles, kSide, head);
-      }
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile)
         convert_rows<kDim, kSteps>(a, piece, first + tile, kSide, head, x[tile]);
+      const int id = a.cache.block_table[piece.sequence * a.cache.stride + piece.page];
       encode_tiles<kKeys, kBits, kSteps>(x, t, first);
+      block = a.pages + id * a.layer.page_bytes + table.block_offset;
       for (int i = lane; i < 16 * kTiles * n_norms; i += 32) {
         const int norm = i / (16 * kTiles), position = 16 * first + i % (16 * kTiles);
         const float c2 = t.of_c2[i], inverse = t.inverse[i];
         const float length = inverse > 0 && c2 > 0 ? __fdividef(rsqrt_fast(c2), inverse) : 0.0f;
         if (position >= piece.from && position < piece.to)
-          reinterpret_cast<__half*>(block_of(id) + norms_at)[norm * kPagePositions + norm_place(position)] =
+          reinterpret_cast<__half*>(block + norms_at)[norm * kPagePositions + norm_place(position)] =
               __float2half_rn(fminf(length, 65504.0f));
       }
       __syncwarp();
     }
-    uint8_t* const block = block_of(id);
     put_codes<kKeys, kBits>(t, codes, [](const uint4& v, int) { return v; });
     if (piece.whole())
       for (int i = codes_from / 16 + lane; i < codes_to / 16; i += 32)
@@ -495,8 +500,7 @@ void launch(const EncodeTokens& job, const Stream& stream) {
                           int(pages_each), int(pages),     job.k ? 0 : 1};
   const dim3 grid(unsigned(std::clamp<int64_t>(all / groups, 1, (pages + warps - 1) / warps)),
                   layer.n_kv_heads, sides);
-  kernel<<<grid, 32 * warps, shared, raw(stream)>>>(a);
-  check_launch("encode tokens");
+  launch_early("encode tokens", kernel, grid, 32 * warps, shared, stream, a);
 }
 
 template <int kDim>
