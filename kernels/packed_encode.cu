@@ -106,37 +106,38 @@ __device__ __forceinline__ void find_lengths(const TileRows<kSteps>& x, const En
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
   if (side.diagonal) {  // the diagonal of (x w) x^T
     const auto lengths = [&](auto weighed, int norm) {
-      float first[kTiles][4], second[kTiles][4];  // of rows r against rows 0..7 and 8..15
+      // Depths two by two as rows r and r + 8, as they lie in registers: each times its own columns.
+      float sums[kTiles][2][2][4];  // (tile, half, first or second depths)
 #pragma unroll
       for (int s = 0; s < kSteps; ++s) {
         uint2 w{};
         if constexpr (weighed)
           w = reinterpret_cast<const uint2*>(weights + norm * kSteps * 16)[8 * (s / 2) + 2 * c + s % 2];
 #pragma unroll
-        for (int tile = 0; tile < kTiles; ++tile) {
-          const uint32_t(&rows)[4] = x[tile][s];
-          uint32_t m[4] = {rows[0], rows[1], rows[2], rows[3]};
-          if constexpr (weighed)
+        for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
-            for (int j = 0; j < 4; ++j) m[j] = multiply2(rows[j], j < 2 ? w.x : w.y);
-          if (s == 0) {
-            mma_first(first[tile], m, rows[0], rows[2]);
-            mma_first(second[tile], m, rows[1], rows[3]);
-          } else {
-            mma(first[tile], m, rows[0], rows[2]);
-            mma(second[tile], m, rows[1], rows[3]);
+          for (int half = 0; half < 2; ++half) {
+            const uint32_t b[2] = {x[tile][s][half], x[tile][s][2 + half]};
+            uint32_t m[2] = {b[0], b[1]};
+            if constexpr (weighed) m[0] = multiply2(m[0], w.x), m[1] = multiply2(m[1], w.y);
+#pragma unroll
+            for (int i = 0; i < 2; ++i)
+              if (s == 0)
+                mma_first(sums[tile][half][i], m, b[i]);
+              else
+                mma(sums[tile][half][i], m, b[i]);
           }
-        }
       }
       if (c == r / 2)
 #pragma unroll
-        for (int tile = 0; tile < kTiles; ++tile) {
-          float* to = inverse + (norm * kTiles + tile) * 16 + r;
-          const float low = (r % 2 ? first[tile][1] : first[tile][0]) * side.weight_scale[norm];
-          const float high = (r % 2 ? second[tile][3] : second[tile][2]) * side.weight_scale[norm];
-          to[0] = low > 0 ? rsqrt_fast(low) : 0.0f;
-          to[8] = high > 0 ? rsqrt_fast(high) : 0.0f;
-        }
+        for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const float(&y)[2][4] = sums[tile][half];
+            const float square =
+                ((r % 2 ? y[0][1] : y[0][0]) + (r % 2 ? y[1][3] : y[1][2])) * side.weight_scale[norm];
+            inverse[(norm * kTiles + tile) * 16 + 8 * half + r] = square > 0 ? rsqrt_fast(square) : 0.0f;
+          }
     };
 #pragma unroll 1
     for (int norm = 0; norm < side.n_norms; ++norm)
