@@ -57,11 +57,11 @@ std::vector<GroupWidth> mixed_widths(const CacheBench& b, uint64_t seed) {
   return out;
 }
 
-/// Device memory full of pages with random codes and plain norms.
-std::vector<cuda::Buffer> random_pages(const PackedSpec& spec, int64_t n_pages, int64_t n_sets,
-                                       const cuda::Stream& stream) {
+constexpr int64_t kDistinct = 32;  // pages that differ
+
+/// Pages with random codes and plain norms.
+std::vector<uint8_t> random_pages(const PackedSpec& spec) {
   const PageShape shape = page_shape(spec);
-  constexpr int64_t kDistinct = 32;
   std::vector<uint8_t> some(kDistinct * shape.bytes);
   Random random(7);
   for (uint8_t& byte : some) byte = uint8_t(random.next_u64() >> 20);
@@ -74,15 +74,7 @@ std::vector<cuda::Buffer> random_pages(const PackedSpec& spec, int64_t n_pages, 
         to[0] = uint8_t(norm), to[1] = uint8_t(norm >> 8);
       }
     }
-  std::vector<cuda::Buffer> sets;
-  for (int64_t s = 0; s < n_sets; ++s) {
-    sets.emplace_back(n_pages * shape.bytes);
-    for (int64_t p = 0; p < n_pages; p += kDistinct)
-      cuda::upload(sets.back().as<uint8_t>() + p * shape.bytes, some.data(),
-                   std::min(kDistinct, n_pages - p) * shape.bytes, stream);
-    stream.synchronize();
-  }
-  return sets;
+  return some;
 }
 
 template <class T>
@@ -101,6 +93,45 @@ std::vector<uint16_t> random_halves(int64_t n, uint64_t seed) {
   for (int64_t i = 0; i < n; ++i) out[i] = some[(i + (i >> 16) * 977) % some.size()];
   return out;
 }
+
+std::vector<uint8_t> random_exact_pages(const CacheBench& b) {
+  const std::vector<uint16_t> halves =
+      random_halves(kDistinct * exact_page_bytes(b.kv_heads, b.head_dim) / 2, 11);
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(halves.data());
+  return {bytes, bytes + halves.size() * 2};
+}
+
+/// Pages of a batch of sequences, in any order, in as many places as wanted.
+class Paged {
+ public:
+  /// some: kDistinct pages, repeated; length: of every sequence, in pages of the first `capacity` positions.
+  Paged(const std::vector<uint8_t>& some, int64_t capacity, int64_t length, int batch, int64_t n_sets,
+        const cuda::Stream& stream)
+      : each_((capacity + kPagePositions - 1) / kPagePositions) {
+    const int64_t n_pages = each_ * batch, bytes = n_pages * int64_t(some.size()) / kDistinct;
+    for (int64_t set = 0; set < n_sets; ++set) {
+      pages_.emplace_back(bytes);
+      for (int64_t at = 0; at < bytes && set == 0; at += int64_t(some.size()))
+        cuda::upload(pages_[0].as<uint8_t>() + at, some.data(),
+                     std::min<int64_t>(int64_t(some.size()), bytes - at), stream);
+      if (set > 0) cuda::copy_on_device(pages_[set].as(), pages_[0].as(), bytes, stream);
+    }
+    std::vector<int32_t> table(n_pages);
+    for (int64_t i = 0; i < n_pages; ++i) table[i] = int32_t(i);
+    Random random(3);
+    for (int64_t i = n_pages - 1; i > 0; --i) std::swap(table[i], table[random.next_u64() % uint64_t(i + 1)]);
+    table_ = to_device(table, stream);
+    lengths_ = to_device(std::vector<int32_t>(batch, int32_t(length)), stream);
+  }
+  cuda::PageTable set(int64_t i) const {
+    return {pages_[i].as<uint8_t>(), table_.as<int32_t>(), each_, lengths_.as<int32_t>()};
+  }
+
+ private:
+  int64_t each_;
+  std::vector<cuda::Buffer> pages_;
+  cuda::Buffer table_, lengths_;
+};
 
 /// Median microseconds of what `launch` puts on the stream; three runs before warm up.
 double median_microseconds(const cuda::Stream& stream, int repeat, const std::function<void()>& launch) {
@@ -162,7 +193,59 @@ double copy_rate(int repeat) {
          });
 }
 
+namespace {
+
+/// launch(set) for all sets inside a CUDA graph; time of one.
+double graph_microseconds(const CacheBench& b, int64_t n_sets, const cuda::Stream& stream,
+                          const std::function<void(int64_t)>& launch) {
+  const auto all = [&] {
+    for (int64_t set = 0; set < n_sets; ++set) launch(set);
+  };
+  all();  // whatever is set up at a first launch
+  stream.synchronize();
+  const cuda::Graph graph(stream, all);
+  return median_microseconds(stream, b.repeat, [&] { graph.replay(stream); }) / double(n_sets);
+}
+
+/// Bytes of the exact positions of a batch, in parts of pages.
+double exact_bytes(const CacheBench& b, int64_t length) {
+  return double((length + kPartPositions - 1) / kPartPositions) * exact_part_bytes(b.head_dim) * b.kv_heads *
+         b.batch;
+}
+
+CacheTime time_exact(const CacheBench& b) {
+  constexpr double kMost = double(int64_t(8) << 30);  // of all sets together
+  const cuda::Stream stream;
+  CacheTime time;
+  time.bytes = exact_bytes(b, b.context);
+  time.bytes_per_position = 4 * b.head_dim;
+  const int64_t n_sets = std::max<int64_t>(std::min<int64_t>(b.layers, int64_t(kMost / time.bytes)),
+                                           int64_t(double(kBeyondCaches) / time.bytes) + 1);
+  const Paged paged(random_exact_pages(b), b.context, b.context, b.batch, n_sets, stream);
+  const int64_t width = int64_t(b.batch) * b.heads * b.head_dim;
+  const cuda::Buffer q = to_device(random_halves(width, 1), stream), out(width * 2);
+  const auto step_of = [&](int64_t set) {
+    cuda::ExactAttention step;
+    step.dim = b.head_dim;
+    step.n_heads = b.heads;
+    step.n_kv_heads = b.kv_heads;
+    step.batch = b.batch;
+    step.pages = {paged.set(set), b.context};
+    step.q = q.as();
+    step.out = out.as();
+    step.scale = 1 / std::sqrt(float(b.head_dim));
+    return step;
+  };
+  const cuda::Buffer scratch(cuda::exact_scratch_bytes(step_of(0)));
+  time.microseconds = graph_microseconds(
+      b, n_sets, stream, [&](int64_t set) { cuda::exact_attention(step_of(set), scratch.as(), stream); });
+  return time;
+}
+
+}  // namespace
+
 CacheTime time_decode(const CacheBench& b) {
+  if (b.keys == "fp16") return time_exact(b);
   const cuda::Stream stream;
   const Layers layers(b, b.context, stream);
   const auto& caches = layers.caches;
@@ -170,20 +253,25 @@ CacheTime time_decode(const CacheBench& b) {
   const int64_t each = (b.context + kPagePositions - 1) / kPagePositions, n_pages = each * b.batch;
   const int64_t n_sets =
       std::max<int64_t>(b.layers, (kBeyondCaches + n_pages * page_bytes - 1) / (n_pages * page_bytes));
-  const std::vector<cuda::Buffer> pages = random_pages(layers.specs[layers.largest], n_pages, n_sets, stream);
-  std::vector<int32_t> table(n_pages), lengths(b.batch, int32_t(b.context));
-  for (int64_t i = 0; i < n_pages; ++i) table[i] = int32_t(i);
-  Random random(3);
-  for (int64_t i = n_pages - 1; i > 0; --i) std::swap(table[i], table[random.next_u64() % uint64_t(i + 1)]);
-  const cuda::Buffer block_table = to_device(table, stream), length = to_device(lengths, stream);
+  const int64_t packed_end = b.window.packed_end(b.context), n_exact = b.window.exact_length(b.context);
+  const Paged packed(random_pages(layers.specs[layers.largest]), b.context, packed_end, b.batch, n_sets,
+                     stream);
+  std::unique_ptr<Paged> exact;
+  std::vector<cuda::ExactPages> exact_sets;
+  if (n_exact > 0) {
+    exact = std::make_unique<Paged>(random_exact_pages(b), n_exact, n_exact, b.batch, n_sets, stream);
+    for (int64_t set = 0; set < n_sets; ++set) exact_sets.push_back({exact->set(set), n_exact});
+  }
   const int64_t width = int64_t(b.batch) * b.heads * b.head_dim;
   const cuda::Buffer q = to_device(random_halves(width, 1), stream), out(width * 2);
   const auto step_of = [&](int64_t set) {
     cuda::DecodeAttention step;
     step.layer = &caches[set % b.layers]->layer();
-    step.cache = {pages[set].as<uint8_t>(), block_table.as<int32_t>(), each, length.as<int32_t>()};
+    step.cache = packed.set(set);
     step.batch = b.batch;
-    step.longest = b.context;
+    step.longest = packed_end;
+    step.first_page = int(b.window.sink / kPagePositions);
+    step.exact = exact ? &exact_sets[set] : nullptr;
     step.q = q.as();
     step.out = out.as();
     step.scale = 1 / std::sqrt(float(b.head_dim));
@@ -193,18 +281,17 @@ CacheTime time_decode(const CacheBench& b) {
   for (int64_t set = 0; set < b.layers; ++set)
     scratch_bytes = std::max(scratch_bytes, cuda::decode_scratch_bytes(step_of(set)));
   const cuda::Buffer scratch(scratch_bytes);
-  const auto all = [&] {
-    for (int64_t set = 0; set < n_sets; ++set) cuda::decode_attention(step_of(set), scratch.as(), stream);
-  };
-  all();  // whatever is set up at a first launch
-  stream.synchronize();
-  const cuda::Graph graph(stream, all);
   CacheTime time;
-  time.microseconds = median_microseconds(stream, b.repeat, [&] { graph.replay(stream); }) / double(n_sets);
-  double bytes = 0;
+  time.microseconds = graph_microseconds(
+      b, n_sets, stream, [&](int64_t set) { cuda::decode_attention(step_of(set), scratch.as(), stream); });
+  double bytes = 0;  // of a packed page
   for (const auto& cache : caches) bytes += double(cache->layer().page_bytes) / b.layers;
-  time.bytes = bytes * double(n_pages);
-  time.bytes_per_position = bytes / kPagePositions / b.kv_heads;
+  const int64_t pages_read =
+      (packed_end + kPagePositions - 1) / kPagePositions - b.window.sink / kPagePositions;
+  time.bytes = bytes * double(pages_read * b.batch) + exact_bytes(b, n_exact);
+  const double positions =
+      double(pages_read * kPagePositions + (n_exact + kPartPositions - 1) / kPartPositions * kPartPositions);
+  time.bytes_per_position = time.bytes / (positions * b.batch * b.kv_heads);
   return time;
 }
 
@@ -228,26 +315,20 @@ CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
   for (int64_t i = 0; i < n_pages; ++i) table[i] = int32_t(i);
   const cuda::Buffer block_table = to_device(table, stream),
                      starts = to_device(std::vector<int32_t>{0}, stream);
-  const auto all = [&] {
-    for (int64_t s = 0; s < n_sets; ++s) {
-      cuda::EncodeTokens job;
-      job.layer = &caches[s % b.layers]->layer();
-      job.encoder = &caches[s % b.layers]->encoder();
-      job.pages = pages[s].as<uint8_t>();
-      job.cache = {job.pages, block_table.as<int32_t>(), n_pages + 1, nullptr};
-      job.starts = starts.as<int32_t>();
-      job.batch = 1;
-      job.tokens = tokens;
-      job.k = k[s].as();
-      if (values) job.v = v[s].as();
-      cuda::encode_tokens(job, stream);
-    }
-  };
-  all();
-  stream.synchronize();
-  const cuda::Graph graph(stream, all);
   CacheTime time;
-  time.microseconds = median_microseconds(stream, b.repeat, [&] { graph.replay(stream); }) / double(n_sets);
+  time.microseconds = graph_microseconds(b, n_sets, stream, [&](int64_t s) {
+    cuda::EncodeTokens job;
+    job.layer = &caches[s % b.layers]->layer();
+    job.encoder = &caches[s % b.layers]->encoder();
+    job.pages = pages[s].as<uint8_t>();
+    job.cache = {job.pages, block_table.as<int32_t>(), n_pages + 1, nullptr};
+    job.starts = starts.as<int32_t>();
+    job.batch = 1;
+    job.tokens = tokens;
+    job.k = k[s].as();
+    if (values) job.v = v[s].as();
+    cuda::encode_tokens(job, stream);
+  });
   double written = 0;  // per position and layer
   for (const PackedSpec& spec : layers.specs) {
     const PageShape shape = page_shape(spec);

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "cache/exact_page.h"
+
 namespace blockgtq {
 
 /// What the attention and encoding kernels are timed on: many layers' caches of random codes in device
@@ -15,6 +17,7 @@ struct CacheBench {
   std::string keys =
       "uniform";  // or "mixed" (a greedy allocation, one norm per key), "published" (the same, a norm per
                   // group), "centred" (mixed, and the mean of keys and values apart), "fp16" (not packed)
+  ExactWindow window;  // kept in fp16 beside packed pages
   int repeat = 20;
 };
 

@@ -49,11 +49,12 @@ std::pair<int, int> parse_pair(const std::string& text) {
   return {text[1] - '0', text[3] - '0'};
 }
 
-void check_kinds(const std::string& text) {
+void check_kinds(const std::string& text, bool exact) {
   for (const std::string& kind : split(text, ','))
-    if (kind != "uniform" && kind != "mixed" && kind != "published" && kind != "centred")
-      throw Error(Exit::usage,
-                  fmt::format("--keys: {}: uniform, mixed, published or centred is expected", kind));
+    if (kind != "uniform" && kind != "mixed" && kind != "published" && kind != "centred" &&
+        !(exact && kind == "fp16"))
+      throw Error(Exit::usage, fmt::format("--keys: {}: uniform, mixed, published{} is expected", kind,
+                                           exact ? ", centred or fp16" : " or centred"));
 }
 
 #ifdef BLOCKGTQ_CUDA
@@ -97,6 +98,8 @@ void bench_attention(const Options& o, const GlobalOptions& global) {
                {"heads", o.shape.heads},
                {"kv_heads", o.shape.kv_heads},
                {"head_dim", o.shape.head_dim},
+               {"sink", o.shape.window.sink},
+               {"recent", o.shape.window.recent},
                {"repeat", o.shape.repeat},
                {"copy_bytes_per_second", copy},
                {"rows", Json::array()}};
@@ -110,7 +113,7 @@ void bench_attention(const Options& o, const GlobalOptions& global) {
   for (const std::string& context : split(o.contexts, ','))
     chart.x.push_back(double(parse_count(context, "--context")));
   for (const std::string& kind : split(o.keys, ','))
-    for (const std::string& pair : split(o.pairs, ','))
+    for (const std::string& pair : split(kind == "fp16" ? "K16V16" : o.pairs, ','))
       for (const std::string& batch : split(o.batches, ',')) {
         Series times{fmt::format("{} {} batch {}", kind, pair, batch), {}};
         Series floor{times.name + ", bytes / copy rate", {}, int(chart.series.size() / 2), 1};
@@ -119,7 +122,7 @@ void bench_attention(const Options& o, const GlobalOptions& global) {
           check_stop();
           CacheBench bench = o.shape;
           bench.keys = kind;
-          std::tie(bench.key_bits, bench.value_bits) = parse_pair(pair);
+          if (kind != "fp16") std::tie(bench.key_bits, bench.value_bits) = parse_pair(pair);
           bench.batch = int(parse_count(batch, "--batch"));
           bench.context = int64_t(context);
           const CacheTime time = time_decode(bench);
@@ -178,8 +181,7 @@ void add_shape_options(CLI::App& command, Options& o) {
   command
       .add_option("--keys", o.keys,
                   "uniform; mixed: widths by block, one norm per key; published: the same, a norm per group; "
-                  "centred: mixed, "
-                  "less the mean")
+                  "centred: mixed, less the mean; fp16 (attention only): not packed")
       ->capture_default_str();
   command.add_option("--repeat", o.shape.repeat, "Repetitions; medians are shown")
       ->check(in_range(1, 10000))
@@ -199,6 +201,14 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
       ->capture_default_str();
   attention->add_option("--context", a->contexts, "Positions held: 4k,128k")->capture_default_str();
   attention->add_option("--batch", a->batches, "Sequences: 1,8")->capture_default_str();
+  attention
+      ->add_option("--sink", a->shape.window.sink,
+                   "First positions kept in fp16 beside packed ones: whole pages")
+      ->check(in_range<int64_t>(0, 1 << 22))
+      ->capture_default_str();
+  attention->add_option("--recent", a->shape.window.recent, "Last positions kept in fp16, at least")
+      ->check(in_range<int64_t>(0, 1 << 22))
+      ->capture_default_str();
   attention->add_option("--chart", a->chart,
                         "Time against context as SVG, with the floor that the bytes set");
   add_shape_options(*attention, *a);
@@ -206,7 +216,10 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
     if (a->shape.heads % a->shape.kv_heads != 0)
       throw Error(Exit::usage, fmt::format("--heads: {} is no multiple of --kv-heads {}", a->shape.heads,
                                            a->shape.kv_heads));
-    check_kinds(a->keys);
+    check_kinds(a->keys, true);
+    if (a->shape.window.sink % kPagePositions != 0)
+      throw Error(Exit::usage, fmt::format("--sink: {}: whole pages of {} positions are expected",
+                                           a->shape.window.sink, kPagePositions));
     for (const std::string& pair : split(a->pairs, ',')) parse_pair(pair);
     for (const std::string& context : split(a->contexts, ',')) parse_count(context, "--context");
     for (const std::string& batch : split(a->batches, ',')) parse_count(batch, "--batch");
@@ -224,7 +237,7 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
   encode->add_flag("--values", e->values, "Values too, not keys alone");
   add_shape_options(*encode, *e);
   encode->callback([e, &global] {
-    check_kinds(e->keys);
+    check_kinds(e->keys, false);
     for (const std::string& pair : split(e->pairs, ',')) parse_pair(pair);
     e->shape.heads = e->shape.kv_heads;
     bench_encode(*e, global);

@@ -21,7 +21,8 @@
 // added up as integers. The sums start from the integer whose bits read 1.5 x 2^23 as float32: no conversion.
 // Slabs with codes of more than 4 bits take the fp16 product.
 //
-// End: warps meet in shared memory, splits in merge_kernel, which also multiplies with B_v.
+// End: warps meet in shared memory, splits in merge.cu, which also multiplies with B_v. Exact positions
+// beside the packed ones are splits of exact_attention.cu.
 //
 // Bytes moved: the block of every page once; at K3V3 and D = 128 6400 bytes per 64 positions.
 #include <algorithm>
@@ -29,22 +30,23 @@
 #include "cache/page_layout.h"
 #include "check.cuh"
 #include "float_type.cuh"
+#include "merge.h"
 #include "packed_attention.h"
 #include "packed_values.cuh"
 
 namespace blockgtq::cuda {
 namespace {
 
-constexpr int kStages = 2, kMostWarps = 16, kMostSplits = 256;
-constexpr float kLog2e = 1.4426950408889634f;
+constexpr int kStages = 2, kMostWarps = 16;
 
 struct Arguments {
   PackedLayer layer;
   PageTable cache;
   const __half* q;
-  float* sums;  // (B, H, chunks, splits, 8 kTiles, 2 + value coordinates): maximum, sum, output
-  float scale;  // times log2(e)
-  int group, chunks, splits, items, stage_bytes, warp_bytes;  // items of the longest sequence
+  float* sums;            // SplitSums
+  float scale;            // times log2(e)
+  int first_page, items;  // of the longest sequence, from its first page on
+  int group, chunks, splits, stage_bytes, warp_bytes;
 };
 
 /// Where the parts of shared memory begin; the table comes first.
@@ -61,14 +63,6 @@ __host__ __device__ SharedPlan shared_plan(const PackedLayer& layer) {
   p.mean = p.heads + 8 * kTiles * 4 * 2;
   p.warps = (p.mean + (layer.key_mean ? 4 * (kDim / 16) * 512 : 0) + 127) / 128 * 128;
   return p;
-}
-
-/// The items of a split, of all that a sequence of the given length has.
-struct Range {
-  int first, last;
-};
-__device__ inline Range items_of(int n, int split, int splits) {
-  return {int(int64_t(n) * split / splits), int(int64_t(n) * (split + 1) / splits)};
 }
 
 /// kParts: tiles of 16 positions in an item, 4 (a page) or 1.
@@ -99,7 +93,7 @@ __global__ void __launch_bounds__(kDim* kTiles <= 128 ? 512 : 256) decode_kernel
   // Splits are cut by the longest context that may be, so that the page table is read beside the length, not
   // after it.
   const int length = a.cache.lengths[sequence];
-  const Range range = items_of(a.items, blockIdx.x, a.splits);
+  const Range range = items_of(a.first_page * kItems, a.items, blockIdx.x, a.splits);
   const int first = range.first + warp;
   const int32_t* const pages = a.cache.block_table + sequence * a.cache.stride;
   int ids[kStages];
@@ -170,116 +164,9 @@ __global__ void __launch_bounds__(kDim* kTiles <= 128 ? 512 : 256) decode_kernel
                               a.sums + place * (16 * kSlabs + 2));
 }
 
-constexpr int kMergeThreads = 512;
-
-/// One query head: splits become one, then B_v and the mean. sums as in Arguments.
-template <int kDim>
-__global__ void __launch_bounds__(kMergeThreads)
-    merge_kernel(const Arguments a, int heads_per_block, __half* out) {
-  constexpr int kParts = kMergeThreads / kDim, kInFlight = 17;  // threads of one row; its loads under way
-  constexpr int kColumns = kDim / 8, kRowsAtOnce = kMergeThreads / kColumns,
-                kEach = (kDim + kRowsAtOnce - 1) / kRowsAtOnce;
-  __shared__ float factor[kMostSplits], o[kParts][kDim], columns[kRowsAtOnce][kDim + 1];
-  __shared__ float total;
-  const int head = blockIdx.x, sequence = blockIdx.y, kv_head = head / a.group;
-  const int in_group = head % a.group, chunk = in_group / heads_per_block, place = in_group % heads_per_block;
-  const int64_t stride = int64_t(heads_per_block) * (kDim + 2);  // of a split
-  const float* sums =
-      a.sums + ((int64_t(sequence) * a.layer.n_kv_heads + kv_head) * a.chunks + chunk) * a.splits * stride +
-      place * (kDim + 2);
-  let_successor_start();
-  // B_v does not depend on the kernel before.
-  const int n_rows = 16 * a.layer.value_slabs, column = threadIdx.x % kColumns * 8,
-            row = threadIdx.x / kColumns;
-  const __half* back =
-      static_cast<const __half*>(a.layer.value_back) + int64_t(kv_head) * n_rows * kDim + column;
-  uint4 held[kEach];
-#pragma unroll
-  for (int i = 0; i < kEach; ++i)
-    held[i] = row + i * kRowsAtOnce < n_rows && row < kRowsAtOnce
-                  ? *reinterpret_cast<const uint4*>(back + (row + i * kRowsAtOnce) * kDim)
-                  : uint4{};
-  wait_for_predecessor();
-  const int mine = threadIdx.x % kDim, part = threadIdx.x / kDim;
-  float x[kInFlight];
-#pragma unroll
-  for (int i = 0; i < kInFlight; ++i) {
-    const int s = part + i * kParts;
-    x[i] = part < kParts && s < a.splits ? sums[s * stride + 2 + mine] : 0.0f;
-  }
-  if (threadIdx.x < 32) {
-    constexpr int kOfLane = kMostSplits / 32;
-    float2 ml[kOfLane];  // maximum and sum
-    float most = -INFINITY, l = 0;
-#pragma unroll
-    for (int i = 0; i < kOfLane; ++i) {
-      const int s = threadIdx.x + 32 * i;
-      ml[i] = s < a.splits ? *reinterpret_cast<const float2*>(sums + s * stride) : make_float2(-INFINITY, 0);
-    }
-#pragma unroll
-    for (int i = 0; i < kOfLane; ++i) most = fmaxf(most, ml[i].x);
-#pragma unroll
-    for (int apart = 16; apart > 0; apart /= 2) most = fmaxf(most, __shfl_xor_sync(kAll, most, apart));
-#pragma unroll
-    for (int i = 0; i < kOfLane; ++i) {
-      const int s = threadIdx.x + 32 * i;
-      const float f = exp2_fast(ml[i].x - most);
-      if (s < a.splits) factor[s] = f;
-      l += ml[i].y * f;
-    }
-#pragma unroll
-    for (int apart = 16; apart > 0; apart /= 2) l += __shfl_xor_sync(kAll, l, apart);
-    if (threadIdx.x == 0) total = l;
-  }
-  __syncthreads();
-  if (part < kParts) {
-    float sum = 0;
-    for (int base = part; base < a.splits; base += kInFlight * kParts) {
-#pragma unroll
-      for (int i = 0; i < kInFlight; ++i)
-        if (base + i * kParts < a.splits) sum = fmaf(x[i], factor[base + i * kParts], sum);
-#pragma unroll
-      for (int i = 0; i < kInFlight; ++i) {
-        const int s = base + (kInFlight + i) * kParts;
-        x[i] = s < a.splits ? sums[s * stride + 2 + mine] : 0.0f;
-      }
-    }
-    o[part][mine] = sum;
-  }
-  __syncthreads();
-  float y[8] = {};
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    const int at = row + i * kRowsAtOnce;
-    if (at >= n_rows || row >= kRowsAtOnce) continue;
-    float value = 0;
-#pragma unroll
-    for (int p = 0; p < kParts; ++p) value += o[p][at];
-    const uint32_t word[4] = {held[i].x, held[i].y, held[i].z, held[i].w};
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const float2 b = unpack2(word[j]);
-      y[2 * j] = fmaf(value, b.x, y[2 * j]);
-      y[2 * j + 1] = fmaf(value, b.y, y[2 * j + 1]);
-    }
-  }
-  if (row < kRowsAtOnce)
-#pragma unroll
-    for (int j = 0; j < 8; ++j) columns[row][column + j] = y[j];
-  __syncthreads();
-  if (threadIdx.x < kDim) {
-    float sum = 0;
-#pragma unroll 8
-    for (int i = 0; i < kRowsAtOnce; ++i) sum += columns[i][threadIdx.x];
-    sum = total > 0 ? sum / total : 0.0f;
-    if (a.layer.value_mean && total > 0) sum += a.layer.value_mean[kv_head * kDim + threadIdx.x];
-    out[(int64_t(sequence) * a.layer.n_heads + head) * kDim + threadIdx.x] = __float2half_rn(sum);
-  }
-}
-
 /// How a step is laid out over the device.
 struct Plan {
-  int tiles = 1, chunks = 1, splits = 1, warps = 1, parts = 4, items = 1;
+  int chunks = 1, splits = 1, warps = 1, parts = 4, items = 1;
   int stage_bytes = 0, warp_bytes = 0, shared_bytes = 0;
 };
 
@@ -287,7 +174,6 @@ template <int kDim, int kTiles>
 Plan make_plan(const DecodeAttention& step) {
   const PackedLayer& layer = *step.layer;
   Plan p;
-  p.tiles = kTiles;
   const int group = layer.n_heads / layer.n_kv_heads;
   p.chunks = (group + 8 * kTiles - 1) / (8 * kTiles);
   p.stage_bytes = (layer.block_bytes + (layer.page_angles ? kDim * 4 : 0) + 127) / 128 * 128;
@@ -296,7 +182,8 @@ Plan make_plan(const DecodeAttention& step) {
   const int fixed = shared_plan<kDim, kTiles>(layer).warps;
   const int room = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - 1024;
   const int sms = attribute(cudaDevAttrMultiProcessorCount);
-  const int64_t pages = std::max<int64_t>(1, (step.longest + kPagePositions - 1) / kPagePositions);
+  const int64_t pages =
+      std::max<int64_t>(1, (step.longest + kPagePositions - 1) / kPagePositions - step.first_page);
   const int64_t blocks = int64_t(layer.n_kv_heads) * p.chunks * step.batch;
   // 12 warps take least where all widths are one, 16 where more time goes into unpacking (measured).
   const int by_registers = kDim * kTiles > 128                                ? 8
@@ -318,29 +205,8 @@ void launch(const DecodeAttention& step, const Arguments& a, const Plan& plan, c
   const auto kernel = decode_kernel<kDim, kTiles, kParts, kKeyBits, kValueBits>;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes),
              "shared memory");
-  cudaLaunchAttribute
-      early{};  // a kernel may begin while the one before it ends; it waits where it needs what that wrote
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.attrs = &early;
-  config.numAttrs = attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
-  config.stream = raw(stream);
-  config.gridDim = dim3(plan.splits, step.layer->n_kv_heads * plan.chunks, step.batch);
-  config.blockDim = 32 * plan.warps;
-  config.dynamicSmemBytes = plan.shared_bytes;
-  check_cuda(cudaLaunchKernelEx(&config, kernel, a), "decode attention");
-
-  // The same division between L1 and shared memory as the kernel before: multiprocessors need not be emptied
-  // to change it.
-  check_cuda(cudaFuncSetAttribute(merge_kernel<kDim>, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                  cudaSharedmemCarveoutMaxShared),
-             "shared memory");
-  config.gridDim = dim3(step.layer->n_heads, step.batch);
-  config.blockDim = kMergeThreads;
-  config.dynamicSmemBytes = 0;
-  check_cuda(cudaLaunchKernelEx(&config, merge_kernel<kDim>, a, 8 * kTiles, static_cast<__half*>(step.out)),
-             "merge");
+  launch_early(kernel, dim3(plan.splits, step.layer->n_kv_heads * plan.chunks, step.batch), 32 * plan.warps,
+               plan.shared_bytes, stream, "decode attention", a);
 }
 
 template <int kDim, int kTiles, int kParts>
@@ -364,50 +230,58 @@ void decode(const DecodeAttention& step, const Arguments& a, const Plan& plan, c
 }
 
 template <int kDim, int kTiles>
-void decode(const DecodeAttention& step, void* scratch, const Stream& stream) {
+int decode(const DecodeAttention& step, float* sums, const Stream& stream) {
   const Plan plan = make_plan<kDim, kTiles>(step);
   const PackedLayer& layer = *step.layer;
   const Arguments a{layer,
                     step.cache,
                     static_cast<const __half*>(step.q),
-                    static_cast<float*>(scratch),
+                    sums,
                     step.scale * kLog2e,
+                    step.first_page,
+                    plan.items,
                     layer.n_heads / layer.n_kv_heads,
                     plan.chunks,
                     plan.splits,
-                    plan.items,
                     plan.stage_bytes,
                     plan.warp_bytes};
   if (plan.parts == 1)
     decode<kDim, kTiles, 1>(step, a, plan, stream);
   else
     decode<kDim, kTiles, 4>(step, a, plan, stream);
+  return plan.splits;
 }
 
-template <int kDim>
-void decode(const DecodeAttention& step, void* scratch, const Stream& stream) {
-  if (step.layer->n_heads / step.layer->n_kv_heads <= 8)
-    decode<kDim, 1>(step, scratch, stream);
-  else
-    decode<kDim, 2>(step, scratch, stream);
+bool narrow(const PackedLayer& layer) {
+  return heads_per_chunk(layer.n_heads / layer.n_kv_heads) == 8;
 }
 
-template <class F>
-void with_dim(int dim, F f) {
-  switch (dim) {
-    case 64:
-      return f(std::integral_constant<int, 64>());
-    case 80:
-      return f(std::integral_constant<int, 80>());
-    case 96:
-      return f(std::integral_constant<int, 96>());
-    case 128:
-      return f(std::integral_constant<int, 128>());
-    case 256:
-      return f(std::integral_constant<int, 256>());
-    default:
-      check(false, "decode_attention: head dimension");
-  }
+/// Nothing is packed where the window holds all that may be there.
+bool has_packed(const DecodeAttention& step) {
+  return !step.exact || step.longest > int64_t(step.first_page) * kPagePositions;
+}
+
+int64_t packed_sums_bytes(const DecodeAttention& step) {
+  if (!has_packed(step)) return 0;
+  const PackedLayer& layer = *step.layer;
+  int splits = 0;
+  with_dim(layer.dim, [&](auto dim) {
+    splits = narrow(layer) ? make_plan<dim.value, 1>(step).splits : make_plan<dim.value, 2>(step).splits;
+  });
+  return split_sums_bytes(layer.dim, layer.n_heads, layer.n_kv_heads, step.batch, splits);
+}
+
+ExactAttention window_of(const DecodeAttention& step) {
+  ExactAttention window;
+  window.dim = step.layer->dim;
+  window.n_heads = step.layer->n_heads;
+  window.n_kv_heads = step.layer->n_kv_heads;
+  window.batch = step.batch;
+  window.pages = *step.exact;
+  window.q = step.q;
+  window.out = step.out;
+  window.scale = step.scale;
+  return window;
 }
 
 }  // namespace
@@ -417,21 +291,32 @@ bool decode_attention_supports(int d) {
 }
 
 int64_t decode_scratch_bytes(const DecodeAttention& step) {
-  int64_t bytes = 0;
-  with_dim(step.layer->dim, [&](auto dim) {
-    const PackedLayer& layer = *step.layer;
-    const bool narrow = layer.n_heads / layer.n_kv_heads <= 8;
-    const Plan p = narrow ? make_plan<dim.value, 1>(step) : make_plan<dim.value, 2>(step);
-    bytes = int64_t(step.batch) * layer.n_kv_heads * p.chunks * p.splits * 8 * p.tiles * (dim.value + 2) * 4;
-  });
-  return bytes;
+  if (!has_packed(step)) return exact_scratch_bytes(window_of(step));
+  return packed_sums_bytes(step) + (step.exact ? exact_sums_bytes(window_of(step)) : 0);
 }
 
 void decode_attention(const DecodeAttention& step, void* scratch, const Stream& stream) {
   check(step.layer && step.q && step.out && scratch && step.batch > 0 && step.batch <= 65535,
         "decode_attention: arguments");
-  check(step.layer->n_heads % step.layer->n_kv_heads == 0, "decode_attention: heads");
-  with_dim(step.layer->dim, [&](auto dim) { decode<dim.value>(step, scratch, stream); });
+  const PackedLayer& layer = *step.layer;
+  check(layer.n_heads % layer.n_kv_heads == 0, "decode_attention: heads");
+  if (!has_packed(step)) return exact_attention(window_of(step), scratch, stream);
+  MergeSplits merge;
+  merge.dim = layer.dim;
+  merge.n_heads = layer.n_heads;
+  merge.n_kv_heads = layer.n_kv_heads;
+  merge.batch = step.batch;
+  merge.value_back = layer.value_back;
+  merge.value_rows = 16 * layer.value_slabs;
+  merge.value_mean = layer.value_mean;
+  merge.out = step.out;
+  float* const sums = static_cast<float*>(scratch);
+  with_dim(layer.dim, [&](auto dim) {
+    merge.packed = {sums, narrow(layer) ? decode<dim.value, 1>(step, sums, stream)
+                                        : decode<dim.value, 2>(step, sums, stream)};
+  });
+  if (step.exact) merge.exact = exact_sums(window_of(step), sums + packed_sums_bytes(step) / 4, stream);
+  merge_splits(merge, stream);
 }
 
 }  // namespace blockgtq::cuda

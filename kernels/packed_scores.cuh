@@ -4,11 +4,11 @@
 #include <cmath>
 
 #include "cache/page_layout.h"
+#include "splits.cuh"
 #include "unpack.cuh"
 
 namespace blockgtq::cuda {
 
-constexpr uint32_t kAll = 0xffffffffu;
 constexpr int kZero = 0x4b400000;         // an integer sum's start, as float32 ...
 constexpr float kZeroRead = 12582912.0f;  // ... this
 constexpr float kQuerySteps = 127 * 256;  // fixed point of q: 1 is 127 x 256

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/blocks.h"
+#include "cache/attention.h"
 #include "cache/page_layout.h"
 #include "quant/linear_code.h"
 
@@ -48,10 +49,8 @@ class PackedCache {
   /// Position t as the codes say. k (H, D) after RoPE, v (H, D).
   void read(int64_t t, const uint8_t* page, double* k, double* v) const;
 
-  /// softmax(scale q K^T) V of one new query per head. pages: of positions [0, 64), [64, 128), ...; q (Hq,
-  /// D), out (Hq, D).
-  void decode_attention(std::span<const uint8_t* const> pages, int64_t length, const float* q, double scale,
-                        double* out) const;
+  /// Positions [first, end). pages: of positions [0, 64), [64, 128), ...
+  PlainPositions read(std::span<const uint8_t* const> pages, int64_t first, int64_t end) const;
 
  private:
   /// R_t mean of a KV head's keys; zeros where keys are not centred.

@@ -92,7 +92,7 @@ TEST_CASE("packed cache: attention over one position returns its value", "[cache
   cache.read(0, page.data(), k.data(), v.data());
   const std::vector<float> q(4 * 64, 0.5f);
   const uint8_t* pages[] = {page.data()};
-  cache.decode_attention(pages, 1, q.data(), 0.125, out.data());
+  decode_attention(cache.read(pages, 0, 1), 4, q.data(), 0.125, out.data());
   for (int g = 0; g < 4; ++g)
     for (int d = 0; d < 64; ++d) REQUIRE(out[g * 64 + d] == Approx(v[g / 2 * 64 + d]));
 }
