@@ -501,7 +501,7 @@ void launch(const EncodeTokens& job, const Stream& stream) {
                           int(pages_each), int(pages),     job.k ? 0 : 1};
   const dim3 grid(unsigned(std::clamp<int64_t>(all / groups, 1, (pages + warps - 1) / warps)),
                   layer.n_kv_heads, sides);
-  launch_early("encode tokens", kernel, grid, 32 * warps, shared, stream, a);
+  launch_early(kernel, grid, 32 * warps, shared, stream, "encode tokens", a);
 }
 
 template <int kDim>

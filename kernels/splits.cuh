@@ -5,7 +5,7 @@
 
 #include <type_traits>
 
-#include "check.cuh"
+#include "launch.cuh"
 #include "ptx.cuh"
 
 namespace blockgtq::cuda {
@@ -79,23 +79,6 @@ __device__ void merge_warps(State<kSlabs, kTiles>& state, float* shared, float* 
     for (int w = 0; w < n_warps; ++w) sum = fmaf(from[w * (kRows * kPitch)], factor[w * kHeads], sum);
     to[head * (kRows + 2) + 2 + row] = sum;
   }
-}
-
-/// Launches a kernel that may begin while the one before it ends; it waits where it needs what that wrote.
-template <class Kernel, class... A>
-void launch_early(Kernel kernel, dim3 grid, int threads, int shared_bytes, const Stream& stream,
-                  const char* what, const A&... arguments) {
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.attrs = &early;
-  config.numAttrs = attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
-  config.stream = raw(stream);
-  config.gridDim = grid;
-  config.blockDim = threads;
-  config.dynamicSmemBytes = shared_bytes;
-  check_cuda(cudaLaunchKernelEx(&config, kernel, arguments...), what);
 }
 
 template <class F>
