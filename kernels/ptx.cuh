@@ -80,6 +80,19 @@ __device__ inline uint32_t shared_address(const void* p) {
   return uint32_t(__cvta_generic_to_shared(p));
 }
 
+/// 16 bytes from global to shared memory, asynchronously; copies are waited for in groups, oldest first.
+__device__ inline void copy_async(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(shared_address(to)), "l"(from) : "memory");
+}
+__device__ inline void commit_copies() {
+  asm volatile("cp.async.commit_group;\n" ::: "memory");
+}
+/// Until all but the newest kPending groups of this thread are there.
+template <int kPending>
+__device__ inline void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending) : "memory");
+}
+
 /// A kernel that was launched early waits here for the one before it; the one before lets it start.
 __device__ inline void wait_for_predecessor() {
 #if __CUDA_ARCH__ >= 900

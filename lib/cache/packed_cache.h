@@ -56,6 +56,12 @@ class PackedCache {
   void decode_attention(std::span<const uint8_t* const> pages, int64_t length, const float* q, double scale,
                         double* out) const;
 
+  /// The same of T new tokens behind `length` packed positions: query i sees those and the new tokens 0 .. i,
+  /// whose keys and values are exact. q (T, Hq, D), new_k and new_v (T, H, D), out (T, Hq, D).
+  void prefill_attention(std::span<const uint8_t* const> pages, int64_t length, int64_t n_tokens,
+                         const float* q, const float* new_k, const float* new_v, double scale,
+                         double* out) const;
+
  private:
   /// R_t mean of a KV head's keys; zeros where keys are not centred.
   std::vector<double> key_mean(int head, int64_t t) const;

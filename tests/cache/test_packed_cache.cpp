@@ -97,6 +97,56 @@ TEST_CASE("packed cache: attention over one position returns its value", "[cache
     for (int d = 0; d < 64; ++d) REQUIRE(out[g * 64 + d] == Approx(v[g / 2 * 64 + d]));
 }
 
+TEST_CASE("packed cache: a chunk's tokens see the prefix and what came before them", "[cache]") {
+  const test::CacheCase c{64, 4, 2, 3, 4, 4, true, true};
+  const PackedCache cache(test::packed_spec(c, 15));
+  const int prefix = 70, chunk = 5, width = 2 * 64;
+  const test::Tokens tokens = test::random_tokens(cache.spec(), prefix + chunk, 16);
+  const size_t bytes = cache.shape().bytes;
+  std::vector<uint8_t> storage(2 * bytes);
+  const uint8_t* pages[] = {storage.data(), storage.data() + bytes};
+  std::vector<double> k((prefix + chunk) * width), v(k.size());
+  for (int t = 0; t < prefix; ++t) {
+    uint8_t* page = storage.data() + t / kPagePositions * bytes;
+    cache.write(t, &tokens.k[t * width], &tokens.v[t * width], page);
+    cache.read(t, page, &k[t * width], &v[t * width]);
+  }
+  const float *new_k = &tokens.k[prefix * width], *new_v = &tokens.v[prefix * width];
+  std::copy_n(new_k, chunk * width, &k[prefix * width]);
+  std::copy_n(new_v, chunk * width, &v[prefix * width]);
+  std::mt19937_64 random(17);
+  std::normal_distribution<float> normal;
+  std::vector<float> q(chunk * 4 * 64);
+  for (float& x : q) x = normal(random);
+  std::vector<double> out(q.size());
+  for (const int from : {0, prefix}) {  // without the prefix, and behind it
+    const int first = prefix - from;
+    cache.prefill_attention(pages, from, chunk, q.data(), new_k, new_v, 0.125, out.data());
+    for (int i = 0; i < chunk; ++i)
+      for (int g = 0; g < 4; ++g) {
+        std::vector<double> want(64);
+        double sum = 0;
+        for (int t = first; t <= prefix + i; ++t) {
+          double s = 0;
+          for (int d = 0; d < 64; ++d) s += 0.125 * q[(i * 4 + g) * 64 + d] * k[t * width + g / 2 * 64 + d];
+          sum += std::exp(s);
+          for (int d = 0; d < 64; ++d) want[d] += std::exp(s) * v[t * width + g / 2 * 64 + d];
+        }
+        for (int d = 0; d < 64; ++d)
+          REQUIRE(out[(i * 4 + g) * 64 + d] == Approx(want[d] / sum).epsilon(1e-9).margin(1e-9));
+      }
+  }
+
+  // One token whose key and value the cache would give back as they are: a step of decoding.
+  std::vector<double> decoded(4 * 64), one(4 * 64);
+  const std::vector<float> last_k(k.begin() + (prefix - 1) * width, k.begin() + prefix * width),
+      last_v(v.begin() + (prefix - 1) * width, v.begin() + prefix * width);
+  cache.decode_attention(pages, prefix, q.data(), 0.125, decoded.data());
+  cache.prefill_attention(pages, prefix - 1, 1, q.data(), last_k.data(), last_v.data(), 0.125, one.data());
+  // float32 of the last position: 2^-24 of logits of about ten
+  for (int i = 0; i < 4 * 64; ++i) REQUIRE(one[i] == Approx(decoded[i]).epsilon(1e-5).margin(1e-5));
+}
+
 TEST_CASE("packed cache: what the methods promise, at no more bytes", "[cache]") {
   // Position 0, where RoPE does nothing: the cache must give what the method's own quantizer gives, up to
   // byte centroids (8.6e-3 at the worst, above) and the fp16 norm.

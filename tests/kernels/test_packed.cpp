@@ -4,51 +4,12 @@
 #include "../cache/samples.h"
 #include "base/parallel.h"
 #include "cache/cuda_cache.h"
-#include "device_arrays.h"
+#include "packed_pages.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;
 
 namespace {
-
-/// Sequences of random lengths in pages that lie in any order.
-struct Sequences {
-  std::vector<int32_t> lengths, starts, table;  // (B), (B), (B, stride)
-  int64_t stride = 0, n_pages = 0;
-};
-Sequences make_sequences(const std::vector<int32_t>& lengths, Random& random) {
-  Sequences s;
-  s.lengths = lengths;
-  s.starts.assign(lengths.size(), 0);
-  for (const int32_t n : lengths)
-    s.stride = std::max<int64_t>(s.stride, (n + kPagePositions - 1) / kPagePositions);
-  s.stride += 2;
-  s.n_pages = int64_t(lengths.size()) * s.stride + 3;
-  std::vector<int32_t> order(s.n_pages);
-  for (int64_t i = 0; i < s.n_pages; ++i) order[i] = int32_t(i);
-  std::shuffle(order.begin(), order.end(), random.engine);
-  s.table.assign(order.begin(), order.begin() + int64_t(lengths.size()) * s.stride);
-  return s;
-}
-
-/// Pages with random codes and norms, as if they had been written.
-std::vector<uint8_t> random_pages(const PackedCache& cache, int64_t n_pages, Random& random) {
-  const PageShape& shape = cache.shape();
-  std::vector<uint8_t> pages(n_pages * shape.bytes);
-  for (uint8_t& b : pages) b = uint8_t(random.engine());
-  for (int64_t p = 0; p < n_pages; ++p)
-    for (size_t h = 0; h < shape.blocks.size(); ++h) {
-      const BlockShape& b = shape.blocks[h];
-      uint8_t* block = &pages[p * shape.bytes + shape.offsets[h]];
-      for (int at = b.key_norm_offset; at < b.bytes; at += 2) {
-        const double typical = at < b.value_norm_offset ? 6 : 2;
-        const uint16_t norm = to_half(float(typical * (0.5 + double(random.below(1000)) / 1000)));
-        block[at] = uint8_t(norm);
-        block[at + 1] = uint8_t(norm >> 8);
-      }
-    }
-  return pages;
-}
 
 /// Relative error of decode attention over sequences of these lengths.
 double attention_error(const CacheCase& c, const std::vector<int32_t>& lengths, Random& random,
@@ -82,11 +43,9 @@ double attention_error(const CacheCase& c, const std::vector<int32_t>& lengths, 
 
   double worst = 0;
   for (int64_t b = 0; b < batch; ++b) {
-    std::vector<const uint8_t*> list;
-    for (int64_t p = 0; p < s.stride; ++p)
-      list.push_back(&pages[s.table[b * s.stride + p] * cache.shape().bytes]);
     std::vector<double> want(width);
-    cache.decode_attention(list, lengths[b], &q[b * width], step.scale, want.data());
+    cache.decode_attention(pages_of(s, pages, b, cache.shape().bytes), lengths[b], &q[b * width], step.scale,
+                           want.data());
     worst = std::max(
         worst, distance(std::vector<float>(got.begin() + b * width, got.begin() + (b + 1) * width), want));
   }
@@ -236,11 +195,11 @@ TEST_CASE("tokens into packed pages", "[kernels][packed]") {
   if (!has_device()) return;
   Random random;
   INFO("seed " << random.seed);
-  // A flip moves one code where two centroids are equally near; a byte holds several codes and norms are off by a unit
-  // of fp16 in some positions: 4 % of bytes is far below what a wrong place or table gives (over 50 %). By the norm
-  // correction a flip turns its whole group a little, which moves one key's error by up to 10 % either way: with a flip in
-  // 4 % of N vectors the distortion is off by 0.1 sqrt(0.04 N) / N, 1.4e-3 at the 200 vectors of the smallest case, and
-  // three and a half times that is never seen.
+  // A flip moves one code where two centroids are equally near; a byte holds several codes and norms are off
+  // by a unit of fp16 in some positions: 4 % of bytes is far below what a wrong place or table gives (over 50
+  // %). By the norm correction a flip turns its whole group a little, which moves one key's error by up to 10
+  // % either way: with a flip in 4 % of N vectors the distortion is off by 0.1 sqrt(0.04 N) / N, 1.4e-3 at
+  // the 200 vectors of the smallest case, and three and a half times that is never seen.
   const auto good = [](const EncodeResult& r) {
     INFO("bytes that differ " << r.code_share << ", distortion against the twin's " << r.distortion);
     CHECK(r.code_share < 0.04);

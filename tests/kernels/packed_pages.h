@@ -1,0 +1,56 @@
+// Pages of a packed cache for tests of the kernels that read or write them.
+#pragma once
+#include "cache/packed_cache.h"
+#include "device_arrays.h"
+
+namespace blockgtq::test {
+
+/// Sequences of random lengths in pages that lie in any order.
+struct Sequences {
+  std::vector<int32_t> lengths, starts, table;  // (B), (B), (B, stride)
+  int64_t stride = 0, n_pages = 0;
+};
+inline Sequences make_sequences(const std::vector<int32_t>& lengths, Random& random) {
+  Sequences s;
+  s.lengths = lengths;
+  s.starts.assign(lengths.size(), 0);
+  for (const int32_t n : lengths)
+    s.stride = std::max<int64_t>(s.stride, (n + kPagePositions - 1) / kPagePositions);
+  s.stride += 2;
+  s.n_pages = int64_t(lengths.size()) * s.stride + 3;
+  std::vector<int32_t> order(s.n_pages);
+  for (int64_t i = 0; i < s.n_pages; ++i) order[i] = int32_t(i);
+  std::shuffle(order.begin(), order.end(), random.engine);
+  s.table.assign(order.begin(), order.begin() + int64_t(lengths.size()) * s.stride);
+  return s;
+}
+
+/// Pages with random codes and norms, as if they had been written.
+inline std::vector<uint8_t> random_pages(const PackedCache& cache, int64_t n_pages, Random& random) {
+  const PageShape& shape = cache.shape();
+  std::vector<uint8_t> pages(n_pages * shape.bytes);
+  for (uint8_t& b : pages) b = uint8_t(random.engine());
+  for (int64_t p = 0; p < n_pages; ++p)
+    for (size_t h = 0; h < shape.blocks.size(); ++h) {
+      const BlockShape& b = shape.blocks[h];
+      uint8_t* block = &pages[p * shape.bytes + shape.offsets[h]];
+      for (int at = b.key_norm_offset; at < b.bytes; at += 2) {
+        const double typical = at < b.value_norm_offset ? 6 : 2;
+        const uint16_t norm = to_half(float(typical * (0.5 + double(random.below(1000)) / 1000)));
+        block[at] = uint8_t(norm);
+        block[at + 1] = uint8_t(norm >> 8);
+      }
+    }
+  return pages;
+}
+
+/// The pages of sequence b, in order.
+inline std::vector<const uint8_t*> pages_of(const Sequences& s, const std::vector<uint8_t>& pages, int64_t b,
+                                            int page_bytes) {
+  std::vector<const uint8_t*> list;
+  for (int64_t p = 0; p < s.stride; ++p)
+    list.push_back(&pages[size_t(s.table[b * s.stride + p]) * page_bytes]);
+  return list;
+}
+
+}  // namespace blockgtq::test
