@@ -3,6 +3,8 @@
 #include <span>
 #include <vector>
 
+#include "base/page.h"
+
 // The packed cache's layout: the one description that the CPU packer, the CUDA kernels and the exporter
 // share.
 //
@@ -32,7 +34,6 @@
 
 namespace blockgtq {
 
-inline constexpr int kPagePositions = 64;
 inline constexpr int kSlab = 16;  // coordinates
 
 /// Where bit k of code (i, p) of a lane lies among its words.
