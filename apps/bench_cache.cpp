@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "cache/cuda_cache.h"
 #include "kernels/graph.h"
+#include "kernels/packed_prefill.h"
 #include "quant/allocate.h"
 #include "quant/codebook.h"
 #include "quant/random.h"
@@ -151,6 +152,48 @@ struct Layers {
   int largest = 0;  // the layer with the longest pages
 };
 
+/// Full pages of as many layers as no cache on the chip holds, scattered.
+struct FilledCache {
+  FilledCache(const CacheBench& b, const Layers& layers, const cuda::Stream& stream)
+      : each((b.context + kPagePositions - 1) / kPagePositions) {
+    const int64_t page_bytes = layers.caches[layers.largest]->layer().page_bytes;
+    n_pages = each * b.batch;
+    n_sets = std::max<int64_t>(b.layers, (kBeyondCaches + n_pages * page_bytes - 1) / (n_pages * page_bytes));
+    pages = random_pages(layers.specs[layers.largest], n_pages, n_sets, stream);
+    std::vector<int32_t> table(n_pages);
+    for (int64_t i = 0; i < n_pages; ++i) table[i] = int32_t(i);
+    Random random(3);
+    for (int64_t i = n_pages - 1; i > 0; --i) std::swap(table[i], table[random.next_u64() % uint64_t(i + 1)]);
+    block_table = to_device(table, stream);
+    lengths = to_device(std::vector<int32_t>(b.batch, int32_t(b.context)), stream);
+  }
+  cuda::PageTable pages_of(int64_t set) const {
+    return {pages[set].as<uint8_t>(), block_table.as<int32_t>(), each, lengths.as<int32_t>()};
+  }
+  int64_t each = 0, n_pages = 0, n_sets = 0;  // pages of a sequence, of all; sets of them
+  std::vector<cuda::Buffer> pages;
+  cuda::Buffer block_table, lengths;
+};
+
+/// Time and bytes per layer of `launch` on every set of pages in turn.
+CacheTime time_sets(const CacheBench& b, const Layers& layers, const FilledCache& filled,
+                    const cuda::Stream& stream, const std::function<void(int64_t)>& launch) {
+  const auto all = [&] {
+    for (int64_t set = 0; set < filled.n_sets; ++set) launch(set);
+  };
+  all();  // whatever is set up at a first launch
+  stream.synchronize();
+  const cuda::Graph graph(stream, all);
+  CacheTime time;
+  time.microseconds =
+      median_microseconds(stream, b.repeat, [&] { graph.replay(stream); }) / double(filled.n_sets);
+  double bytes = 0;
+  for (const auto& cache : layers.caches) bytes += double(cache->layer().page_bytes) / b.layers;
+  time.bytes = bytes * double(filled.n_pages);
+  time.bytes_per_position = bytes / kPagePositions / b.kv_heads;
+  return time;
+}
+
 }  // namespace
 
 double copy_rate(int repeat) {
@@ -165,23 +208,13 @@ double copy_rate(int repeat) {
 CacheTime time_decode(const CacheBench& b) {
   const cuda::Stream stream;
   const Layers layers(b, b.context, stream);
-  const auto& caches = layers.caches;
-  const int64_t page_bytes = caches[layers.largest]->layer().page_bytes;
-  const int64_t each = (b.context + kPagePositions - 1) / kPagePositions, n_pages = each * b.batch;
-  const int64_t n_sets =
-      std::max<int64_t>(b.layers, (kBeyondCaches + n_pages * page_bytes - 1) / (n_pages * page_bytes));
-  const std::vector<cuda::Buffer> pages = random_pages(layers.specs[layers.largest], n_pages, n_sets, stream);
-  std::vector<int32_t> table(n_pages), lengths(b.batch, int32_t(b.context));
-  for (int64_t i = 0; i < n_pages; ++i) table[i] = int32_t(i);
-  Random random(3);
-  for (int64_t i = n_pages - 1; i > 0; --i) std::swap(table[i], table[random.next_u64() % uint64_t(i + 1)]);
-  const cuda::Buffer block_table = to_device(table, stream), length = to_device(lengths, stream);
+  const FilledCache filled(b, layers, stream);
   const int64_t width = int64_t(b.batch) * b.heads * b.head_dim;
   const cuda::Buffer q = to_device(random_halves(width, 1), stream), out(width * 2);
   const auto step_of = [&](int64_t set) {
     cuda::DecodeAttention step;
-    step.layer = &caches[set % b.layers]->layer();
-    step.cache = {pages[set].as<uint8_t>(), block_table.as<int32_t>(), each, length.as<int32_t>()};
+    step.layer = &layers.caches[set % b.layers]->layer();
+    step.cache = filled.pages_of(set);
     step.batch = b.batch;
     step.longest = b.context;
     step.q = q.as();
@@ -193,19 +226,39 @@ CacheTime time_decode(const CacheBench& b) {
   for (int64_t set = 0; set < b.layers; ++set)
     scratch_bytes = std::max(scratch_bytes, cuda::decode_scratch_bytes(step_of(set)));
   const cuda::Buffer scratch(scratch_bytes);
-  const auto all = [&] {
-    for (int64_t set = 0; set < n_sets; ++set) cuda::decode_attention(step_of(set), scratch.as(), stream);
+  return time_sets(b, layers, filled, stream,
+                   [&](int64_t set) { cuda::decode_attention(step_of(set), scratch.as(), stream); });
+}
+
+CacheTime time_prefill(const CacheBench& b, int64_t chunk) {
+  const cuda::Stream stream;
+  const Layers layers(b, b.context, stream);
+  const FilledCache filled(b, layers, stream);
+  const int64_t tokens = b.batch * chunk, width = tokens * b.heads * b.head_dim;
+  const int64_t kv_width = tokens * b.kv_heads * b.head_dim;
+  const cuda::Buffer q = to_device(random_halves(width, 1), stream), out(width * 2);
+  const cuda::Buffer k = to_device(random_halves(kv_width, 2), stream),
+                     v = to_device(random_halves(kv_width, 3), stream);
+  const auto job_of = [&](int64_t set) {
+    cuda::PrefillAttention job;
+    job.layer = &layers.caches[set % b.layers]->layer();
+    job.cache = filled.pages_of(set);
+    job.batch = b.batch;
+    job.tokens = chunk;
+    job.longest = b.context;
+    job.q = q.as();
+    job.k = k.as();
+    job.v = v.as();
+    job.out = out.as();
+    job.scale = 1 / std::sqrt(float(b.head_dim));
+    return job;
   };
-  all();  // whatever is set up at a first launch
-  stream.synchronize();
-  const cuda::Graph graph(stream, all);
-  CacheTime time;
-  time.microseconds = median_microseconds(stream, b.repeat, [&] { graph.replay(stream); }) / double(n_sets);
-  double bytes = 0;
-  for (const auto& cache : caches) bytes += double(cache->layer().page_bytes) / b.layers;
-  time.bytes = bytes * double(n_pages);
-  time.bytes_per_position = bytes / kPagePositions / b.kv_heads;
-  return time;
+  int64_t scratch_bytes = 0;
+  for (int64_t set = 0; set < b.layers; ++set)
+    scratch_bytes = std::max(scratch_bytes, cuda::prefill_scratch_bytes(job_of(set)));
+  const cuda::Buffer scratch(scratch_bytes);
+  return time_sets(b, layers, filled, stream,
+                   [&](int64_t set) { cuda::prefill_attention(job_of(set), scratch.as(), stream); });
 }
 
 CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
