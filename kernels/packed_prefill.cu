@@ -13,7 +13,7 @@
 // FlashAttention-2 does, in registers from one product to the other. There are two tiles, and between two
 // barriers half of the warps expand the next one before they multiply, half after: the tensor cores and the
 // other pipes have work at the same time. What is expanded costs no less for few rows: W and kTiles are as
-// large as fill the device.
+// large as fill the device. Blocks of few rows have four more warps, which do nothing but expand.
 //
 // The mean of centred keys enters in the quantizer's coordinates, F R_t mean, added to the norm times the
 // centroid where a page is expanded: B F = 1, so that q . R_t mean = (B^T q) . (F R_t mean). It depends on
@@ -53,10 +53,17 @@ __device__ inline void copy_words(uint4* to, const uint4* from, int n) {
   for (int i = threadIdx.x; i < n; i += kThreads) copy_async(to + i, from + i);
 }
 
-/// kTiles x 16 rows per warp.
+/// Warps that only expand, where there is one block to a multiprocessor and room for them.
+constexpr int helpers(int warps) {
+  return warps < 8 ? 4 : 0;
+}
+
+/// kTiles x 16 rows for each of kWarps.
 template <int kDim, int kTiles, int kWarps>
-__global__ void __launch_bounds__(32 * kWarps, kWarps > 4 ? 1 : 2) prefill_kernel(const PrefillArguments a) {
-  constexpr int kSlabs = kDim / 16, kThreads = 32 * kWarps, kRowTiles = kTiles * kWarps;
+__global__ void __launch_bounds__(32 * (kWarps + helpers(kWarps)), 1)
+    prefill_kernel(const PrefillArguments a) {
+  constexpr int kSlabs = kDim / 16, kThreads = 32 * (kWarps + helpers(kWarps)), kRowTiles = kTiles * kWarps;
+  constexpr int kExpanders = helpers(kWarps) > 0 ? helpers(kWarps) : kWarps;  // the last warps
   extern __shared__ __align__(128) unsigned char shared[];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4;
   const int kv_head = blockIdx.y, sequence = blockIdx.z;
@@ -64,7 +71,8 @@ __global__ void __launch_bounds__(32 * kWarps, kWarps > 4 ? 1 : 2) prefill_kerne
   const int first_row = 16 * (first_tile + warp * kTiles);          // of this warp
   const int first_token = first_row / a.group;
   const int last_token = min((first_row + 16 * kTiles - 1) / a.group, a.tokens - 1);
-  const bool idle = first_token >= a.tokens;  // rows behind the last
+  const int expander = warp - (kThreads / 32 - kExpanders);     // negative: this warp does not expand
+  const bool idle = warp >= kWarps || first_token >= a.tokens;  // no rows, or rows behind the last
   const SharedPlan plan = shared_plan<kDim>(a, kRowTiles);
   const uint8_t* const table = shared;
   const PackedTable& t = *reinterpret_cast<const PackedTable*>(shared);
@@ -99,7 +107,7 @@ __global__ void __launch_bounds__(32 * kWarps, kWarps > 4 ? 1 : 2) prefill_kerne
     const auto expand = [&](int page) {
       const uint8_t* block = shared + plan.stages + page % 2 * a.stage_bytes;
       const int valid = length - page * kPagePositions;
-      for (int i = warp; i < t.key_slabs + t.value_slabs; i += kWarps)
+      for (int i = expander; i < t.key_slabs + t.value_slabs; i += kExpanders)
         if (i < t.key_slabs)
           expand_keys(i, block, table, valid, mean ? mean + int64_t(page) * value_words : nullptr,
                       tile_of(page));
@@ -116,7 +124,7 @@ __global__ void __launch_bounds__(32 * kWarps, kWarps > 4 ? 1 : 2) prefill_kerne
     // Slabs that this head has not: no garbage in the products.
     for (int i = threadIdx.x; i < a.buffers * tile_words; i += kThreads) tiles[i] = uint4{};
     __syncthreads();
-    expand(0);
+    if (expander >= 0) expand(0);
     const float factor = fmaxf(a.scale * t.query_scale, 1e-30f);
     int last[kTiles][2];
 #pragma unroll
@@ -133,7 +141,7 @@ __global__ void __launch_bounds__(32 * kWarps, kWarps > 4 ? 1 : 2) prefill_kerne
       for (int phase = 0; phase < 2; ++phase) {
         if (phase == expand_in) {
           if (a.buffers == 1) __syncthreads();
-          if (n + 1 < n_pages) expand(n + 1);
+          if (n + 1 < n_pages && expander >= 0) expand(n + 1);
         } else if (!idle) {
           const uint4* tile = tile_of(n) + lane;
           attend<kDim, kTiles>(state, queries + warp * kTiles * slabs * 32 + lane, slabs, tile,
@@ -179,6 +187,7 @@ __global__ void __launch_bounds__(32 * kWarps, kWarps > 4 ? 1 : 2) prefill_kerne
       load_chunk(n + 1, n_tiles);
     }
   }
+  if (idle) return;
 #pragma unroll
   for (int m = 0; m < kTiles; ++m)
 #pragma unroll
@@ -233,13 +242,13 @@ PrefillArguments make_arguments(const PrefillAttention& chunk, void* scratch, in
   return a;
 }
 
-/// False where there is no room, or (unless `any`) too few blocks.
+/// False where there is no room, or (unless `any`) half of the device or more would have nothing to do.
 template <int kDim, int kTiles, int kWarps>
 bool launch(PrefillArguments a, bool any, const Stream& stream) {
   constexpr int kRows = 16 * kTiles * kWarps;
   const int64_t blocks = (int64_t(a.tokens) * a.group + kRows - 1) / kRows;
   const int sms = attribute(cudaDevAttrMultiProcessorCount);
-  if (!any && 4 * blocks * a.layer.n_kv_heads * a.batch < 3 * sms) return false;
+  if (!any && 2 * blocks * a.layer.n_kv_heads * a.batch <= sms) return false;
   const int room = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   for (a.buffers = 2; a.buffers > 0; --a.buffers) {
     const int bytes = shared_plan<kDim>(a, kTiles * kWarps).bytes;
@@ -247,7 +256,8 @@ bool launch(PrefillArguments a, bool any, const Stream& stream) {
     const auto kernel = prefill_kernel<kDim, kTiles, kWarps>;
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                "shared memory");
-    kernel<<<dim3(unsigned(blocks), a.layer.n_kv_heads, a.batch), 32 * kWarps, bytes, raw(stream)>>>(a);
+    kernel<<<dim3(unsigned(blocks), a.layer.n_kv_heads, a.batch), 32 * (kWarps + helpers(kWarps)), bytes,
+             raw(stream)>>>(a);
     check_launch("prefill attention");
     return true;
   }
