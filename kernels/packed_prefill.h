@@ -15,7 +15,7 @@ struct PrefillAttention {
   int batch = 0;
   int64_t tokens = 0;       // T
   int64_t longest = 0;      // an upper bound of the prefixes' lengths
-  const void* q = nullptr;  // (B, T, Hq, D) fp16, after RoPE, 16-byte aligned
+  const void* q = nullptr;  // (B, T, Hq, D) fp16, after RoPE
   const void* k = nullptr;  // (B, T, H, D) fp16, after RoPE
   const void* v = nullptr;  // (B, T, H, D) fp16
   void* out = nullptr;      // (B, T, Hq, D) fp16
