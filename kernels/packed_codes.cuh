@@ -1,26 +1,29 @@
 // Coordinates of 16 positions to codes, codes to words. Part of packed_encode.cu.
 #pragma once
+#include <type_traits>
+
+#include "cache/page_layout.h"
 #include "packed_encode.h"
 #include "unpack.cuh"
 
 namespace blockgtq::cuda {
 
-/// Codes of two coordinates, in the low bits of each half, from u = z / |z|. t: thresholds, fp16 twice.
+/// Codes of two coordinates from u = z / |z|: the top bits of each half; below them lies anything. t:
+/// thresholds, fp16 twice.
 template <int kBits>
 __device__ inline uint32_t code_pair(uint32_t u, const uint32_t (&t)[7]) {
   const auto above = [&](int i) { return __hgt2_mask(__habs2(as_half2(u)), as_half2(t[i])); };
-  constexpr uint32_t kOne = 0x00010001u;
-  const uint32_t sign = (u >> (16 - kBits)) & (kOne << (kBits - 1));
-  if constexpr (kBits == 1) return sign;
-  if constexpr (kBits == 2) return sign | (above(0) & kOne);
+  constexpr uint32_t kTop = 0x80008000u;
+  if constexpr (kBits == 1) return u;
+  if constexpr (kBits == 2) return choose(kTop, u, above(0));
   if constexpr (kBits == 3) {
     const uint32_t p1 = above(1), low = (above(0) & ~p1) | above(2);
-    return sign | (low & kOne) | (p1 & (2 * kOne));
+    return choose(kTop, u, choose(kTop >> 1, p1, low));
   }
   const uint32_t p1 = above(1), p3 = above(3), p5 = above(5);
   const uint32_t middle = (p1 & ~p3) | p5;
   const uint32_t low = (above(0) & ~p1) | (above(2) & ~p3) | (above(4) & ~p5) | above(6);
-  return sign | (low & kOne) | (middle & (2 * kOne)) | (p3 & (4 * kOne));
+  return choose(kTop, u, choose(kTop >> 1, p3, choose(kTop >> 2, middle, low)));
 }
 
 /// The same for 5 to 8 bits, one coordinate.
@@ -34,12 +37,29 @@ __device__ inline uint32_t wide_code(float u, const float* thresholds) {
   return m | (u < 0 ? 1u << (kBits - 1) : 0u);
 }
 
-/// Nibbles [0, 4) of the codes of one tile, in the order of the words.
-__device__ inline uint32_t gather_nibbles(const uint32_t (&code)[4], int shift) {
-  constexpr uint32_t kNibble = 0x000f000fu;
-  const uint32_t x = ((code[0] >> shift) & kNibble) | ((code[2] >> shift) & kNibble) << 8;
-  const uint32_t y = ((code[1] >> shift) & kNibble) | ((code[3] >> shift) & kNibble) << 8;
-  return permute(x | x >> 12, y | y >> 12, 0x5410u);
+/// One byte of each of a tile's eight codes (selector: which of the two halves'), those of even and of odd
+/// nibbles.
+struct CodeBytes {
+  uint32_t even, odd;
+};
+__device__ inline CodeBytes gather_bytes(const uint32_t (&code)[4], uint32_t selector) {
+  const uint32_t x = permute(code[0], code[2], selector), y = permute(code[1], code[3], selector);
+  return {permute(x, y, 0x5410u), permute(x, y, 0x7632u)};
+}
+
+/// code_pair()s of a tile as nibbles, in the order of the words.
+template <int kBits>
+__device__ inline uint32_t gather_nibbles(const uint32_t (&code)[4]) {
+  constexpr uint32_t kMask = 0x01010101u * ((1u << kBits) - 1);
+  const CodeBytes b = gather_bytes(code, 0x7351u);
+  return ((b.even >> (8 - kBits)) & kMask) | ((b.odd >> (4 - kBits)) & (kMask << 4));
+}
+
+/// wide_code()s of a tile: the lower nibbles and the upper ones.
+__device__ inline uint2 gather_wide(const uint32_t (&code)[4]) {
+  constexpr uint32_t kMask = 0x0f0f0f0fu;
+  const CodeBytes b = gather_bytes(code, 0x6240u);
+  return {(b.even & kMask) | ((b.odd << 4) & ~kMask), ((b.even >> 4) & kMask) | (b.odd & ~kMask)};
 }
 
 /// 8 coordinates of a lane: y[j / 2][2 (j % 2) + e] belongs to register j of a tile of 16 positions, element
@@ -54,70 +74,91 @@ __device__ constexpr int slot(int j, int e) {
 template <bool kKeys>
 using PerPosition = float[kKeys ? 2 : 4];
 
-/// Adds the squares of a tile's centroids, fp16 parts of the largest, by position. two: coordinates 2 and 3
-/// of a quad are not there.
-template <bool kKeys>
-__device__ inline void add_squares(const uint32_t (&h)[4], bool two, float unit, PerPosition<kKeys>& of_c) {
+/// Sums over a lane's coordinates, by position: whole numbers up to four bits (centroids are bytes, 127 the
+/// largest), parts of the largest beyond.
+template <int kBits, bool kKeys>
+using Squares = std::conditional_t<(kBits > kByteBits), float, int>[kKeys ? 2 : 4];
+
+/// Centroids of a tile's nibbles, added up squared. two: coordinates 2 and 3 of a quad are not there.
+template <int kBits, bool kKeys>
+__device__ inline void add_squares(uint32_t nibbles, uint2 book, bool two, int (&squares)[kKeys ? 2 : 4]) {
+  const uint32_t c[2] = {look_up<kBits>(book, nibbles), look_up<kBits>(book, nibbles >> 16)};
+  if constexpr (kKeys) {  // a word is four coordinates of one position
 #pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    if (two && j >= 2) continue;
-    const float2 x = __half22float2(as_half2(h[j]));
-    of_c[slot<kKeys>(j, 0)] = fmaf(x.x * x.x, unit, of_c[slot<kKeys>(j, 0)]);
-    of_c[slot<kKeys>(j, 1)] = fmaf(x.y * x.y, unit, of_c[slot<kKeys>(j, 1)]);
+    for (int row = 0; row < 2; ++row) {
+      const int x = int(two ? c[row] & 0xffffu : c[row]);
+      squares[row] = __dp4a(x, x, squares[row]);
+    }
+  } else {  // a word is one coordinate of four positions
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const uint32_t x = permute(c[0], c[1], i == 0 ? 0x5140u : 0x7362u);
+      squares[2 * i] = __dp4a(int(x), int(x & 0xffffu), squares[2 * i]);
+      squares[2 * i + 1] = __dp4a(int(x), int(x & 0xffff0000u), squares[2 * i + 1]);
+    }
+  }
+}
+template <bool kKeys>
+__device__ inline void add_squares(const uint32_t (&code)[4], const uint16_t* centroids, bool two,
+                                   float (&squares)[kKeys ? 2 : 4]) {
+#pragma unroll
+  for (int j = 0; j < 4; ++j)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      if (two && j >= 2) continue;
+      const float x = __half2float(__ushort_as_half(centroids[code[j] >> (16 * e) & 0xffffu]));
+      squares[slot<kKeys>(j, e)] = fmaf(x, x, squares[slot<kKeys>(j, e)]);
+    }
+}
+
+/// What the codes of one width need.
+template <int kBits>
+struct Codebook {
+  uint32_t t[7];  // thresholds, fp16 twice
+  uint2 bytes;
+  __device__ Codebook(const float* thresholds, const uint8_t* book)
+      : bytes(*reinterpret_cast<const uint2*>(book)) {
+#pragma unroll
+    for (int i = 0; i < (1 << (kBits - 1)) - 1; ++i) t[i] = pack2(thresholds[i], thresholds[i]);
+  }
+};
+template <int kBits>
+requires(kBits > kByteBits) struct Codebook<kBits> {
+  const float* thresholds;
+  const uint16_t* centroids;
+  __device__ Codebook(const float* thresholds, const uint8_t* book)
+      : thresholds(thresholds), centroids(reinterpret_cast<const uint16_t*>(book)) {}
+};
+
+/// Codes of one tile as nibbles: the lower ones, and beyond four bits the upper ones.
+template <int kBits, bool kKeys>
+__device__ __forceinline__ uint2 encode_tile(const Coordinates& u, const Codebook<kBits>& book, bool two,
+                                             Squares<kBits, kKeys>& squares) {
+  uint32_t code[4];
+  if constexpr (kBits <= kByteBits) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      code[j] = code_pair<kBits>(pack2(u[j / 2][2 * (j % 2)], u[j / 2][2 * (j % 2) + 1]), book.t);
+    const uint32_t nibbles = gather_nibbles<kBits>(code);
+    add_squares<kBits, kKeys>(nibbles, book.bytes, two, squares);
+    return {nibbles, 0};
+  } else {
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      code[j] = wide_code<kBits>(u[j / 2][2 * (j % 2)], book.thresholds) |
+                wide_code<kBits>(u[j / 2][2 * (j % 2) + 1], book.thresholds) << 16;
+    add_squares<kKeys>(code, book.centroids, two, squares);
+    return gather_wide(code);
   }
 }
 
-/// Codes of one tile as nibbles; from 5 bits on the upper nibbles too. inverse: 1 / |z| of the lane's
-/// positions.
+/// squares -> |c|^2 by position.
 template <int kBits, bool kKeys>
-__device__ __forceinline__ void encode_tile(const Coordinates& y, const PerPosition<kKeys>& inverse,
-                                            const UnitEntry& e, const float* thresholds, const uint8_t* book,
-                                            const EncodeGroup& group, uint32_t& low, uint32_t& high,
-                                            PerPosition<kKeys>& of_c) {
-  uint32_t t[7], code[4];
-  if constexpr (kBits >= 2 && kBits <= 4)
+__device__ inline void add_scaled(const Squares<kBits, kKeys>& squares, float largest,
+                                  PerPosition<kKeys>& of_c) {
+  const float unit = largest * largest * (kBits > kByteBits ? 1.0f : 1.0f / (127 * 127));
 #pragma unroll
-    for (int i = 0; i < (1 << (kBits - 1)) - 1; ++i) t[i] = pack2(thresholds[i], thresholds[i]);
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    const float a = y[j / 2][2 * (j % 2)] * inverse[slot<kKeys>(j, 0)];
-    const float b = y[j / 2][2 * (j % 2) + 1] * inverse[slot<kKeys>(j, 1)];
-    if constexpr (kBits <= 4)
-      code[j] = code_pair<kBits>(pack2(a, b), t);
-    else
-      code[j] = wide_code<kBits>(a, thresholds) | wide_code<kBits>(b, thresholds) << 16;
-  }
-  low = gather_nibbles(code, 0);
-  if constexpr (kBits > 4) high = gather_nibbles(code, 4);
-
-  const bool two = kKeys && e.half;  // coordinates 2 and 3 of the quad are not there
-  const float unit = group.largest * group.largest;
-  if constexpr (kBits <= 4) {
-    const uint2 table = *reinterpret_cast<const uint2*>(book);
-    const uint32_t c[2] = {look_up<kBits>(table, low), look_up<kBits>(table, low >> 16)};
-    if (kKeys) {  // four coordinates of one position in a word
-#pragma unroll
-      for (int row = 0; row < 2; ++row) {
-        const int x = int(two ? c[row] & 0xffffu : c[row]);
-        of_c[row] = fmaf(float(__dp4a(x, x, 0)), unit * (1.0f / (127 * 127)), of_c[row]);
-      }
-      return;
-    }
-    uint32_t h[4];
-    to_halves(c[0], h[0], h[2]);
-    to_halves(c[1], h[1], h[3]);
-    add_squares<kKeys>(h, two, unit, of_c);
-  } else {
-    const uint16_t* centroid = reinterpret_cast<const uint16_t*>(book);
-#pragma unroll
-    for (int j = 0; j < 4; ++j)
-#pragma unroll
-      for (int k = 0; k < 2; ++k) {
-        if (two && j >= 2) continue;
-        const float x = __half2float(__ushort_as_half(centroid[code[j] >> (16 * k) & 0xffffu]));
-        of_c[slot<kKeys>(j, k)] = fmaf(x * x, unit, of_c[slot<kKeys>(j, k)]);
-      }
-  }
+  for (int i = 0; i < (kKeys ? 2 : 4); ++i) of_c[i] = fmaf(float(squares[i]), unit, of_c[i]);
 }
 
 /// Nibbles of four tiles -> words (code_bit()). up: the upper ones of more than four bits.
@@ -180,72 +221,92 @@ __device__ inline void store_unit(const UnitEntry& e, const uint4& v, const uint
 template <int kSteps>
 using Rows = uint32_t[kSteps][4];
 
-/// One slab's coordinates of 16 positions. Two chains of sums each: the tensor cores' latency.
+/// Tiles of 16 positions encoded side by side: a slab of F is read once for all, and their chains of products
+/// hide each other's latency.
+template <int kSteps>
+inline constexpr int kTilesAtOnce = kSteps <= 8 ? 2 : 1;
+template <int kSteps>
+using TileRows = Rows<kSteps>[kTilesAtOnce<kSteps>];
+template <int kSteps>
+using TileCoordinates = Coordinates[kTilesAtOnce<kSteps>];
+
+/// F of neighbouring slabs, step by step, read kAhead steps before it is wanted (beyond the last slab too:
+/// there is something in shared memory).
+constexpr int kAhead = 2;
+struct ForwardStream {
+  const uint4* from;  // this lane's of (slab, step, 32)
+  uint4 ahead[kAhead];
+  __device__ explicit ForwardStream(const uint4* forward) : from(forward) {
+#pragma unroll
+    for (int s = 0; s < kAhead; ++s) ahead[s] = from[32 * s];
+  }
+};
+
+/// The next slab's coordinates.
 template <int kSteps, bool kKeys>
-__device__ __forceinline__ void multiply(Coordinates& y, const Rows<kSteps>& x, const uint4* forward) {
-  Coordinates odd;
+__device__ __forceinline__ void multiply(TileCoordinates<kSteps>& y, const TileRows<kSteps>& x,
+                                         ForwardStream& forward) {
+  static_assert(kSteps % kAhead == 0);
 #pragma unroll
   for (int s = 0; s < kSteps; ++s) {
-    const uint4 f = forward[32 * s];
-    Coordinates& to = s % 2 ? odd : y;
-    const auto add = [&](float(&d)[4], const uint32_t(&m)[4], uint32_t b0, uint32_t b1) {
-      if (s < 2)
-        mma_first(d, m, b0, b1);
-      else
-        mma(d, m, b0, b1);
-    };
-    if constexpr (kKeys) {
-      add(to[0], x[s], f.x, f.y);
-      add(to[1], x[s], f.z, f.w);
-    } else {
-      const uint32_t m[4] = {f.x, f.y, f.z, f.w};
-      add(to[0], m, x[s][0], x[s][2]);
-      add(to[1], m, x[s][1], x[s][3]);
-    }
+    const uint4 f = forward.ahead[s % kAhead];
+    const uint32_t m[4] = {f.x, f.y, f.z, f.w};
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int tile = 0; tile < kTilesAtOnce<kSteps>; ++tile) {
+        float(&to)[4] = y[tile][half];
+        const uint32_t(&rows)[4] = x[tile][s];
+        const auto add = [&](const uint32_t(&a)[4], uint32_t b0, uint32_t b1) {
+          if (s == 0)
+            mma_first(to, a, b0, b1);
+          else
+            mma(to, a, b0, b1);
+        };
+        if constexpr (kKeys)
+          add(rows, m[2 * half], m[2 * half + 1]);
+        else
+          add(m, rows[half], rows[2 + half]);
+      }
+    forward.ahead[s % kAhead] = forward.from[32 * (s + kAhead)];
   }
-#pragma unroll
-  for (int i = 0; i < 2; ++i)
-#pragma unroll
-    for (int j = 0; j < 4; ++j) y[i][j] += odd[i][j];
+  forward.from += 32 * kSteps;
 }
 
-/// The slabs of a side whose codes are all kBits wide (at most 4) with one norm: nothing to look up on the
-/// way, and two slabs' chains of dependent instructions side by side. nibbles: this lane's of the first slab.
+/// Multiplies coordinates by their position's factor.
+template <bool kKeys>
+__device__ inline void scale_coordinates(Coordinates& y, const PerPosition<kKeys>& factor) {
+#pragma unroll
+  for (int j = 0; j < 4; ++j)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) y[j / 2][2 * (j % 2) + e] *= factor[slot<kKeys>(j, e)];
+}
+
+/// Neighbouring slabs, all of one width. nibbles, upper: (slab, 4 tiles, 32 lanes), this lane's of the first
+/// slab and tile. scale: null where x has it.
 template <int kBits, bool kKeys, int kSteps>
-__device__ __forceinline__ void encode_slabs(const Rows<kSteps>& x, const uint4* forward, int n_slabs,
-                                             const float* thresholds, uint2 book, float largest,
-                                             const PerPosition<kKeys>& inverse, uint32_t* nibbles,
-                                             PerPosition<kKeys>& of_c) {
-  uint32_t t[7];
+__device__ __forceinline__ void encode_run(const TileRows<kSteps>& x, const uint4* forward, int count,
+                                           const Codebook<kBits>& book, float largest,
+                                           const PerPosition<kKeys>* scale, uint32_t* nibbles,
+                                           uint32_t* upper,
+                                           PerPosition<kKeys> (&of_c)[kTilesAtOnce<kSteps>]) {
+  constexpr int kTiles = kTilesAtOnce<kSteps>;
+  Squares<kBits, kKeys> squares[kTiles] = {};
+  ForwardStream stream(forward);
+#pragma unroll 1
+  for (int slab = 0; slab < count; ++slab) {
+    TileCoordinates<kSteps> y;
+    multiply<kSteps, kKeys>(y, x, stream);
 #pragma unroll
-  for (int i = 0; i < (1 << (kBits - 1)) - 1; ++i) t[i] = pack2(thresholds[i], thresholds[i]);
-  int squares[2] = {};
-#pragma unroll 2
-  for (int slab = 0; slab < n_slabs; ++slab) {
-    Coordinates y;
-    multiply<kSteps, kKeys>(y, x, forward + slab * kSteps * 32);
-    uint32_t code[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j)
-      code[j] = code_pair<kBits>(pack2(y[j / 2][2 * (j % 2)] * inverse[slot<kKeys>(j, 0)],
-                                       y[j / 2][2 * (j % 2) + 1] * inverse[slot<kKeys>(j, 1)]),
-                                 t);
-    const uint32_t low = gather_nibbles(code, 0);
-    nibbles[slab * 128] = low;
-    const uint32_t c[2] = {look_up<kBits>(book, low), look_up<kBits>(book, low >> 16)};
-    if constexpr (kKeys) {
-#pragma unroll
-      for (int row = 0; row < 2; ++row) squares[row] = __dp4a(int(c[row]), int(c[row]), squares[row]);
-    } else {
-      uint32_t h[4];
-      to_halves(c[0], h[0], h[2]);
-      to_halves(c[1], h[1], h[3]);
-      add_squares<kKeys>(h, false, largest * largest, of_c);
+    for (int tile = 0; tile < kTiles; ++tile) {
+      if (scale) scale_coordinates<kKeys>(y[tile], scale[tile]);
+      const uint2 codes = encode_tile<kBits, kKeys>(y[tile], book, false, squares[tile]);
+      nibbles[slab * 128 + tile * 32] = codes.x;
+      if constexpr (kBits > kByteBits) upper[slab * 128 + tile * 32] = codes.y;
     }
   }
-  if constexpr (kKeys)
 #pragma unroll
-    for (int row = 0; row < 2; ++row) of_c[row] = float(squares[row]) * (largest * largest / (127 * 127));
+  for (int tile = 0; tile < kTiles; ++tile) add_scaled<kBits, kKeys>(squares[tile], largest, of_c[tile]);
 }
 
 }  // namespace blockgtq::cuda

@@ -17,11 +17,17 @@ struct EncodeGroup {
   float largest = 1;       // centroid
 };
 inline constexpr int kMaxEncodeGroups = 9;
+/// Neighbouring slabs of one group, all of whose units are full.
+struct SlabSpan {
+  int16_t first = 0, count = 0;
+};
 struct alignas(16) EncodeSide {
-  int32_t n_norms = 1;       // per position
-  int32_t diagonal = 1;      // F^T F: |z|^2 is a weighted sum of x_d^2
-  int32_t uniform_bits = 0;  // 2, 3 or 4: all slabs are full and of this width; 0: not so
-  int32_t weighed = 0;       // the weights are not all one
+  int32_t n_norms = 1;   // per position
+  int32_t diagonal = 1;  // F^T F: |z|^2 is a weighted sum of x_d^2
+  int32_t weighed = 0;   // the weights are not all one
+  int32_t n_runs = 0;
+  uint32_t mixed = 0;  // slabs that are in no run, a bit each
+  SlabSpan runs[kMaxEncodeGroups];
   EncodeGroup groups[kMaxEncodeGroups];
   float weight_scale[kMaxEncodeGroups] = {};  // by norm: the largest weight, of which the others are parts
 };

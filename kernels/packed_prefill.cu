@@ -50,7 +50,7 @@ __host__ __device__ SharedPlan shared_plan(const PrefillArguments& a, int row_ti
 /// n 16-byte words, by all threads.
 template <int kThreads>
 __device__ inline void copy_words(uint4* to, const uint4* from, int n) {
-  for (int i = threadIdx.x; i < n; i += kThreads) copy_async(to + i, from + i);
+  for (int i = threadIdx.x; i < n; i += kThreads) copy_line(to + i, from + i);
 }
 
 /// Warps that only expand, where there is one block to a multiprocessor and room for them.
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(32 * (kWarps + helpers(kWarps)), 1)
             reinterpret_cast<uint4*>(shared + plan.stages + page % 2 * a.stage_bytes),
             reinterpret_cast<const uint4*>(a.cache.pages + id * a.layer.page_bytes + block_offset),
             block_bytes / 16);
-      commit_copies();
+      close_group();
     };
     const int slabs = a.layer.key_slabs;
     const uint4* const mean = a.mean ? a.mean + int64_t(kv_head) * a.pages * value_words : nullptr;
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(32 * (kWarps + helpers(kWarps)), 1)
     load(0, ids[0]);
     load(1, n_pages > 1 ? ids[1] : 0);
     int next_id = n_pages > 2 ? ids[2] : 0;
-    wait_for_copies<1>();
+    wait_for_groups<1>();
     // Slabs that this head has not: no garbage in the products.
     for (int i = threadIdx.x; i < a.buffers * tile_words; i += kThreads) tiles[i] = uint4{};
     __syncthreads();
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(32 * (kWarps + helpers(kWarps)), 1)
     const int expand_in = a.buffers == 2 ? warp / 4 % 2 : 1;
 #pragma unroll 1
     for (int n = 0; n < n_pages; ++n) {
-      wait_for_copies<0>();
+      wait_for_groups<0>();
       __syncthreads();  // tile n and codes n + 1 are there; codes n and tile n - 1 are not needed any more
       load(n + 2, next_id);
       next_id = n + 3 < n_pages ? ids[n + 3] : 0;
@@ -160,7 +160,7 @@ __global__ void __launch_bounds__(32 * (kWarps + helpers(kWarps)), 1)
       copy_words<kThreads>(tile_of(n), from, kSlabs * 128);
       copy_words<kThreads>(tile_of(n) + value_words, from + kSlabs * 128, kSlabs * 128);
     }
-    commit_copies();
+    close_group();
   };
   const int block_last = min((16 * (first_tile + kRowTiles) - 1) / a.group, a.tokens - 1);
   const int n_tiles = block_last / kPagePositions + 1;
@@ -173,7 +173,7 @@ __global__ void __launch_bounds__(32 * (kWarps + helpers(kWarps)), 1)
     for (int h = 0; h < 2; ++h) last[m][h] = (first_row + 16 * m + 8 * h + r) / a.group;
 #pragma unroll 1
   for (int n = 0; n < n_tiles; ++n) {
-    wait_for_copies<0>();
+    wait_for_groups<0>();
     __syncthreads();
     if (a.buffers == 2) load_chunk(n + 1, n_tiles);
     if (!idle && n * kPagePositions <= last_token) {

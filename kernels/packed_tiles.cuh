@@ -23,7 +23,7 @@ constexpr float kByteUnit = 128.0f / 127;
 
 /// What an entry of 1 stands for, as a part of the unit's largest centroid.
 __device__ inline float unit_of(const UnitEntry& e) {
-  return e.bits > 4 ? 1.0f : kByteUnit;
+  return e.bits > kByteBits ? 1.0f : kByteUnit;
 }
 __device__ inline const UnitEntry* units_of(const uint8_t* table) {
   return reinterpret_cast<const UnitEntry*>(table + sizeof(PackedTable));
@@ -51,7 +51,7 @@ __device__ inline void expand_as(const UnitEntry& e, const uint8_t* block, const
 __device__ inline void expand_unit(const UnitEntry& e, const uint8_t* block, const uint8_t* table, int lane,
                                    Operands& a) {
   const bool same = __all_sync(0xffffffffu, e.bits == __shfl_sync(0xffffffffu, int(e.bits), 0) && !e.half);
-  if (e.bits > 4) return unpack(e, block, table, lane, a);
+  if (e.bits > kByteBits) return unpack(e, block, table, lane, a);
   Bytes bytes;
   switch (same ? int(e.bits) : 0) {
     case 1:
@@ -86,11 +86,7 @@ __device__ inline void norms_of(uint32_t (&pair)[4], const uint8_t* norms, int r
       pair[i] &= (16 * i + row < valid ? 0xffffu : 0u) | (16 * i + 8 + row < valid ? 0xffff0000u : 0u);
 }
 
-__device__ inline uint32_t times(uint32_t x, uint32_t y) {
-  const __half2 z = __hmul2(as_half2(x), as_half2(y));
-  return *reinterpret_cast<const uint32_t*>(&z);
-}
-__device__ inline uint32_t times_plus(uint32_t x, uint32_t y, uint32_t add) {
+__device__ inline uint32_t multiply_add2(uint32_t x, uint32_t y, uint32_t add) {
   const __half2 z = __hfma2(as_half2(x), as_half2(y), as_half2(add));
   return *reinterpret_cast<const uint32_t*>(&z);
 }
@@ -113,9 +109,10 @@ __device__ inline void expand_keys(int slab, const uint8_t* block, const uint8_t
   for (int i = 0; i < 4; ++i) {
     const uint32_t low = permute(pair[i], pair[i], 0x1010u), high = permute(pair[i], pair[i], 0x3232u);
     tile[(4 * slab + i) * 32 + lane] =
-        mean ? uint4{times_plus(a[i][0], low, m[i].x), times_plus(a[i][1], high, m[i].y),
-                     times_plus(a[i][2], low, m[i].z), times_plus(a[i][3], high, m[i].w)}
-             : uint4{times(a[i][0], low), times(a[i][1], high), times(a[i][2], low), times(a[i][3], high)};
+        mean ? uint4{multiply_add2(a[i][0], low, m[i].x), multiply_add2(a[i][1], high, m[i].y),
+                     multiply_add2(a[i][2], low, m[i].z), multiply_add2(a[i][3], high, m[i].w)}
+             : uint4{multiply2(a[i][0], low), multiply2(a[i][1], high), multiply2(a[i][2], low),
+                     multiply2(a[i][3], high)};
   }
 }
 
@@ -133,8 +130,8 @@ __device__ inline void expand_values(int slab, const uint8_t* block, const uint8
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const uint32_t near = permute(even[i], odd[i], 0x5410u), far = permute(even[i], odd[i], 0x7632u);
-    tile[(4 * slab + i) * 32 + lane] =
-        uint4{times(a[i][0], near), times(a[i][1], near), times(a[i][2], far), times(a[i][3], far)};
+    tile[(4 * slab + i) * 32 + lane] = uint4{multiply2(a[i][0], near), multiply2(a[i][1], near),
+                                             multiply2(a[i][2], far), multiply2(a[i][3], far)};
   }
 }
 

@@ -76,20 +76,41 @@ __device__ inline float exp2_fast(float x) {
   return y;
 }
 
+/// x where the mask's bits are set, y elsewhere: one instruction, which the compiler does not always find.
+__device__ inline uint32_t choose(uint32_t mask, uint32_t x, uint32_t y) {
+  uint32_t z;
+  asm("lop3.b32 %0, %1, %2, %3, 0xca;\n" : "=r"(z) : "r"(mask), "r"(x), "r"(y));
+  return z;
+}
+
+__device__ inline float rsqrt_fast(float x) {
+  float y;
+  asm("rsqrt.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// Starts to bring 128 bytes to the L2 cache.
+__device__ inline void fetch_line(const void* p) {
+  asm volatile("prefetch.global.L2 [%0];\n" ::"l"(p));
+}
+
 __device__ inline uint32_t shared_address(const void* p) {
   return uint32_t(__cvta_generic_to_shared(p));
 }
 
-/// 16 bytes from global to shared memory, asynchronously; copies are waited for in groups, oldest first.
-__device__ inline void copy_async(void* to, const void* from) {
+/// Starts to copy 16 bytes from global to shared memory; both addresses are multiples of 16.
+__device__ inline void copy_line(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(shared_address(to)), "l"(from) : "memory");
 }
-__device__ inline void commit_copies() {
+__device__ inline void wait_for_lines() {
+  asm volatile("cp.async.wait_all;\n" ::: "memory");
+}
+/// Copies so far are a group; waits until all but the newest kPending groups of this thread are there.
+__device__ inline void close_group() {
   asm volatile("cp.async.commit_group;\n" ::: "memory");
 }
-/// Until all but the newest kPending groups of this thread are there.
 template <int kPending>
-__device__ inline void wait_for_copies() {
+__device__ inline void wait_for_groups() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending) : "memory");
 }
 

@@ -22,6 +22,10 @@ __device__ inline uint32_t pack2(float x, float y) {
   const __half2 h = __floats2half2_rn(x, y);
   return *reinterpret_cast<const uint32_t*>(&h);
 }
+__device__ inline uint32_t multiply2(uint32_t x, uint32_t y) {
+  const __half2 h = __hmul2(as_half2(x), as_half2(y));
+  return *reinterpret_cast<const uint32_t*>(&h);
+}
 __device__ inline float2 unpack2(uint32_t x) {
   return __half22float2(as_half2(x));
 }

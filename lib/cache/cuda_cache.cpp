@@ -156,13 +156,24 @@ bool add_weights(const LinearCode& code, int n_norms, int depth, std::vector<uin
   return diagonal;
 }
 
-cuda::EncodeSide encode_side(const LinearCode& code, Bytes& table) {
+cuda::EncodeSide encode_side(const LinearCode& code, const CodeStream& stream, Bytes& table) {
   cuda::EncodeSide side;
   check(code.groups.size() <= size_t(cuda::kMaxEncodeGroups), "CudaCache: number of groups");
   side.n_norms = code.one_norm ? 1 : int(code.groups.size());
-  const LinearCode::Group& first = code.groups[0];
-  if (code.groups.size() == 1 && first.d % kSlab == 0 && first.bits >= 2 && first.bits <= kByteBits)
-    side.uniform_bits = first.bits;
+  for (int slab = 0; slab < stream.n_slabs(); ++slab) {
+    const CodeUnit* u = &stream.units[slab * stream.units_per_slab];
+    const bool full = std::all_of(u, u + stream.units_per_slab, [&](const CodeUnit& other) {
+      return other.bits > 0 && other.group == u->group && other.coords == u->coords;
+    });
+    cuda::SlabSpan* last = side.n_runs > 0 ? &side.runs[side.n_runs - 1] : nullptr;
+    if (!full || u->coords * stream.units_per_slab != kSlab)
+      side.mixed |= 1u << slab;
+    else if (last && last->first + last->count == slab &&
+             stream.units[last->first * stream.units_per_slab].group == u->group)
+      ++last->count;
+    else
+      side.runs[side.n_runs++] = {int16_t(slab), 1};
+  }
   std::vector<uint16_t> weights;
   side.diagonal = add_weights(code, side.n_norms, code.dim, weights, side.weight_scale);
   side.weighed = !std::all_of(weights.begin(), weights.end(), [](uint16_t w) { return w == to_half(1); });
@@ -175,9 +186,10 @@ cuda::EncodeSide encode_side(const LinearCode& code, Bytes& table) {
   return side;
 }
 
-Bytes encode_table(const PackedSpec& spec, int head) {
+Bytes encode_table(const PackedSpec& spec, const BlockShape& block, int head) {
   Bytes out(2 * sizeof(cuda::EncodeSide));
-  const cuda::EncodeSide sides[2] = {encode_side(spec.key[head], out), encode_side(spec.value[head], out)};
+  const cuda::EncodeSide sides[2] = {encode_side(spec.key[head], block.key, out),
+                                     encode_side(spec.value[head], block.value, out)};
   std::memcpy(out.data(), sides, sizeof sides);
   return out;
 }
@@ -262,7 +274,7 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
   std::vector<Bytes> tables, encode_tables;
   for (int h = 0; h < n_heads; ++h) {
     tables.push_back(head_table(spec, page, h));
-    encode_tables.push_back(encode_table(spec, h));
+    encode_tables.push_back(encode_table(spec, page.blocks[h], h));
   }
   layer_.tables = keep(side_by_side(tables, layer_.table_bytes), stream);
   encoder_.tables = keep(side_by_side(encode_tables, encoder_.table_bytes), stream);

@@ -20,9 +20,6 @@ struct PackedSpec {
   int n_kv_heads() const { return int(key.size()); }
 };
 
-/// Up to this width centroids are bytes in the cache, 127 the largest; wider ones are fp16 parts of the
-/// largest.
-inline constexpr int kByteBits = 4;
 int byte_centroid(float c, float largest);
 
 /// The centroids that a cache's codes stand for. Rounding to bytes adds 0.07 % to the distortion at 3 bits,

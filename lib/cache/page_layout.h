@@ -36,6 +36,10 @@ namespace blockgtq {
 
 inline constexpr int kSlab = 16;  // coordinates
 
+/// Up to this width centroids are bytes in the cache, 127 the largest; wider ones are fp16 parts of the
+/// largest.
+inline constexpr int kByteBits = 4;
+
 /// Where bit k of code (i, p) of a lane lies among its words.
 struct CodeBit {
   int word, bit;

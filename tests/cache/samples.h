@@ -44,6 +44,20 @@ inline LinearCode linear_code(int dim, const std::vector<GroupWidth>& groups, bo
   return code;
 }
 
+/// The same groups over a rotation of all coordinates, some of which are dropped: F^T F is not diagonal.
+inline LinearCode dropping_code(int dim, const std::vector<GroupWidth>& groups, uint64_t seed) {
+  LinearCode code = linear_code(dim, groups, true, seed);
+  const std::vector<double> rotation = haar_rotation(dim, seed);
+  const int n = code.n_coords();
+  for (int j = 0; j < n; ++j)
+    for (int d = 0; d < dim; ++d) {
+      const double scale = j % 3 == 0 ? 2 : 1;
+      code.forward[size_t(j) * dim + d] = float(rotation[size_t(j) * dim + d] * scale);
+      code.backward[size_t(d) * n + j] = float(rotation[size_t(j) * dim + d] / scale);
+    }
+  return code;
+}
+
 /// Widths of a mixed head: about n_groups groups of all the coordinates.
 inline std::vector<GroupWidth> mixed_groups(int dim, int n_groups, uint64_t seed) {
   std::mt19937_64 random(seed);
@@ -82,9 +96,11 @@ inline PackedSpec packed_spec(const CacheCase& c, uint64_t seed) {
     spec.key.push_back(linear_code(c.dim, c.groups > 1 ? mixed_groups(c.dim, c.groups, random()) : uniform,
                                    c.one_norm, random()));
     const std::vector<GroupWidth> values = {{c.dim - c.dropped, c.value_bits}};
-    spec.value.push_back(linear_code(
-        c.dim, c.groups > 1 && c.dropped > 0 ? mixed_groups(c.dim - c.dropped, 3, random()) : values, true,
-        random()));
+    if (c.dropped > 0)
+      spec.value.push_back(dropping_code(
+          c.dim, c.groups > 1 ? mixed_groups(c.dim - c.dropped, 3, random()) : values, random()));
+    else
+      spec.value.push_back(linear_code(c.dim, values, true, random()));
     if (!c.centred) continue;
     for (auto* mean : {&spec.key.back().mean, &spec.value.back().mean})
       for (int d = 0; d < c.dim; ++d) mean->push_back((d % 7 == 0 ? 8 : 1) * normal(random));
