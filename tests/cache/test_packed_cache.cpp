@@ -197,7 +197,7 @@ TEST_CASE("packed cache: what the methods promise, at no more bytes", "[cache]")
       std::vector<float> want(dim);
       quantizer.encode(row, 1, code.data());
       quantizer.decode(code.data(), 1, want.data());
-      const std::vector<float>& centre = quantizer.linear_code()->mean;
+      const std::vector<float> centre = quantizer.linear_code()->mean;  // of a temporary
       for (int d = 0; d < dim; ++d) {
         error += std::pow(got[d] - want[d], 2);
         energy += std::pow(want[d] - (centre.empty() ? 0.0f : centre[d]), 2);
