@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "cache/cuda_cache.h"
 #include "kernels/graph.h"
+#include "kernels/packed_prefill.h"
 #include "quant/allocate.h"
 #include "quant/codebook.h"
 #include "quant/random.h"
@@ -182,6 +183,19 @@ struct Layers {
   int largest = 0;  // the layer with the longest pages
 };
 
+/// As many sets of pages as layers, and so many that no cache on the chip holds them.
+int64_t sets_of(const CacheBench& b, const Layers& layers, int64_t n_pages) {
+  const int64_t bytes = n_pages * layers.caches[layers.largest]->layer().page_bytes;
+  return std::max<int64_t>(b.layers, (int64_t(kBeyondCaches) + bytes - 1) / bytes);
+}
+
+double mean_page_bytes(const Layers& layers) {
+  double bytes = 0;
+  for (const auto& cache : layers.caches)
+    bytes += double(cache->layer().page_bytes) / double(layers.caches.size());
+  return bytes;
+}
+
 }  // namespace
 
 double copy_rate(int repeat) {
@@ -249,10 +263,7 @@ CacheTime time_decode(const CacheBench& b) {
   const cuda::Stream stream;
   const Layers layers(b, b.context, stream);
   const auto& caches = layers.caches;
-  const int64_t page_bytes = caches[layers.largest]->layer().page_bytes;
-  const int64_t each = (b.context + kPagePositions - 1) / kPagePositions, n_pages = each * b.batch;
-  const int64_t n_sets =
-      std::max<int64_t>(b.layers, (kBeyondCaches + n_pages * page_bytes - 1) / (n_pages * page_bytes));
+  const int64_t n_sets = sets_of(b, layers, (b.context + kPagePositions - 1) / kPagePositions * b.batch);
   const int64_t packed_end = b.window.packed_end(b.context), n_exact = b.window.exact_length(b.context);
   const Paged packed(random_pages(layers.specs[layers.largest]), b.context, packed_end, b.batch, n_sets,
                      stream);
@@ -284,14 +295,49 @@ CacheTime time_decode(const CacheBench& b) {
   CacheTime time;
   time.microseconds = graph_microseconds(
       b, n_sets, stream, [&](int64_t set) { cuda::decode_attention(step_of(set), scratch.as(), stream); });
-  double bytes = 0;  // of a packed page
-  for (const auto& cache : caches) bytes += double(cache->layer().page_bytes) / b.layers;
+  const double bytes = mean_page_bytes(layers);
   const int64_t pages_read =
       (packed_end + kPagePositions - 1) / kPagePositions - b.window.sink / kPagePositions;
   time.bytes = bytes * double(pages_read * b.batch) + exact_bytes(b, n_exact);
   const double positions =
       double(pages_read * kPagePositions + (n_exact + kPartPositions - 1) / kPartPositions * kPartPositions);
   time.bytes_per_position = time.bytes / (positions * b.batch * b.kv_heads);
+  return time;
+}
+
+CacheTime time_prefill(const CacheBench& b, int64_t chunk) {
+  const cuda::Stream stream;
+  const Layers layers(b, b.context, stream);
+  const int64_t n_sets = sets_of(b, layers, (b.context + kPagePositions - 1) / kPagePositions * b.batch);
+  const Paged packed(random_pages(layers.specs[layers.largest]), b.context, b.context, b.batch, n_sets,
+                     stream);
+  const int64_t tokens = b.batch * chunk, width = tokens * b.heads * b.head_dim;
+  const int64_t kv_width = tokens * b.kv_heads * b.head_dim;
+  const cuda::Buffer q = to_device(random_halves(width, 1), stream), out(width * 2);
+  const cuda::Buffer k = to_device(random_halves(kv_width, 2), stream),
+                     v = to_device(random_halves(kv_width, 3), stream);
+  const auto job_of = [&](int64_t set) {
+    cuda::PrefillAttention job;
+    job.layer = &layers.caches[set % b.layers]->layer();
+    job.cache = packed.set(set);
+    job.batch = b.batch;
+    job.tokens = chunk;
+    job.longest = b.context;
+    job.q = q.as();
+    job.k = k.as();
+    job.v = v.as();
+    job.out = out.as();
+    job.scale = 1 / std::sqrt(float(b.head_dim));
+    return job;
+  };
+  int64_t scratch_bytes = 0;
+  for (int64_t set = 0; set < b.layers; ++set)
+    scratch_bytes = std::max(scratch_bytes, cuda::prefill_scratch_bytes(job_of(set)));
+  const cuda::Buffer scratch(scratch_bytes);
+  CacheTime time;
+  time.microseconds = graph_microseconds(
+      b, n_sets, stream, [&](int64_t set) { cuda::prefill_attention(job_of(set), scratch.as(), stream); });
+  time.bytes_per_position = mean_page_bytes(layers) / kPagePositions / b.kv_heads;
   return time;
 }
 

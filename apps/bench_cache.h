@@ -33,6 +33,9 @@ double copy_rate(int repeat);
 /// One decoding step per layer inside a CUDA graph.
 CacheTime time_decode(const CacheBench& bench);
 
+/// Attention of a chunk of new tokens per sequence behind `context` packed positions, one launch per layer.
+CacheTime time_prefill(const CacheBench& bench, int64_t chunk);
+
 /// Writing `tokens` new positions of one sequence, keys and values of one layer. values: both, else keys
 /// only.
 CacheTime time_encode(const CacheBench& bench, int64_t tokens, bool values);

@@ -23,6 +23,7 @@ struct Options {
   CacheBench shape;
   std::string contexts = "4k,32k,128k,512k", pairs = "K3V3", batches = "1", keys = "uniform", device = "auto";
   std::string json, chart;
+  std::string chunks = "512,2048";
   int64_t tokens = 65536;
   bool values = false;
 };
@@ -139,6 +140,48 @@ void bench_attention(const Options& o, const GlobalOptions& global) {
   if (!o.chart.empty()) write_file(o.chart, line_chart(chart), true);
 }
 
+void bench_prefill(const Options& o, const GlobalOptions& global) {
+  const std::string device = use_gpu(o, global);
+  Table table({"keys", "bits", "batch", "context", "chunk", "us per layer", "TFLOP/s"});
+  Json json = {{"schema", "blockgtq.bench-prefill/1"},
+               {"device", device},
+               {"layers", o.shape.layers},
+               {"heads", o.shape.heads},
+               {"kv_heads", o.shape.kv_heads},
+               {"head_dim", o.shape.head_dim},
+               {"repeat", o.shape.repeat},
+               {"rows", Json::array()}};
+  for (const std::string& kind : split(o.keys, ','))
+    for (const std::string& pair : split(o.pairs, ','))
+      for (const std::string& batch : split(o.batches, ','))
+        for (const std::string& context : split(o.contexts, ','))
+          for (const std::string& chunk : split(o.chunks, ',')) {
+            check_stop();
+            CacheBench bench = o.shape;
+            bench.keys = kind;
+            std::tie(bench.key_bits, bench.value_bits) = parse_pair(pair);
+            bench.batch = int(parse_count(batch, "--batch"));
+            bench.context = parse_count(context, "--context");
+            const int64_t tokens = parse_count(chunk, "--chunk");
+            const CacheTime time = time_prefill(bench, tokens);
+            // Two products of D per query head and position seen, a multiplication and an addition each.
+            const double work = 4.0 * bench.batch * double(tokens) *
+                                (double(bench.context) + double(tokens) / 2) * bench.heads * bench.head_dim;
+            const double rate = work / (1e-6 * time.microseconds);
+            table.row({kind, pair, batch, fmt::format("{}", bench.context), fmt::format("{}", tokens),
+                       fmt::format("{:.1f}", time.microseconds), fmt::format("{:.1f}", 1e-12 * rate)});
+            json["rows"].push_back({{"keys", kind},
+                                    {"bits", pair},
+                                    {"batch", bench.batch},
+                                    {"context", bench.context},
+                                    {"chunk", tokens},
+                                    {"microseconds", time.microseconds},
+                                    {"flops_per_second", rate},
+                                    {"bytes_per_position", time.bytes_per_position}});
+          }
+  print(o, table, json);
+}
+
 void bench_encode(const Options& o, const GlobalOptions& global) {
   const std::string device = use_gpu(o, global);
   const double copy = copy_rate(o.shape.repeat);
@@ -161,6 +204,9 @@ void bench_encode(const Options& o, const GlobalOptions& global) {
 void bench_attention(const Options& o, const GlobalOptions& global) {
   gpu_index(o.device == "auto" ? "cuda" : o.device, global);  // says why there is none
   throw Error(Exit::device, "bench: no GPU to measure");
+}
+void bench_prefill(const Options& o, const GlobalOptions& global) {
+  bench_attention(o, global);
 }
 void bench_encode(const Options& o, const GlobalOptions& global) {
   bench_attention(o, global);
@@ -190,17 +236,31 @@ void add_shape_options(CLI::App& command, Options& o) {
   command.add_option("--json", o.json, "The same as JSON; - for standard output");
 }
 
+void add_attention_options(CLI::App& command, Options& o) {
+  command.add_option("--heads", o.shape.heads, "Query heads")
+      ->check(in_range(1, 1024))
+      ->capture_default_str();
+  command.add_option("--context", o.contexts, "Positions held: 4k,128k")->capture_default_str();
+  command.add_option("--batch", o.batches, "Sequences: 1,8")->capture_default_str();
+}
+
+void check_attention_options(const Options& o, bool exact) {
+  if (o.shape.heads % o.shape.kv_heads != 0)
+    throw Error(Exit::usage,
+                fmt::format("--heads: {} is no multiple of --kv-heads {}", o.shape.heads, o.shape.kv_heads));
+  check_kinds(o.keys, exact);
+  for (const std::string& pair : split(o.pairs, ',')) parse_pair(pair);
+  for (const std::string& context : split(o.contexts, ',')) parse_count(context, "--context");
+  for (const std::string& batch : split(o.batches, ',')) parse_count(batch, "--batch");
+}
+
 }  // namespace
 
 void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
   auto a = std::make_shared<Options>();
   CLI::App* attention =
       bench.add_subcommand("attention", "Attention of one new token over a packed cache, on a GPU");
-  attention->add_option("--heads", a->shape.heads, "Query heads")
-      ->check(in_range(1, 1024))
-      ->capture_default_str();
-  attention->add_option("--context", a->contexts, "Positions held: 4k,128k")->capture_default_str();
-  attention->add_option("--batch", a->batches, "Sequences: 1,8")->capture_default_str();
+  add_attention_options(*attention, *a);
   attention
       ->add_option("--sink", a->shape.window.sink,
                    "First positions kept in fp16 beside packed ones: whole pages")
@@ -213,17 +273,24 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
                         "Time against context as SVG, with the floor that the bytes set");
   add_shape_options(*attention, *a);
   attention->callback([a, &global] {
-    if (a->shape.heads % a->shape.kv_heads != 0)
-      throw Error(Exit::usage, fmt::format("--heads: {} is no multiple of --kv-heads {}", a->shape.heads,
-                                           a->shape.kv_heads));
-    check_kinds(a->keys, true);
+    check_attention_options(*a, true);
     if (a->shape.window.sink % kPagePositions != 0)
       throw Error(Exit::usage, fmt::format("--sink: {}: whole pages of {} positions are expected",
                                            a->shape.window.sink, kPagePositions));
-    for (const std::string& pair : split(a->pairs, ',')) parse_pair(pair);
-    for (const std::string& context : split(a->contexts, ',')) parse_count(context, "--context");
-    for (const std::string& batch : split(a->batches, ',')) parse_count(batch, "--batch");
     bench_attention(*a, global);
+  });
+
+  auto p = std::make_shared<Options>();
+  p->contexts = "32k";
+  CLI::App* prefill = bench.add_subcommand(
+      "prefill", "Attention of a chunk of new tokens over a packed cache and itself, on a GPU");
+  add_attention_options(*prefill, *p);
+  prefill->add_option("--chunk", p->chunks, "New tokens per sequence: 512,2048")->capture_default_str();
+  add_shape_options(*prefill, *p);
+  prefill->callback([p, &global] {
+    check_attention_options(*p, false);
+    for (const std::string& chunk : split(p->chunks, ',')) parse_count(chunk, "--chunk");
+    bench_prefill(*p, global);
   });
 
   auto e = std::make_shared<Options>();

@@ -59,6 +59,10 @@ struct PackedLayer {
       nullptr;  // (H, 4, D / 16, 32): A operand, R_j mean for the positions j of a page, block by block
   const float* page_angles = nullptr;     // (pages, D / 2, 2): cos and sin of 64 t theta_i
   const int16_t* block_coords = nullptr;  // (D / 2, 2): the coordinates of every block
+  const void* mean_forward = nullptr;  // (H, key_slabs, D / 16, 32): B operand; columns 2 b and 2 b + 1 are F
+                                       // times block b of the mean and the same a quarter turn on, in units
+                                       // of packed_prefill.cu's tiles
+  const float* turns = nullptr;        // (64, D / 2, 2): cos and sin of j theta_i
 };
 
 }  // namespace blockgtq::cuda

@@ -119,6 +119,14 @@ __device__ inline void copy_line(void* to, const void* from) {
 __device__ inline void wait_for_lines() {
   asm volatile("cp.async.wait_all;\n" ::: "memory");
 }
+/// Copies so far are a group; waits until all but the newest kPending groups of this thread are there.
+__device__ inline void close_group() {
+  asm volatile("cp.async.commit_group;\n" ::: "memory");
+}
+template <int kPending>
+__device__ inline void wait_for_groups() {
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending) : "memory");
+}
 
 /// A kernel that was launched early waits here for the one before it; the one before lets it start.
 __device__ inline void wait_for_predecessor() {

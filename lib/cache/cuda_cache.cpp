@@ -279,7 +279,7 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
   layer_.tables = keep(side_by_side(tables, layer_.table_bytes), stream);
   encoder_.tables = keep(side_by_side(encode_tables, encoder_.table_bytes), stream);
 
-  std::vector<uint16_t> query_map, value_back, key_forward, value_forward, key_mean;
+  std::vector<uint16_t> query_map, value_back, key_forward, value_forward, key_mean, mean_forward;
   std::vector<float> value_means, key_means;
   std::vector<uint16_t> key_weights, value_weights;
   const int depth = (dim + 31) / 32 * 32;
@@ -337,6 +337,18 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
         const int k = column % 16;
         return rows[i + row][spec.layout.coords(column / 16 * 8 + k % 8 / 2 * 2 + k / 8)[k % 2]];
       });
+    for (int slab = 0; slab < layer_.key_slabs; ++slab)
+      append_columns(mean_forward, dim, [&](int row, int column) {
+        const int place =
+            slab < page.blocks[h].key.n_slabs() ? key_coordinate(page.blocks[h].key, slab, row) : -1;
+        if (place < 0) return 0.0f;
+        const auto [x, y] = spec.layout.coords(column / 2);
+        const float *to = &key.forward[size_t(place) * dim], *mean = key.mean.data();
+        const float z =
+            column % 2 == 0 ? to[x] * mean[x] + to[y] * mean[y] : to[y] * mean[x] - to[x] * mean[y];
+        const LinearCode::Group& group = group_of(key, place);
+        return z / group.centroids.back() * (group.bits <= kByteBits ? 127.0f / 128 : 1.0f);
+      });
   }
   layer_.query_map = keep(query_map, stream);
   layer_.value_back = keep(value_back, stream);
@@ -347,15 +359,20 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
   if (value_centred) layer_.value_mean = encoder_.value_mean = keep(value_means, stream);
   if (!centred) return;
   layer_.key_mean = keep(key_mean, stream);
+  layer_.mean_forward = keep(mean_forward, stream);
   encoder_.key_mean = keep(key_means, stream);
-  std::vector<float> angles;  // (pages, D / 2, 2)
-  for (int64_t t = 0; t < std::max<int64_t>(longest, 1); t += kPagePositions)
+  const auto add_angles = [&](std::vector<float>& to, int64_t t) {
     for (int b = 0; b < spec.layout.n_blocks(); ++b) {
       const double angle = b < spec.layout.n_rotary() ? double(t) * spec.inv_freq[b] : 0;
-      angles.push_back(float(std::cos(angle)));
-      angles.push_back(float(std::sin(angle)));
+      to.push_back(float(std::cos(angle)));
+      to.push_back(float(std::sin(angle)));
     }
+  };
+  std::vector<float> angles, turns;  // (pages, D / 2, 2), (64, D / 2, 2)
+  for (int64_t t = 0; t < std::max<int64_t>(longest, 1); t += kPagePositions) add_angles(angles, t);
+  for (int j = 0; j < kPagePositions; ++j) add_angles(turns, j);
   layer_.page_angles = keep(angles, stream);
+  layer_.turns = keep(turns, stream);
   std::vector<int16_t> coords;
   std::vector<cuda::MeanCoordinate> coordinates(dim);
   for (int b = 0; b < spec.layout.n_blocks(); ++b) {

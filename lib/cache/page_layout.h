@@ -3,6 +3,8 @@
 #include <span>
 #include <vector>
 
+#include "base/page.h"
+
 // The packed cache's layout: the one description that the CPU packer, the CUDA kernels and the exporter
 // share.
 //
@@ -32,7 +34,6 @@
 
 namespace blockgtq {
 
-inline constexpr int kPagePositions = 64;
 inline constexpr int kSlab = 16;  // coordinates
 
 /// Up to this width centroids are bytes in the cache, 127 the largest; wider ones are fp16 parts of the

@@ -3,6 +3,8 @@
 #include <span>
 #include <string>
 
+#include "base/page.h"
+
 namespace blockgtq {
 
 /// What a budget counts: bits times coordinates as published; what a key takes in a stream of keys, each
@@ -16,7 +18,6 @@ enum class NormKind { group, key };
 NormKind parse_norms(const std::string& name);
 const char* name(NormKind norms);
 
-inline constexpr int kPagePositions = 64;  // tokens of one KV head in a page
 inline constexpr int kPageAlignment = 16;  // bytes
 
 /// The cost of one KV head's key. Allocators count in block bits: one bit for both coordinates of a block, a

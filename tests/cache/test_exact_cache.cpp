@@ -105,7 +105,7 @@ TEST_CASE("exact window: attention over packed and exact positions is one softma
   x.append(exact.read(exact_list, n_exact));
   REQUIRE(int64_t(x.k.size()) == int64_t(n) * width);
   std::vector<double> got(q.size()), want(q.size());
-  decode_attention(x, c.n_heads, q.data(), 0.125, got.data());
+  attend(x, c.n_heads, 1, q.data(), 0.125, got.data());
 
   // The same positions where they belong.
   PlainPositions y{c.n_kv_heads, c.dim, std::vector<double>(x.k.size()), std::vector<double>(x.v.size())};
@@ -117,6 +117,6 @@ TEST_CASE("exact window: attention over packed and exact positions is one softma
         y.k[t * width + i] = from_half(to_half(tokens.k[t * width + i]));
         y.v[t * width + i] = from_half(to_half(tokens.v[t * width + i]));
       }
-  decode_attention(y, c.n_heads, q.data(), 0.125, want.data());
+  attend(y, c.n_heads, 1, q.data(), 0.125, want.data());
   for (size_t i = 0; i < got.size(); ++i) REQUIRE(got[i] == Approx(want[i]).epsilon(1e-12).margin(1e-12));
 }

@@ -92,9 +92,52 @@ TEST_CASE("packed cache: attention over one position returns its value", "[cache
   cache.read(0, page.data(), k.data(), v.data());
   const std::vector<float> q(4 * 64, 0.5f);
   const uint8_t* pages[] = {page.data()};
-  decode_attention(cache.read(pages, 0, 1), 4, q.data(), 0.125, out.data());
+  attend(cache.read(pages, 0, 1), 4, 1, q.data(), 0.125, out.data());
   for (int g = 0; g < 4; ++g)
     for (int d = 0; d < 64; ++d) REQUIRE(out[g * 64 + d] == Approx(v[g / 2 * 64 + d]));
+}
+
+TEST_CASE("packed cache: a chunk's tokens see the prefix and what came before them", "[cache]") {
+  const test::CacheCase c{64, 4, 2, 3, 4, 4, true, true};
+  const PackedCache cache(test::packed_spec(c, 15));
+  const int prefix = 70, chunk = 5, width = 2 * 64;
+  const test::Tokens tokens = test::random_tokens(cache.spec(), prefix + chunk, 16);
+  const size_t bytes = cache.shape().bytes;
+  std::vector<uint8_t> storage(2 * bytes);
+  const uint8_t* pages[] = {storage.data(), storage.data() + bytes};
+  std::vector<double> k((prefix + chunk) * width), v(k.size());
+  for (int t = 0; t < prefix; ++t) {
+    uint8_t* page = storage.data() + t / kPagePositions * bytes;
+    cache.write(t, &tokens.k[t * width], &tokens.v[t * width], page);
+    cache.read(t, page, &k[t * width], &v[t * width]);
+  }
+  std::copy_n(&tokens.k[prefix * width], chunk * width, &k[prefix * width]);
+  std::copy_n(&tokens.v[prefix * width], chunk * width, &v[prefix * width]);
+  std::mt19937_64 random(17);
+  std::normal_distribution<float> normal;
+  std::vector<float> q(chunk * 4 * 64);
+  for (float& x : q) x = normal(random);
+  std::vector<double> out(q.size());
+  for (const int from : {0, prefix}) {  // without the prefix, and behind it
+    const int first = prefix - from;
+    PlainPositions x = cache.read(pages, 0, from);
+    x.k.insert(x.k.end(), k.begin() + prefix * width, k.end());
+    x.v.insert(x.v.end(), v.begin() + prefix * width, v.end());
+    attend(x, 4, chunk, q.data(), 0.125, out.data());
+    for (int i = 0; i < chunk; ++i)
+      for (int g = 0; g < 4; ++g) {
+        std::vector<double> want(64);
+        double sum = 0;
+        for (int t = first; t <= prefix + i; ++t) {
+          double s = 0;
+          for (int d = 0; d < 64; ++d) s += 0.125 * q[(i * 4 + g) * 64 + d] * k[t * width + g / 2 * 64 + d];
+          sum += std::exp(s);
+          for (int d = 0; d < 64; ++d) want[d] += std::exp(s) * v[t * width + g / 2 * 64 + d];
+        }
+        for (int d = 0; d < 64; ++d)
+          REQUIRE(out[(i * 4 + g) * 64 + d] == Approx(want[d] / sum).epsilon(1e-9).margin(1e-9));
+      }
+  }
 }
 
 TEST_CASE("packed cache: what the methods promise, at no more bytes", "[cache]") {
@@ -147,7 +190,7 @@ TEST_CASE("packed cache: what the methods promise, at no more bytes", "[cache]")
       std::vector<float> want(dim);
       quantizer.encode(row, 1, code.data());
       quantizer.decode(code.data(), 1, want.data());
-      const std::vector<float>& centre = quantizer.linear_code()->mean;
+      const std::vector<float> centre = quantizer.linear_code()->mean;  // of a temporary
       for (int d = 0; d < dim; ++d) {
         error += std::pow(got[d] - want[d], 2);
         energy += std::pow(want[d] - (centre.empty() ? 0.0f : centre[d]), 2);

@@ -2,7 +2,7 @@
 
 namespace blockgtq {
 
-TEST_CASE("bench attention and encode: bad values are usage errors, no such device is code 5") {
+TEST_CASE("bench attention, prefill and encode: bad values are usage errors, no such device is code 5") {
   struct Case {
     std::vector<std::string> args;
     int code;
@@ -18,10 +18,14 @@ TEST_CASE("bench attention and encode: bad values are usage errors, no such devi
       {{"bench", "attention", "--heads", "15", "--kv-heads", "2"}, 2, "no multiple"},
       {{"bench", "attention", "--sink", "65"}, 2, "--sink: 65"},
       {{"bench", "attention", "--recent", "-1"}, 2, "--recent"},
+      {{"bench", "prefill", "--chunk", "many"}, 2, "--chunk: many"},
+      {{"bench", "prefill", "--context", "4x"}, 2, "--context: 4x"},
+      {{"bench", "prefill", "--heads", "15", "--kv-heads", "2"}, 2, "no multiple"},
       {{"bench", "encode", "--keys", "odd"}, 2, "--keys: odd"},
       {{"bench", "encode", "--keys", "fp16"}, 2, "--keys: fp16"},
       {{"bench", "encode", "--head-dim", "100"}, 2, "--head-dim"},
       {{"bench", "attention", "--device", "cuda:99"}, 5, ""},
+      {{"bench", "prefill", "--device", "cuda:99"}, 5, ""},
       {{"bench", "encode", "--device", "cuda:99"}, 5, ""},
   };
   for (const Case& c : cases) {

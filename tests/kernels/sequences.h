@@ -49,4 +49,12 @@ inline std::vector<uint8_t> random_pages(const PackedCache& cache, int64_t n_pag
   return pages;
 }
 
+/// The pages of sequence b, in order.
+inline std::vector<const uint8_t*> pages_of(const Sequences& s, const std::vector<uint8_t>& pages, int64_t b,
+                                            int64_t page_bytes) {
+  std::vector<const uint8_t*> list;
+  for (int64_t p = 0; p < s.stride; ++p) list.push_back(&pages[s.table[b * s.stride + p] * page_bytes]);
+  return list;
+}
+
 }  // namespace blockgtq::test

@@ -11,14 +11,6 @@ using namespace blockgtq::test;
 
 namespace {
 
-std::vector<const uint8_t*> pages_of(const Sequences& s, int64_t sequence, const std::vector<uint8_t>& pages,
-                                     int64_t page_bytes) {
-  std::vector<const uint8_t*> list;
-  for (int64_t p = 0; p < s.stride; ++p)
-    list.push_back(&pages[s.table[sequence * s.stride + p] * page_bytes]);
-  return list;
-}
-
 /// Sequences in fp16, all else NaN.
 struct ExactCase {
   ExactCase(int n_kv_heads, int dim, const std::vector<int32_t>& lengths, Random& random)
@@ -35,7 +27,7 @@ struct ExactCase {
         &pages[sequences.table[sequence * sequences.stride + t / kPagePositions] * cache.page_bytes()]);
   }
   PlainPositions read(int64_t sequence) const {
-    return cache.read(pages_of(sequences, sequence, pages, cache.page_bytes()), sequences.lengths[sequence]);
+    return cache.read(pages_of(sequences, pages, sequence, cache.page_bytes()), sequences.lengths[sequence]);
   }
   ExactCache cache;
   Sequences sequences;
@@ -87,7 +79,7 @@ double exact_error(int dim, int n_heads, int n_kv_heads, const std::vector<int32
   for (int64_t b = 0; b < batch; ++b) {
     const std::vector<float> row(got.begin() + b * width, got.begin() + (b + 1) * width);
     std::vector<double> want(width);
-    decode_attention(c.read(b), n_heads, &q[b * width], step.scale, want.data());
+    attend(c.read(b), n_heads, 1, &q[b * width], step.scale, want.data());
     if (lengths[b] == 0)
       CHECK(std::all_of(row.begin(), row.end(), [](float x) { return x == 0; }));
     else
@@ -212,11 +204,11 @@ struct Windowed {
     for (int32_t& n : lengths) n = int32_t(w.exact_length(n));
     return lengths;
   }
-  void attend(int64_t sequence, const float* q, double scale, double* out) const {
-    PlainPositions x = packed.read(pages_of(ends, sequence, pages, packed.shape().bytes), window.sink,
+  void twin(int64_t sequence, const float* q, double scale, double* out) const {
+    PlainPositions x = packed.read(pages_of(ends, pages, sequence, packed.shape().bytes), window.sink,
                                    ends.lengths[sequence]);
     x.append(exact.read(sequence));
-    decode_attention(x, c.n_heads, q, scale, out);
+    attend(x, c.n_heads, 1, q, scale, out);
   }
   CacheCase c;
   ExactWindow window;
@@ -258,7 +250,7 @@ double window_error(const CacheCase& c, const ExactWindow& window, const std::ve
   double worst = 0;
   for (int64_t i = 0; i < kSteps * batch; ++i) {
     std::vector<double> want(width);
-    w.attend(i % batch, &q[i * width], step.scale, want.data());
+    w.twin(i % batch, &q[i * width], step.scale, want.data());
     worst = std::max(
         worst, distance(std::vector<float>(got.begin() + i * width, got.begin() + (i + 1) * width), want));
   }

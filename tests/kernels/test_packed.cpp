@@ -4,7 +4,6 @@
 #include "../cache/samples.h"
 #include "base/parallel.h"
 #include "cache/cuda_cache.h"
-#include "device_arrays.h"
 #include "sequences.h"
 
 using namespace blockgtq;
@@ -44,11 +43,9 @@ double attention_error(const CacheCase& c, const std::vector<int32_t>& lengths, 
 
   double worst = 0;
   for (int64_t b = 0; b < batch; ++b) {
-    std::vector<const uint8_t*> list;
-    for (int64_t p = 0; p < s.stride; ++p)
-      list.push_back(&pages[s.table[b * s.stride + p] * cache.shape().bytes]);
     std::vector<double> want(width);
-    decode_attention(cache.read(list, 0, lengths[b]), c.n_heads, &q[b * width], step.scale, want.data());
+    attend(cache.read(pages_of(s, pages, b, cache.shape().bytes), 0, lengths[b]), c.n_heads, 1, &q[b * width],
+           step.scale, want.data());
     worst = std::max(
         worst, distance(std::vector<float>(got.begin() + b * width, got.begin() + (b + 1) * width), want));
   }
@@ -193,11 +190,11 @@ TEST_CASE("tokens into packed pages", "[kernels][packed]") {
   if (!has_device()) return;
   Random random;
   INFO("seed " << random.seed);
-  // A flip moves one code where two centroids are equally near; a byte holds several codes and norms are off by a unit
-  // of fp16 in some positions: 4 % of bytes is far below what a wrong place or table gives (over 50 %). By the norm
-  // correction a flip turns its whole group a little, which moves one key's error by up to 10 % either way: with a flip in
-  // 4 % of N vectors the distortion is off by 0.1 sqrt(0.04 N) / N, 1.4e-3 at the 200 vectors of the smallest case, and
-  // three and a half times that is never seen.
+  // A flip moves one code where two centroids are equally near; a byte holds several codes and norms are off
+  // by a unit of fp16 in some positions: 4 % of bytes is far below what a wrong place or table gives (over 50
+  // %). By the norm correction a flip turns its whole group a little, which moves one key's error by up to 10
+  // % either way: with a flip in 4 % of N vectors the distortion is off by 0.1 sqrt(0.04 N) / N, 1.4e-3 at
+  // the 200 vectors of the smallest case, and three and a half times that is never seen.
   const auto good = [](const EncodeResult& r) {
     INFO("bytes that differ " << r.code_share << ", distortion against the twin's " << r.distortion);
     CHECK(r.code_share < 0.04);

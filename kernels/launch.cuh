@@ -1,0 +1,24 @@
+#pragma once
+#include "check.cuh"
+
+namespace blockgtq::cuda {
+
+/// Launches a kernel that may begin while the one before it on the stream ends (from sm_90 on). It calls
+/// wait_for_predecessor() (ptx.cuh) before it touches anything that an earlier kernel writes or reads.
+template <class Kernel, class... Arguments>
+void launch_early(Kernel kernel, dim3 grid, int threads, int shared_bytes, const Stream& stream,
+                  const char* what, const Arguments&... arguments) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.attrs = &early;
+  config.numAttrs = attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
+  config.stream = raw(stream);
+  config.gridDim = grid;
+  config.blockDim = threads;
+  config.dynamicSmemBytes = shared_bytes;
+  check_cuda(cudaLaunchKernelEx(&config, kernel, arguments...), what);
+}
+
+}  // namespace blockgtq::cuda

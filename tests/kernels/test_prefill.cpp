@@ -1,0 +1,158 @@
+// A chunk's attention over a packed prefix and itself, against the CPU twin in double precision (lib/cache).
+#include <cmath>
+
+#include "../cache/samples.h"
+#include "cache/cuda_cache.h"
+#include "kernels/packed_prefill.h"
+#include "sequences.h"
+
+using namespace blockgtq;
+using namespace blockgtq::test;
+
+namespace {
+
+/// Codes and norms of positions that nobody has written: every bit set, norms NaN.
+void poison_after(const PackedCache& cache, const Sequences& s, std::vector<uint8_t>& pages) {
+  const PageShape& shape = cache.shape();
+  for (size_t b = 0; b < s.lengths.size(); ++b)
+    for (int64_t p = 0; p < s.stride; ++p) {
+      const int64_t valid = std::clamp<int64_t>(s.lengths[b] - p * kPagePositions, 0, kPagePositions);
+      uint8_t* page = &pages[size_t(s.table[b * s.stride + p]) * shape.bytes];
+      if (valid == 0) std::fill_n(page, shape.bytes, uint8_t(0xff));
+      for (size_t h = 0; h < shape.blocks.size(); ++h) {
+        const BlockShape& block = shape.blocks[h];
+        for (int at = block.key_norm_offset; at < block.bytes; at += 2 * kPagePositions)
+          for (int64_t t = valid; t < kPagePositions; ++t)
+            std::fill_n(page + shape.offsets[h] + at + 2 * norm_place(int(t)), 2, uint8_t(0xff));
+      }
+    }
+}
+
+/// Relative errors of the output: of a whole sequence and of a token, the worst of them.
+struct Errors {
+  double whole = 0, token = 0;
+};
+Errors prefill_error(const CacheCase& c, const std::vector<int32_t>& prefixes, int64_t chunk,
+                     Random& random) {
+  const PackedCache cache(packed_spec(c, random.engine()));
+  const cuda::Stream stream;
+  const Sequences s = make_sequences(prefixes, random);
+  std::vector<uint8_t> pages = random_pages(cache, s.n_pages, random);
+  poison_after(cache, s, pages);
+  const int64_t batch = int64_t(prefixes.size());
+  const int64_t q_width = int64_t(c.n_heads) * c.dim, width = int64_t(c.n_kv_heads) * c.dim;
+  const auto numbers = [&](int64_t n) { return rounded(random.normal(n), cuda::FloatType::f16); };
+  const std::vector<float> q = numbers(batch * chunk * q_width), k = numbers(batch * chunk * width),
+                           v = numbers(batch * chunk * width);
+  const auto put = [&](const std::vector<float>& x) {
+    return to_device(encode(x, cuda::FloatType::f16), stream);
+  };
+  const cuda::Buffer on_device = to_device(pages, stream), table = to_device(s.table, stream),
+                     lengths = to_device(s.lengths, stream);
+  const cuda::Buffer queries = put(q), keys = put(k), values = put(v),
+                     out = poisoned(batch * chunk * q_width * 2, stream);
+  cuda::PrefillAttention job;
+  job.longest = *std::max_element(prefixes.begin(), prefixes.end());
+  const CudaCache tables(cache.spec(), job.longest, stream);
+  job.layer = &tables.layer();
+  job.cache = {on_device.as<uint8_t>(), table.as<int32_t>(), s.stride, lengths.as<int32_t>()};
+  job.batch = int(batch);
+  job.tokens = chunk;
+  job.q = queries.as();
+  job.k = keys.as();
+  job.v = values.as();
+  job.out = out.as();
+  job.scale = 1 / std::sqrt(float(c.dim));
+  const cuda::Buffer scratch = poisoned(cuda::prefill_scratch_bytes(job), stream);
+  cuda::prefill_attention(job, scratch.as(), stream);
+  const std::vector<float> got =
+      decode(to_host<unsigned char>(out.as(), batch * chunk * q_width * 2, stream), cuda::FloatType::f16);
+  REQUIRE(to_host<uint8_t>(on_device.as(), int64_t(pages.size()), stream) == pages);
+
+  Errors worst;
+  const auto see = [](double& worst, double error) { worst = error <= worst ? worst : error; };  // NaN stays
+  for (int64_t b = 0; b < batch; ++b) {
+    std::vector<double> want(chunk * q_width);
+    PlainPositions x = cache.read(pages_of(s, pages, b, cache.shape().bytes), 0, prefixes[b]);
+    x.k.insert(x.k.end(), k.begin() + b * chunk * width, k.begin() + (b + 1) * chunk * width);
+    x.v.insert(x.v.end(), v.begin() + b * chunk * width, v.begin() + (b + 1) * chunk * width);
+    attend(x, c.n_heads, chunk, &q[b * chunk * q_width], job.scale, want.data());
+    const std::vector<float> of_sequence(got.begin() + b * chunk * q_width,
+                                         got.begin() + (b + 1) * chunk * q_width);
+    see(worst.whole, distance(of_sequence, want));
+    for (int64_t i = 0; i < chunk; ++i)
+      see(worst.token,
+          distance(
+              std::vector<float>(of_sequence.begin() + i * q_width, of_sequence.begin() + (i + 1) * q_width),
+              std::vector<double>(want.begin() + i * q_width, want.begin() + (i + 1) * q_width)));
+  }
+  return worst;
+}
+
+// fp16 where numbers enter a product (B^T q, norm times centroid, weight) and in the output: 2e-4 root mean
+// square each, which in a logit add up to some 3e-4 |q| |k| / D. Keys in groups with a norm each are as long
+// as 5 sqrt(D) here: 1.5e-3 of a weight, the worst token of many four times that where few positions carry
+// it. A position too many or too few of n makes 1 / sqrt(n) of a token's output, 0.03 of 1000. The bound of
+// the whole is what the cache promises.
+void good(const CacheCase& c, const std::vector<int32_t>& prefixes, int64_t chunk, Random& random) {
+  const Errors errors = prefill_error(c, prefixes, chunk, random);
+  CHECK(errors.whole < 2e-3);
+  CHECK(errors.token < 8e-3);
+}
+
+}  // namespace
+
+TEST_CASE("prefill attention over packed pages", "[kernels][packed]") {
+  if (!has_device()) return;
+  Random random;
+  INFO("seed " << random.seed);
+  SECTION("chunks and prefixes") {
+    for (const int64_t chunk : {1, 16, 65, 200})
+      for (const int32_t prefix : {0, 1, 63, 64, 65, 1000}) {
+        INFO("chunk " << chunk << ", prefix " << prefix);
+        good({128, 4, 2}, {prefix}, chunk, random);
+        good({64, 3, 1, 4, 3, 3, false, true}, {prefix}, chunk, random);
+      }
+  }
+  SECTION("groups of query heads") {
+    for (const int group : {1, 2, 4, 7, 8, 16}) {
+      INFO("group " << group);
+      good({128, 2 * group, 2}, {300}, 37, random);
+      good({64, 2 * group, 2, 5, 3, 3, true, true}, {300}, 37, random);
+    }
+  }
+  SECTION("head dimensions and numbers of groups") {
+    for (const int dim : {64, 80, 96, 128, 256})
+      for (const int groups : {1, 3, 8}) {
+        INFO("dimension " << dim << ", groups " << groups);
+        good({dim, 4, 2, groups, 3, 4, false}, {221}, 70, random);
+        good({dim, 4, 2, groups, 3, 4, true, true, groups > 1 ? 16 : 0}, {221}, 70, random);
+      }
+  }
+  SECTION("every width") {
+    for (int bits = 1; bits <= 8; ++bits) {
+      INFO("bits " << bits);
+      good({128, 4, 2, 1, bits, bits}, {200}, 33, random);
+      good({96, 4, 2, 1, bits, 9 - bits}, {200}, 33, random);
+    }
+    good({256, 4, 2, 1, 8, 8}, {200}, 33, random);
+  }
+  SECTION("several sequences, one without a prefix") {
+    good({128, 16, 4}, {500, 0, 129}, 50, random);
+    good({128, 8, 2, 6, 3, 3, false}, {1, 333, 64}, 100, random);
+  }
+}
+
+TEST_CASE("prefill attention with as many rows as fill the device", "[kernels][packed]") {
+  if (!has_device()) return;
+  Random random;
+  INFO("seed " << random.seed);
+  // Sequences x 2 heads x 4 blocks of 256 rows, or 8 of 128: with 16 the largest blocks on any device of up
+  // to 255 multiprocessors, with 6 the next smaller from 96 to 191
+  for (const int batch : {16, 6})
+    for (const int dim : {64, 128, 256}) {
+      INFO("batch " << batch << ", dimension " << dim);
+      good({dim, 8, 2}, std::vector<int32_t>(batch, 70), 250, random);
+      good({dim, 8, 2, 4, 3, 3, true, true}, std::vector<int32_t>(batch, 70), 250, random);
+    }
+}
