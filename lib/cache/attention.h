@@ -16,8 +16,8 @@ struct PlainPositions {
   }
 };
 
-/// softmax(scale q K^T) V of the queries of the last T positions (decoding: T = 1), each of which sees its own
-/// position and those before. q (T, Hq, D), out (T, Hq, D); zeros where there is no position.
+/// softmax(scale q K^T) V of the queries of the last T positions (decoding: T = 1), each of which sees its
+/// own position and those before. q (T, Hq, D), out (T, Hq, D); zeros where there is no position.
 void attend(const PlainPositions& x, int n_heads, int64_t n_queries, const float* q, double scale,
             double* out);
 
