@@ -12,18 +12,17 @@ namespace blockgtq::cuda {
 /// thresholds, fp16 twice.
 template <int kBits>
 __device__ inline uint32_t code_pair(uint32_t u, const uint32_t (&t)[7]) {
-  const auto above = [&](int i) { return __hgt2_mask(__habs2(as_half2(u)), as_half2(t[i])); };
+  const auto above = [&](uint32_t t) { return __hgt2_mask(__habs2(as_half2(u)), as_half2(t)); };
   constexpr uint32_t kTop = 0x80008000u;
   if constexpr (kBits == 1) return u;
-  if constexpr (kBits == 2) return choose(kTop, u, above(0));
+  if constexpr (kBits == 2) return choose(kTop, u, above(t[0]));
   if constexpr (kBits == 3) {
-    const uint32_t p1 = above(1), low = (above(0) & ~p1) | above(2);
-    return choose(kTop, u, choose(kTop >> 1, p1, low));
+    const uint32_t high = above(t[1]), low = above(choose(high, t[2], t[0]));
+    return choose(kTop, u, choose(kTop >> 1, high, low));
   }
-  const uint32_t p1 = above(1), p3 = above(3), p5 = above(5);
-  const uint32_t middle = (p1 & ~p3) | p5;
-  const uint32_t low = (above(0) & ~p1) | (above(2) & ~p3) | (above(4) & ~p5) | above(6);
-  return choose(kTop, u, choose(kTop >> 1, p3, choose(kTop >> 2, middle, low)));
+  const uint32_t high = above(t[3]), middle = above(choose(high, t[5], t[1])),
+                 low = above(choose(high, choose(middle, t[6], t[4]), choose(middle, t[2], t[0])));
+  return choose(kTop, u, choose(kTop >> 1, high, choose(kTop >> 2, middle, low)));
 }
 
 /// The same for 5 to 8 bits, one coordinate.
