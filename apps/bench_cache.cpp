@@ -49,7 +49,7 @@ std::vector<GroupWidth> mixed_widths(const CacheBench& b, uint64_t seed) {
   const int n_blocks = b.head_dim / 2;
   Random random(seed);
   std::vector<double> energy(n_blocks);
-  for (double& e : energy) e = std::exp2(-10 * random.next_double());
+  for (double& e : energy) e = std::exp2(-b.spread * random.next_double());
   int count[9] = {};
   for (const uint8_t bits : allocate_greedy(energy, {double(b.key_bits), 1, 8})) count[bits] += 2;
   std::vector<GroupWidth> out;
@@ -149,7 +149,7 @@ double median_microseconds(const cuda::Stream& stream, int repeat, const std::fu
   return us[us.size() / 2];
 }
 
-/// The quantizers of a layer: keys by random energies that fall by 2^10 over the blocks of a head.
+/// The quantizers of a layer: keys by random energies.
 PackedSpec bench_spec(const CacheBench& b, uint64_t seed) {
   PackedSpec spec;
   spec.layout = {b.head_dim, b.head_dim, Pairing::half};

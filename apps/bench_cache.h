@@ -15,8 +15,9 @@ struct CacheBench {
   int64_t context = 4096;
   int key_bits = 3, value_bits = 3;
   std::string keys =
-      "uniform";  // or "mixed" (a greedy allocation, one norm per key), "published" (the same, a norm per
-                  // group), "centred" (mixed, and the mean of keys and values apart), "fp16" (not packed)
+      "uniform";      // or "mixed" (a greedy allocation, one norm per key), "published" (the same, a norm per
+                      // group), "centred" (mixed, and the mean of keys and values apart), "fp16" (not packed)
+  double spread = 4;  // log2 of how far the blocks' energies lie apart: widths from -1 to +1 of the average
   ExactWindow window;  // kept in fp16 beside packed pages
   int repeat = 20;
 };

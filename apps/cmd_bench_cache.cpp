@@ -149,6 +149,7 @@ void bench_prefill(const Options& o, const GlobalOptions& global) {
                {"heads", o.shape.heads},
                {"kv_heads", o.shape.kv_heads},
                {"head_dim", o.shape.head_dim},
+               {"spread", o.shape.spread},
                {"repeat", o.shape.repeat},
                {"rows", Json::array()}};
   for (const std::string& kind : split(o.keys, ','))
@@ -186,9 +187,15 @@ void bench_encode(const Options& o, const GlobalOptions& global) {
   const std::string device = use_gpu(o, global);
   const double copy = copy_rate(o.shape.repeat);
   Table table({"keys", "bits", "tokens", "us per layer", "floor us", "of copy", "bytes per position"});
-  Json json = {{"schema", "blockgtq.bench-encode/2"}, {"device", device},     {"kv_heads", o.shape.kv_heads},
-               {"head_dim", o.shape.head_dim},        {"values", o.values},   {"repeat", o.shape.repeat},
-               {"copy_bytes_per_second", copy},       {"rows", Json::array()}};
+  Json json = {{"schema", "blockgtq.bench-encode/2"},
+               {"device", device},
+               {"kv_heads", o.shape.kv_heads},
+               {"spread", o.shape.spread},
+               {"head_dim", o.shape.head_dim},
+               {"values", o.values},
+               {"repeat", o.shape.repeat},
+               {"copy_bytes_per_second", copy},
+               {"rows", Json::array()}};
   for (const std::string& kind : split(o.keys, ','))
     for (const std::string& pair : split(o.pairs, ',')) {
       check_stop();
@@ -228,6 +235,13 @@ void add_shape_options(CLI::App& command, Options& o) {
       .add_option("--keys", o.keys,
                   "uniform; mixed: widths by block, one norm per key; published: the same, a norm per group; "
                   "centred: mixed, less the mean; fp16 (attention only): not packed")
+      ->capture_default_str();
+  command
+      .add_option(
+          "--spread", o.shape.spread,
+          "Mixed widths: log2 of how far the blocks' energies lie apart. 4: widths like those of trained "
+          "models, one below to one above the average; 10: 1 to 6 bits")
+      ->check(in_range(0.0, 40.0))
       ->capture_default_str();
   command.add_option("--repeat", o.shape.repeat, "Repetitions; medians are shown")
       ->check(in_range(1, 10000))
