@@ -6,14 +6,9 @@
 #include "base/progress.h"
 #include "eval/quantized_cache.h"
 #include "quant/bit_map.h"
+#include "quant/bit_split.h"
 
 namespace blockgtq {
-
-/// Average bits of keys and values; 0: exact.
-struct BitPair {
-  double k = 0, v = 0;
-  bool operator==(const BitPair&) const = default;
-};
 
 /// "K2V3,K2,V2.5" -> pairs, in that order without repetition; Exit::usage otherwise.
 std::vector<BitPair> parse_pairs(const std::string& text);

@@ -110,6 +110,47 @@ TEST_CASE("perplexity: the calibration text chooses at the bytes of the referenc
   }
 }
 
+TEST_CASE("perplexity --bits-kv: the calibration text chooses how keys and values share the bits") {
+  TempFolder dir;
+  const std::string md = dir / "q.md";
+  const Outcome outcome = good(with(perplexity({"--k-method", "block-gtq-cb1,tq-mse", "--v-method",
+                                                "klt,tq-mse", "--bits-kv", "2.5", "--json", "-", "--md", md}),
+                                    kCalibrated));
+  const Json m = Json::parse(outcome.out).at("models").at(0);
+  REQUIRE(m.at("choices").size() == 4);  // every pair of methods
+  for (const Json& choice : m["choices"]) {
+    const Json &even = choice.at("reference"), &chosen = choice.at("chosen");
+    CHECK(chosen.at("k_method") == even.at("k_method"));
+    CHECK(chosen.at("v_method") == even.at("v_method"));
+    CHECK(even["k_bits"].get<double>() + even["v_bits"].get<double>() == 5);
+    CHECK(chosen["k_bits"].get<double>() + chosen["v_bits"].get<double>() <= 5);
+    double least = 1e9, of_chosen = -1, of_even = -1, ceiling = 0;
+    for (const Json& c : choice.at("candidates")) {
+      const double kl = c.at("kl_mean");
+      least = std::min(least, kl);
+      if (c["pair"] == chosen["pair"]) of_chosen = kl;
+      if (c["pair"] == even["pair"]) of_even = kl, ceiling = c["bytes_per_token"];
+    }
+    CHECK(of_even >= of_chosen);
+    CHECK(of_chosen == least);
+    for (const Json& c : choice["candidates"]) CHECK(c["bytes_per_token"] <= ceiling);
+  }
+  // tiny-llama: 4 layers, 2 heads, 128 coordinates each of keys and values, and two norms
+  CHECK(m["choices"][0]["reference"]["pair"] == "K2.5V2.5");
+  CHECK(m["choices"][0]["candidates"].size() > 4);
+  CHECK(m["caches"][0]["bytes_per_token"] == 4 * 2 * (2.5 * 2 * 128 / 8 + 2 * 2));
+  CHECK(m["choices"][3]["reference"]["pair"] == "K3V2");  // whole bits: keys before values
+  CHECK_THAT(get_file(md), ContainsSubstring("K2.5V2.5 block-gtq-cb1 / klt"));
+
+  // nothing to split where a latent is cached: all to the keys
+  const Outcome latent = good(
+      with(perplexity({"--k-method", "block-gtq-cb1", "--v-method", "klt", "--bits-kv", "2.5", "--json", "-"},
+                      "tiny-deepseek2"),
+           kCalibrated));
+  CHECK_THAT(latent.err, ContainsSubstring("latent"));
+  CHECK(Json::parse(latent.out)["models"][0]["choices"][0]["chosen"]["pair"] == "K2.5");
+}
+
 TEST_CASE("perplexity: a panel goes on without the model that fails") {
   TempFolder dir;
   Json spec = {{"schema", "blockgtq.panel-spec/1"},
@@ -175,6 +216,18 @@ TEST_CASE("perplexity and niah: one line and the documented exit code") {
       {perplexity({"--k-method", "tq-mse", "--pairs", "K2", "--choose", "tq-mse"}), 2, "--choose"},
       {perplexity({"--k-method", "tq-mse", "--pairs", "K2", "--choose", "tq-mse/tq-mse"}), 2,
        "--calibration"},
+      {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "0"}), 2, "--bits-kv: '0'"},
+      {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "-2"}), 2, "--bits-kv: '-2'"},
+      {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "8.5"}), 2,
+       "--bits-kv: '8.5'"},
+      {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "3,x"}), 2, "--bits-kv: 'x'"},
+      {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "3", "--pairs", "K2V2"}), 2,
+       "excludes --pairs"},
+      {perplexity(
+           {"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "3", "--choose", "tq-mse/tq-mse"}),
+       2, "--choose"},
+      {perplexity({"--k-method", "tq-mse", "--bits-kv", "3"}), 2, "--v-method"},
+      {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "3"}), 2, "--calibration"},
       {perplexity({"--k-method", "tq-mse", "--panel", kText}), 2, "exclude"},
       {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse"}, "tiny-deepseek2"), 3, "latent"},
       {{"niah", "-m", model("tiny-llama"), "-f", kText, "--k-method", "tq-mse", "--context", "8"}, 2, "'8'"},
