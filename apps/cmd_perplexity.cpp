@@ -95,6 +95,8 @@ class Perplexity {
     ModelQuality model;
     model.name = job.name;
     model.provenance = session.provenance;
+    if (const std::string text = describe(job.allocation); !text.empty())
+      model.provenance.emplace_back("allocator", text);
     model.n_tokens = session.n_tokens();
     model.chunk = session.chunk;
     model.device = session.device;
