@@ -74,20 +74,20 @@ std::vector<double> choose_budgets(const std::vector<ChooseSpec>& choose) {
 }
 
 std::vector<CacheSpec> candidates(const ChooseSpec& choose, const AttentionShape& shape, const BitMap* map,
-                                  int64_t n) {
+                                  Codebook codebook, int64_t n) {
   const BitPair bits = choose.reference.bits;
-  const QuantizedCache held = make_cache(choose.reference, shape, map);
+  const QuantizedCache held = make_cache(choose.reference, shape, map, codebook);
   const double ceiling = held.key_bytes(n) + held.value_bytes(n);
   const std::vector<std::string> exact = {""};
   std::vector<CacheSpec> found;
   for (const std::string& k : bits.k ? choose.k_methods : exact) {
     std::vector<PricedBits> keys;
     for (double b : bit_steps(bits.k, whole(key_methods(), k)))
-      keys.push_back({b, make_cache({k, "", {b, 0}}, shape, map).key_bytes(n)});
+      keys.push_back({b, make_cache({k, "", {b, 0}}, shape, map, codebook).key_bytes(n)});
     for (const std::string& v : bits.v ? choose.v_methods : exact) {
       std::vector<PricedBits> values;
       for (double b : bit_steps(bits.v, whole(value_methods(), v)))
-        values.push_back({b, make_cache({"", v, {0, b}}, shape, map).value_bytes(n)});
+        values.push_back({b, make_cache({"", v, {0, b}}, shape, map, codebook).value_bytes(n)});
       for (const BitPair& pair : splits_under(ceiling, keys, values)) found.push_back({k, v, pair});
     }
   }
@@ -98,18 +98,19 @@ std::vector<CacheSpec> candidates(const ChooseSpec& choose, const AttentionShape
 }
 
 std::vector<Choice> choose_caches(const std::vector<ChooseSpec>& choose, const Session& text,
-                                  const BitMap* map, const std::string& what, Progress& progress) {
+                                  const BitMap* map, Codebook codebook, const std::string& what,
+                                  Progress& progress) {
   std::vector<Choice> all;
   std::vector<CacheSpec> specs;  // of all references, each once
   for (const ChooseSpec& one : choose) {
     all.push_back({one.reference, {}, {}});
-    for (const CacheSpec& spec : candidates(one, text.shape, map, text.chunk)) {
+    for (const CacheSpec& spec : candidates(one, text.shape, map, codebook, text.chunk)) {
       add_new(specs, spec);
       all.back().candidates.push_back({spec, 0, 0, {}});
     }
   }
   std::vector<QuantizedCache> caches;
-  for (const CacheSpec& spec : specs) caches.push_back(make_cache(spec, text.shape, map));
+  for (const CacheSpec& spec : specs) caches.push_back(make_cache(spec, text.shape, map, codebook));
   const QualityRun run = measure_quality(text, caches, what, progress);
   for (Choice& one : all) {
     const CacheQuality* best = nullptr;

@@ -29,11 +29,12 @@ std::vector<double> choose_budgets(const std::vector<ChooseSpec>& choose);
 
 /// All that fits under the ceiling and could be best, in windows of n tokens.
 std::vector<CacheSpec> candidates(const ChooseSpec& choose, const AttentionShape& shape, const BitMap* map,
-                                  int64_t n);
+                                  Codebook codebook, int64_t n);
 
 /// Measures the candidates of all references on `text` and takes the lowest mean KL of each: the first of
 /// equals.
 std::vector<Choice> choose_caches(const std::vector<ChooseSpec>& choose, const Session& text,
-                                  const BitMap* map, const std::string& what, Progress& progress);
+                                  const BitMap* map, Codebook codebook, const std::string& what,
+                                  Progress& progress);
 
 }  // namespace blockgtq

@@ -27,7 +27,10 @@ struct Options {
 class Perplexity {
  public:
   Perplexity(const Options& o, const GlobalOptions& global)
-      : o_(o), global_(global), progress_(global.make_progress()) {
+      : o_(o),
+        global_(global),
+        progress_(global.make_progress()),
+        codebook_(codebook_of(o.caches, o.set.run)) {
     if (!o.bits_kv.empty())
       read_split();
     else
@@ -97,6 +100,7 @@ class Perplexity {
     model.provenance = session.provenance;
     if (const std::string text = describe(job.allocation); !text.empty())
       model.provenance.emplace_back("allocator", text);
+    model.codebook = codebook_;
     model.n_tokens = session.n_tokens();
     model.chunk = session.chunk;
     model.device = session.device;
@@ -115,7 +119,7 @@ class Perplexity {
     }
     std::vector<QuantizedCache> caches;
     for (const CacheSpec& spec : specs)
-      caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr));
+      caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr, codebook_));
     const QualityRun run = measure_quality(session, caches, job.name, *progress_);
     model.exact = run.exact;
     for (size_t c = 0; c < specs.size(); ++c)
@@ -131,7 +135,7 @@ class Perplexity {
     run.skip = run.tokens;
     run.chunk = job.evaluation.chunk;
     const Session text = open_session(run, global_, *progress_);
-    return choose_caches(choose, text, &map, job.name + ", choosing", *progress_);
+    return choose_caches(choose, text, &map, codebook_, job.name + ", choosing", *progress_);
   }
 
   /// Everything for a reader, each table as `form` writes it.
@@ -159,6 +163,7 @@ class Perplexity {
   const Options& o_;
   const GlobalOptions& global_;
   std::unique_ptr<Progress> progress_;
+  Codebook codebook_;
   std::vector<CacheSpec> specs_;  // without --bits-kv
   std::vector<double> averages_;  // of --bits-kv, with the methods
   std::vector<std::string> k_methods_, v_methods_;
