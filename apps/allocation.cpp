@@ -2,12 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
-#include <sstream>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -21,42 +19,9 @@ namespace {
 constexpr uint64_t kResampleSeed = 42;
 constexpr int64_t kMaxContext = int64_t(1) << 40;
 
-/// "2,3,4,8" -> ascending widths without repetition; empty: every one.
-std::vector<int> parse_widths(const std::string& text) {
-  if (text.empty()) return width_range(1, kMaxBits);
-  std::vector<int> widths;
-  std::istringstream parts(text + ",");
-  for (std::string part; std::getline(parts, part, ',');) {
-    if (part.size() != 1 || part[0] < '1' || part[0] > '0' + kMaxBits)
-      throw Error(
-          Exit::usage,
-          fmt::format("--allowed-bits: '{}' is not a width of 1 to {} bits (2,3,4,8)", part, kMaxBits),
-          part == "0" ? "every block of a key keeps at least one bit" : "");
-    widths.push_back(part[0] - '0');
-  }
-  std::sort(widths.begin(), widths.end());
-  widths.erase(std::unique(widths.begin(), widths.end()), widths.end());
-  return widths;
-}
-
 ShareSpec make_spec(const AllocationOptions& o) {
-  ShareSpec spec;
-  spec.share = parse_scope(o.share);
-  spec.equal = parse_scope(o.equal);
-  AllocatorSpec& a = spec.allocator;
-  a.allocator = parse_allocator(o.allocator);
   // A budget in bytes counts every byte unless told otherwise; bits are nominal, as published.
-  a.cost.kind = !o.cost.empty() ? parse_cost(o.cost) : o.in_bytes() ? CostKind::packed : CostKind::nominal;
-  a.cost.norms = parse_norms(o.norms);
-  a.max_groups = o.max_groups;
-  if (o.min_bits > o.max_bits)
-    throw Error(Exit::usage, fmt::format("bits per block: {} to {} found, a range within 1 to {} allowed",
-                                         o.min_bits, o.max_bits, kMaxBits));
-  a.widths.clear();
-  for (const int w : parse_widths(o.allowed_bits))
-    if (w >= o.min_bits && w <= o.max_bits) a.widths.push_back(w);
-  check_allocator(a);
-  return spec;
+  return share_spec(o.allocator, o.in_bytes() ? CostKind::packed : CostKind::nominal);
 }
 
 /// Average bits per coordinate.
@@ -142,44 +107,7 @@ void add_allocation_options(CLI::App& command, AllocationOptions& o) {
           ->excludes(bytes)
           ->needs(context);
   context->needs(memory);
-  command
-      .add_option(
-          "--cost", o.cost,
-          "What a budget counts: nominal (bits alone, as published; default with --bits), packed (norms "
-          "and padding too; default with a budget of bytes), page (as in a page of 64 tokens)")
-      ->check(CLI::IsMember({"nominal", "packed", "page"}));
-  command
-      .add_option("--norms", o.norms, "fp16 norms that a key is charged for: one per group, or one per key")
-      ->check(CLI::IsMember({"group", "key"}))
-      ->capture_default_str();
-  command
-      .add_option("--allocator", o.allocator,
-                  "greedy (as published), exact (optimum of the same sum, with the codebook's distortions), "
-                  "mixing (least logit error, the rotation inside a group included)")
-      ->check(CLI::IsMember({"greedy", "exact", "mixing"}))
-      ->capture_default_str();
-  command.add_option("--min-bits", o.min_bits, "Fewest bits of a block")
-      ->check(in_range(1, kMaxBits))
-      ->capture_default_str();
-  command.add_option("--max-bits", o.max_bits, "Most bits of a block")
-      ->check(in_range(1, kMaxBits))
-      ->capture_default_str();
-  command.add_option("--allowed-bits", o.allowed_bits,
-                     "The widths a block may have, as 2,3,4,8 (allocators exact and mixing)");
-  command.add_option("--max-groups", o.max_groups, "Most groups of a head (allocators exact and mixing)")
-      ->check(in_range(1, kMaxBits))
-      ->capture_default_str();
-  command
-      .add_option(
-          "--share", o.share,
-          "Who spends one budget: each head its own, or the heads of a layer or of the model together")
-      ->check(CLI::IsMember({"head", "layer", "model"}))
-      ->capture_default_str();
-  command
-      .add_option("--equal", o.equal,
-                  "Give all heads of a layer or of the model the same bytes, whatever they share")
-      ->check(CLI::IsMember({"head", "layer", "model"}))
-      ->capture_default_str();
+  add_allocator_options(command, o.allocator);
   command
       .add_option("--resamples", o.resamples,
                   "Resamples of the text's chunks for the stability figures of -v and --json; 0: none")

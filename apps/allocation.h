@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "allocator_options.h"
 #include "base/file.h"
 #include "options.h"
 #include "quant/bit_map.h"
@@ -11,9 +12,9 @@ namespace blockgtq {
 
 /// What allocate and calibrate ask of the allocator.
 struct AllocationOptions {
-  std::string bits, allowed_bits, allocator = "greedy", cost, norms = "group", share = "head", equal = "head",
-                                  memory, json;
-  int min_bits = 1, max_bits = 8, max_groups = 8, resamples = 100;
+  AllocatorOptions allocator;
+  std::string bits, memory, json;
+  int resamples = 100;
   double bytes_per_token = 0;
   int64_t context = 0;
 

@@ -7,7 +7,6 @@
 #include <cstdlib>
 
 #include "base/error.h"
-#include "options.h"
 #include "quant/codebook.h"
 #include "quant/methods.h"
 
@@ -100,6 +99,11 @@ void add_cache_options(CLI::App& command, CacheOptions& o) {
   command.add_option("--bits-k", o.bits_k,
                      "In place of --pairs: bits of keys, each with every one of --bits-v");
   command.add_option("--bits-v", o.bits_v, "In place of --pairs: bits of values");
+  add_codebook_option(command, o.codebook);
+}
+
+Codebook codebook_of(const CacheOptions& o, const RunOptions& run) {
+  return parse_codebook(o.codebook.empty() && run.reference() ? "reference" : o.codebook);
 }
 
 namespace {
@@ -159,17 +163,18 @@ std::vector<CacheSpec> specs_of_model(const std::vector<CacheSpec>& specs, const
   return keys;
 }
 
-QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, const BitMap* map) {
+QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, const BitMap* map,
+                          Codebook codebook) {
   QuantizedCache cache;
   if (spec.bits.k)
     cache.keys = make_layers(shape, map, spec.bits.k, [&](const HeadMap& head) {
       require_map(key_methods(), spec.k_method, map);
-      return make_key_quantizer(spec.k_method, head);
+      return make_key_quantizer(spec.k_method, head, codebook);
     });
   if (spec.bits.v)
     cache.values = make_layers(shape, map, spec.bits.v, [&](const HeadMap& head) {
       require_map(value_methods(), spec.v_method, map);
-      return make_value_quantizer(spec.v_method, head);
+      return make_value_quantizer(spec.v_method, head, codebook);
     });
   return cache;
 }

@@ -5,15 +5,11 @@
 
 #include "base/progress.h"
 #include "eval/quantized_cache.h"
+#include "options.h"
 #include "quant/bit_map.h"
+#include "quant/bit_split.h"
 
 namespace blockgtq {
-
-/// Average bits of keys and values; 0: exact.
-struct BitPair {
-  double k = 0, v = 0;
-  bool operator==(const BitPair&) const = default;
-};
 
 /// "K2V3,K2,V2.5" -> pairs, in that order without repetition; Exit::usage otherwise.
 std::vector<BitPair> parse_pairs(const std::string& text);
@@ -31,11 +27,13 @@ std::string describe(const CacheSpec& spec);  // "K2V3 block-gtq / tq-mse"
 /// The budgets that a map must hold for these.
 std::vector<double> budgets_of(const std::vector<CacheSpec>& specs);
 
-/// --k-method, --v-method, --pairs, --bits-k, --bits-v.
+/// --k-method, --v-method, --pairs, --bits-k, --bits-v, --codebook.
 struct CacheOptions {
-  std::string k_methods, v_methods, pairs, bits_k, bits_v;
+  std::string k_methods, v_methods, pairs, bits_k, bits_v, codebook;
 };
 void add_cache_options(CLI::App& command, CacheOptions& options);
+/// What --codebook says; not given, reference under --compat reference.
+Codebook codebook_of(const CacheOptions& options, const RunOptions& run);
 
 /// Every key method with every value method at every pair of bits (not given: K2V2 and K3V3, of what has a
 /// method). What a pair leaves exact takes no method, so that no cache comes twice. Exit::usage for bits
@@ -49,6 +47,7 @@ std::vector<CacheSpec> specs_of_model(const std::vector<CacheSpec>& specs, const
 
 /// The quantizers of a model. The map must hold the budgets; it may be null where no method needs one
 /// (Exit::usage).
-QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, const BitMap* map);
+QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, const BitMap* map,
+                          Codebook codebook);
 
 }  // namespace blockgtq

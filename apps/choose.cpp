@@ -7,117 +7,110 @@
 
 #include "base/error.h"
 #include "cache_run.h"
-#include "quant/codebook.h"
 #include "quant/methods.h"
 
 namespace blockgtq {
 namespace {
-
-constexpr double kStep = 0.25;      // bits
-constexpr double kMoreBits = 1.25;  // than the reference has: further away nothing was ever best
 
 template <class T>
 void add_new(std::vector<T>& list, const T& value) {
   if (std::find(list.begin(), list.end(), value) == list.end()) list.push_back(value);
 }
 
-/// 1, 1.25, ... up to a little more than `bits`; exact alone where the reference is exact.
-std::vector<double> steps(double bits) {
-  if (!bits) return {0};
-  std::vector<double> grid;
-  for (double b = 1; b <= std::min(bits + kMoreBits, double(kMaxBits)); b += kStep) grid.push_back(b);
-  return grid;
-}
-
 bool takes(const std::vector<Method>& methods, const std::string& name, double bits) {
   return name.empty() || bits == std::floor(bits) || !find_method(methods, name)->whole_bits;
 }
 
-/// One side of a cache and what it costs per token.
-struct Side {
-  std::string method;
-  double bits, bytes;
-};
+bool whole(const std::vector<Method>& methods, const std::string& name) {
+  return !name.empty() && find_method(methods, name)->whole_bits;
+}
 
 }  // namespace
 
-ChooseSpec choose_spec(const std::string& reference, const std::vector<CacheSpec>& specs) {
+std::vector<ChooseSpec> choose_specs(const std::string& reference, const std::vector<CacheSpec>& specs) {
   const std::vector<std::string> names = split(reference, '/');
   if (names.size() != 2)
     throw Error(Exit::usage, fmt::format("--choose: '{}' is not a key method / value method", reference));
   const std::string k = parse_methods(names[0], key_methods(), "--choose").at(0),
                     v = parse_methods(names[1], value_methods(), "--choose").at(0);
-  ChooseSpec choose;
+  std::vector<CacheSpec> references;
+  std::vector<std::string> k_methods, v_methods;
   for (const CacheSpec& spec : specs) {
     if (!takes(key_methods(), k, spec.bits.k) || !takes(value_methods(), v, spec.bits.v))
       throw Error(Exit::usage,
                   fmt::format("--choose: {} takes whole bits: {}", reference, pair_text(spec.bits)));
-    add_new(choose.references, {spec.bits.k ? k : "", spec.bits.v ? v : "", spec.bits});
-    if (spec.bits.k) add_new(choose.k_methods, spec.k_method);
-    if (spec.bits.v) add_new(choose.v_methods, spec.v_method);
+    add_new(references, {spec.bits.k ? k : "", spec.bits.v ? v : "", spec.bits});
+    if (spec.bits.k) add_new(k_methods, spec.k_method);
+    if (spec.bits.v) add_new(v_methods, spec.v_method);
   }
+  std::vector<ChooseSpec> choose;
+  for (const CacheSpec& one : references) choose.push_back({one, k_methods, v_methods});
   return choose;
 }
 
-std::vector<double> choose_budgets(const ChooseSpec& choose) {
-  std::vector<double> budgets = budgets_of(choose.references);
-  for (const CacheSpec& reference : choose.references)
-    for (double side : {reference.bits.k, reference.bits.v})
-      for (double bits : steps(side))
+std::vector<ChooseSpec> split_specs(const std::vector<double>& averages,
+                                    const std::vector<std::string>& k_methods,
+                                    const std::vector<std::string>& v_methods, const AttentionShape& shape) {
+  const std::vector<std::string> exact = {""};
+  std::vector<ChooseSpec> choose;
+  for (const double average : averages)
+    for (const std::string& k : k_methods)
+      for (const std::string& v : shape.v_dim ? v_methods : exact) {
+        const BitPair even = even_split(average, {shape.layout.head_dim, shape.v_dim, whole(key_methods(), k),
+                                                  whole(value_methods(), v)});
+        choose.push_back({{k, v, even}, {k}, {v}});
+      }
+  return choose;
+}
+
+std::vector<double> choose_budgets(const std::vector<ChooseSpec>& choose) {
+  std::vector<double> budgets;
+  for (const ChooseSpec& one : choose)
+    for (double side : {one.reference.bits.k, one.reference.bits.v})
+      for (double bits : bit_steps(side, false))
         if (bits) add_new(budgets, bits);
   std::sort(budgets.begin(), budgets.end());
   return budgets;
 }
 
-std::vector<CacheSpec> candidates(const CacheSpec& reference, const ChooseSpec& choose,
-                                  const AttentionShape& shape, const BitMap* map, int64_t n) {
-  const QuantizedCache held = make_cache(reference, shape, map);
+std::vector<CacheSpec> candidates(const ChooseSpec& choose, const AttentionShape& shape, const BitMap* map,
+                                  Codebook codebook, int64_t n) {
+  const BitPair bits = choose.reference.bits;
+  const QuantizedCache held = make_cache(choose.reference, shape, map, codebook);
   const double ceiling = held.key_bytes(n) + held.value_bytes(n);
   const std::vector<std::string> exact = {""};
-  std::vector<Side> keys, values;  // ascending bits of each method
-  for (const std::string& method : reference.bits.k ? choose.k_methods : exact)
-    for (double bits : steps(reference.bits.k))
-      if (takes(key_methods(), method, bits))
-        keys.push_back({method, bits, make_cache({method, "", {bits, 0}}, shape, map).key_bytes(n)});
-  for (const std::string& method : reference.bits.v ? choose.v_methods : exact)
-    for (double bits : steps(reference.bits.v))
-      if (takes(value_methods(), method, bits))
-        values.push_back({method, bits, make_cache({"", method, {0, bits}}, shape, map).value_bytes(n)});
-
   std::vector<CacheSpec> found;
-  for (const Side& k : keys)
-    for (const std::string& method : reference.bits.v ? choose.v_methods : exact) {
-      const Side* best = nullptr;
-      for (const Side& v : values)
-        if (v.method == method && k.bytes + v.bytes <= ceiling) best = &v;
-      if (!best) continue;
-      const CacheSpec spec{k.method, method, {k.bits, best->bits}};
-      // the same values with fewer bits of keys of the same method cannot be better
-      std::erase_if(found, [&](const CacheSpec& other) {
-        return other.k_method == spec.k_method && other.v_method == spec.v_method &&
-               other.bits.v == spec.bits.v && other.bits.k < spec.bits.k;
-      });
-      found.push_back(spec);
+  for (const std::string& k : bits.k ? choose.k_methods : exact) {
+    std::vector<PricedBits> keys;
+    for (double b : bit_steps(bits.k, whole(key_methods(), k)))
+      keys.push_back({b, make_cache({k, "", {b, 0}}, shape, map, codebook).key_bytes(n)});
+    for (const std::string& v : bits.v ? choose.v_methods : exact) {
+      std::vector<PricedBits> values;
+      for (double b : bit_steps(bits.v, whole(value_methods(), v)))
+        values.push_back({b, make_cache({"", v, {0, b}}, shape, map, codebook).value_bytes(n)});
+      for (const BitPair& pair : splits_under(ceiling, keys, values)) found.push_back({k, v, pair});
     }
+  }
   if (found.empty())
     throw Error(Exit::input,
-                fmt::format("nothing fits under the {:g} bytes of {}", ceiling, describe(reference)));
+                fmt::format("nothing fits under the {:g} bytes of {}", ceiling, describe(choose.reference)));
   return found;
 }
 
-std::vector<Choice> choose_caches(const ChooseSpec& choose, const Session& text, const BitMap* map,
-                                  const std::string& what, Progress& progress) {
+std::vector<Choice> choose_caches(const std::vector<ChooseSpec>& choose, const Session& text,
+                                  const BitMap* map, Codebook codebook, const std::string& what,
+                                  Progress& progress) {
   std::vector<Choice> all;
   std::vector<CacheSpec> specs;  // of all references, each once
-  for (const CacheSpec& reference : choose.references) {
-    all.push_back({reference, {}, {}});
-    for (const CacheSpec& spec : candidates(reference, choose, text.shape, map, text.chunk)) {
+  for (const ChooseSpec& one : choose) {
+    all.push_back({one.reference, {}, {}});
+    for (const CacheSpec& spec : candidates(one, text.shape, map, codebook, text.chunk)) {
       add_new(specs, spec);
       all.back().candidates.push_back({spec, 0, 0, {}});
     }
   }
   std::vector<QuantizedCache> caches;
-  for (const CacheSpec& spec : specs) caches.push_back(make_cache(spec, text.shape, map));
+  for (const CacheSpec& spec : specs) caches.push_back(make_cache(spec, text.shape, map, codebook));
   const QualityRun run = measure_quality(text, caches, what, progress);
   for (Choice& one : all) {
     const CacheQuality* best = nullptr;

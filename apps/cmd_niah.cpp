@@ -86,9 +86,10 @@ class Niah {
         specs_of_model(specs_, session.shape, job.name, !o_.set.panel.empty(), *progress_);
     const std::optional<BitMap> map =
         job_map(job, o_.set, session.shape, budgets_of(specs), global_, *progress_);
+    const Codebook codebook = codebook_of(o_.caches, o_.set.run);
     std::vector<QuantizedCache> caches(1);  // the exact one
     for (const CacheSpec& spec : specs)
-      caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr));
+      caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr, codebook));
     const Tokenizer tokenizer(session.model->folder() / "tokenizer.json");
     const int64_t reach = session.model->config().max_position;
     for (int64_t context : contexts_) {
@@ -145,6 +146,7 @@ class Niah {
 
   Json document(const std::vector<ModelFailure>& failures) const {
     Json json = {{"schema", "blockgtq.niah/1"},
+                 {"codebook", name(codebook_of(o_.caches, o_.set.run))},
                  {"questions", o_.needles.questions},
                  {"needles", o_.needles.needles},
                  {"seed", o_.needles.seed}};

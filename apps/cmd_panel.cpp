@@ -24,7 +24,8 @@ namespace {
 
 struct Options {
   std::string spec, bits, methods, metrics = "mae", codebook, resume = "auto";
-  RunOptions run;  // only where it computes
+  AllocatorOptions allocator;  // over the file's
+  RunOptions run;              // only where it computes
   OutputOptions output;
 };
 
@@ -59,10 +60,12 @@ Json architecture(const Config& config) {
 /// Runs the panel, one model after the other; what is done is on disk before the next begins.
 class Panel {
  public:
-  Panel(const Options& o, const GlobalOptions& global)
+  Panel(const Options& o, const CLI::App& command, const GlobalOptions& global)
       : o_(o),
         global_(global),
         spec_(read_panel_spec(o.spec, o.bits, o.methods)),
+        allocator_(given_over(command, o.allocator, spec_.allocation)),
+        share_(share_spec(allocator_)),
         out_(o.output.path),
         progress_(global.make_progress()) {}
 
@@ -136,11 +139,11 @@ class Panel {
     try {
       Session calibration = open_session(run_options(model, run, true), global_, *progress_);
       Session evaluation = open_session(run_options(model, run, false), global_, *progress_);
-      const std::string signature =
-          sha256_hex(fmt::format("{} {} {} {} {} {} {} {}", calibration.signature, calibration.n_tokens(),
-                                 evaluation.signature, evaluation.n_tokens(), fmt::join(spec_.bits, ","),
-                                 fmt::join(spec_.methods, ","), o_.codebook, BLOCKGTQ_VERSION) +
-                     (parse_metrics(o_.metrics).empty() ? "" : " " + o_.metrics));
+      const std::string signature = sha256_hex(
+          fmt::format("{} {} {} {} {} {} {} {}", calibration.signature, calibration.n_tokens(),
+                      evaluation.signature, evaluation.n_tokens(), fmt::join(spec_.bits, ","),
+                      fmt::join(spec_.methods, ","), o_.codebook, BLOCKGTQ_VERSION) +
+          (parse_metrics(o_.metrics).empty() ? "" : " " + o_.metrics) + difference(allocator_, {}));
       if (o_.resume != "never" && fs::exists(result_path)) {
         Json earlier = read_json(result_path, size_t(64) << 20);
         if (earlier.value("signature", "") == signature) return earlier;
@@ -160,7 +163,7 @@ class Panel {
 
   Json run_model(const PanelModel& model, Session& calibration, Session& evaluation) {
     const Stats stats = collect_stats(calibration, *progress_);
-    const BitMap map = make_bit_map(stats, spec_.bits);
+    const BitMap map = make_bit_map(stats, spec_.bits, share_);
     OutputFile file(out_ / "models" / (model.name + ".map.h5"), true);
     write_map(file.temporary(), map);
     file.commit();
@@ -189,13 +192,15 @@ class Panel {
     if (!o_.methods.empty()) command += " --methods " + o_.methods;
     if (!o_.codebook.empty()) command += " --codebook " + o_.codebook;
     if (o_.metrics != "mae") command += " --metrics " + o_.metrics;
-    panel["command"] = command + " -o DIR";
+    panel["command"] = command + difference(allocator_, spec_.allocation) + " -o DIR";
     panel["provenance"] = {{"blockgtq", BLOCKGTQ_VERSION},
                            {"calibration", fmt::format("{}, {} tokens", spec_.calibration.filename().string(),
                                                        spec_.calibration_tokens)},
                            {"evaluation", fmt::format("{}, {} tokens", spec_.evaluation.filename().string(),
                                                       spec_.evaluation_tokens)},
                            {"chunk", fmt::format("{}", spec_.chunk)}};
+    if (const std::string text = difference(allocator_, {}); !text.empty())
+      panel["provenance"]["allocation"] = text.substr(1);
     for (const Json& model : models)
       if (model.at("status") == "ok") {
         panel["provenance"]["device"] = model.at("eval").at("device");
@@ -209,6 +214,8 @@ class Panel {
   const Options& o_;
   const GlobalOptions& global_;
   PanelSpec spec_;
+  AllocatorOptions allocator_;
+  ShareSpec share_;
   fs::path out_;
   std::unique_ptr<Progress> progress_;
 };
@@ -228,6 +235,7 @@ void add_panel(CLI::App& app, const GlobalOptions& global) {
       ->add_option("--metrics", o->metrics,
                    "As of eval-logits: mae-model, weighted, kl, topk, output, all; they go to panel.json")
       ->capture_default_str();
+  add_allocator_options(*command, o->allocator);
   add_device_options(*command, o->run);
   command
       ->add_option("--resume", o->resume, "Reuse results of the same inputs in the folder: auto, never, must")
@@ -235,7 +243,7 @@ void add_panel(CLI::App& app, const GlobalOptions& global) {
       ->capture_default_str();
   add_output_option(*command, o->output,
                     "Folder for panel.json, panel.csv, panel.md, index.html and models/");
-  command->callback([o, &global] { Panel(*o, global).run(); });
+  command->callback([o, command, &global] { Panel(*o, *command, global).run(); });
 }
 
 }  // namespace blockgtq

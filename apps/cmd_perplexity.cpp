@@ -19,7 +19,7 @@ namespace {
 struct Options {
   ModelSetOptions set;
   CacheOptions caches;
-  std::string choose, json, csv, markdown;
+  std::string bits_kv, choose, json, csv, markdown;
   std::vector<std::string> gates;
   bool force = false;
 };
@@ -27,13 +27,20 @@ struct Options {
 class Perplexity {
  public:
   Perplexity(const Options& o, const GlobalOptions& global)
-      : o_(o), global_(global), progress_(global.make_progress()), specs_(cache_specs(o.caches)) {
-    if (!o.choose.empty()) {
-      choose_spec(o.choose, specs_);
+      : o_(o),
+        global_(global),
+        progress_(global.make_progress()),
+        codebook_(codebook_of(o.caches, o.set.run)) {
+    if (!o.bits_kv.empty())
+      read_split();
+    else
+      specs_ = cache_specs(o.caches);
+    if (!o.choose.empty()) choose_specs(o.choose, specs_);
+    if (const std::string option = choosing(); !option.empty()) {
       if (o.set.panel.empty() && o.set.calibration.empty())
-        throw Error(Exit::usage, "--choose measures on the calibration text: give --calibration TEXT");
+        throw Error(Exit::usage, option + " measures on the calibration text: give --calibration TEXT");
       if (o.set.calibration_tokens == 0)
-        throw Error(Exit::usage, "--choose needs tokens behind those of --calibration-tokens");
+        throw Error(Exit::usage, option + " needs tokens behind those of --calibration-tokens");
     }
     for (const std::string& text : o.gates) gates_.emplace_back(text);
   }
@@ -59,23 +66,52 @@ class Perplexity {
   }
 
  private:
+  /// What of --choose and --bits-kv was given.
+  std::string choosing() const {
+    return !o_.choose.empty() ? "--choose" : !o_.bits_kv.empty() ? "--bits-kv" : "";
+  }
+
+  void read_split() {
+    const CacheOptions& c = o_.caches;
+    if (!(c.pairs.empty() && c.bits_k.empty() && c.bits_v.empty() && o_.choose.empty()))
+      throw Error(Exit::usage, "--bits-kv excludes --pairs, --bits-k, --bits-v and --choose");
+    if (c.k_methods.empty() || c.v_methods.empty())
+      throw Error(Exit::usage,
+                  "--bits-kv splits bits between keys and values: give --k-method and --v-method");
+    averages_ = parse_bits(o_.bits_kv, "--bits-kv");
+    k_methods_ = parse_methods(c.k_methods, key_methods(), "--k-method");
+    v_methods_ = parse_methods(c.v_methods, value_methods(), "--v-method");
+  }
+
+  /// Nothing to choose: empty.
+  std::vector<ChooseSpec> choose_of_model(const ModelJob& job, const AttentionShape& shape,
+                                          const std::vector<CacheSpec>& specs) const {
+    if (!o_.choose.empty()) return choose_specs(o_.choose, specs);
+    if (o_.bits_kv.empty()) return {};
+    if (!shape.v_dim)
+      progress_->warn(job.name + ": caches a latent, not values per head: all bits are the keys'");
+    return split_specs(averages_, k_methods_, v_methods_, shape);
+  }
+
   ModelQuality run_model(const ModelJob& job) {
     const Session session = open_session(job.evaluation, global_, *progress_);
     ModelQuality model;
     model.name = job.name;
     model.provenance = session.provenance;
+    if (const std::string text = describe(job.allocation); !text.empty())
+      model.provenance.emplace_back("allocator", text);
+    model.codebook = codebook_;
     model.n_tokens = session.n_tokens();
     model.chunk = session.chunk;
     model.device = session.device;
     std::vector<CacheSpec> specs =
         specs_of_model(specs_, session.shape, job.name, !o_.set.panel.empty(), *progress_);
-    std::optional<ChooseSpec> choose;
-    if (!o_.choose.empty()) choose = choose_spec(o_.choose, specs);
+    const std::vector<ChooseSpec> choose = choose_of_model(job, session.shape, specs);
     const std::optional<BitMap> map =
-        job_map(job, o_.set, session.shape, choose ? choose_budgets(*choose) : budgets_of(specs), global_,
-                *progress_);
-    if (choose) {
-      model.choices = choose_on_calibration(job, *choose, *map);
+        job_map(job, o_.set, session.shape, choose.empty() ? budgets_of(specs) : choose_budgets(choose),
+                global_, *progress_);
+    if (!choose.empty()) {
+      model.choices = choose_on_calibration(job, choose, *map);
       specs.clear();
       for (const Choice& choice : model.choices)
         for (const CacheSpec& spec : {choice.reference, choice.chosen})
@@ -83,7 +119,7 @@ class Perplexity {
     }
     std::vector<QuantizedCache> caches;
     for (const CacheSpec& spec : specs)
-      caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr));
+      caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr, codebook_));
     const QualityRun run = measure_quality(session, caches, job.name, *progress_);
     model.exact = run.exact;
     for (size_t c = 0; c < specs.size(); ++c)
@@ -93,19 +129,19 @@ class Perplexity {
   }
 
   /// On the tokens behind those that the map was made from: what fits them too closely must not win by it.
-  std::vector<Choice> choose_on_calibration(const ModelJob& job, const ChooseSpec& choose,
+  std::vector<Choice> choose_on_calibration(const ModelJob& job, const std::vector<ChooseSpec>& choose,
                                             const BitMap& map) const {
     RunOptions run = job.calibration;
     run.skip = run.tokens;
     run.chunk = job.evaluation.chunk;
     const Session text = open_session(run, global_, *progress_);
-    return choose_caches(choose, text, &map, job.name + ", choosing", *progress_);
+    return choose_caches(choose, text, &map, codebook_, job.name + ", choosing", *progress_);
   }
 
   /// Everything for a reader, each table as `form` writes it.
   std::string report(std::string (Table::*form)() const) const {
     if (models_.empty()) return "";
-    if (!o_.choose.empty()) return (choice_table(models_).*form)();
+    if (!choosing().empty()) return (choice_table(models_).*form)();
     if (models_.size() == 1) return (quality_table(models_[0]).*form)();
     std::vector<std::string> left_out;
     std::string text = (quality_grid(models_, left_out).*form)();
@@ -127,7 +163,10 @@ class Perplexity {
   const Options& o_;
   const GlobalOptions& global_;
   std::unique_ptr<Progress> progress_;
-  std::vector<CacheSpec> specs_;
+  Codebook codebook_;
+  std::vector<CacheSpec> specs_;  // without --bits-kv
+  std::vector<double> averages_;  // of --bits-kv, with the methods
+  std::vector<std::string> k_methods_, v_methods_;
   std::vector<Gate> gates_;
   std::vector<ModelQuality> models_;
 };
@@ -145,6 +184,9 @@ void add_perplexity(CLI::App& app, const GlobalOptions& global) {
       "--choose", o->choose,
       "Key method/value method, as block-gtq/tq-mse: at its bytes, for every pair of bits, the "
       "calibration text chooses among the methods given, and both are measured");
+  command->add_option("--bits-kv", o->bits_kv,
+                      "Average bits per coordinate of keys and values together, as 4.5 or 2.5,3.5: the "
+                      "calibration text chooses the split, and it and the even one are measured");
   command->add_option("--json", o->json, "Results as JSON; - for standard output");
   command->add_option("--csv", o->csv, "One row per model and cache as CSV");
   command->add_option("--md", o->markdown, "Tables as Markdown");

@@ -20,9 +20,22 @@ namespace blockgtq {
 namespace {
 
 struct Options {
-  std::string activations, map, bits, json, device = "auto";
+  std::string activations, map, bits, method, json, device = "auto";
   OutputOptions output;
 };
+
+/// The method asked for, or the map's; Exit::usage for what cannot be a code per key at this budget.
+const Method& code_method(const std::string& asked, const BitMap& map, const Budget& budget) {
+  const Method* method = find_method(key_methods(), asked.empty() ? map.method : asked);
+  if (!method)
+    throw Error(Exit::usage, fmt::format("--method: '{}' is unknown: {}", asked, method_list(key_methods())));
+  if (method->whole_bits && budget.average_bits != std::floor(budget.average_bits))
+    throw Error(Exit::usage, fmt::format("{} takes whole bits: {:g}", method->name, budget.average_bits));
+  if (!make_key_quantizer(method->name, map.head(budget, 0, 0))->per_vector())
+    throw Error(Exit::usage,
+                fmt::format("{} shares scales between tokens: packed keys hold a code each", method->name));
+  return *method;
+}
 
 }  // namespace
 
@@ -33,6 +46,7 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
   command->add_option("activations", o->activations, "ACTS.h5 of dump")->required();
   command->add_option("--map", o->map, "Bit map of calibrate")->required();
   command->add_option("--bits", o->bits, "Which budget, when the map holds several");
+  command->add_option("--method", o->method, "In place of the map's: " + method_list(key_methods()));
   command->add_option("--device", o->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   command->add_option("--json", o->json, "Bytes and distortion as JSON; - for standard output");
   add_output_option(*command, o->output, "Packed keys (PACKED.h5)");
@@ -40,6 +54,7 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
     OutputFile output(o->output.path, o->output.force);
     const BitMap map = read_map(o->map);
     const Budget& budget = choose_budget(map, o->bits);
+    const std::string method = code_method(o->method, map, budget).name;
     const ActsReader reader(o->activations);
     const ActsHeader& acts = reader.header();
     if (acts.shape.n_layers != map.shape.n_layers || acts.shape.n_kv_heads != map.shape.n_kv_heads ||
@@ -50,10 +65,14 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
     PackedHeader header;
     header.shape = map.shape;
     header.n_tokens = acts.n_tokens;
-    header.method = map.method;
+    header.method = method;
     header.average_bits = budget.average_bits;
     header.seed = map.seed;
-    header.bits = budget.bits;
+    for (int l = 0; l < map.shape.n_layers; ++l)
+      for (int h = 0; h < map.shape.n_kv_heads; ++h) {
+        const std::vector<uint8_t> bits = key_code_bits(method, map.head(budget, l, h));
+        header.bits.insert(header.bits.end(), bits.begin(), bits.end());
+      }
     header.map_signature = map.signature;
     header.signature = acts.signature;
     header.provenance = acts.provenance;
@@ -63,17 +82,18 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
     auto progress = global.make_progress();
     progress->begin("quantize", acts.shape.n_layers);
     Table table({"layer", "K bytes/token", "fp16 bytes/token", "times smaller", "distortion"});
-    Json json = {{"schema", "blockgtq.quantize/1"}, {"method", map.method}, {"bits", budget.average_bits}};
+    Json json = {{"schema", "blockgtq.quantize/1"}, {"method", method}, {"bits", budget.average_bits}};
     const int n_heads = acts.shape.n_kv_heads, dim = acts.shape.layout.head_dim;
     for (int l = 0; l < acts.shape.n_layers; ++l) {
       check_stop();
       const ActsReader::Layer layer = reader.read_layer(l);
       HeadQuantizers quantizers;
       for (int h = 0; h < n_heads; ++h)
-        quantizers.push_back(make_key_quantizer(map.method, map.head(budget, l, h)));
-      const std::vector<PackedHead> heads = gpu < 0
-                                                ? pack_layer(quantizers, layer.k.data(), acts.n_tokens)
-                                                : cuda_pack_layer(quantizers, layer.k.data(), acts.n_tokens);
+        quantizers.push_back(make_key_quantizer(method, map.head(budget, l, h)));
+      const bool on_gpu = gpu >= 0 && !quantizers[0]->groups().empty();  // others have no twin there
+      const std::vector<PackedHead> heads = on_gpu
+                                                ? cuda_pack_layer(quantizers, layer.k.data(), acts.n_tokens)
+                                                : pack_layer(quantizers, layer.k.data(), acts.n_tokens);
       double bytes = 0, error = 0, energy = 0;
       for (int h = 0; h < n_heads; ++h) {
         writer.write_head(l, h, heads[h].codes.data(), heads[h].code_bytes);

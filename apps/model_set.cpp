@@ -34,7 +34,7 @@ std::vector<ModelJob> model_jobs(const ModelSetOptions& o) {
   calibration.chunk = RunOptions().chunk;
   if (!o.calibration.empty()) calibration.files = {o.calibration};
   if (o.panel.empty())
-    return {{fs::path(o.run.model).lexically_normal().filename().string(), o.run, calibration}};
+    return {{fs::path(o.run.model).lexically_normal().filename().string(), o.run, calibration, {}}};
 
   if (!o.map.empty()) usage("--map holds for one model: a panel calibrates each");
   const PanelSpec spec = read_panel_spec(o.panel);
@@ -45,7 +45,7 @@ std::vector<ModelJob> model_jobs(const ModelSetOptions& o) {
   }
   std::vector<ModelJob> jobs;
   for (const PanelModel& model : spec.models) {
-    ModelJob job{model.name, o.run, calibration};
+    ModelJob job{model.name, o.run, calibration, share_spec(spec.allocation)};
     job.evaluation.model = job.calibration.model = model.path.string();
     if (o.run.files.empty() && o.run.ids.empty()) job.evaluation.files = {spec.evaluation.string()};
     jobs.push_back(std::move(job));
@@ -63,7 +63,7 @@ std::optional<BitMap> job_map(const ModelJob& job, const ModelSetOptions& o, con
   }
   if (job.calibration.files.empty()) return std::nullopt;
   Session session = open_session(job.calibration, global, progress);
-  return make_bit_map(collect_stats(session, progress), budgets);
+  return make_bit_map(collect_stats(session, progress), budgets, job.allocation);
 }
 
 void for_each_model(const ModelSetOptions& o, Progress& progress,

@@ -24,6 +24,7 @@ struct ModelJob {
   std::string name;
   RunOptions evaluation;
   RunOptions calibration;  // no files where there is nothing to calibrate on
+  ShareSpec allocation;    // of a panel's file; else as published
 };
 
 /// Exit::usage for options that do not go together. A panel brings its calibration text and tokens; its

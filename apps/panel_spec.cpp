@@ -64,6 +64,7 @@ PanelSpec read_panel_spec(const fs::path& path, const std::string& bits, const s
       spec.methods.push_back(m);
     }
   }
+  if (json.contains("allocation")) spec.allocation = allocator_options(json.at("allocation"), file);
   for (const Json& m : value_of<Json>(json, "models", file)) {
     const auto name = value_of<std::string>(m, "name", file);
     if (name.empty() || name.find('/') != std::string::npos || name[0] == '.')

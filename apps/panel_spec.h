@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "allocator_options.h"
 #include "base/file.h"
 
 namespace blockgtq {
@@ -19,6 +20,7 @@ struct PanelSpec {
   std::vector<double> bits;
   std::vector<std::string> methods;
   std::vector<PanelModel> models;
+  AllocatorOptions allocation;  // as published where the file says nothing
 };
 
 /// Exit::input names the file, the key and what is wrong with it. bits and methods, when not empty, are lists

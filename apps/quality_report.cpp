@@ -50,6 +50,7 @@ Json model_json(const ModelQuality& m) {
   Json json = {
       {"name", m.name},
       {"status", "ok"},
+      {"codebook", name(m.codebook)},
       {"tokens", m.n_tokens},
       {"predicted", m.exact.n_predicted},
       {"chunk", m.chunk},

@@ -27,6 +27,7 @@ struct Choice {
 struct ModelQuality {
   std::string name;
   Provenance provenance;
+  Codebook codebook = Codebook::by_method;
   int64_t n_tokens = 0, chunk = 0;
   std::string device;
   Quality exact;  // against itself: the noise floor

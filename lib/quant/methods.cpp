@@ -21,12 +21,14 @@ namespace blockgtq {
 namespace {
 
 using Made = std::unique_ptr<Quantizer>;
+using Bits = std::vector<uint8_t>;
 
 /// A registered method and how it is made.
 struct Entry {
   Method method;
   Codebook codebook;  // unless asked otherwise
   Made (*make)(const HeadMap&, Codebook);
+  Bits (*bits)(const HeadMap&) = nullptr;  // of keys
 };
 
 int whole(const HeadMap& head) {
@@ -39,6 +41,43 @@ const HeadCalibration& calibrated(const HeadMap& head) {
     throw Error(Exit::input, "the map holds no key means: it was written by an older version",
                 "calibrate (or allocate) writes a new one");
   return *head.calibration;
+}
+
+/// One width for every block.
+Bits uniform(const HeadMap& head) {
+  return Bits(size_t(head.layout.n_blocks()), uint8_t(whole(head)));
+}
+
+Bits by_energy(const HeadMap& head) {
+  return {head.bits.begin(), head.bits.end()};
+}
+
+Bits by_product(const HeadMap& head) {
+  calibrated(head);
+  return {head.product_bits.begin(), head.product_bits.end()};
+}
+
+Bits by_both_energies(const HeadMap& head) {
+  std::vector<double> score = calibrated(head).k_energy;
+  for (size_t b = 0; b < score.size(); ++b) score[b] *= head.calibration->q_energy[b];
+  return allocate_greedy(score, {head.average_bits});
+}
+
+Bits by_centred_energy(const HeadMap& head) {
+  std::vector<double> score = centred_energy(head.layout, calibrated(head));
+  for (size_t b = 0; b < score.size(); ++b) score[b] = 0.5 * (score[b] + head.calibration->q_energy[b]);
+  return allocate_greedy(score, {head.average_bits});
+}
+
+Bits by_spectrum(const HeadMap& head) {
+  if (calibrated(head).k_spectrum.empty())
+    throw Error(Exit::input, "the map holds no key basis: its statistics are of an older version",
+                "calibrate or energy make new ones");
+  return {head.key_bits.begin(), head.key_bits.end()};
+}
+
+Bits eight(const HeadMap& head) {
+  return Bits(size_t(head.layout.n_blocks()), 8);
 }
 
 Made linear(LinearCode code) {
@@ -55,81 +94,80 @@ const std::vector<Entry>& key_entries() {
        Codebook::reference,
        [](const HeadMap& h, Codebook c) -> Made {
          return std::make_unique<UniformTqMse>(h.layout.head_dim, whole(h), h.seed, c);
-       }},
+       },
+       uniform},
       {{"block-gtq", true, false, "Block-GTQ as published: bits by block energy, a norm per group"},
        Codebook::reference,
        [](const HeadMap& h, Codebook c) -> Made {
          return std::make_unique<BlockGtq>(h.layout, h.bits, h.seed, c);
-       }},
+       },
+       by_energy},
       {{"block-gtq-product", true, false, "Block-GTQ with bits by query energy times key energy"},
        Codebook::reference,
        [](const HeadMap& h, Codebook c) -> Made {
-         std::vector<double> score = calibrated(h).k_energy;
-         for (size_t b = 0; b < score.size(); ++b) score[b] *= h.calibration->q_energy[b];
-         return std::make_unique<BlockGtq>(h.layout, allocate_greedy(score, {h.average_bits}), h.seed, c);
-       }},
+         return std::make_unique<BlockGtq>(h.layout, by_both_energies(h), h.seed, c);
+       },
+       by_both_energies},
       {{"block-gtq-centred", true, false, "Block-GTQ of centred keys, bits by their energy"},
        Codebook::reference,
        [](const HeadMap& h, Codebook c) {
-         calibrated(h);
-         std::vector<double> score = centred_energy(h.layout, *h.calibration);
-         for (size_t b = 0; b < score.size(); ++b) score[b] = 0.5 * (score[b] + h.calibration->q_energy[b]);
-         return linear(centred_blocks(h, allocate_greedy(score, {h.average_bits}), false, c, Balance::none));
-       }},
+         return linear(centred_blocks(h, by_centred_energy(h), false, c, Balance::none));
+       },
+       by_centred_energy},
       {{"block-gtq-cb", true, false, "centred and balanced keys, product score, a norm per group"},
        Codebook::exact,
-       [](const HeadMap& h, Codebook c) {
-         calibrated(h);
-         return linear(centred_blocks(h, h.product_bits, false, c));
-       }},
+       [](const HeadMap& h, Codebook c) { return linear(centred_blocks(h, by_product(h), false, c)); },
+       by_product},
       {{"block-gtq-cb1", true, false, "the same with one norm per key"},
        Codebook::exact,
-       [](const HeadMap& h, Codebook c) {
-         calibrated(h);
-         return linear(centred_blocks(h, h.product_bits, true, c));
-       }},
+       [](const HeadMap& h, Codebook c) { return linear(centred_blocks(h, by_product(h), true, c)); },
+       by_product},
       {{"klt", true, false, "keys before RoPE in their weighted Karhunen-Loeve basis, one norm"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
-         if (calibrated(h).k_spectrum.empty())
-           throw Error(Exit::input, "the map holds no key basis: its statistics are of an older version",
-                       "calibrate or energy make new ones");
+         by_spectrum(h);  // or why there is none
          return linear(klt_keys(h, c));
-       }},
+       },
+       by_spectrum},
       {{"tq-mse-cb", true, true, "TurboQuant-MSE of centred and balanced keys"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
          calibrated(h);
          return linear(centred_uniform(h, whole(h), c));
-       }},
+       },
+       uniform},
       {{"kivi", false, true, "per channel, scale and zero of 32 tokens"},
        Codebook::reference,
-       [](const HeadMap& h, Codebook) -> Made {
-         return std::make_unique<Kivi>(h.layout.head_dim, whole(h));
-       }},
+       [](const HeadMap& h, Codebook) -> Made { return std::make_unique<Kivi>(h.layout.head_dim, whole(h)); },
+       uniform},
       {{"kivi-lagging", false, true, "KIVI on the grid of the 32 tokens before"},
        Codebook::reference,
        [](const HeadMap& h, Codebook) -> Made {
          return std::make_unique<Kivi>(h.layout.head_dim, whole(h), std::vector<float>(), true);
-       }},
+       },
+       uniform},
       {{"kivi-centred", true, true, "KIVI of centred keys"},
        Codebook::reference,
        [](const HeadMap& h, Codebook) -> Made {
          return std::make_unique<Kivi>(h.layout.head_dim, whole(h), to_float(calibrated(h).k_mean));
-       }},
+       },
+       uniform},
       {{"rtn", false, true, "round to nearest, scale and zero per token"},
        Codebook::reference,
        [](const HeadMap& h, Codebook) -> Made {
          return std::make_unique<RoundToNearest>(h.layout.head_dim, whole(h));
-       }},
+       },
+       uniform},
       {{"turboquant-prod", false, true, "TurboQuant-prod: one bit fewer, and the residual's signs"},
        Codebook::reference,
        [](const HeadMap& h, Codebook) -> Made {
          return std::make_unique<TurboquantProd>(h.layout.head_dim, whole(h), h.seed);
-       }},
+       },
+       uniform},
       {{"fp8", false, false, "e4m3: eight bits whatever the budget"},
        Codebook::reference,
-       [](const HeadMap& h, Codebook) -> Made { return std::make_unique<Fp8>(h.layout.head_dim); }},
+       [](const HeadMap& h, Codebook) -> Made { return std::make_unique<Fp8>(h.layout.head_dim); },
+       eight},
   };
   return entries;
 }
@@ -201,6 +239,12 @@ std::string method_list(const std::vector<Method>& methods) {
 std::unique_ptr<Quantizer> make_key_quantizer(const std::string& method, const HeadMap& head,
                                               Codebook codebook) {
   return make(key_entries(), method, head, codebook);
+}
+
+std::vector<uint8_t> key_code_bits(const std::string& method, const HeadMap& head) {
+  for (const Entry& e : key_entries())
+    if (e.method.name == method) return e.bits(head);
+  throw std::logic_error("key_code_bits: unknown method " + method);
 }
 
 std::unique_ptr<Quantizer> make_value_quantizer(const std::string& method, const HeadMap& head,

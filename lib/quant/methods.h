@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,6 +29,9 @@ std::string method_list(const std::vector<Method>& methods);  // "tq-mse, block-
 /// exact for ours.
 std::unique_ptr<Quantizer> make_key_quantizer(const std::string& method, const HeadMap& head,
                                               Codebook codebook = Codebook::by_method);
+/// The widths that its code is made of, per block (B); for klt per pair of its basis, 0 where that is
+/// dropped.
+std::vector<uint8_t> key_code_bits(const std::string& method, const HeadMap& head);
 std::unique_ptr<Quantizer> make_value_quantizer(const std::string& method, const HeadMap& head,
                                                 Codebook codebook = Codebook::by_method);
 

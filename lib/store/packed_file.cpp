@@ -1,8 +1,9 @@
 // PACKED.h5, schema "blockgtq.packed", beside what preamble.h lists:
 //   attributes  n_tokens, method, average_bits, seed (uint64), map_signature
-//   datasets    bits (L, H, B) uint8 in block order, and in the group layerNN/headNN of every layer and KV
-//   head
-//               k (T, code_bytes) uint8, a key's code per row, in the order that quant/block_gtq.h documents
+//   datasets    bits (L, H, B) uint8 in block order (method klt: of pairs of its basis), and in the group
+//               layerNN/headNN of every layer and KV head
+//               k (T, code_bytes) uint8, a key's code per row, in the order that the method's header
+//               documents
 #include "store/packed_file.h"
 
 #include <fmt/format.h>
@@ -94,8 +95,10 @@ PackedReader::PackedReader(const fs::path& path) : state_(new State{{path, kSche
   header.seed = file.get_u64("seed");
   header.map_signature = file.get_text("map_signature");
   header.bits = file.read<uint8_t>("bits", block_dims(header.shape));
+  const int least = header.method == "klt" ? 0 : 1;  // pairs of its basis may be dropped
   for (uint8_t b : header.bits)
-    if (b < 1 || b > kMaxBits) fail_input("{}: bits: {}, allowed 1 to {}", file.path(), b, kMaxBits);
+    if (b < least || b > kMaxBits)
+      fail_input("{}: bits: {}, allowed {} to {}", file.path(), b, least, kMaxBits);
 }
 
 PackedReader::~PackedReader() = default;

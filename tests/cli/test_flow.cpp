@@ -171,6 +171,34 @@ TEST_CASE("quantize: bytes are what eval-logits says, the codes restore the keys
     CHECK(bytes["layers"][l]["distortion"].get<double>() > 0.005);
   }
   CHECK_THAT(good({"inspect", packed}).out, ContainsSubstring("packed keys"));
+
+  // Every method whose codes are one key's each; without --method it is the map's.
+  good({"quantize", acts, "--map", map, "-o", dir / "same.h5", "--method", "block-gtq", "-q"});
+  CHECK(same_bytes(dir / "same.h5", packed));
+  const std::string all =
+      "tq-mse,block-gtq-product,block-gtq-centred,block-gtq-cb,block-gtq-cb1,klt,tq-mse-cb,"
+      "rtn,turboquant-prod,fp8";
+  const auto others = nlohmann::json::parse(
+      good({"eval-logits", "--activations", acts, "--map", map, "--methods", all, "--json", "-", "-q"}).out);
+  for (const auto& expected : others.at("layers")[0].at("results")) {
+    const std::string method = expected.at("method"), file = dir / (method + ".h5");
+    CAPTURE(method);
+    const auto json = nlohmann::json::parse(
+        good({"quantize", acts, "--map", map, "-o", file, "--method", method, "--json", "-", "-q"}).out);
+    CHECK(json.at("method") == method);
+    CHECK(json["layers"][0]["bytes_per_token"] == expected.at("bytes_per_token"));
+    // A code that could not be read back would be as far from the key as another key is.
+    CHECK(json["layers"][0]["distortion"].get<double>() < 0.5);
+    CHECK_THAT(good({"inspect", file}).out, ContainsSubstring(method));
+  }
+  for (const std::string method : {"kivi", "magic"}) {
+    const Outcome outcome =
+        blockgtq({"quantize", acts, "--map", map, "-o", dir / "x.h5", "--method", method});
+    CHECK(outcome.code == 2);
+    CHECK(error_lines(outcome) == 1);
+    CHECK_THAT(outcome.err, ContainsSubstring(method));
+    CHECK_FALSE(std::filesystem::exists(dir / "x.h5"));
+  }
 }
 
 TEST_CASE("export-bitmap: every form, and the sum of its bits is the budget") {

@@ -70,6 +70,25 @@ TEST_CASE("perplexity: a map, or a calibration on the way, is the same; csv and 
   CHECK_THAT(get_file(md), ContainsSubstring("| K3 "));
 }
 
+TEST_CASE("perplexity --codebook: for all methods; without it each has its own") {
+  auto run = [](const std::string& method, const std::vector<std::string>& options) {
+    const std::vector<std::string> args = perplexity({"--k-method", method, "--pairs", "K6", "--json", "-"});
+    return Json::parse(good(with(with(args, kCalibrated), options)).out)["models"][0];
+  };
+  for (const std::string method : {"tq-mse", "block-gtq-cb1"}) {
+    const Json own = run(method, {}), reference = run(method, {"--codebook", "reference"}),
+               exact = run(method, {"--codebook", "exact"});
+    CHECK(own.at("codebook") == "by method");
+    CHECK(exact.at("codebook") == "exact");
+    const bool is_own = own["caches"] == (method == "tq-mse" ? reference : exact)["caches"];
+    CHECK(is_own);
+    // The published codebook of 6 bits has 1.6 times the squared error of the exact one, and KL is of second
+    // order in the error: no chance of rotation makes up for half of that.
+    CHECK(reference["caches"][0].at("kl_mean").get<double>() >
+          1.2 * exact["caches"][0].at("kl_mean").get<double>());
+  }
+}
+
 TEST_CASE("perplexity: gates") {
   const std::vector<std::string> args = perplexity({"--k-method", "tq-mse", "--pairs", "K2"});
   good(with(args, {"--fail-if", "kl>1000", "--fail-if", "top<0.0001"}));
@@ -108,6 +127,47 @@ TEST_CASE("perplexity: the calibration text chooses at the bytes of the referenc
     }
     CHECK(of_chosen == least);
   }
+}
+
+TEST_CASE("perplexity --bits-kv: the calibration text chooses how keys and values share the bits") {
+  TempFolder dir;
+  const std::string md = dir / "q.md";
+  const Outcome outcome = good(with(perplexity({"--k-method", "block-gtq-cb1,tq-mse", "--v-method",
+                                                "klt,tq-mse", "--bits-kv", "2.5", "--json", "-", "--md", md}),
+                                    kCalibrated));
+  const Json m = Json::parse(outcome.out).at("models").at(0);
+  REQUIRE(m.at("choices").size() == 4);  // every pair of methods
+  for (const Json& choice : m["choices"]) {
+    const Json &even = choice.at("reference"), &chosen = choice.at("chosen");
+    CHECK(chosen.at("k_method") == even.at("k_method"));
+    CHECK(chosen.at("v_method") == even.at("v_method"));
+    CHECK(even["k_bits"].get<double>() + even["v_bits"].get<double>() == 5);
+    CHECK(chosen["k_bits"].get<double>() + chosen["v_bits"].get<double>() <= 5);
+    double least = 1e9, of_chosen = -1, of_even = -1, ceiling = 0;
+    for (const Json& c : choice.at("candidates")) {
+      const double kl = c.at("kl_mean");
+      least = std::min(least, kl);
+      if (c["pair"] == chosen["pair"]) of_chosen = kl;
+      if (c["pair"] == even["pair"]) of_even = kl, ceiling = c["bytes_per_token"];
+    }
+    CHECK(of_even >= of_chosen);
+    CHECK(of_chosen == least);
+    for (const Json& c : choice["candidates"]) CHECK(c["bytes_per_token"] <= ceiling);
+  }
+  // tiny-llama: 4 layers, 2 heads, 128 coordinates each of keys and values, and two norms
+  CHECK(m["choices"][0]["reference"]["pair"] == "K2.5V2.5");
+  CHECK(m["choices"][0]["candidates"].size() > 4);
+  CHECK(m["caches"][0]["bytes_per_token"] == 4 * 2 * (2.5 * 2 * 128 / 8 + 2 * 2));
+  CHECK(m["choices"][3]["reference"]["pair"] == "K3V2");  // whole bits: keys before values
+  CHECK_THAT(get_file(md), ContainsSubstring("K2.5V2.5 block-gtq-cb1 / klt"));
+
+  // nothing to split where a latent is cached: all to the keys
+  const Outcome latent = good(
+      with(perplexity({"--k-method", "block-gtq-cb1", "--v-method", "klt", "--bits-kv", "2.5", "--json", "-"},
+                      "tiny-deepseek2"),
+           kCalibrated));
+  CHECK_THAT(latent.err, ContainsSubstring("latent"));
+  CHECK(Json::parse(latent.out)["models"][0]["choices"][0]["chosen"]["pair"] == "K2.5");
 }
 
 TEST_CASE("perplexity: a panel goes on without the model that fails") {
@@ -171,10 +231,23 @@ TEST_CASE("perplexity and niah: one line and the documented exit code") {
       {perplexity({"--k-method", "tq-mse", "--pairs", "K2", "--bits-k", "2"}), 2, "exclude"},
       {perplexity({"--k-method", "tq-mse", "--pairs", "K2.5"}), 2, "whole bits"},
       {perplexity({"--k-method", "block-gtq", "--pairs", "K2"}), 2, "--calibration"},
+      {perplexity({"--k-method", "tq-mse", "--codebook", "best"}), 2, "best"},
       {perplexity({"--k-method", "tq-mse", "--fail-if", "kl=3"}), 2, "kl=3"},
       {perplexity({"--k-method", "tq-mse", "--pairs", "K2", "--choose", "tq-mse"}), 2, "--choose"},
       {perplexity({"--k-method", "tq-mse", "--pairs", "K2", "--choose", "tq-mse/tq-mse"}), 2,
        "--calibration"},
+      {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "0"}), 2, "--bits-kv: '0'"},
+      {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "-2"}), 2, "--bits-kv: '-2'"},
+      {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "8.5"}), 2,
+       "--bits-kv: '8.5'"},
+      {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "3,x"}), 2, "--bits-kv: 'x'"},
+      {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "3", "--pairs", "K2V2"}), 2,
+       "excludes --pairs"},
+      {perplexity(
+           {"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "3", "--choose", "tq-mse/tq-mse"}),
+       2, "--choose"},
+      {perplexity({"--k-method", "tq-mse", "--bits-kv", "3"}), 2, "--v-method"},
+      {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse", "--bits-kv", "3"}), 2, "--calibration"},
       {perplexity({"--k-method", "tq-mse", "--panel", kText}), 2, "exclude"},
       {perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse"}, "tiny-deepseek2"), 3, "latent"},
       {{"niah", "-m", model("tiny-llama"), "-f", kText, "--k-method", "tq-mse", "--context", "8"}, 2, "'8'"},

@@ -116,6 +116,15 @@ TEST_CASE("every key method counts its bytes and brings keys back") {
     for (size_t i = 0; i < y.size(); ++i)
       error += (double(s.keys[i]) - y[i]) * (double(s.keys[i]) - y[i]) / kTokens;
     CHECK(error < 0.2 * squares);
+    // the widths that the method reports are those that its code holds
+    const std::vector<uint8_t> bits = key_code_bits(method.name, s.head);
+    REQUIRE(bits.size() == 16);
+    if (const auto code = quantizer->linear_code()) {
+      int held = 0, reported = 0;
+      for (const LinearCode::Group& g : code->groups) held += g.d * g.bits;
+      for (const uint8_t b : bits) reported += 2 * b;
+      CHECK(held == reported);
+    }
     if (quantizer->per_vector()) CHECK(quantizer->code_bytes(kTokens) == kTokens * quantizer->code_bytes());
   }
   CHECK(find_method(key_methods(), "no such") == nullptr);
