@@ -142,6 +142,7 @@ void allocate_and_report(const Stats& stats, const AllocationOptions& o, const O
                {"norms", name(spec.allocator.cost.norms)},
                {"widths", spec.allocator.widths},
                {"max_groups", spec.allocator.max_groups},
+               {"group_blocks", spec.allocator.group_blocks},
                {"share", name(spec.share)},
                {"equal", name(spec.equal)},
                {"budgets", Json::array()}};

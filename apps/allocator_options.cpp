@@ -57,6 +57,12 @@ const std::vector<Field>& fields() {
        {},
        "The widths a block may have, as 2,3,4,8 (allocators exact and mixing)"},
       {"max_groups", nullptr, &O::max_groups, {}, "Most groups of a head (allocators exact and mixing)"},
+      {"group_blocks",
+       nullptr,
+       &O::group_blocks,
+       {},
+       "Blocks of a group: a multiple of this. 8: whole slabs, which the packed cache's kernels read fastest "
+       "(allocators exact and mixing)"},
       {"share",
        &O::share,
        nullptr,
@@ -165,6 +171,7 @@ ShareSpec share_spec(const AllocatorOptions& o, CostKind cost) {
   a.cost.kind = o.cost.empty() ? cost : parse_cost(o.cost);
   a.cost.norms = parse_norms(o.norms);
   a.max_groups = o.max_groups;
+  a.group_blocks = o.group_blocks;
   if (o.min_bits > o.max_bits)
     throw Error(Exit::usage, fmt::format("bits per block: {} to {} found, a range within 1 to {} allowed",
                                          o.min_bits, o.max_bits, kMaxBits));

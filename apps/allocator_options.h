@@ -11,7 +11,7 @@ namespace blockgtq {
 /// from its "allocation".
 struct AllocatorOptions {
   std::string cost, norms = "group", allocator = "greedy", allowed_bits, share = "head", equal = "head";
-  int min_bits = 1, max_bits = 8, max_groups = 8;
+  int min_bits = 1, max_bits = 8, max_groups = 8, group_blocks = 1;
 };
 
 void add_allocator_options(CLI::App& command, AllocatorOptions& options);

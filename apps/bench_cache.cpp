@@ -10,7 +10,7 @@
 #include "cache/cuda_cache.h"
 #include "kernels/graph.h"
 #include "kernels/packed_prefill.h"
-#include "quant/allocate.h"
+#include "quant/allocator.h"
 #include "quant/codebook.h"
 #include "quant/random.h"
 #include "quant/rotation.h"
@@ -50,8 +50,12 @@ std::vector<GroupWidth> mixed_widths(const CacheBench& b, uint64_t seed) {
   Random random(seed);
   std::vector<double> energy(n_blocks);
   for (double& e : energy) e = std::exp2(-b.spread * random.next_double());
+  AllocatorSpec spec;
+  spec.allocator = b.group_blocks > 1 ? Allocator::exact : Allocator::greedy;
+  spec.group_blocks = b.group_blocks;
+  const std::vector<int64_t> capacity = {int64_t(b.key_bits) * n_blocks};
   int count[9] = {};
-  for (const uint8_t bits : allocate_greedy(energy, {double(b.key_bits), 1, 8})) count[bits] += 2;
+  for (const uint8_t bits : allocate_head({energy, {}, {}}, spec, capacity)[0].bits) count[bits] += 2;
   std::vector<GroupWidth> out;
   for (int bits = 1; bits <= 8; ++bits)
     if (count[bits] > 0) out.push_back({count[bits], bits});

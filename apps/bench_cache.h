@@ -18,7 +18,8 @@ struct CacheBench {
       "uniform";      // or "mixed" (a greedy allocation, one norm per key), "published" (the same, a norm per
                       // group), "centred" (mixed, and the mean of keys and values apart), "fp16" (not packed)
   double spread = 4;  // log2 of how far the blocks' energies lie apart: widths from -1 to +1 of the average
-  ExactWindow window;  // kept in fp16 beside packed pages
+  int group_blocks = 1;  // blocks of a width are a multiple of this; 8: whole slabs
+  ExactWindow window;    // kept in fp16 beside packed pages
   int repeat = 20;
 };
 

@@ -150,6 +150,7 @@ void bench_prefill(const Options& o, const GlobalOptions& global) {
                {"kv_heads", o.shape.kv_heads},
                {"head_dim", o.shape.head_dim},
                {"spread", o.shape.spread},
+               {"group_blocks", o.shape.group_blocks},
                {"repeat", o.shape.repeat},
                {"rows", Json::array()}};
   for (const std::string& kind : split(o.keys, ','))
@@ -191,6 +192,7 @@ void bench_encode(const Options& o, const GlobalOptions& global) {
                {"device", device},
                {"kv_heads", o.shape.kv_heads},
                {"spread", o.shape.spread},
+               {"group_blocks", o.shape.group_blocks},
                {"head_dim", o.shape.head_dim},
                {"values", o.values},
                {"repeat", o.shape.repeat},
@@ -242,6 +244,12 @@ void add_shape_options(CLI::App& command, Options& o) {
           "Mixed widths: log2 of how far the blocks' energies lie apart. 4: widths like those of trained "
           "models, one below to one above the average; 10: 1 to 6 bits")
       ->check(in_range(0.0, 40.0))
+      ->capture_default_str();
+  command
+      .add_option("--group-blocks", o.shape.group_blocks,
+                  "Mixed widths: blocks of a width, a multiple of this; 8: whole slabs, as allocate "
+                  "--group-blocks gives")
+      ->check(in_range(1, 8))
       ->capture_default_str();
   command.add_option("--repeat", o.shape.repeat, "Repetitions; medians are shown")
       ->check(in_range(1, 10000))

@@ -72,6 +72,7 @@ std::vector<Allocation> cut(const std::vector<int>& order, const AllocatorSpec& 
   problem.widths = spec.widths;
   problem.per_group = spec.cost.per_group();
   problem.max_groups = spec.max_groups;
+  problem.multiple = spec.group_blocks;
   problem.error = std::move(error);
   std::vector<int64_t> left;
   for (const int64_t c : capacities) left.push_back(c - spec.cost.per_key());
@@ -162,6 +163,11 @@ void check_allocator(const AllocatorSpec& spec) {
   if (spec.max_groups < int(w.size()))
     throw Error(Exit::usage, fmt::format("the greedy allocator cannot keep to {} groups", spec.max_groups),
                 hint);
+  if (spec.group_blocks > 1)
+    throw Error(
+        Exit::usage,
+        fmt::format("the greedy allocator cannot keep groups to a multiple of {} blocks", spec.group_blocks),
+        hint);
 }
 
 std::vector<Allocation> allocate_head(const HeadEnergy& head, const AllocatorSpec& spec,
@@ -169,6 +175,9 @@ std::vector<Allocation> allocate_head(const HeadEnergy& head, const AllocatorSpe
   check_allocator(spec);
   const size_t n = head.score.size();
   check(n > 0 && !capacities.empty(), "allocate_head: nothing to allocate");
+  if (n % size_t(spec.group_blocks) != 0)
+    throw Error(Exit::usage, fmt::format("{} blocks of a head cannot be cut into groups of a multiple of {}",
+                                         n, spec.group_blocks));
   check_energies(head.score, "energy", n);
   if (!head.q.empty()) {
     check_energies(head.q, "query energy", n);

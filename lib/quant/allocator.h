@@ -25,7 +25,8 @@ struct AllocatorSpec {
   Cost cost;
   std::vector<int> widths = width_range(1, kMaxBits);  // allowed, ascending; greedy takes a full range only
   int max_groups = kMaxBits;                           // greedy cannot keep to fewer
-  Distortion distortion = Distortion::power_law();     // D of exact and mixing; greedy's is 4^-b
+  int group_blocks = 1;  // a group's blocks are a multiple of this; greedy cannot keep to it
+  Distortion distortion = Distortion::power_law();  // D of exact and mixing; greedy's is 4^-b
 };
 
 /// The bits of one head, and the error that the allocator's model expects of them: the mean squared logit

@@ -68,8 +68,8 @@ class RunTable {
   void add_width(size_t stage) {
     const int narrowest = p_.widths[0], w = width(stage);
     std::vector<uint16_t>& run = run_[stage];
-    for (int end = n_blocks_; end > 0; --end)
-      for (int first = 0; first < end; ++first) {
+    for (int end = n_blocks_; end > 0; end -= p_.multiple)
+      for (int first = 0; first < end; first += p_.multiple) {
         const int length = end - first;
         const double error = p_.error(w, first, end);
         const int64_t cost = cost_of(stage, length);
@@ -103,6 +103,7 @@ class RunTable {
 
 std::vector<Cuts> cut_runs(const RunProblem& problem, std::span<const int64_t> capacities) {
   check(problem.n_blocks >= 1 && !problem.widths.empty() && problem.max_groups >= 1, "cut_runs: no problem");
+  check(problem.multiple >= 1 && problem.n_blocks % problem.multiple == 0, "cut_runs: multiple of blocks");
   check(std::is_sorted(problem.widths.begin(), problem.widths.end()), "cut_runs: widths out of order");
   const int64_t largest = capacities.empty() ? 0 : *std::max_element(capacities.begin(), capacities.end());
   const RunTable table(problem, std::max<int64_t>(largest, 0));

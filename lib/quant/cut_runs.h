@@ -12,6 +12,7 @@ struct RunProblem {
   std::vector<int> widths;  // allowed, ascending
   int per_group = 0;        // what opening a run takes beside its bits
   int max_groups = 0;       // runs at most
+  int multiple = 1;         // of blocks in a run; n_blocks is one
   /// The error of blocks [first, end) at one width; finite.
   std::function<double(int width, int first, int end)> error;
 };

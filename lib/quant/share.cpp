@@ -135,6 +135,8 @@ std::string describe(const ShareSpec& spec) {
   if (a.widths != width_range(a.widths.front(), a.widths.back()))  // a range stands in the map itself
     parts.push_back(fmt::format("bits {}", fmt::join(a.widths, ",")));
   if (a.max_groups != published.max_groups) parts.push_back(fmt::format("at most {} groups", a.max_groups));
+  if (a.group_blocks != published.group_blocks)
+    parts.push_back(fmt::format("groups of a multiple of {} blocks", a.group_blocks));
   if (spec.share != Scope::head) parts.push_back(fmt::format("budget of the {}", name(spec.share)));
   if (spec.equal != Scope::head) parts.push_back(fmt::format("equal heads of the {}", name(spec.equal)));
   return fmt::format("{}", fmt::join(parts, "; "));

@@ -38,6 +38,12 @@ int n_groups(const std::vector<uint8_t>& bits) {
   return __builtin_popcount(widths);
 }
 
+bool whole(const std::vector<uint8_t>& bits, int group_blocks) {
+  int count[16] = {};
+  for (const uint8_t b : bits) ++count[b];
+  return std::all_of(count, count + 16, [&](int n) { return n % group_blocks == 0; });
+}
+
 // The least error over every assignment of widths.
 double brute_force(size_t n, const AllocatorSpec& spec, int64_t capacity,
                    const std::function<double(const std::vector<uint8_t>&)>& error) {
@@ -46,7 +52,8 @@ double brute_force(size_t n, const AllocatorSpec& spec, int64_t capacity,
   for (;;) {
     std::vector<uint8_t> bits;
     for (const size_t w : at) bits.push_back(uint8_t(spec.widths[w]));
-    if (cost_of(bits, spec.cost) <= capacity && n_groups(bits) <= spec.max_groups)
+    if (cost_of(bits, spec.cost) <= capacity && n_groups(bits) <= spec.max_groups &&
+        whole(bits, spec.group_blocks))
       best = std::min(best, error(bits));
     size_t i = 0;
     while (i < n && ++at[i] == spec.widths.size()) at[i++] = 0;
@@ -84,6 +91,8 @@ TEST_CASE("exact is the optimum over every assignment, its budget never exceeded
     spec.allocator = Allocator::exact;
     spec.widths = widths[round % widths.size()];
     spec.max_groups = 1 + int(random.next_u64() % 4);
+    if (n % 2 == 0 && round % 4 == 1) spec.group_blocks = 2;
+    if (n % 3 == 0 && round % 4 == 3) spec.group_blocks = 3;
     spec.distortion = round % 2 ? codebook : Distortion::power_law();
     spec.cost = every_cost()[round % 3];
     std::vector<int64_t> capacities;
@@ -102,6 +111,7 @@ TEST_CASE("exact is the optimum over every assignment, its budget never exceeded
       REQUIRE(separable(head.score, spec.distortion, all[c].bits) <= best + rounding);
       REQUIRE(cost_of(all[c].bits, spec.cost) <= capacities[c]);
       REQUIRE(n_groups(all[c].bits) <= spec.max_groups);
+      REQUIRE(whole(all[c].bits, spec.group_blocks));
     }
   }
 }
@@ -238,6 +248,10 @@ TEST_CASE("what an allocator cannot do is refused") {
   CHECK(code_of(spec, {{1, -1}, {}, {}}) == Exit::input);
   spec.widths = {2, 4};
   CHECK(code_of(spec) == Exit::ok);
+  spec.group_blocks = 2;
+  CHECK(code_of(spec) == Exit::ok);
+  spec.group_blocks = 8;
+  CHECK(code_of(spec) == Exit::usage);
   spec.allocator = Allocator::greedy;
   CHECK(code_of(spec) == Exit::usage);
   spec.widths = {};
