@@ -55,7 +55,8 @@ std::vector<GroupWidth> mixed_widths(const CacheBench& b, uint64_t seed) {
   spec.group_blocks = b.group_blocks;
   const std::vector<int64_t> capacity = {int64_t(b.key_bits) * n_blocks};
   int count[9] = {};
-  for (const uint8_t bits : allocate_head({energy, {}, {}}, spec, capacity)[0].bits) count[bits] += 2;
+  const std::vector<Allocation> allocation = allocate_head({energy, {}, {}}, spec, capacity);
+  for (const uint8_t bits : allocation[0].bits) count[bits] += 2;
   std::vector<GroupWidth> out;
   for (int bits = 1; bits <= 8; ++bits)
     if (count[bits] > 0) out.push_back({count[bits], bits});
