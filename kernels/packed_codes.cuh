@@ -64,6 +64,12 @@ __device__ inline uint2 gather_wide(const uint32_t (&code)[4]) {
 /// 8 coordinates of a lane: y[j / 2][2 (j % 2) + e] belongs to register j of a tile of 16 positions, element
 /// e. Positions of (j, e): keys 8 (j % 2) + r, values 8 (j / 2) + 2 c + e.
 using Coordinates = float[2][4];
+/// The same in fp16, both elements in a word: y[j / 2][j % 2].
+using Pairs = uint32_t[2][2];
+__device__ inline void to_pairs(const Coordinates& y, Pairs& u) {
+#pragma unroll
+  for (int j = 0; j < 4; ++j) u[j / 2][j % 2] = pack2(y[j / 2][2 * (j % 2)], y[j / 2][2 * (j % 2) + 1]);
+}
 
 /// Which of a lane's positions of a tile (j, e) is: two for keys, four for values.
 template <bool kKeys>
@@ -131,17 +137,24 @@ requires(kBits > kByteBits) struct Codebook<kBits> {
 
 /// Codes of one tile as nibbles: the lower ones, and beyond four bits the upper ones.
 template <int kBits, bool kKeys>
-__device__ __forceinline__ uint2 encode_tile(const Coordinates& u, const Codebook<kBits>& book, bool two,
+__device__ __forceinline__ uint2 encode_tile(const Pairs& u, const Codebook<kBits>& book, bool two,
                                              Squares<kBits, kKeys>& squares) {
   uint32_t code[4];
-  if constexpr (kBits <= kByteBits) {
 #pragma unroll
-    for (int j = 0; j < 4; ++j)
-      code[j] = code_pair<kBits>(pack2(u[j / 2][2 * (j % 2)], u[j / 2][2 * (j % 2) + 1]), book.t);
-    const uint32_t nibbles = gather_nibbles<kBits>(code);
-    add_squares<kBits, kKeys>(nibbles, book.bytes, two, squares);
-    return {nibbles, 0};
+  for (int j = 0; j < 4; ++j) code[j] = code_pair<kBits>(u[j / 2][j % 2], book.t);
+  const uint32_t nibbles = gather_nibbles<kBits>(code);
+  add_squares<kBits, kKeys>(nibbles, book.bytes, two, squares);
+  return {nibbles, 0};
+}
+template <int kBits, bool kKeys>
+__device__ __forceinline__ uint2 encode_tile(const Coordinates& u, const Codebook<kBits>& book, bool two,
+                                             Squares<kBits, kKeys>& squares) {
+  if constexpr (kBits <= kByteBits) {
+    Pairs pairs;
+    to_pairs(u, pairs);
+    return encode_tile<kBits, kKeys>(pairs, book, two, squares);
   } else {
+    uint32_t code[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j)
       code[j] = wide_code<kBits>(u[j / 2][2 * (j % 2)], book.thresholds) |
@@ -228,6 +241,8 @@ template <int kSteps>
 using TileRows = Rows<kSteps>[kTilesAtOnce<kSteps>];
 template <int kSteps>
 using TileCoordinates = Coordinates[kTilesAtOnce<kSteps>];
+template <int kSteps>
+using TilePairs = Pairs[kTilesAtOnce<kSteps>];
 
 /// F of neighbouring slabs, step by step, read kAhead steps before it is wanted (beyond the last slab too:
 /// there is something in shared memory).
@@ -241,9 +256,9 @@ struct ForwardStream {
   }
 };
 
-/// The next slab's coordinates.
-template <int kSteps, bool kKeys>
-__device__ __forceinline__ void multiply(TileCoordinates<kSteps>& y, const TileRows<kSteps>& x,
+/// The next slab's coordinates (TileCoordinates), or those in fp16 (TilePairs).
+template <int kSteps, bool kKeys, class Sums>
+__device__ __forceinline__ void multiply(Sums (&y)[kTilesAtOnce<kSteps>], const TileRows<kSteps>& x,
                                          ForwardStream& forward) {
   static_assert(kSteps % kAhead == 0);
 #pragma unroll
@@ -254,7 +269,7 @@ __device__ __forceinline__ void multiply(TileCoordinates<kSteps>& y, const TileR
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int tile = 0; tile < kTilesAtOnce<kSteps>; ++tile) {
-        float(&to)[4] = y[tile][half];
+        auto& to = y[tile][half];
         const uint32_t(&rows)[4] = x[tile][s];
         const auto add = [&](const uint32_t(&a)[4], uint32_t b0, uint32_t b1) {
           if (s == 0)
@@ -282,23 +297,24 @@ __device__ inline void scale_coordinates(Coordinates& y, const PerPosition<kKeys
 }
 
 /// Neighbouring slabs, all of one width. nibbles, upper: (slab, 4 tiles, 32 lanes), this lane's of the first
-/// slab and tile. scale: null where x has it.
-template <int kBits, bool kKeys, int kSteps>
+/// slab and tile. kScaled: coordinates are still to be multiplied by `scale`; else they are so small that up
+/// to four bits sums in fp16 do.
+template <int kBits, bool kKeys, bool kScaled, int kSteps>
 __device__ __forceinline__ void encode_run(const TileRows<kSteps>& x, const uint4* forward, int count,
                                            const Codebook<kBits>& book, float largest,
-                                           const PerPosition<kKeys>* scale, uint32_t* nibbles,
-                                           uint32_t* upper,
+                                           const PerPosition<kKeys> (&scale)[kTilesAtOnce<kSteps>],
+                                           uint32_t* nibbles, uint32_t* upper,
                                            PerPosition<kKeys> (&of_c)[kTilesAtOnce<kSteps>]) {
   constexpr int kTiles = kTilesAtOnce<kSteps>;
   Squares<kBits, kKeys> squares[kTiles] = {};
   ForwardStream stream(forward);
 #pragma unroll 1
   for (int slab = 0; slab < count; ++slab) {
-    TileCoordinates<kSteps> y;
+    std::conditional_t<(kScaled || kBits > kByteBits), TileCoordinates<kSteps>, TilePairs<kSteps>> y;
     multiply<kSteps, kKeys>(y, x, stream);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-      if (scale) scale_coordinates<kKeys>(y[tile], scale[tile]);
+      if constexpr (kScaled) scale_coordinates<kKeys>(y[tile], scale[tile]);
       const uint2 codes = encode_tile<kBits, kKeys>(y[tile], book, false, squares[tile]);
       nibbles[slab * 128 + tile * 32] = codes.x;
       if constexpr (kBits > kByteBits) upper[slab * 128 + tile * 32] = codes.y;

@@ -17,65 +17,24 @@
 //
 // Bytes moved: 2 D per key or value in, its share of the page out; 306 at D = 128 and 3 bits.
 //
-// Accuracy. F, x - R_t mean, x / |z| and (up to 4 bits) u are rounded to fp16, 2.1e-4 root mean square each:
-// together 4.1e-4 of a coordinate's standard deviation. A code flips where a boundary lies that near:
-// probability 0.8 x 4.1e-4 x sum of the density at the boundaries (1.7 at 3 bits), 5.7e-4, where two
-// centroids are equally near: the distortion stays.
+// Accuracy. F, x - R_t mean and x / |z| are rounded to fp16, 2.1e-4 root mean square each, and up to 4 bits
+// the sums of u after each of D / 16 steps, 2.1e-4 of what is summed so far: at D = 128 together 5.6e-4 of a
+// coordinate's standard deviation. A code flips where a boundary lies that near: probability 0.8 x 5.6e-4 x
+// sum of the density at the boundaries (1.7 at 3 bits), 7.8e-4, where two centroids are equally near: the
+// distortion stays.
 #include <algorithm>
 
 #include "cache/page_layout.h"
 #include "float_type.cuh"
 #include "launch.cuh"
 #include "packed_encode.h"
+#include "packed_lengths.cuh"
 #include "packed_rows.cuh"
 
 namespace blockgtq::cuda {
 namespace {
 
 constexpr int kMostSideWords = 128;  // of a lane: 64 positions of 256 coordinates of 8 bits
-
-/// Over the lanes that share positions: the four of a quad (keys), or the eight of a column (values).
-template <bool kKeys>
-__device__ inline float sum_lanes(float x) {
-#pragma unroll
-  for (int apart = kKeys ? 1 : 4; apart < (kKeys ? 4 : 32); apart *= 2)
-    x += __shfl_xor_sync(0xffffffffu, x, apart);
-  return x;
-}
-
-/// A lane's i-th position of a tile.
-template <bool kKeys>
-__device__ inline int position_of(int i) {
-  const int lane = threadIdx.x % 32;
-  return kKeys ? 8 * i + lane / 4 : 8 * (i / 2) + 2 * (lane % 4) + i % 2;
-}
-
-/// 1 / |z| of the lane's positions, and sums that start over.
-template <bool kKeys, int kTiles>
-__device__ inline void take_scale(const float* inverse, int norm, PerPosition<kKeys> (&scale)[kTiles],
-                                  PerPosition<kKeys> (&sums)[kTiles]) {
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-    for (int i = 0; i < (kKeys ? 2 : 4); ++i) {
-      scale[tile][i] = inverse[(norm * kTiles + tile) * 16 + position_of<kKeys>(i)];
-      sums[tile][i] = 0;
-    }
-}
-
-/// A norm's |c|^2, of all lanes together.
-template <bool kKeys, int kTiles>
-__device__ inline void put_sums(float* of_c2, int norm, const PerPosition<kKeys> (&sums)[kTiles]) {
-  const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-    for (int i = 0; i < (kKeys ? 2 : 4); ++i) {
-      const float c2 = sum_lanes<kKeys>(sums[tile][i]);
-      if (kKeys ? lane % 4 == 0 : lane / 4 == 0)
-        of_c2[(norm * kTiles + tile) * 16 + position_of<kKeys>(i)] = c2;
-    }
-}
 
 /// Where things lie in shared memory: the tables first, F, the weights of |z|^2, then the warps'.
 struct SharedPlan {
@@ -95,83 +54,6 @@ __host__ __device__ inline SharedPlan shared_plan(const PackedLayer& layer, cons
   p.pieces = p.norms + encoder.n_norms * 2 * 128;  // 32 positions: 1 / |z|, then c^2
   p.warp_bytes = p.pieces + 2 * sizeof(Piece);
   return p;
-}
-
-/// The inverse lengths, (norm, 16 tiles) by position.
-template <int kSteps, bool kKeys>
-__device__ __forceinline__ void find_lengths(const TileRows<kSteps>& x, const EncodeSide& side,
-                                             const __half* weights, const uint4* forward, int n_slabs,
-                                             float* inverse) {
-  constexpr int kTiles = kTilesAtOnce<kSteps>;
-  const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
-  if (side.diagonal) {  // the diagonal of (x w) x^T
-    const auto lengths = [&](auto weighed, int norm) {
-      // Depths two by two as rows r and r + 8, as they lie in registers: each times its own columns.
-      float sums[kTiles][2][2][4];  // (tile, half, first or second depths)
-#pragma unroll
-      for (int s = 0; s < kSteps; ++s) {
-        uint2 w{};
-        if constexpr (weighed)
-          w = reinterpret_cast<const uint2*>(weights + norm * kSteps * 16)[8 * (s / 2) + 2 * c + s % 2];
-#pragma unroll
-        for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const uint32_t b[2] = {x[tile][s][half], x[tile][s][2 + half]};
-            uint32_t m[2] = {b[0], b[1]};
-            if constexpr (weighed) m[0] = multiply2(m[0], w.x), m[1] = multiply2(m[1], w.y);
-#pragma unroll
-            for (int i = 0; i < 2; ++i)
-              if (s == 0)
-                mma_first(sums[tile][half][i], m, b[i]);
-              else
-                mma(sums[tile][half][i], m, b[i]);
-          }
-      }
-      if (c == r / 2)
-#pragma unroll
-        for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const float(&y)[2][4] = sums[tile][half];
-            const float square =
-                ((r % 2 ? y[0][1] : y[0][0]) + (r % 2 ? y[1][3] : y[1][2])) * side.weight_scale[norm];
-            inverse[(norm * kTiles + tile) * 16 + 8 * half + r] = square > 0 ? rsqrt_fast(square) : 0.0f;
-          }
-    };
-#pragma unroll 1
-    for (int norm = 0; norm < side.n_norms; ++norm)
-      if (side.weighed)
-        lengths(std::true_type(), norm);
-      else
-        lengths(std::false_type(), norm);
-  } else {  // one norm
-    PerPosition<kKeys> sum[kTiles] = {};
-    ForwardStream stream(forward);
-#pragma unroll 1
-    for (int slab = 0; slab < n_slabs; ++slab) {
-      TileCoordinates<kSteps> y;
-      multiply<kSteps, kKeys>(y, x, stream);
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-        for (int j = 0; j < 4; ++j)
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            const float z = y[tile][j / 2][2 * (j % 2) + e];
-            sum[tile][slot<kKeys>(j, e)] = fmaf(z, z, sum[tile][slot<kKeys>(j, e)]);
-          }
-    }
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int i = 0; i < (kKeys ? 2 : 4); ++i) {
-        const float square = sum_lanes<kKeys>(sum[tile][i]);
-        if (kKeys ? c == 0 : r == 0)
-          inverse[16 * tile + position_of<kKeys>(i)] = square > 0 ? rsqrt_fast(square) : 0.0f;
-      }
-  }
-  __syncwarp();
 }
 
 /// f(width as a type).
@@ -271,17 +153,19 @@ __device__ __forceinline__ void encode_tiles(TileRows<kSteps>& x, const Tools& t
       for (int j = 0; j < 4; ++j) x[tile][s][j] = multiply2(x[tile][s][j], factor[j % 2]);
   }
   PerPosition<kKeys> sums[kTiles] = {};
-  const auto encode = [&](auto bits, const SlabSpan& run, const PerPosition<kKeys>* scale) {
+  PerPosition<kKeys> scale[kTiles];
+  const auto encode = [&](auto bits, auto scaled, const SlabSpan& run) {
     const UnitEntry e = t.units[kPerSlab * run.first];
     const EncodeGroup& group = t.side.groups[e.group];
     const Codebook<bits.value> book(reinterpret_cast<const float*>(t.thresholds + group.thresholds),
                                     t.books + e.book);
     const int at = (run.first * 4 + first) * 32 + lane;
-    encode_run<bits.value, kKeys, kSteps>(x, t.forward + run.first * kSteps * 32, run.count, book,
-                                          group.largest, scale, t.low + at, t.high + at, sums);
+    encode_run<bits.value, kKeys, scaled.value, kSteps>(x, t.forward + run.first * kSteps * 32, run.count,
+                                                        book, group.largest, scale, t.low + at, t.high + at,
+                                                        sums);
   };
   if constexpr (kBits > 0) {
-    encode(std::integral_constant<int, kBits>(), SlabSpan{0, int16_t(t.n_slabs)}, nullptr);
+    encode(std::integral_constant<int, kBits>(), std::false_type(), SlabSpan{0, int16_t(t.n_slabs)});
   } else {
     for (int i = lane; i < 16 * kTiles * n_norms; i += 32) t.of_c2[i] = 0;
     __syncwarp();
@@ -290,12 +174,11 @@ __device__ __forceinline__ void encode_tiles(TileRows<kSteps>& x, const Tools& t
       const SlabSpan run = t.side.runs[i];
       const UnitEntry& e = t.units[kPerSlab * run.first];
       if (kKeys && n_norms > 1) {
-        PerPosition<kKeys> scale[kTiles];
         take_scale<kKeys, kTiles>(t.inverse, e.norm, scale, sums);
-        with_bits(e.bits, [&](auto bits) { encode(bits, run, scale); });
+        with_bits(e.bits, [&](auto bits) { encode(bits, std::true_type(), run); });
         put_sums<kKeys, kTiles>(t.of_c2, e.norm, sums);
       } else {
-        with_bits(e.bits, [&](auto bits) { encode(bits, run, nullptr); });
+        with_bits(e.bits, [&](auto bits) { encode(bits, std::false_type(), run); });
       }
     }
     encode_mixed<kKeys, kSteps>(x, t, first, n_norms > 1, sums);
