@@ -65,9 +65,14 @@ __host__ __device__ SharedPlan shared_plan(const PackedLayer& layer) {
   return p;
 }
 
-/// kParts: tiles of 16 positions in an item, 4 (a page) or 1.
+constexpr int kRuns = -1;  // in place of a width: several, but every slab of one
+
+/// kParts: tiles of 16 positions in an item, 4 (a page) or 1. kKeyBits, kValueBits: of all coordinates; 0:
+/// see the table.
 template <int kDim, int kTiles, int kParts, int kKeyBits, int kValueBits>
-__global__ void __launch_bounds__(kDim* kTiles <= 128 ? 512 : 256) decode_kernel(const Arguments a) {
+__global__ void __launch_bounds__(kDim* kTiles > 128 ? 256
+                                  : kKeyBits != 0    ? 384
+                                                     : 512) decode_kernel(const Arguments a) {
   constexpr int kSlabs = kDim / 16, kItems = 4 / kParts;  // items of a page
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ uint64_t barriers[kMostWarps][kStages];
@@ -146,7 +151,7 @@ __global__ void __launch_bounds__(kDim* kTiles <= 128 ? 512 : 256) decode_kernel
     if constexpr (kKeyBits > 0)
       score_uniform<kDim, kTiles, kParts, kKeyBits>(s, block, shared, t, queries, part, valid);
     else
-      score_keys<kTiles, kParts>(s, block, shared, t, queries, part, valid);
+      score_keys<kTiles, kParts, kKeyBits == kRuns>(s, block, shared, t, queries, part, valid);
     if (a.layer.key_mean)
       score_mean<kDim, kTiles, kParts>(s, reinterpret_cast<const float4*>(block + a.stage_bytes - kDim * 4),
                                        queries, mean, t.query_scale, part);
@@ -186,9 +191,7 @@ Plan make_plan(const DecodeAttention& step) {
       std::max<int64_t>(1, (step.longest + kPagePositions - 1) / kPagePositions - step.first_page);
   const int64_t blocks = int64_t(layer.n_kv_heads) * p.chunks * step.batch;
   // 12 warps take least where all widths are one, 16 where more time goes into unpacking (measured).
-  const int by_registers = kDim * kTiles > 128                                ? 8
-                           : layer.uniform_key > 0 && layer.uniform_value > 0 ? 12
-                                                                              : 16;
+  const int by_registers = kDim * kTiles > 128 ? 8 : layer.runs_only && layer.uniform_value > 0 ? 12 : 16;
   const int most = std::min(by_registers, (room - fixed) / p.warp_bytes);
   check(most >= 1, "decode_attention: no room for a page");
   if (pages * blocks <= 4 * sms) p.parts = 1;
@@ -212,8 +215,11 @@ void launch(const DecodeAttention& step, const Arguments& a, const Plan& plan, c
 template <int kDim, int kTiles, int kParts>
 void decode(const DecodeAttention& step, const Arguments& a, const Plan& plan, const Stream& stream) {
   const PackedLayer& layer = *step.layer;
+  // Where a warp has hardly a page, what takes time is to fetch the instructions: loops not unrolled for one
+  // width have fewer.
+  const bool few = plan.items <= 3 * plan.splits * plan.warps;
   const auto uniform = [&](int key, int value) {
-    return layer.uniform_key == key && layer.uniform_value == value;
+    return !few && layer.uniform_key == key && layer.uniform_value == value;
   };
   if constexpr (kDim == 128 && kTiles == 1) {
     if (uniform(2, 2)) return launch<kDim, kTiles, kParts, 2, 2>(step, a, plan, stream);
@@ -222,6 +228,12 @@ void decode(const DecodeAttention& step, const Arguments& a, const Plan& plan, c
     if (uniform(4, 4)) return launch<kDim, kTiles, kParts, 4, 4>(step, a, plan, stream);
   }
   if constexpr (kDim == 128 && kTiles == 1) {
+    if (layer.runs_only && layer.uniform_value == 2)
+      return launch<kDim, kTiles, kParts, kRuns, 2>(step, a, plan, stream);
+    if (layer.runs_only && layer.uniform_value == 3)
+      return launch<kDim, kTiles, kParts, kRuns, 3>(step, a, plan, stream);
+    if (layer.runs_only && layer.uniform_value == 4)
+      return launch<kDim, kTiles, kParts, kRuns, 4>(step, a, plan, stream);
     if (layer.uniform_value == 2) return launch<kDim, kTiles, kParts, 0, 2>(step, a, plan, stream);
     if (layer.uniform_value == 3) return launch<kDim, kTiles, kParts, 0, 3>(step, a, plan, stream);
     if (layer.uniform_value == 4) return launch<kDim, kTiles, kParts, 0, 4>(step, a, plan, stream);

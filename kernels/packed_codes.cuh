@@ -87,7 +87,8 @@ using Squares = std::conditional_t<(kBits > kByteBits), float, int>[kKeys ? 2 : 
 /// Centroids of a tile's nibbles, added up squared. two: coordinates 2 and 3 of a quad are not there.
 template <int kBits, bool kKeys>
 __device__ inline void add_squares(uint32_t nibbles, uint2 book, bool two, int (&squares)[kKeys ? 2 : 4]) {
-  const uint32_t c[2] = {look_up<kBits>(book, nibbles), look_up<kBits>(book, nibbles >> 16)};
+  uint32_t c[2];
+  look_up<kBits>(book, nibbles, c[0], c[1]);
   if constexpr (kKeys) {  // a word is four coordinates of one position
 #pragma unroll
     for (int row = 0; row < 2; ++row) {

@@ -213,8 +213,9 @@ __device__ void sum_run(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, c
 #pragma unroll
     for (int i = 0; i < kParts; ++i) {
       const uint32_t x = nibbles<kBits>(first, part + i), y = nibbles<kBits>(second, part + i);
-      const uint32_t a[4] = {look_up<kBits>(book, x), look_up<kBits>(book, x >> 16), look_up<kBits>(book, y),
-                             look_up<kBits>(book, y >> 16)};
+      uint32_t a[4];
+      look_up<kBits>(book, x, a[0], a[1]);
+      look_up<kBits>(book, y, a[2], a[3]);
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
         mma<false>(high[tile][i], a, b[tile][0].x, b[tile][1].x);
@@ -227,8 +228,8 @@ __device__ void sum_run(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, c
   load_words<kBits>(words, codes + (n - 1) * 128 * kBits, unit_lane, false);
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
-    const uint32_t x = nibbles<kBits>(words, part + i);
-    const uint32_t a[2] = {look_up<kBits>(book, x), look_up<kBits>(book, x >> 16)};
+    uint32_t a[2];
+    look_up<kBits>(book, nibbles<kBits>(words, part + i), a[0], a[1]);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       const uint2 b = queries[((n - 1) * kTiles + tile) * 32 + lane];
@@ -251,8 +252,8 @@ __device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block, c
   take_sums<kTiles, kParts>(s, high, low, pair, part);
 }
 
-/// s = keys . prepared queries, as the table says.
-template <int kTiles, int kParts>
+/// s = keys . prepared queries, as the table says. kRunsOnly: it has no slabs of several groups or wide ones.
+template <int kTiles, int kParts, bool kRunsOnly>
 __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
                            const PackedTable& t, const Queries& queries, int part, int valid) {
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
@@ -260,7 +261,7 @@ __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, cons
   Sums<kTiles, kParts> high, low;
   reset<kTiles, kParts>(high, low);
   uint32_t pair[4];
-  const bool norms_last = t.wide_keys && !t.group_norms;
+  const bool norms_last = !kRunsOnly && t.wide_keys && !t.group_norms;
   const auto take = [&](int norm) {
     if (!norms_last) load_norms(pair, block + t.key_norms + 128 * norm, valid);
     take_sums<kTiles, kParts>(s, high, low, norms_last ? nullptr : pair, part);
@@ -289,7 +290,8 @@ __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, cons
       reset<kTiles, kParts>(high, low);
     }
   }
-  for (uint32_t mixed = t.mixed_keys; mixed; mixed &= mixed - 1) {  // with a norm per group these are wide
+  for (uint32_t mixed = kRunsOnly ? 0 : t.mixed_keys; mixed;
+       mixed &= mixed - 1) {  // with a norm per group these are wide
     const int slab = __ffs(int(mixed)) - 1;
     Bytes a;
     unpack(units[4 * slab + c], block, shared, r, a);
@@ -309,7 +311,7 @@ __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, cons
     }
   }
   if (!t.group_norms) take(0);
-  for (uint32_t wide = t.wide_keys; wide; wide &= wide - 1) {
+  for (uint32_t wide = kRunsOnly ? 0 : t.wide_keys; wide; wide &= wide - 1) {
     const int slab = __ffs(int(wide)) - 1;
     const UnitEntry e = units[4 * slab + c];
     Operands a;

@@ -44,6 +44,7 @@ struct PackedLayer {
   int dim = 0, n_heads = 0, n_kv_heads = 0;  // D, Hq, H
   int key_slabs = 0, value_slabs = 0;        // the most of any head; value_slabs at most D / 16
   bool wide_keys = false;                    // of any head
+  bool runs_only = true;                     // every slab of keys of every head is in a run
   int uniform_key = 0, uniform_value = 0;    // width of all coordinates of all heads with one norm; 0: not so
   int64_t page_bytes = 0;                    // of 64 positions, all KV heads of one layer
   int side_bytes = 0;                        // the longest codes of keys or values of a block

@@ -175,9 +175,7 @@ __device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, c
       uint32_t words[kBits];
       load_words<kBits>(words, codes + slab * 128 * kBits, lane, false);
       add_bytes<kTiles, kParts>(state.o[slab], w, b, [&](int i, uint32_t& x, uint32_t& y) {
-        const uint32_t select = nibbles<kBits>(words, part + i);
-        x = look_up<kBits>(book, select);
-        y = look_up<kBits>(book, select >> 16);
+        look_up<kBits>(book, nibbles<kBits>(words, part + i), x, y);
       });
     }
   } else {

@@ -79,26 +79,30 @@ __device__ inline uint32_t nibbles(const uint32_t* w, int i) {
   return pick<4>(w, i);
 }
 
-/// The centroids of four codes, the nibbles of `select`'s low half. book: bytes by stored code, of 4 bits the
-/// positive ones.
+/// The centroids of eight codes, the nibbles of `select`: four of the low half, four of the high one. book:
+/// bytes by stored code, of 4 bits the positive ones.
 template <int kBits>
-__device__ inline uint32_t look_up(uint2 book, uint32_t select) {
-  if constexpr (kBits < 4) return permute(book.x, book.y, select);
-  // The nibble's top bit is the sign: a byte 0x80 comes back as itself or as all ones, so that 2 x sign + 1
-  // flips all bits and adds one.
-  const uint32_t size = permute(book.x, book.y, select & 0x7777u);
-  const uint32_t sign = permute(0x80808080u, 0x80808080u, select) & 0x7f7f7f7fu;  // 0x7f where negative
-  const uint32_t flip = sign | sign << 1;                                         // 0xff where negative
-  return (size ^ flip) + (flip & 0x01010101u);  // no byte of size is zero: no carry leaves a byte
+__device__ inline void look_up(uint2 book, uint32_t select, uint32_t& first, uint32_t& second) {
+  if constexpr (kBits < 4) {
+    first = permute(book.x, book.y, select);
+    second = permute(book.x, book.y, select >> 16);
+  } else {  // both the positive and the negative ones, and by the top bit one of them
+    const uint2 negative = {~book.x + 0x01010101u, ~book.y + 0x01010101u};  // no byte is zero: no carry
+    const uint32_t size = select & 0x77777777u, sign = (select >> 3) & 0x11111111u;
+    const auto four = [&](uint32_t size, uint32_t sign) {
+      return choose(permute(0x0000ff00u, 0, sign), permute(negative.x, negative.y, size),
+                    permute(book.x, book.y, size));
+    };
+    first = four(size, sign);
+    second = four(size >> 16, sign >> 16);
+  }
 }
 
 template <int kBits>
 __device__ inline void expand(const uint32_t (&w)[kBits], uint2 book, Bytes& a) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const uint32_t select = nibbles<kBits>(w, i);
-    a[i][0] = look_up<kBits>(book, select);
-    a[i][1] = look_up<kBits>(book, select >> 16);
+    look_up<kBits>(book, nibbles<kBits>(w, i), a[i][0], a[i][1]);
   }
 }
 
@@ -167,8 +171,8 @@ __device__ inline void unpack(const UnitEntry& e, const uint8_t* block, const ui
     const uint32_t from = bits >= 3 ? w[i] : bits == 2 ? w[i / 2] : w[0];
     const uint32_t shifted = from >> (bits == 1 ? i : bits == 2 ? i % 2 * 2 : 0);
     const uint32_t select = i == 3 && bits == 3 ? spread : shifted & mask;
-    a[i][0] = look_up<4>(book, select);  // up to 3 bits the sign is the book's, and the top bit is zero
-    a[i][1] = look_up<4>(book, select >> 16);
+    look_up<4>(book, select, a[i][0],
+               a[i][1]);  // up to 3 bits the sign is the book's, and the top bit is zero
   }
 }
 

@@ -276,6 +276,10 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
     tables.push_back(head_table(spec, page, h));
     encode_tables.push_back(encode_table(spec, page.blocks[h], h));
   }
+  for (const Bytes& table : tables) {
+    const auto& t = *reinterpret_cast<const cuda::PackedTable*>(table.data());
+    layer_.runs_only = layer_.runs_only && t.wide_keys == 0 && t.mixed_keys == 0;
+  }
   layer_.tables = keep(side_by_side(tables, layer_.table_bytes), stream);
   encoder_.tables = keep(side_by_side(encode_tables, encoder_.table_bytes), stream);
 

@@ -1,13 +1,15 @@
 // Sequences in pages that lie in any order, for the tests of attention over a cache.
 #pragma once
+#include <cmath>
+
 #include "cache/packed_cache.h"
 #include "device_arrays.h"
 
 namespace blockgtq::test {
 
-// fp16 in the products' operands (2^-12 root mean square is 1.4e-4 each of q, centroid, weight), weights off
-// by e^(error of a logit): for |q| |k| / sqrt(D) of about 20 some 1e-3 at most. The bound is what the cache
-// promises.
+// fp16 in the products' operands (2.1e-4 root mean square each of q, centroid, norm times centroid, weight):
+// a logit is off by 3.6e-4 of its standard deviation, which is 2 in random_pages(), and a weight by as much
+// of itself. That makes 8e-4 of the output; the bound is what the cache promises.
 inline constexpr double kAttentionBound = 2e-3;
 
 /// Sequences of random lengths in pages that lie in any order.
@@ -30,7 +32,22 @@ inline Sequences make_sequences(const std::vector<int32_t>& lengths, Random& ran
   return s;
 }
 
-/// Pages with random codes and norms, as if they had been written.
+/// |x| of a vector whose groups' norms are all 1.
+inline double unit_length(const LinearCode& code) {
+  const int n = code.n_coords();
+  double square = 0;
+  int first = 0;
+  for (const LinearCode::Group& g : code.groups) {
+    for (int j = first; j < first + g.d; ++j)
+      for (int d = 0; d < code.dim; ++d)
+        square += std::pow(code.backward[size_t(d) * n + j], 2) / (code.one_norm ? n : g.d);
+    first += g.d;
+  }
+  return std::sqrt(square);
+}
+
+/// Pages with random codes and norms, as if they had been written: keys of about 2 sqrt(D), so that logits
+/// of normal queries have a standard deviation of 2.
 inline std::vector<uint8_t> random_pages(const PackedCache& cache, int64_t n_pages, Random& random) {
   const PageShape& shape = cache.shape();
   std::vector<uint8_t> pages(n_pages * shape.bytes);
@@ -39,8 +56,10 @@ inline std::vector<uint8_t> random_pages(const PackedCache& cache, int64_t n_pag
     for (size_t h = 0; h < shape.blocks.size(); ++h) {
       const BlockShape& b = shape.blocks[h];
       uint8_t* block = &pages[p * shape.bytes + shape.offsets[h]];
+      const LinearCode& key = cache.spec().key[h];
+      const double key_norm = 2 * std::sqrt(double(key.dim)) / unit_length(key);
       for (int at = b.key_norm_offset; at < b.bytes; at += 2) {
-        const double typical = at < b.value_norm_offset ? 6 : 2;
+        const double typical = at < b.value_norm_offset ? key_norm : 2;
         const uint16_t norm = to_half(float(typical * (0.5 + double(random.below(1000)) / 1000)));
         block[at] = uint8_t(norm);
         block[at + 1] = uint8_t(norm >> 8);
