@@ -215,9 +215,9 @@ void launch(const DecodeAttention& step, const Arguments& a, const Plan& plan, c
 template <int kDim, int kTiles, int kParts>
 void decode(const DecodeAttention& step, const Arguments& a, const Plan& plan, const Stream& stream) {
   const PackedLayer& layer = *step.layer;
-  // Where a warp has hardly a page, what takes time is to fetch the instructions: loops not unrolled for one
-  // width have fewer.
-  const bool few = plan.items <= 3 * plan.splits * plan.warps;
+  // Where a warp has a single page, what takes time is to fetch the instructions: loops that are not unrolled
+  // for one width have fewer (measured at 32 K).
+  const bool few = kParts == 4 && plan.items <= plan.splits * plan.warps;
   const auto uniform = [&](int key, int value) {
     return !few && layer.uniform_key == key && layer.uniform_value == value;
   };
