@@ -51,10 +51,7 @@ __host__ __device__ constexpr size_t tile_bytes(int dim) {
 /// Lets a kernel use that much shared memory; Exit::device where the device has less.
 template <class Kernel>
 void allow_shared(Kernel* kernel, size_t bytes) {
-  int device = 0, most = 0;
-  check_cuda(cudaGetDevice(&device), "current device");
-  check_cuda(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-             "device attribute");
+  const int most = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   if (bytes > size_t(most))
     throw Error(
         Exit::device,
