@@ -173,13 +173,14 @@ __device__ __forceinline__ void encode_tiles(TileRows<kSteps>& x, const Tools& t
     for (int i = 0; i < t.side.n_runs; ++i) {
       const SlabSpan run = t.side.runs[i];
       const UnitEntry& e = t.units[kPerSlab * run.first];
-      if (kKeys && n_norms > 1) {
-        take_scale<kKeys, kTiles>(t.inverse, e.norm, scale, sums);
-        with_bits(e.bits, [&](auto bits) { encode(bits, std::true_type(), run); });
-        put_sums<kKeys, kTiles>(t.of_c2, e.norm, sums);
-      } else {
-        with_bits(e.bits, [&](auto bits) { encode(bits, std::false_type(), run); });
-      }
+      if constexpr (kKeys)  // values have one norm
+        if (n_norms > 1) {
+          take_scale<kKeys, kTiles>(t.inverse, e.norm, scale, sums);
+          with_bits(e.bits, [&](auto bits) { encode(bits, std::true_type(), run); });
+          put_sums<kKeys, kTiles>(t.of_c2, e.norm, sums);
+          continue;
+        }
+      with_bits(e.bits, [&](auto bits) { encode(bits, std::false_type(), run); });
     }
     encode_mixed<kKeys, kSteps>(x, t, first, n_norms > 1, sums);
   }
@@ -391,7 +392,7 @@ template <int kDim>
 void launch(const EncodeTokens& job, const Stream& stream) {
   const int key = job.k ? job.layer->uniform_key : job.layer->uniform_value;
   const int bits = !job.v || job.layer->uniform_value == key ? key : 0;
-  if constexpr (kDim == 64 || kDim == 128) {
+  if constexpr (kDim == 128) {
     if (bits == 2) return launch<kDim, 2>(job, stream);
     if (bits == 3) return launch<kDim, 3>(job, stream);
     if (bits == 4) return launch<kDim, 4>(job, stream);
