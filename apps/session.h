@@ -39,7 +39,4 @@ Stats collect_stats(Session& session, Progress& progress);
 /// How the model attends, whatever --compat pairs.
 RealAttention real_attention(const Config& config, int64_t longest_chunk);
 
-/// The layout and metric frequencies of the published code: pairs (i, i + R/2) whatever the model does.
-AttentionShape attention_shape(const Config& config, int64_t longest_chunk, bool reference);
-
 }  // namespace blockgtq

@@ -159,19 +159,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
         shrink[tile][j] = exp2_fast(state.m[tile][j] - m);
         state.m[tile][j] = m;
       }
-    if (__any_sync(kAll, grown)) {
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          state.l[tile][j] *= shrink[tile][j];
-#pragma unroll
-          for (int slab = 0; slab < kSlabs; ++slab) {
-            state.o[slab][tile][j] *= shrink[tile][j];
-            state.o[slab][tile][j + 2] *= shrink[tile][j];
-          }
-        }
-    }
+    if (__any_sync(kAll, grown)) shrink_state(state, shrink);
     uint32_t w[kTiles][2];  // positions 2 c, 2 c + 1 of the first and second eight, head r
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {

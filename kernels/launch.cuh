@@ -1,4 +1,6 @@
 #pragma once
+#include <type_traits>
+
 #include "check.cuh"
 
 namespace blockgtq::cuda {
@@ -19,6 +21,25 @@ void launch_early(Kernel kernel, dim3 grid, int threads, int shared_bytes, const
   config.blockDim = threads;
   config.dynamicSmemBytes = shared_bytes;
   check_cuda(cudaLaunchKernelEx(&config, kernel, arguments...), what);
+}
+
+/// f(head dimension as a type), of those that the cache's kernels are compiled for.
+template <class F>
+void with_dim(int dim, F f) {
+  switch (dim) {
+    case 64:
+      return f(std::integral_constant<int, 64>());
+    case 80:
+      return f(std::integral_constant<int, 80>());
+    case 96:
+      return f(std::integral_constant<int, 96>());
+    case 128:
+      return f(std::integral_constant<int, 128>());
+    case 256:
+      return f(std::integral_constant<int, 256>());
+    default:
+      check(false, "head dimension");
+  }
 }
 
 }  // namespace blockgtq::cuda

@@ -298,10 +298,6 @@ ExactAttention window_of(const DecodeAttention& step) {
 
 }  // namespace
 
-bool decode_attention_supports(int d) {
-  return d == 64 || d == 80 || d == 96 || d == 128 || d == 256;
-}
-
 int64_t decode_scratch_bytes(const DecodeAttention& step) {
   if (!has_packed(step)) return exact_scratch_bytes(window_of(step));
   return packed_sums_bytes(step) + (step.exact ? exact_sums_bytes(window_of(step)) : 0);

@@ -21,12 +21,10 @@ struct DecodeAttention {
   float scale = 0;                    // of the logits; 1 / sqrt(D)
 };
 
-/// Whether there is a kernel for this head dimension.
-bool decode_attention_supports(int head_dim);
-
 /// Bytes of scratch that a step takes.
 int64_t decode_scratch_bytes(const DecodeAttention& step);
 
+/// Head dimensions 64, 80, 96, 128 and 256.
 /// out = softmax(scale q K^T) V over keys and values as their codes say, and the exact ones. A sequence of
 /// length 0 gives zeros.
 void decode_attention(const DecodeAttention& step, void* scratch, const Stream& stream);

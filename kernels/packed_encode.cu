@@ -407,20 +407,7 @@ void encode_tokens(const EncodeTokens& job, const Stream& stream) {
             job.tokens > 0,
         "encode_tokens: arguments");
   check(job.type != FloatType::f32, "encode_tokens: float32");
-  switch (job.layer->dim) {
-    case 64:
-      return launch<64>(job, stream);
-    case 80:
-      return launch<80>(job, stream);
-    case 96:
-      return launch<96>(job, stream);
-    case 128:
-      return launch<128>(job, stream);
-    case 256:
-      return launch<256>(job, stream);
-    default:
-      check(false, "encode_tokens: head dimension");
-  }
+  with_dim(job.layer->dim, [&](auto dim) { launch<dim.value>(job, stream); });
 }
 
 }  // namespace blockgtq::cuda

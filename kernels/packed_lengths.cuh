@@ -9,8 +9,7 @@ namespace blockgtq::cuda {
 template <bool kKeys>
 __device__ inline float sum_lanes(float x) {
 #pragma unroll
-  for (int apart = kKeys ? 1 : 4; apart < (kKeys ? 4 : 32); apart *= 2)
-    x += __shfl_xor_sync(0xffffffffu, x, apart);
+  for (int apart = kKeys ? 1 : 4; apart < (kKeys ? 4 : 32); apart *= 2) x += __shfl_xor_sync(kAll, x, apart);
   return x;
 }
 

@@ -23,14 +23,13 @@
 // Work: 4 D per row and position on the tensor cores; 2 D codes to expand per block and position.
 #include <algorithm>
 
-#include "check.cuh"
+#include "launch.cuh"
 #include "packed_prefill.cuh"
 #include "packed_prefill.h"
 
 namespace blockgtq::cuda {
 namespace {
 
-constexpr float kLog2e = 1.4426950408889634f;
 constexpr int kMostRowTiles = 16;  // of a block
 
 /// Where the parts of shared memory begin; the table comes first.
@@ -302,20 +301,7 @@ void prefill_attention(const PrefillAttention& chunk, void* scratch, const Strea
         "prefill_attention: coordinates");
   int64_t bytes = 0;
   const PrefillArguments a = make_arguments(chunk, scratch, bytes);
-  switch (layer.dim) {
-    case 64:
-      return prefill<64>(a, stream);
-    case 80:
-      return prefill<80>(a, stream);
-    case 96:
-      return prefill<96>(a, stream);
-    case 128:
-      return prefill<128>(a, stream);
-    case 256:
-      return prefill<256>(a, stream);
-    default:
-      check(false, "prefill_attention: head dimension");
-  }
+  with_dim(layer.dim, [&](auto dim) { prefill<dim.value>(a, stream); });
 }
 
 }  // namespace blockgtq::cuda

@@ -196,14 +196,14 @@ __device__ __forceinline__ void attend(RowState<kDim, kTiles>& state, const uint
       float most = -INFINITY;
 #pragma unroll
       for (int n = 0; n < 8; ++n) most = fmaxf(most, fmaxf(s[m][n][2 * h], s[m][n][2 * h + 1]));
-      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+      most = fmaxf(most, __shfl_xor_sync(kAll, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(kAll, most, 2));
       const float now = fmaxf(state.m[m][h], most * factor);
       grown |= now > state.m[m][h];
       shrink[m][h] = exp2_fast(state.m[m][h] - now);
       state.m[m][h] = now;
     }
-  if (__any_sync(0xffffffffu, grown)) {
+  if (__any_sync(kAll, grown)) {
 #pragma unroll
     for (int m = 0; m < kTiles; ++m) {
 #pragma unroll
@@ -241,8 +241,8 @@ __device__ __forceinline__ void attend(RowState<kDim, kTiles>& state, const uint
 
 /// The sum of all lanes of a row.
 __device__ inline float row_sum(float x) {
-  x += __shfl_xor_sync(0xffffffffu, x, 1);
-  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+  x += __shfl_xor_sync(kAll, x, 1);
+  return x + __shfl_xor_sync(kAll, x, 2);
 }
 
 /// The end of the prefix: o becomes B_v o plus the mean, in plain coordinates; weights stay.

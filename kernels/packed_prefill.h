@@ -25,7 +25,7 @@ struct PrefillAttention {
 /// Bytes of scratch that a chunk takes, 16-byte aligned.
 int64_t prefill_scratch_bytes(const PrefillAttention& chunk);
 
-/// out = softmax(scale q K^T) V. Head dimensions: decode_attention_supports().
+/// out = softmax(scale q K^T) V. Head dimensions: those of decode_attention().
 void prefill_attention(const PrefillAttention& chunk, void* scratch, const Stream& stream);
 
 }  // namespace blockgtq::cuda

@@ -50,7 +50,7 @@ __device__ inline void expand_as(const UnitEntry& e, const uint8_t* block, const
 /// This lane's unit of a slab. Lanes whose codes are bytes do not diverge.
 __device__ inline void expand_unit(const UnitEntry& e, const uint8_t* block, const uint8_t* table, int lane,
                                    Operands& a) {
-  const bool same = __all_sync(0xffffffffu, e.bits == __shfl_sync(0xffffffffu, int(e.bits), 0) && !e.half);
+  const bool same = __all_sync(kAll, e.bits == __shfl_sync(kAll, int(e.bits), 0) && !e.half);
   if (e.bits > kByteBits) return unpack(e, block, table, lane, a);
   Bytes bytes;
   switch (same ? int(e.bits) : 0) {

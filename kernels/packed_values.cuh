@@ -48,19 +48,7 @@ __device__ void weigh(State<kSlabs, kTiles>& state, const Scores<kTiles, kParts>
       shrink[tile][j] = exp2_fast(state.m[tile][j] - m);
       state.m[tile][j] = m;
     }
-  if (__any_sync(kAll, grown)) {
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        state.l[tile][j] *= shrink[tile][j];
-#pragma unroll
-        for (int slab = 0; slab < kSlabs; ++slab) {
-          state.o[slab][tile][j] *= shrink[tile][j];
-          state.o[slab][tile][j + 2] *= shrink[tile][j];
-        }
-      }
-  }
+  if (__any_sync(kAll, grown)) shrink_state(state, shrink);
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
     float sum[2] = {};

@@ -5,6 +5,9 @@
 
 namespace blockgtq::cuda {
 
+constexpr uint32_t kAll = 0xffffffffu;  // lanes
+constexpr float kLog2e = 1.4426950408889634f;
+
 /// d (16, 8) += a (16, 16) b (16, 8): fp16 operands, float32 sums.
 __device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm volatile(

@@ -3,15 +3,10 @@
 #pragma once
 #include <cuda_runtime.h>
 
-#include <type_traits>
-
 #include "launch.cuh"
 #include "ptx.cuh"
 
 namespace blockgtq::cuda {
-
-constexpr uint32_t kAll = 0xffffffffu;
-constexpr float kLog2e = 1.4426950408889634f;
 
 /// The items of a split, of all that a sequence has: [first, first + n).
 struct Range {
@@ -27,6 +22,22 @@ struct State {
   float o[kSlabs][kTiles][4] = {};  // rows r and r + 8 of a slab
   float m[kTiles][2], l[kTiles][2];
 };
+
+/// Sums of weights and outputs, which were relative to a smaller maximum.
+template <int kSlabs, int kTiles>
+__device__ inline void shrink_state(State<kSlabs, kTiles>& state, const float (&factor)[kTiles][2]) {
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      state.l[tile][j] *= factor[tile][j];
+#pragma unroll
+      for (int slab = 0; slab < kSlabs; ++slab) {
+        state.o[slab][tile][j] *= factor[tile][j];
+        state.o[slab][tile][j + 2] *= factor[tile][j];
+      }
+    }
+}
 
 /// Warps of a block become one: results (8 kTiles, 2 + 16 kSlabs) in global memory.
 template <int kSlabs, int kTiles>
@@ -78,24 +89,6 @@ __device__ void merge_warps(State<kSlabs, kTiles>& state, float* shared, float* 
 #pragma unroll 4
     for (int w = 0; w < n_warps; ++w) sum = fmaf(from[w * (kRows * kPitch)], factor[w * kHeads], sum);
     to[head * (kRows + 2) + 2 + row] = sum;
-  }
-}
-
-template <class F>
-void with_dim(int dim, F f) {
-  switch (dim) {
-    case 64:
-      return f(std::integral_constant<int, 64>());
-    case 80:
-      return f(std::integral_constant<int, 80>());
-    case 96:
-      return f(std::integral_constant<int, 96>());
-    case 128:
-      return f(std::integral_constant<int, 128>());
-    case 256:
-      return f(std::integral_constant<int, 256>());
-    default:
-      check(false, "attention: head dimension");
   }
 }
 

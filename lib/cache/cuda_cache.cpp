@@ -269,7 +269,6 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
     layer_.side_bytes = std::max({layer_.side_bytes, b.key.bytes, b.value.bytes});
     for (const CodeStream* stream : {&b.key, &b.value})
       for (const CodeUnit& u : stream->units) encoder_.wide |= u.bits > kByteBits;
-    layer_.wide_keys |= wide_slabs(b.key, b.key_norms > 1) != 0;
   }
   std::vector<Bytes> tables, encode_tables;
   for (int h = 0; h < n_heads; ++h) {
@@ -278,6 +277,7 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
   }
   for (const Bytes& table : tables) {
     const auto& t = *reinterpret_cast<const cuda::PackedTable*>(table.data());
+    layer_.wide_keys |= t.wide_keys != 0;
     layer_.runs_only = layer_.runs_only && t.wide_keys == 0 && t.mixed_keys == 0;
   }
   layer_.tables = keep(side_by_side(tables, layer_.table_bytes), stream);

@@ -14,13 +14,12 @@ inline constexpr double kAttentionBound = 2e-3;
 
 /// Sequences of random lengths in pages that lie in any order.
 struct Sequences {
-  std::vector<int32_t> lengths, starts, table;  // (B), (B), (B, stride)
+  std::vector<int32_t> lengths, table;  // (B), (B, stride)
   int64_t stride = 0, n_pages = 0;
 };
 inline Sequences make_sequences(const std::vector<int32_t>& lengths, Random& random) {
   Sequences s;
   s.lengths = lengths;
-  s.starts.assign(lengths.size(), 0);
   for (const int32_t n : lengths)
     s.stride = std::max<int64_t>(s.stride, (n + kPagePositions - 1) / kPagePositions);
   s.stride += 2;

@@ -68,14 +68,6 @@ std::vector<uint8_t> cpu_codes(const Heads& heads, const std::vector<float>& key
   return all;
 }
 
-double squared_error(const Quantizer& quantizer, const std::vector<float>& x, const uint8_t* codes) {
-  std::vector<float> y(x.size());
-  quantizer.decode(codes, x.size() / quantizer.dim(), y.data());
-  double sum = 0;
-  for (size_t i = 0; i < x.size(); ++i) sum += (double(x[i]) - y[i]) * (double(x[i]) - y[i]);
-  return sum;
-}
-
 const int64_t kSizes[] = {1, 63, 257};
 
 void check_exact(const Heads& heads, int64_t n_tokens, FloatType type) {

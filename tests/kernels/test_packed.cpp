@@ -2,7 +2,6 @@
 #include <cmath>
 
 #include "../cache/samples.h"
-#include "base/parallel.h"
 #include "cache/cuda_cache.h"
 #include "sequences.h"
 
@@ -12,8 +11,7 @@ using namespace blockgtq::test;
 namespace {
 
 /// Relative error of decode attention over sequences of these lengths.
-double attention_error(const CacheCase& c, const std::vector<int32_t>& lengths, Random& random,
-                       int64_t check_heads = 1 << 20) {
+double attention_error(const CacheCase& c, const std::vector<int32_t>& lengths, Random& random) {
   const PackedCache cache(packed_spec(c, random.engine()));
   const cuda::Stream stream;
   const Sequences s = make_sequences(lengths, random);

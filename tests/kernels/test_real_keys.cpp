@@ -10,6 +10,7 @@
 #include "hf/corpus.h"
 #include "kernels/packed_prefill.h"
 #include "model/backend.h"
+#include "model/model_shape.h"
 #include "model/output_moment.h"
 #include "model/rotary.h"
 #include "quant/bit_map.h"
@@ -25,19 +26,6 @@ constexpr int64_t kPrefix = 500, kChunk = 90, kTokens = kPrefix + kChunk;
 
 fs::path data_file(const std::string& name) {
   return fs::path(BLOCKGTQ_SOURCE_DIR) / "data" / name;
-}
-
-AttentionShape shape_of(const Config& config) {
-  AttentionShape shape;
-  shape.n_layers = config.n_layers;
-  shape.n_heads = config.n_heads;
-  shape.n_kv_heads = config.n_kv_heads;
-  shape.v_dim = config.v_dim;
-  shape.layout = config.blocks();
-  const RopeFrequencies frequencies = rope_frequencies(config.rope, config.max_position, kTokens);
-  shape.inv_freq = frequencies.inv_freq;
-  shape.attention_factor = frequencies.attention_factor;
-  return shape;
 }
 
 /// Calls visit with every layer of a window of a text, before RoPE.
@@ -64,7 +52,7 @@ struct RealLayer {
 RealLayer real_layer(const std::string& name) {
   const Checkpoint model(data_file("models") / name);
   RealLayer out;
-  out.shape = shape_of(model.config());
+  out.shape = attention_shape(model.config(), kTokens);
   out.layer = out.shape.n_layers / 2;
   Stats stats;
   stats.shape = out.shape;

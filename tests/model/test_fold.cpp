@@ -10,6 +10,7 @@
 #include "captured.h"
 #include "catch.h"
 #include "hf/tokenizer.h"
+#include "model/model_shape.h"
 #include "model/output_moment.h"
 #include "model/weights.h"
 #include "quant/centred.h"
@@ -21,20 +22,10 @@ using namespace blockgtq::test;
 
 constexpr int64_t kTokens = 192, kChunk = 64;
 
-AttentionShape shape_of(const Config& c) {
-  AttentionShape shape;
-  shape.n_layers = c.n_layers;
-  shape.n_heads = c.n_heads;
-  shape.n_kv_heads = c.n_kv_heads;
-  shape.v_dim = c.v_dim;
-  shape.layout = c.blocks();
-  return shape;
-}
-
 /// The map of the model on some tokens, with its basis of values where asked for.
 BitMap calibrate(const Checkpoint& model, const Captured& seen, bool values) {
   Stats stats;
-  stats.shape = shape_of(model.config());
+  stats.shape = attention_shape(model.config(), kChunk);
   stats.provenance = {{"weights", model.fingerprint()}};
   stats.layers.resize(size_t(stats.shape.n_layers));
   for (int64_t t = 0; t < kTokens; t += kChunk) stats.chunk_tokens.push_back(kChunk);
