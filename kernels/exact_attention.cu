@@ -181,7 +181,6 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
     __syncwarp();
     load(next, stage, next_id);
   }
-  __syncthreads();  // nobody reads a stage any more
   const int64_t place = ((int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x) * 8 * kTiles;
   merge_warps<kSlabs, kTiles>(state, reinterpret_cast<float*>(shared), a.sums + place * (kDim + 2));
   // The merge waits for us only, so that we end after the other kernel.
@@ -201,9 +200,9 @@ Plan make_plan(const ExactAttention& step, bool beside) {
   Plan p;
   const int heads = heads_per_chunk(group_of(step)), part = exact_part_bytes(step.dim);
   p.chunks = (group_of(step) + heads - 1) / heads;
-  const int room = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - 1024;
+  const int room = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - kStaticBytes;
   const int sms = attribute(cudaDevAttrMultiProcessorCount);
-  const int merged = heads * 2 * 4 + (heads + 1) * step.dim * 4;
+  const int merged = merge_bytes(step.dim, heads / 8);
   const int most = std::min(1024 / step.dim, room / std::max(kStages * part, merged));
   check(most >= 1, "exact_attention: no room for a page");
   p.items = int(std::max<int64_t>(1, (step.pages.longest + kPartPositions - 1) / kPartPositions));

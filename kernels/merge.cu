@@ -12,107 +12,142 @@
 namespace blockgtq::cuda {
 namespace {
 
-constexpr int kMergeThreads = 512, kMostMerged = kMostSplits + kMostSplitsBeside;
+constexpr int kMostMerged = kMostSplits + kMostSplitsBeside;
+constexpr int kGroups = 16,
+              kInFlight = 5;  // groups of threads, for every 16th split; splits of each at a time
+constexpr int kAtOnce = kGroups * kInFlight, kOfLane = (kAtOnce + 31) / 32;
+
+/// 8 numbers per lane become the sums over the warp: number `index` of this lane.
+struct LaneSum {
+  float sum;
+  int index;
+};
+__device__ inline LaneSum sum_over_lanes(float (&x)[8]) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int apart = 16, n = 4; n > 0; apart /= 2, n /= 2)
+#pragma unroll
+    for (int j = 0; j < n; ++j) {  // half of the numbers go over, half stay
+      const bool upper = lane & apart;
+      const float given = upper ? x[j] : x[j + n];
+      x[j] = (upper ? x[j + n] : x[j]) + __shfl_xor_sync(kAll, given, apart);
+    }
+  x[0] += __shfl_xor_sync(kAll, x[0], 2);
+  x[0] += __shfl_xor_sync(kAll, x[0], 1);
+  return {x[0], lane / 16 * 4 + lane / 8 % 2 * 2 + lane / 4 % 2};
+}
 
 /// kBoth: packed and exact splits, else those of one kind only.
 template <int kDim, bool kBoth>
-__global__ void __launch_bounds__(kMergeThreads) merge_kernel(const MergeSplits a) {
-  constexpr int kParts = kMergeThreads / kDim, kInFlight = 17;  // threads of one row; its loads under way
-  constexpr int kColumns = kDim / 8, kRowsAtOnce = kMergeThreads / kColumns,
-                kEach = (kDim + kRowsAtOnce - 1) / kRowsAtOnce;
-  __shared__ float factor[kMostMerged], o[kParts][kDim], exact[kParts][kDim], columns[kRowsAtOnce][kDim + 1];
-  __shared__ float total, packed_total;
+__global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
+  constexpr int kQuads = kDim / 4, kEach = (kDim + 31) / 32;  // rows of B_v that a lane holds
+  __shared__ float4 packed[kGroups][kQuads], exact[kBoth ? kGroups : 1][kQuads];
+  __shared__ float packed_sum[kDim], exact_sum[kDim];
   const int head = blockIdx.x, sequence = blockIdx.y, group = a.n_heads / a.n_kv_heads,
             kv_head = head / group;
   const int heads = heads_per_chunk(group), chunks = (group + heads - 1) / heads;
   const int chunk = head % group / heads, place = head % group % heads;
   const int n_packed = a.packed.splits, n_splits = n_packed + a.exact.splits;
-  const int64_t stride = int64_t(heads) * (kDim + 2);  // of a split
+  const int stride = heads * (kDim + 2);  // of a split
   const auto of_head = [&](const SplitSums& x) {
-    return x.sums + ((int64_t(sequence) * a.n_kv_heads + kv_head) * chunks + chunk) * x.splits * stride +
-           place * (kDim + 2);
+    return x.sums + ((int64_t(sequence) * a.n_kv_heads + kv_head) * chunks + chunk) * (x.splits * stride);
   };
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int quad = threadIdx.x % kQuads, mine = threadIdx.x / kQuads;
+  // This thread's four rows, and maximum and sum of weights, of the first split of each kind.
+  const int rows_at = place * kDim + 4 * quad, sums_at = heads * kDim + 2 * place;
   const float* const first = of_head(n_packed > 0 ? a.packed : a.exact);
-  const float* const behind = kBoth ? of_head(a.exact) - n_packed * stride : nullptr;
-  const auto sums_of = [&](int s) { return (kBoth && s >= n_packed ? behind : first) + s * stride; };
+  const float* const behind = kBoth ? of_head(a.exact) - n_packed * stride : first;
+  const float *first_rows = first + rows_at, *first_sums = first + sums_at;
+  const float *behind_rows = behind + rows_at, *behind_sums = behind + sums_at;
+  settle(first_rows), settle(first_sums);
+  if (kBoth) settle(behind_rows), settle(behind_sums);
   let_successor_start();
-  // B_v does not depend on the kernel before.
-  const int column = threadIdx.x % kColumns * 8, row = threadIdx.x / kColumns;
+  // B_v does not depend on the kernel before: rows lane, lane + 32, ... of eight columns.
   const __half* back =
-      static_cast<const __half*>(a.value_back) + int64_t(kv_head) * a.value_rows * kDim + column;
+      static_cast<const __half*>(a.value_back) + int64_t(kv_head) * a.value_rows * kDim + 8 * warp;
   uint4 held[kEach];
 #pragma unroll
   for (int i = 0; i < kEach; ++i)
-    held[i] = row + i * kRowsAtOnce < a.value_rows && row < kRowsAtOnce
-                  ? *reinterpret_cast<const uint4*>(back + (row + i * kRowsAtOnce) * kDim)
-                  : uint4{};
+    held[i] = lane + 32 * i < a.value_rows ? *reinterpret_cast<const uint4*>(back + (lane + 32 * i) * kDim)
+                                           : uint4{};
   wait_for_predecessor();
-  const int mine = threadIdx.x % kDim, part = threadIdx.x / kDim;
-  float x[kInFlight];
+  float most = -INFINITY, l = 0, l_packed = 0;
+  float4 of_packed{}, of_exact{};
+#pragma unroll 1
+  for (int base = 0; base < n_splits; base += kAtOnce) {
+    float4 x[kInFlight];
 #pragma unroll
-  for (int i = 0; i < kInFlight; ++i) {
-    const int s = part + i * kParts;
-    x[i] = part < kParts && s < n_splits ? sums_of(s)[2 + mine] : 0.0f;
-  }
-  if (threadIdx.x < 32) {
-    constexpr int kOfLane = kMostMerged / 32;
-    float2 ml[kOfLane];  // maximum and sum
-    float most = -INFINITY, l = 0, l_packed = 0;
+    for (int k = 0; k < kInFlight; ++k) {
+      const int s = base + mine + kGroups * k;
+      const float* rows = kBoth && s >= n_packed ? behind_rows : first_rows;
+      x[k] = s < n_splits ? *reinterpret_cast<const float4*>(rows + s * stride) : float4{};
+    }
+    // Every warp finds all factors: nobody has to wait for another.
+    float2 ml[kOfLane];
+    float largest = most;
 #pragma unroll
     for (int i = 0; i < kOfLane; ++i) {
-      const int s = threadIdx.x + 32 * i;
-      ml[i] = s < n_splits ? *reinterpret_cast<const float2*>(sums_of(s)) : make_float2(-INFINITY, 0);
+      const int s = base + lane + 32 * i;
+      ml[i] = lane + 32 * i < kAtOnce && s < n_splits
+                  ? *reinterpret_cast<const float2*>((kBoth && s >= n_packed ? behind_sums : first_sums) +
+                                                     s * stride)
+                  : make_float2(-INFINITY, 0);
     }
 #pragma unroll
-    for (int i = 0; i < kOfLane; ++i) most = fmaxf(most, ml[i].x);
+    for (int i = 0; i < kOfLane; ++i) largest = fmaxf(largest, ml[i].x);
+      // Without a use of x here the compiler puts those loads off until the factors are there: 0.8 us.
 #pragma unroll
-    for (int apart = 16; apart > 0; apart /= 2) most = fmaxf(most, __shfl_xor_sync(kAll, most, apart));
+    for (int k = 0; k < kInFlight; ++k) largest = fmaf(x[k].x, 0.0f, largest);
+#pragma unroll
+    for (int apart = 16; apart > 0; apart /= 2)
+      largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, apart));
+    const float shrink = exp2_fast(most - largest);
+    float sum = 0, sum_packed = 0;
 #pragma unroll
     for (int i = 0; i < kOfLane; ++i) {
-      const int s = threadIdx.x + 32 * i;
-      const float f = exp2_fast(ml[i].x - most);
-      if (s < n_splits) factor[s] = f;
-      l += ml[i].y * f;
-      if (s < n_packed) l_packed += ml[i].y * f;
+      ml[i].x = exp2_fast(ml[i].x - largest);
+      const float part = ml[i].y * ml[i].x;
+      sum += part;
+      if (base + lane + 32 * i < n_packed) sum_packed += part;
     }
 #pragma unroll
     for (int apart = 16; apart > 0; apart /= 2) {
-      l += __shfl_xor_sync(kAll, l, apart);
-      l_packed += __shfl_xor_sync(kAll, l_packed, apart);
+      sum += __shfl_xor_sync(kAll, sum, apart);
+      if (kBoth) sum_packed += __shfl_xor_sync(kAll, sum_packed, apart);
     }
-    if (threadIdx.x == 0) total = l, packed_total = l_packed;
+    most = largest;
+    l = fmaf(l, shrink, sum);
+    l_packed = kBoth ? fmaf(l_packed, shrink, sum_packed) : l;
+    const auto scale = [&](float4& o) { o.x *= shrink, o.y *= shrink, o.z *= shrink, o.w *= shrink; };
+    scale(of_packed);
+    if (kBoth) scale(of_exact);
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      const float factor = __shfl_sync(kAll, ml[k / 2].x, mine + k % 2 * kGroups);
+      float4& to = kBoth && base + mine + kGroups * k >= n_packed ? of_exact : of_packed;
+      to.x = fmaf(x[k].x, factor, to.x), to.y = fmaf(x[k].y, factor, to.y);
+      to.z = fmaf(x[k].z, factor, to.z), to.w = fmaf(x[k].w, factor, to.w);
+    }
   }
+  packed[mine][quad] = of_packed;
+  if (kBoth) exact[mine][quad] = of_exact;
   __syncthreads();
-  if (part < kParts) {
-    float sum = 0, exact_sum = 0;
-    for (int base = part; base < n_splits; base += kInFlight * kParts) {
+  if (threadIdx.x < kDim) {
+    float sum = 0, other = 0;
 #pragma unroll
-      for (int i = 0; i < kInFlight; ++i) {
-        const int s = base + i * kParts;
-        if (kBoth && s >= n_packed && s < n_splits)
-          exact_sum = fmaf(x[i], factor[s], exact_sum);
-        else if (s < n_splits)
-          sum = fmaf(x[i], factor[s], sum);
-      }
-#pragma unroll
-      for (int i = 0; i < kInFlight; ++i) {
-        const int s = base + (kInFlight + i) * kParts;
-        x[i] = s < n_splits ? sums_of(s)[2 + mine] : 0.0f;
-      }
+    for (int i = 0; i < kGroups; ++i) {
+      sum += reinterpret_cast<const float*>(packed[i])[threadIdx.x];
+      if (kBoth) other += reinterpret_cast<const float*>(exact[i])[threadIdx.x];
     }
-    if (n_packed == 0) exact_sum = sum, sum = 0;
-    o[part][mine] = sum;
-    exact[part][mine] = exact_sum;
+    packed_sum[threadIdx.x] = sum;
+    exact_sum[threadIdx.x] = n_packed > 0 ? other : sum;
   }
   __syncthreads();
   float y[8] = {};
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    const int at = row + i * kRowsAtOnce;
-    if (at >= a.value_rows || row >= kRowsAtOnce) continue;
-    float value = 0;
-#pragma unroll
-    for (int p = 0; p < kParts; ++p) value += o[p][at];
+    const float value = lane + 32 * i < a.value_rows ? packed_sum[lane + 32 * i] : 0.0f;
     const uint32_t word[4] = {held[i].x, held[i].y, held[i].z, held[i].w};
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
@@ -121,22 +156,13 @@ __global__ void __launch_bounds__(kMergeThreads) merge_kernel(const MergeSplits 
       y[2 * j + 1] = fmaf(value, b.y, y[2 * j + 1]);
     }
   }
-  if (row < kRowsAtOnce)
-#pragma unroll
-    for (int j = 0; j < 8; ++j) columns[row][column + j] = y[j];
-  __syncthreads();
-  if (threadIdx.x < kDim) {
-    float sum = 0;
-#pragma unroll 8
-    for (int i = 0; i < kRowsAtOnce; ++i) sum += columns[i][threadIdx.x];
-#pragma unroll
-    for (int p = 0; p < kParts; ++p) sum += exact[p][threadIdx.x];
-    sum = total > 0 ? sum / total : 0.0f;
-    if (a.value_mean && total > 0)
-      sum = fmaf(a.value_mean[kv_head * kDim + threadIdx.x], packed_total / total, sum);
-    static_cast<__half*>(a.out)[(int64_t(sequence) * a.n_heads + head) * kDim + threadIdx.x] =
-        __float2half_rn(sum);
-  }
+  const LaneSum column = sum_over_lanes(y);
+  if (lane % 4 != 0) return;
+  const int at = 8 * warp + column.index;
+  const float inverse = l > 0 ? __fdividef(1.0f, l) : 0.0f;
+  float out = (column.sum + exact_sum[at]) * inverse;
+  if (a.value_mean) out = fmaf(a.value_mean[kv_head * kDim + at], l_packed * inverse, out);
+  static_cast<__half*>(a.out)[(int64_t(sequence) * a.n_heads + head) * kDim + at] = __float2half_rn(out);
 }
 
 }  // namespace
@@ -152,7 +178,7 @@ void merge_splits(const MergeSplits& a, const Stream& stream) {
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                     cudaSharedmemCarveoutMaxShared),
                "shared memory");
-    launch_early(kernel, dim3(a.n_heads, a.batch), kMergeThreads, 0, stream, "merge", a);
+    launch_early(kernel, dim3(a.n_heads, a.batch), 4 * dim.value, 0, stream, "merge", a);
   });
 }
 

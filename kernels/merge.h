@@ -13,10 +13,10 @@ constexpr int heads_per_chunk(int group) {
   return group <= 8 ? 8 : 16;
 }
 
-/// What an attention kernel leaves: of every split and head the logits' largest (or any other number m,
-/// times log2(e)), the sum of weights e^(s - m), and the sum of weights times values.
+/// What an attention kernel leaves: of every split and head the sum of weights e^(s - m) times values, then
+/// the logits' largest, m (or any other number, times log2(e)), and the sum of weights.
 struct SplitSums {
-  const float* sums = nullptr;  // (B, H, chunks, splits, heads_per_chunk, 2 + D)
+  const float* sums = nullptr;  // (B, H, chunks, splits): (heads_per_chunk, D), (heads_per_chunk, 2)
   int splits = 0;
 };
 

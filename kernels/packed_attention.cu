@@ -8,8 +8,8 @@
 // part knows of codes and norms only.
 //
 // Grid: splits of the context, KV heads, sequences. A warp takes every W-th item of its block's split, alone:
-// its own two stages of shared memory, its own running maximum, sum and output. An item is a page, or a
-// quarter of one where there are too few pages to fill the device.
+// its own two stages of shared memory, its own running maximum, sum and output. An item is a page, or half
+// or a quarter of one where there are too few pages for all warps.
 //
 // Item: codes become bytes in registers as the A operand (unpack.cuh; cache/page_layout.h has the order). The
 // heads of the group are the 8 columns of mma:
@@ -37,7 +37,12 @@
 namespace blockgtq::cuda {
 namespace {
 
-constexpr int kStages = 2, kMostWarps = 16;
+constexpr int kStages = 2;  // of a warp
+/// Of a block: by their registers, and fewer where all widths are one (measured).
+template <int kDim, int kTiles, int kKeyBits>
+constexpr int kMostWarps = kTiles == 2 || kDim > 128 ? 8
+                           : kKeyBits > 0            ? 12
+                                                     : 16;
 
 struct Arguments {
   PackedLayer layer;
@@ -47,35 +52,35 @@ struct Arguments {
   float scale;            // times log2(e)
   int first_page, items;  // of the longest sequence, from its first page on
   int group, chunks, splits, stage_bytes, warp_bytes;
+  int fresh;  // DecodeAttention::fresh
 };
 
 /// Where the parts of shared memory begin; the table comes first.
 struct SharedPlan {
-  int queries, wide_queries, mean_queries, heads, mean, warps;
+  int rows, queries, wide_queries, plain_queries, lengths, mean, warps;
 };
 template <int kDim, int kTiles>
 __host__ __device__ SharedPlan shared_plan(const PackedLayer& layer) {
   SharedPlan p{};
-  p.queries = layer.table_bytes;
+  p.rows = layer.table_bytes;
+  p.queries = p.rows + 8 * kTiles * kQueryPitch<kDim> * 2;
   p.wide_queries = p.queries + layer.key_slabs * kTiles * 256;
-  p.mean_queries = p.wide_queries + (layer.wide_keys ? layer.key_slabs * kTiles * 256 : 0);
-  p.heads = p.mean_queries + (layer.key_mean ? kDim / 16 * kTiles * 256 : 0);
-  p.mean = p.heads + 8 * kTiles * 4 * 2;
+  p.plain_queries = p.wide_queries + (layer.wide_keys ? layer.key_slabs * kTiles * 256 : 0);
+  p.lengths = p.plain_queries + (layer.key_mean ? kDim / 16 * kTiles * 256 : 0);
+  p.mean = p.lengths + 8 * kTiles * 4 * 2;
   p.warps = (p.mean + (layer.key_mean ? 4 * (kDim / 16) * 512 : 0) + 127) / 128 * 128;
   return p;
 }
 
 constexpr int kRuns = -1;  // in place of a width: several, but every slab of one
 
-/// kParts: tiles of 16 positions in an item, 4 (a page) or 1. kKeyBits, kValueBits: of all coordinates; 0:
+/// kParts: tiles of 16 positions in an item, 4 (a page), 2 or 1. kKeyBits, kValueBits: of all coordinates; 0:
 /// see the table.
 template <int kDim, int kTiles, int kParts, int kKeyBits, int kValueBits>
-__global__ void __launch_bounds__(kDim* kTiles > 128 ? 256
-                                  : kKeyBits != 0    ? 384
-                                                     : 512) decode_kernel(const Arguments a) {
+__global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decode_kernel(const Arguments a) {
   constexpr int kSlabs = kDim / 16, kItems = 4 / kParts;  // items of a page
   extern __shared__ __align__(128) unsigned char shared[];
-  __shared__ uint64_t barriers[kMostWarps][kStages];
+  __shared__ uint64_t barriers[kMostWarps<kDim, kTiles, kKeyBits>][kStages];
   const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
   const int kv_head = blockIdx.y / a.chunks, chunk = blockIdx.y % a.chunks, sequence = blockIdx.z;
   const SharedPlan plan = shared_plan<kDim, kTiles>(a.layer);
@@ -87,13 +92,16 @@ __global__ void __launch_bounds__(kDim* kTiles > 128 ? 256
   const __half* q = a.q + (int64_t(sequence) * a.layer.n_heads + first_head) * kDim;
   const Queries queries{
       reinterpret_cast<uint2*>(shared + plan.queries), reinterpret_cast<uint2*>(shared + plan.wide_queries),
-      reinterpret_cast<uint2*>(shared + plan.mean_queries), reinterpret_cast<float*>(shared + plan.heads)};
+      reinterpret_cast<uint2*>(shared + plan.plain_queries), reinterpret_cast<float*>(shared + plan.lengths)};
   uint4* mean = reinterpret_cast<uint4*>(shared + plan.mean);
   for (int i = threadIdx.x; i < a.layer.table_bytes / 16; i += blockDim.x)
     reinterpret_cast<uint4*>(shared)[i] = reinterpret_cast<const uint4*>(table)[i];
+  if (a.layer.key_mean) load_mean<kDim>(a.layer, kv_head, mean);
   unsigned char* const stages = shared + plan.warps + warp * a.warp_bytes;
   Arrivals<kStages> arrivals(barriers[warp]);
-  wait_for_predecessor();
+  QueryMap<kDim> map;
+  map.load(a.layer, kv_head, warp);
+  if (a.fresh < 0) wait_for_predecessor();
 
   // Splits are cut by the longest context that may be, so that the page table is read beside the length, not
   // after it.
@@ -105,7 +113,7 @@ __global__ void __launch_bounds__(kDim* kTiles > 128 ? 256
 #pragma unroll
   for (int n = 0; n < kStages; ++n)
     ids[n] = first + n * n_warps < range.last ? pages[(first + n * n_warps) / kItems] : 0;
-  int last = 0;
+  const int last = min(range.last, (length + 16 * kParts - 1) / (16 * kParts));
   const auto load = [&](int item, int stage, int id) {
     if (item < last) {
       unsigned char* to = stages + stage * a.stage_bytes;
@@ -118,16 +126,24 @@ __global__ void __launch_bounds__(kDim* kTiles > 128 ? 256
     }
     arrivals.commit();
   };
-  prepare_queries<kDim, kTiles>(a.layer, kv_head, q, n_heads, queries, [&] {
-    last = min(range.last, (length + 16 * kParts - 1) / (16 * kParts));
+  // What the kernel before does not write is asked for while that one ends: a page per warp, since more would
+  // keep its last loads waiting.
+  const bool early = first < max(length - a.fresh, 0) / kPagePositions * kItems && a.fresh >= 0;
+  if (early) load(first, 0, ids[0]);
+  if (a.fresh >= 0) wait_for_predecessor();
+  load_queries<kDim, kTiles>(q, n_heads, reinterpret_cast<__half*>(shared + plan.rows));
+  if (!early) load(first, 0, ids[0]);
 #pragma unroll
-    for (int n = 0; n < kStages; ++n) load(first + n * n_warps, n, ids[n]);
-  });
-  if (a.layer.key_mean) prepare_mean<kDim, kTiles>(a.layer, kv_head, q, n_heads, queries.plain, mean);
+  for (int n = 1; n < kStages; ++n) load(first + n * n_warps, n, ids[n]);
+  __syncthreads();
+  const __half* const rows = reinterpret_cast<const __half*>(shared + plan.rows);
+  prepare_queries<kDim, kTiles>(a.layer, kv_head, rows, map, queries);
+  if (a.layer.key_mean) prepare_plain<kDim, kTiles>(a.layer, rows, queries.plain);
   __syncthreads();
   let_successor_start();
   const PackedTable& t = *reinterpret_cast<const PackedTable*>(shared);
 
+  const Zero zero = {kept(kZero), kept(kZero), kept(kZero), kept(kZero)};
   State<kSlabs, kTiles> state;
   float factor[kTiles][2];
 #pragma unroll
@@ -149,9 +165,9 @@ __global__ void __launch_bounds__(kDim* kTiles > 128 ? 256
     float s[kTiles][kParts][4] = {};
     uint32_t pair[4];
     if constexpr (kKeyBits > 0)
-      score_uniform<kDim, kTiles, kParts, kKeyBits>(s, block, shared, t, queries, part, valid);
+      score_uniform<kDim, kTiles, kParts, kKeyBits>(s, block, shared, t, queries, part, valid, zero);
     else
-      score_keys<kTiles, kParts, kKeyBits == kRuns>(s, block, shared, t, queries, part, valid);
+      score_keys<kTiles, kParts, kKeyBits == kRuns>(s, block, shared, t, queries, part, valid, zero);
     if (a.layer.key_mean)
       score_mean<kDim, kTiles, kParts>(s, reinterpret_cast<const float4*>(block + a.stage_bytes - kDim * 4),
                                        queries, mean, t.query_scale, part);
@@ -159,14 +175,13 @@ __global__ void __launch_bounds__(kDim* kTiles > 128 ? 256
     Weights<kTiles, kParts> w;
     load_norms(pair, block + t.value_norms, valid);
     weigh<kSlabs, kTiles, kParts>(state, s, factor, pair, part, w);
-    add_values<kSlabs, kTiles, kParts, kValueBits>(state, block, shared, t, w, part);
+    add_values<kSlabs, kTiles, kParts, kValueBits>(state, block, shared, t, w, part, zero);
     __syncwarp();
     load(next, stage, next_id);
   }
-  __syncthreads();  // nobody reads a stage any more
-  const int64_t place = ((int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x) * 8 * kTiles;
+  const int64_t place = (int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x;
   merge_warps<kSlabs, kTiles>(state, reinterpret_cast<float*>(shared + plan.warps),
-                              a.sums + place * (16 * kSlabs + 2));
+                              a.sums + place * (8 * kTiles * (kDim + 2)));
 }
 
 /// How a step is laid out over the device.
@@ -175,6 +190,13 @@ struct Plan {
   int stage_bytes = 0, warp_bytes = 0, shared_bytes = 0;
 };
 
+/// Widths that there are kernels of their own for.
+template <int kDim, int kTiles>
+bool has_uniform(const PackedLayer& layer) {
+  const int key = layer.uniform_key, value = layer.uniform_value;
+  return kDim == 128 && kTiles == 1 && key >= 2 && key <= 4 && (key == value || (key == 3 && value == 2));
+}
+
 template <int kDim, int kTiles>
 Plan make_plan(const DecodeAttention& step) {
   const PackedLayer& layer = *step.layer;
@@ -182,23 +204,30 @@ Plan make_plan(const DecodeAttention& step) {
   const int group = layer.n_heads / layer.n_kv_heads;
   p.chunks = (group + 8 * kTiles - 1) / (8 * kTiles);
   p.stage_bytes = (layer.block_bytes + (layer.page_angles ? kDim * 4 : 0) + 127) / 128 * 128;
-  const int merged = 8 * kTiles * 2 * 4 + (8 * kTiles + 1) * kDim * 4;
+  const int merged = merge_bytes(kDim, kTiles);
   p.warp_bytes = (std::max(kStages * p.stage_bytes, merged) + 127) / 128 * 128;
   const int fixed = shared_plan<kDim, kTiles>(layer).warps;
-  const int room = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - 1024;
+  const int room = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - kStaticBytes;
   const int sms = attribute(cudaDevAttrMultiProcessorCount);
-  const int64_t pages =
-      std::max<int64_t>(1, (step.longest + kPagePositions - 1) / kPagePositions - step.first_page);
+  const int pages =
+      int(std::max<int64_t>(1, (step.longest + kPagePositions - 1) / kPagePositions - step.first_page));
   const int64_t blocks = int64_t(layer.n_kv_heads) * p.chunks * step.batch;
-  // 12 warps take least where all widths are one, 16 where more time goes into unpacking (measured).
-  const int by_registers = kDim * kTiles > 128 ? 8 : layer.runs_only && layer.uniform_value > 0 ? 12 : 16;
-  const int most = std::min(by_registers, (room - fixed) / p.warp_bytes);
+  const auto splits_on = [&](int64_t sms) { return int(std::clamp<int64_t>(sms / blocks, 1, kMostSplits)); };
+  p.splits = splits_on(sms);
+  // Runs of slabs: fewer warps where each has one page (measured).
+  const bool few = has_uniform<kDim, kTiles>(layer) || (layer.runs_only && pages <= 12 * p.splits);
+  const int most = std::min({few ? 12 : 16, kMostWarps<kDim, kTiles, 0>, (room - fixed) / p.warp_bytes});
   check(most >= 1, "decode_attention: no room for a page");
-  if (pages * blocks <= 4 * sms) p.parts = 1;
-  p.items = int(pages * (4 / p.parts));
-  const int64_t splits = std::clamp<int64_t>(sms / blocks, 1, kMostSplits);
-  p.warps = int(std::clamp<int64_t>((p.items + splits - 1) / splits, std::min(8, most), most));
-  p.splits = int(std::min<int64_t>(splits, (p.items + p.warps - 1) / p.warps));
+  const auto rounds = [&](int splits) { return (pages + splits * most - 1) / (splits * most); };
+  // The merge has multiprocessors of its own where that costs no warp another page: it then waits beside this
+  // kernel, and the blocks of the next step wait for none of it.
+  const int64_t merges = int64_t(layer.n_heads) * step.batch;
+  if (merges < sms && rounds(splits_on(sms - merges)) == rounds(p.splits)) p.splits = splits_on(sms - merges);
+  // Two or four warps for a page, where no warp has two of them.
+  for (int parts = 2; parts > 0 && 4 / parts * pages <= p.splits * most; parts /= 2) p.parts = parts;
+  p.items = pages * (4 / p.parts);
+  p.warps = std::clamp((p.items + p.splits - 1) / p.splits, std::min(8, most), most);
+  p.splits = std::min(p.splits, (p.items + p.warps - 1) / p.warps);
   p.shared_bytes = fixed + p.warps * p.warp_bytes;
   return p;
 }
@@ -215,19 +244,13 @@ void launch(const DecodeAttention& step, const Arguments& a, const Plan& plan, c
 template <int kDim, int kTiles, int kParts>
 void decode(const DecodeAttention& step, const Arguments& a, const Plan& plan, const Stream& stream) {
   const PackedLayer& layer = *step.layer;
-  // Where a warp has a single page, what takes time is to fetch the instructions: loops that are not unrolled
-  // for one width have fewer (measured at 32 K).
-  const bool few = kParts == 4 && plan.items <= plan.splits * plan.warps;
-  const auto uniform = [&](int key, int value) {
-    return !few && layer.uniform_key == key && layer.uniform_value == value;
-  };
   if constexpr (kDim == 128 && kTiles == 1) {
-    if (uniform(2, 2)) return launch<kDim, kTiles, kParts, 2, 2>(step, a, plan, stream);
-    if (uniform(3, 2)) return launch<kDim, kTiles, kParts, 3, 2>(step, a, plan, stream);
-    if (uniform(3, 3)) return launch<kDim, kTiles, kParts, 3, 3>(step, a, plan, stream);
-    if (uniform(4, 4)) return launch<kDim, kTiles, kParts, 4, 4>(step, a, plan, stream);
-  }
-  if constexpr (kDim == 128 && kTiles == 1) {
+    if (has_uniform<kDim, kTiles>(layer)) {
+      if (layer.uniform_key == 2) return launch<kDim, kTiles, kParts, 2, 2>(step, a, plan, stream);
+      if (layer.uniform_key == 4) return launch<kDim, kTiles, kParts, 4, 4>(step, a, plan, stream);
+      if (layer.uniform_value == 2) return launch<kDim, kTiles, kParts, 3, 2>(step, a, plan, stream);
+      return launch<kDim, kTiles, kParts, 3, 3>(step, a, plan, stream);
+    }
     if (layer.runs_only && layer.uniform_value == 2)
       return launch<kDim, kTiles, kParts, kRuns, 2>(step, a, plan, stream);
     if (layer.runs_only && layer.uniform_value == 3)
@@ -256,9 +279,12 @@ int decode(const DecodeAttention& step, float* sums, const Stream& stream) {
                     plan.chunks,
                     plan.splits,
                     plan.stage_bytes,
-                    plan.warp_bytes};
+                    plan.warp_bytes,
+                    attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? step.fresh : -1};
   if (plan.parts == 1)
     decode<kDim, kTiles, 1>(step, a, plan, stream);
+  else if (plan.parts == 2)
+    decode<kDim, kTiles, 2>(step, a, plan, stream);
   else
     decode<kDim, kTiles, 4>(step, a, plan, stream);
   return plan.splits;

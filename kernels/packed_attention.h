@@ -15,6 +15,9 @@ struct DecodeAttention {
   int batch = 0;
   int64_t longest = 0;  // an upper bound of lengths: decides how the context is split
   int first_page = 0;   // packed positions are [64 first_page, length); pages before are not read
+  int fresh = -1;  // so many of the last positions may be written by the kernel just before this step; what
+                   // else there is of pages, block table and lengths was written by kernels that had ended
+                   // when that one began, and is read while it still runs. -1: that is not known
   const ExactPages* exact = nullptr;  // more positions, not packed: the first and the last ones; or null
   const void* q = nullptr;            // (B, Hq, D) fp16, after RoPE
   void* out = nullptr;                // (B, Hq, D) fp16

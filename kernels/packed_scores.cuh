@@ -10,7 +10,8 @@
 namespace blockgtq::cuda {
 
 constexpr int kZero = 0x4b400000;         // an integer sum's start, as float32 ...
-constexpr float kZeroRead = 12582912.0f;  // ... this
+using Zero = int[4];                      // ... of a whole product, kept in registers
+constexpr float kZeroRead = 12582912.0f;  // kZero as float32
 constexpr float kQuerySteps = 127 * 256;  // fixed point of q: 1 is 127 x 256
 constexpr float kWeightSteps = 65535;     // of weights
 constexpr float kByteOne = 127;           // of centroids
@@ -23,34 +24,55 @@ struct Queries {
   float* lengths;  // (8 tiles, 2): |q|, 1 / |q|
 };
 
-/// Heads beyond the group are zero. Calls `before_use` when all loads are under way.
-template <int kDim, int kTiles, class F>
-__device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __half* q, int n_heads,
-                                const Queries& to, F before_use) {
+/// q itself, in shared memory: (8 tiles, D + 8) fp16, of which the last 8 keep rows on different banks.
+template <int kDim>
+constexpr int kQueryPitch = kDim + 8;
+
+/// Heads beyond the group are zero.
+template <int kDim, int kTiles>
+__device__ inline void load_queries(const __half* q, int n_heads, __half* rows) {
+  constexpr int kPieces = kDim / 8;  // of a row
+  for (int i = threadIdx.x; i < 8 * kTiles * kPieces; i += blockDim.x) {
+    const int head = i / kPieces, piece = i % kPieces;
+    reinterpret_cast<uint4*>(rows + head * kQueryPitch<kDim>)[piece] =
+        head < n_heads ? reinterpret_cast<const uint4*>(q + head * kDim)[piece] : uint4{};
+  }
+}
+
+/// A slab's rows of the query map.
+template <int kDim>
+struct QueryMap {
+  uint4 m[kDim / 16];
+  __device__ void load(const PackedLayer& layer, int kv_head, int slab) {
+    constexpr int kSteps = kDim / 16;
+    if (slab >= layer.key_slabs) return;
+    const uint4* from = static_cast<const uint4*>(layer.query_map) +
+                        (int64_t(kv_head) * layer.key_slabs + slab) * kSteps * 32 + threadIdx.x % 32;
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) m[k] = from[32 * k];
+  }
+};
+
+/// rows: see load_queries(). map holds the rows of slab `warp`.
+template <int kDim, int kTiles>
+__device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __half* rows,
+                                QueryMap<kDim>& map, const Queries& to) {
   constexpr int kSteps = kDim / 16;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4,
             n_warps = blockDim.x / 32;
-  const uint4* map =
-      static_cast<const uint4*>(layer.query_map) + int64_t(kv_head) * layer.key_slabs * kSteps * 32;
+  if (warp >= layer.key_slabs) return;
   uint32_t b[kTiles][kSteps][2];
 #pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile)
+  for (int tile = 0; tile < kTiles; ++tile) {
+    const __half* row = rows + (8 * tile + lane % 8) * kQueryPitch<kDim>;
 #pragma unroll
-    for (int k = 0; k < kSteps; ++k)
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int head = 8 * tile + r;
-        b[tile][k][i] =
-            head < n_heads ? *reinterpret_cast<const uint32_t*>(q + head * kDim + 16 * k + 8 * i + 2 * c) : 0;
-      }
-  // The first slab's rows too, before the pages, which would keep them waiting.
-  uint4 m[kSteps];
-  const auto load_map = [&](int slab) {
-#pragma unroll
-    for (int k = 0; k < kSteps; ++k) m[k] = map[(slab * kSteps + k) * 32 + lane];
-  };
-  if (warp < layer.key_slabs) load_map(warp);
-  before_use();
+    for (int k = 0; k < kSteps; k += 2) {
+      uint32_t x[4];  // an odd last step is loaded twice
+      load_matrices(x, row + 16 * min(k + lane / 16, kSteps - 1) + lane / 8 % 2 * 8);
+      b[tile][k][0] = x[0], b[tile][k][1] = x[1];
+      if (k + 1 < kSteps) b[tile][k + 1][0] = x[2], b[tile][k + 1][1] = x[3];
+    }
+  }
   float left[kTiles], right[kTiles];  // 1 / |q| of heads 2 c, 2 c + 1
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
@@ -64,9 +86,9 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
       }
     square += __shfl_xor_sync(kAll, square, 1);
     square += __shfl_xor_sync(kAll, square, 2);
-    const float length = sqrtf(square), inverse = length > 0 ? 1 / length : 0.0f;
+    const float inverse = square > 0 ? rsqrt_fast(square) : 0.0f;
     if (warp == 0 && c == 0) {
-      to.lengths[2 * (8 * tile + r)] = length;
+      to.lengths[2 * (8 * tile + r)] = square * inverse;
       to.lengths[2 * (8 * tile + r) + 1] = inverse;
     }
     left[tile] = __shfl_sync(kAll, inverse, 8 * c);
@@ -74,20 +96,20 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
   }
 #pragma unroll 1
   for (int slab = warp; slab < layer.key_slabs; slab += n_warps) {
-    float y[kTiles][4] = {};
-    if (slab != warp) load_map(slab);
+    float y[kTiles][2][4] = {};  // two chains: half the latency
+    if (slab != warp) map.load(layer, kv_head, slab);
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
-      const uint32_t operand[4] = {m[k].x, m[k].y, m[k].z, m[k].w};
+      const uint32_t operand[4] = {map.m[k].x, map.m[k].y, map.m[k].z, map.m[k].w};
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) mma(y[tile], operand, b[tile][k][0], b[tile][k][1]);
+      for (int tile = 0; tile < kTiles; ++tile) mma(y[tile][k % 2], operand, b[tile][k][0], b[tile][k][1]);
     }
     // y: place r or r + 8 of the slab, head 2 c or 2 c + 1
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const float x = y[tile][j] * (j % 2 ? right[tile] : left[tile]);
+        const float x = (y[tile][0][j] + y[tile][1][j]) * (j % 2 ? right[tile] : left[tile]);
         const int lane_to = 4 * (2 * c + j % 2) + r / 2, at = (slab * kTiles + tile) * 32 + lane_to;
         const int fixed = __float2int_rn(x * kQuerySteps), high = min((fixed + 128) >> 8, 127);
         int8_t* bytes = reinterpret_cast<int8_t*>(to.fixed + at) + r % 2 + j / 2 * 2;
@@ -98,28 +120,29 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
   }
 }
 
-/// For centred keys: the same queries block by block and not multiplied, and R_j mean of this head.
-template <int kDim, int kTiles>
-__device__ void prepare_mean(const PackedLayer& layer, int kv_head, const __half* q, int n_heads,
-                             uint2* queries, uint4* mean) {
-  for (int i = threadIdx.x; i < kDim / 16 * kTiles * 32; i += blockDim.x) {
-    const int lane = i % 32, tile = i / 32 % kTiles, slab = i / 32 / kTiles, head = 8 * tile + lane / 4;
-    uint2 word{};
-    if (head < n_heads) {
-      const int16_t* coords = layer.block_coords + 2 * (8 * slab + 2 * (lane % 4));
-      const __half* row = q + head * kDim;
-      const __half2 first = __halves2half2(row[coords[0]], row[coords[1]]),
-                    second = __halves2half2(row[coords[2]], row[coords[3]]);
-      word = {*reinterpret_cast<const uint32_t*>(&first), *reinterpret_cast<const uint32_t*>(&second)};
-    }
-    queries[i] = word;
-  }
+/// For centred keys: R_j mean of this head, j the positions of a page.
+template <int kDim>
+__device__ void load_mean(const PackedLayer& layer, int kv_head, uint4* mean) {
   constexpr int kWords = 4 * (kDim / 16) * 32;
   for (int i = threadIdx.x; i < kWords; i += blockDim.x)
     mean[i] = static_cast<const uint4*>(layer.key_mean)[int64_t(kv_head) * kWords + i];
 }
 
-/// Scores of an item's kParts tiles of 16 positions: positions 16 i + r (first two) and 16 i + 8 + r.
+/// The same queries block by block and not multiplied.
+template <int kDim, int kTiles>
+__device__ void prepare_plain(const PackedLayer& layer, const __half* rows, uint2* plain) {
+  for (int i = threadIdx.x; i < kDim / 16 * kTiles * 32; i += blockDim.x) {
+    const int lane = i % 32, tile = i / 32 % kTiles, slab = i / 32 / kTiles;
+    const int16_t* coords = layer.block_coords + 2 * (8 * slab + 2 * (lane % 4));
+    const __half* row = rows + (8 * tile + lane / 4) * kQueryPitch<kDim>;
+    const __half2 first = __halves2half2(row[coords[0]], row[coords[1]]),
+                  second = __halves2half2(row[coords[2]], row[coords[3]]);
+    plain[i] = {*reinterpret_cast<const uint32_t*>(&first), *reinterpret_cast<const uint32_t*>(&second)};
+  }
+}
+
+/// Scores of kParts tiles of 16 positions of a page, from tile `part` on: positions 16 i + r (first two) and
+/// 16 i + 8 + r.
 template <int kTiles, int kParts>
 using Scores = float[kTiles][kParts][4];
 template <int kTiles, int kParts>
@@ -152,17 +175,17 @@ __device__ inline void scale_rows(Operands& a, const uint32_t (&pair)[4]) {
 
 /// Integer sums back to their start.
 template <int kTiles, int kParts>
-__device__ inline void reset(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low) {
+__device__ inline void reset(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, const Zero& zero) {
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
     for (int i = 0; i < kParts; ++i)
 #pragma unroll
-      for (int j = 0; j < 4; ++j) high[tile][i][j] = low[tile][i][j] = kZero;
+      for (int j = 0; j < 4; ++j) high[tile][i][j] = low[tile][i][j] = zero[j];
 }
 
-/// s += sums times the positions' norms (pair; null: one).
-template <int kTiles, int kParts>
+/// s += sums times the positions' norms (pair; null: one). kFirst: s =.
+template <int kTiles, int kParts, bool kFirst = false>
 __device__ inline void take_sums(Scores<kTiles, kParts>& s, const Sums<kTiles, kParts>& high,
                                  const Sums<kTiles, kParts>& low, const uint32_t* pair, int part) {
   constexpr float kUnit = 1 / (kQuerySteps * kByteOne);
@@ -175,7 +198,8 @@ __device__ inline void take_sums(Scores<kTiles, kParts>& s, const Sums<kTiles, k
       for (int j = 0; j < 4; ++j) {
         const float sum = fmaf(__int_as_float(high[tile][i][j]) - kZeroRead, 256.0f,
                                __int_as_float(low[tile][i][j]) - kZeroRead);
-        s[tile][i][j] = fmaf(sum, (j < 2 ? x.x : x.y) * kUnit, s[tile][i][j]);
+        const float unit = (j < 2 ? x.x : x.y) * kUnit;
+        s[tile][i][j] = kFirst ? sum * unit : fmaf(sum, unit, s[tile][i][j]);
       }
   }
 }
@@ -193,10 +217,10 @@ __device__ inline void multiply_norms(Scores<kTiles, kParts>& s, const uint32_t 
 }
 
 /// Sums over `count` neighbouring slabs of kBits each, whose codes and queries begin at these. kCount: their
-/// number where it is known.
+/// number where it is known and even; the sums then begin here.
 template <int kTiles, int kParts, int kBits, int kCount>
 __device__ void sum_run(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, const uint8_t* codes,
-                        uint2 book, const uint2* queries, int count, int part) {
+                        uint2 book, const uint2* queries, int count, int part, const Zero& zero) {
   const int lane = threadIdx.x % 32, unit_lane = 8 * (lane % 4) + lane / 4;
   const int n = kCount > 0 ? kCount : count;
 #pragma unroll(kCount > 0 ? kCount : 1)
@@ -218,12 +242,17 @@ __device__ void sum_run(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, c
       look_up<kBits>(book, y, a[2], a[3]);
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
-        mma<false>(high[tile][i], a, b[tile][0].x, b[tile][1].x);
-        mma<false>(low[tile][i], a, b[tile][0].y, b[tile][1].y);
+        if (kCount > 0 && slab == 0) {
+          mma_first<false>(high[tile][i], a, b[tile][0].x, b[tile][1].x, zero);
+          mma_first<false>(low[tile][i], a, b[tile][0].y, b[tile][1].y, zero);
+        } else {
+          mma<false>(high[tile][i], a, b[tile][0].x, b[tile][1].x);
+          mma<false>(low[tile][i], a, b[tile][0].y, b[tile][1].y);
+        }
       }
     }
   }
-  if (n % 2 == 0) return;
+  if (kCount > 0 || n % 2 == 0) return;
   uint32_t words[kBits];
   load_words<kBits>(words, codes + (n - 1) * 128 * kBits, unit_lane, false);
 #pragma unroll
@@ -233,8 +262,8 @@ __device__ void sum_run(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, c
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       const uint2 b = queries[((n - 1) * kTiles + tile) * 32 + lane];
-      mma<false>(high[tile][i], a, b.x);
-      mma<false>(low[tile][i], a, b.y);
+      mma(high[tile][i], a, b.x);
+      mma(low[tile][i], a, b.y);
     }
   }
 }
@@ -242,24 +271,25 @@ __device__ void sum_run(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, c
 /// s = keys . prepared queries, all coordinates of kBits.
 template <int kDim, int kTiles, int kParts, int kBits>
 __device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
-                              const PackedTable& t, const Queries& queries, int part, int valid) {
+                              const PackedTable& t, const Queries& queries, int part, int valid,
+                              const Zero& zero) {
   Sums<kTiles, kParts> high, low;
-  reset<kTiles, kParts>(high, low);
   const uint2 book = *reinterpret_cast<const uint2*>(shared + t.runs[0].book);
-  sum_run<kTiles, kParts, kBits, kDim / 16>(high, low, block, book, queries.fixed, 0, part);
+  sum_run<kTiles, kParts, kBits, kDim / 16>(high, low, block, book, queries.fixed, 0, part, zero);
   uint32_t pair[4];
   load_norms(pair, block + t.key_norms, valid);
-  take_sums<kTiles, kParts>(s, high, low, pair, part);
+  take_sums<kTiles, kParts, true>(s, high, low, pair, part);
 }
 
 /// s = keys . prepared queries, as the table says. kRunsOnly: it has no slabs of several groups or wide ones.
 template <int kTiles, int kParts, bool kRunsOnly>
 __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
-                           const PackedTable& t, const Queries& queries, int part, int valid) {
+                           const PackedTable& t, const Queries& queries, int part, int valid,
+                           const Zero& zero) {
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
   const UnitEntry* units = reinterpret_cast<const UnitEntry*>(shared + sizeof(PackedTable));
   Sums<kTiles, kParts> high, low;
-  reset<kTiles, kParts>(high, low);
+  reset<kTiles, kParts>(high, low, zero);
   uint32_t pair[4];
   const bool norms_last = !kRunsOnly && t.wide_keys && !t.group_norms;
   const auto take = [&](int norm) {
@@ -274,20 +304,20 @@ __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, cons
     const uint2* b = queries.fixed + run.first * kTiles * 32;
     switch (run.bits) {
       case 1:
-        sum_run<kTiles, kParts, 1, 0>(high, low, codes, book, b, run.count, part);
+        sum_run<kTiles, kParts, 1, 0>(high, low, codes, book, b, run.count, part, zero);
         break;
       case 2:
-        sum_run<kTiles, kParts, 2, 0>(high, low, codes, book, b, run.count, part);
+        sum_run<kTiles, kParts, 2, 0>(high, low, codes, book, b, run.count, part, zero);
         break;
       case 3:
-        sum_run<kTiles, kParts, 3, 0>(high, low, codes, book, b, run.count, part);
+        sum_run<kTiles, kParts, 3, 0>(high, low, codes, book, b, run.count, part, zero);
         break;
       default:
-        sum_run<kTiles, kParts, 4, 0>(high, low, codes, book, b, run.count, part);
+        sum_run<kTiles, kParts, 4, 0>(high, low, codes, book, b, run.count, part, zero);
     }
     if (t.group_norms) {
       take(run.norm);
-      reset<kTiles, kParts>(high, low);
+      reset<kTiles, kParts>(high, low, zero);
     }
   }
   for (uint32_t mixed = kRunsOnly ? 0 : t.mixed_keys; mixed;
@@ -300,14 +330,14 @@ __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, cons
       const uint2 b = queries.fixed[(slab * kTiles + tile) * 32 + lane];
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        if (kParts == 4 || i == part) {
-          mma<false>(high[tile][kParts == 4 ? i : 0], a[i], b.x);
-          mma<false>(low[tile][kParts == 4 ? i : 0], a[i], b.y);
+        if (kParts == 4 || i / kParts == part / kParts) {
+          mma(high[tile][i % kParts], a[i], b.x);
+          mma(low[tile][i % kParts], a[i], b.y);
         }
     }
     if (t.group_norms) {  // a slab that is not full
       take(units[4 * slab].norm);
-      reset<kTiles, kParts>(high, low);
+      reset<kTiles, kParts>(high, low, zero);
     }
   }
   if (!t.group_norms) take(0);
@@ -325,7 +355,7 @@ __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, cons
       const uint2 b = queries.wide[(slab * kTiles + tile) * 32 + lane];
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        if (kParts == 4 || i == part) mma(s[tile][kParts == 4 ? i : 0], a[i], b.x, b.y);
+        if (kParts == 4 || i / kParts == part / kParts) mma(s[tile][i % kParts], a[i], b.x, b.y);
     }
   }
   if (norms_last) {

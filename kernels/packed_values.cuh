@@ -17,19 +17,19 @@ template <int kSlabs, int kTiles, int kParts>
 __device__ void weigh(State<kSlabs, kTiles>& state, const Scores<kTiles, kParts>& s,
                       const float (&factor)[kTiles][2], const uint32_t (&pair)[4], int part,
                       Weights<kTiles, kParts>& w) {
-  // The largest norm of the item: the weights' scale.
+  // The largest norm of the page: the weights' scale.
+  __half2 two =
+      __hmax2(__hmax2(as_half2(pair[0]), as_half2(pair[1])), __hmax2(as_half2(pair[2]), as_half2(pair[3])));
+#pragma unroll
+  for (int apart = 4; apart < 32; apart *= 2) two = __hmax2(two, __shfl_xor_sync(kAll, two, apart));
+  const float largest = fmaxf(__half2float(__hmax(__low2half(two), __high2half(two))), 1e-20f);
+  const float steps = __fdividef(kWeightSteps, largest);
   float2 norm[kParts];
-  float largest = 1e-20f;
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
     norm[i] = unpack2(pick<4>(pair, part + i));
-    largest = fmaxf(largest, fmaxf(norm[i].x, norm[i].y));
+    norm[i].x *= steps, norm[i].y *= steps;
   }
-#pragma unroll
-  for (int apart = 4; apart < 32; apart *= 2) largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, apart));
-  const float steps = __fdividef(kWeightSteps, largest);
-#pragma unroll
-  for (int i = 0; i < kParts; ++i) norm[i].x *= steps, norm[i].y *= steps;
 
   bool grown = false;
   float shrink[kTiles][2], here[kTiles][2];
@@ -82,32 +82,25 @@ __device__ inline uint2 weight_bytes(const Weights<kTiles, kParts>& w, int tile,
           permute(w.pairs[tile][i][0], w.pairs[tile][i][1], 0x6420u)};
 }
 
-/// o += one slab's bytes times the weights. x: nibbles looked up, two words per tile.
+/// o += one slab's bytes times the weights. look(i, x, y): the centroids of tile i.
 template <int kTiles, int kParts, class LookUp>
 __device__ inline void add_bytes(float (&o)[kTiles][4], const Weights<kTiles, kParts>& w,
-                                 const uint2 (&b)[kTiles][kParts], LookUp look) {
+                                 const uint2 (&b)[kTiles][kParts], const Zero& zero, LookUp look) {
   int high[kTiles][4], low[kTiles][4];
 #pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-    for (int j = 0; j < 4; ++j) high[tile][j] = low[tile][j] = kZero;
-#pragma unroll
   for (int i = 0; i < kParts; i += 2) {
-    uint32_t a[4];
+    uint32_t a[4] = {};  // a single tile meets zeros
     look(i, a[0], a[1]);
-    if constexpr (kParts > 1) {
-      look(i + 1, a[2], a[3]);
+    if constexpr (kParts > 1) look(i + 1, a[2], a[3]);
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-        mma<true>(high[tile], a, b[tile][i].x, b[tile][i + 1].x);
-        mma<true>(low[tile], a, b[tile][i].y, b[tile][i + 1].y);
-      }
-    } else {
-      const uint32_t only[2] = {a[0], a[1]};
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-        mma<true>(high[tile], only, b[tile][i].x);
-        mma<true>(low[tile], only, b[tile][i].y);
+    for (int tile = 0; tile < kTiles; ++tile) {
+      const uint2 first = b[tile][i], second = kParts > 1 ? b[tile][(i + 1) % kParts] : uint2{};
+      if (i == 0) {
+        mma_first<true>(high[tile], a, first.x, second.x, zero);
+        mma_first<true>(low[tile], a, first.y, second.y, zero);
+      } else {
+        mma<true>(high[tile], a, first.x, second.x);
+        mma<true>(low[tile], a, first.y, second.y);
       }
     }
   }
@@ -130,11 +123,11 @@ __device__ inline void add_halves(float (&o)[kTiles][4], const Weights<kTiles, k
     float sum[4] = {};
 #pragma unroll
     for (int i = 0; i < 4; ++i)
-      if (kParts == 4 || i == part) {
+      if (kParts == 4 || i / kParts == part / kParts) {
         uint32_t b[2];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const uint32_t x = w.pairs[tile][kParts == 4 ? i : 0][half];
+          const uint32_t x = w.pairs[tile][i % kParts][half];
           b[half] = pack2(float(x & 0xffffu) * 0.5f, float(x >> 16) * 0.5f);
         }
         mma(sum, a[i], b[0], b[1]);
@@ -147,7 +140,8 @@ __device__ inline void add_halves(float (&o)[kTiles][4], const Weights<kTiles, k
 /// o += values times weights.
 template <int kSlabs, int kTiles, int kParts, int kBits>
 __device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, const uint8_t* shared,
-                           const PackedTable& t, const Weights<kTiles, kParts>& w, int part) {
+                           const PackedTable& t, const Weights<kTiles, kParts>& w, int part,
+                           const Zero& zero) {
   const int lane = threadIdx.x % 32;
   const UnitEntry* units = reinterpret_cast<const UnitEntry*>(shared + sizeof(PackedTable)) + 4 * t.key_slabs;
   uint2 b[kTiles][kParts];
@@ -162,7 +156,7 @@ __device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, c
     for (int slab = 0; slab < kSlabs; ++slab) {
       uint32_t words[kBits];
       load_words<kBits>(words, codes + slab * 128 * kBits, lane, false);
-      add_bytes<kTiles, kParts>(state.o[slab], w, b, [&](int i, uint32_t& x, uint32_t& y) {
+      add_bytes<kTiles, kParts>(state.o[slab], w, b, zero, [&](int i, uint32_t& x, uint32_t& y) {
         look_up<kBits>(book, nibbles<kBits>(words, part + i), x, y);
       });
     }
@@ -186,7 +180,7 @@ __device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, c
         };
 #pragma unroll
         for (int k = 0; k < kSlabs; ++k)
-          if (k == slab) add_bytes<kTiles, kParts>(state.o[k], w, b, look);
+          if (k == slab) add_bytes<kTiles, kParts>(state.o[k], w, b, zero, look);
       }
     }
   }

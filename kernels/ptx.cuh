@@ -69,19 +69,32 @@ __device__ inline void mma(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uin
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/// The same over 16 instead of 32.
+/// d = a b + from, the first of a chain.
 template <bool kUnsigned>
-__device__ inline void mma(int (&d)[4], const uint32_t (&a)[2], uint32_t b) {
+__device__ inline void mma_first(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                                 const int (&from)[4]) {
   if constexpr (kUnsigned)
     asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.s32.s8.u8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};\n"
-        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(b));
+        "mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%10,%11,%12,%13};\n"
+        : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(from[0]), "r"(from[1]),
+          "r"(from[2]), "r"(from[3]));
   else
     asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};\n"
-        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(b));
+        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%10,%11,%12,%13};\n"
+        : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(from[0]), "r"(from[1]),
+          "r"(from[2]), "r"(from[3]));
+}
+
+/// d += a b over 16 instead of 32, signed bytes.
+__device__ inline void mma(int (&d)[4], const uint32_t (&a)[2], uint32_t b) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};\n"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(b));
 }
 
 /// Transposes an 8 x 8 matrix of fp16: lane (row = lane / 4) holds columns 2 (lane % 4) and the next.
@@ -102,6 +115,20 @@ __device__ inline uint32_t permute(uint32_t low, uint32_t high, uint32_t selecto
 __device__ inline float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// The address, in global memory, is computed here and not where it is first used.
+template <class T>
+__device__ inline void settle(T*& p) {
+  asm volatile("" : "+l"(p));
+  __builtin_assume(__isGlobal(p));
+}
+
+/// x in a register of its own: the compiler does not know what it is.
+__device__ inline int kept(int x) {
+  int y;
+  asm volatile("mov.b32 %0, %1;\n" : "=r"(y) : "r"(x));
   return y;
 }
 
@@ -153,6 +180,15 @@ __device__ inline void let_successor_start() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;\n");
 #endif
+}
+
+/// Four 8 x 8 matrices of fp16 from shared memory, lane by lane the operands of products: lane (r, c) gets
+/// columns 2 c and 2 c + 1 of row r. Every lane names a row of 16 bytes: lanes 8 i + r row r of matrix i.
+__device__ inline void load_matrices(uint32_t (&x)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+               : "r"(shared_address(row))
+               : "memory");
 }
 
 /// Bytes on their way from global to shared memory, for one warp that reads what it asked for. `bytes` and

@@ -39,56 +39,70 @@ __device__ inline void shrink_state(State<kSlabs, kTiles>& state, const float (&
     }
 }
 
-/// Warps of a block become one: results (8 kTiles, 2 + 16 kSlabs) in global memory.
+/// At least the shared memory that a kernel of these has beside what it is launched with.
+constexpr int kStaticBytes = 2560;
+
+/// Bytes of shared memory that merge_warps() takes of a warp's stages.
+constexpr int merge_bytes(int dim, int tiles) {
+  return 8 * tiles * dim * 4;
+}
+
+/// Warps of a block become one: see SplitSums. shared: the warps' stages, which others may still be reading.
 template <int kSlabs, int kTiles>
 __device__ void merge_warps(State<kSlabs, kTiles>& state, float* shared, float* to) {
-  constexpr int kHeads = 8 * kTiles, kRows = 16 * kSlabs, kPitch = kHeads + 1;
+  constexpr int kHeads = 8 * kTiles, kRows = 16 * kSlabs, kQuads = kHeads / 4;  // of a row
+  __shared__ float2 maxima[16 * kHeads / 2], sums[16 * kHeads / 2];             // (W, heads / 2)
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4,
             n_warps = blockDim.x / 32;
-  float* maxima = shared;                    // (W, heads), then each warp's factor
-  float* sums = maxima + n_warps * kHeads;   // (W, heads)
-  float* outputs = sums + n_warps * kHeads;  // (W, rows, heads + 1)
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-    for (int j = 0; j < 2; ++j) {
-      float l = state.l[tile][j];
-#pragma unroll
-      for (int apart = 4; apart < 32; apart *= 2) l += __shfl_xor_sync(kAll, l, apart);
-      if (r == 0) {
-        maxima[warp * kHeads + 8 * tile + 2 * c + j] = state.m[tile][j];
-        sums[warp * kHeads + 8 * tile + 2 * c + j] = l;
-      }
-    }
-  float* mine = outputs + (warp * kRows + r) * kPitch + 2 * c;
-#pragma unroll
-  for (int slab = 0; slab < kSlabs; ++slab)
+  float* const outputs = shared;  // (W, rows, heads)
+  if (r == 0)
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        mine[(16 * slab + j / 2 * 8) * kPitch + 8 * tile + j % 2] = state.o[slab][tile][j];
+      maxima[warp * kHeads / 2 + 4 * tile + c] = {state.m[tile][0], state.m[tile][1]};
   __syncthreads();
-  if (threadIdx.x < kHeads) {
-    float most = -INFINITY, l = 0;
-    for (int w = 0; w < n_warps; ++w) most = fmaxf(most, maxima[w * kHeads + threadIdx.x]);
-    for (int w = 0; w < n_warps; ++w) {
-      const float factor = exp2_fast(maxima[w * kHeads + threadIdx.x] - most);
-      l += sums[w * kHeads + threadIdx.x] * factor;
-      maxima[w * kHeads + threadIdx.x] = factor;
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile) {
+    float2 most = maxima[4 * tile + c];
+#pragma unroll 4
+    for (int w = 1; w < n_warps; ++w) {
+      const float2 x = maxima[w * kHeads / 2 + 4 * tile + c];
+      most = {fmaxf(most.x, x.x), fmaxf(most.y, x.y)};
     }
-    to[threadIdx.x * (kRows + 2)] = most;
-    to[threadIdx.x * (kRows + 2) + 1] = l;
+    const float factor[2] = {exp2_fast(state.m[tile][0] - most.x), exp2_fast(state.m[tile][1] - most.y)};
+    float l[2];
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      l[j] = state.l[tile][j] * factor[j];
+#pragma unroll
+      for (int apart = 4; apart < 32; apart *= 2) l[j] += __shfl_xor_sync(kAll, l[j], apart);
+    }
+    if (r == 0) sums[warp * kHeads / 2 + 4 * tile + c] = {l[0], l[1]};
+    if (warp == 0 && r == 0)
+#pragma unroll
+      for (int j = 0; j < 2; ++j) to[kHeads * kRows + 2 * (8 * tile + 2 * c + j)] = j ? most.y : most.x;
+    float* const mine = outputs + (warp * kRows + r) * kHeads + 8 * tile + 2 * c;
+#pragma unroll
+    for (int slab = 0; slab < kSlabs; ++slab)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        *reinterpret_cast<float2*>(mine + (16 * slab + 8 * half) * kHeads) = {
+            state.o[slab][tile][2 * half] * factor[0], state.o[slab][tile][2 * half + 1] * factor[1]};
   }
   __syncthreads();
-#pragma unroll 1
-  for (int i = threadIdx.x; i < kHeads * kRows; i += blockDim.x) {
-    const int head = i / kRows, row = i % kRows;
-    const float *from = outputs + row * kPitch + head, *factor = maxima + head;
-    float sum = 0;
+  for (int i = threadIdx.x; i < kRows * kQuads; i += blockDim.x) {
+    float4 sum{};
 #pragma unroll 4
-    for (int w = 0; w < n_warps; ++w) sum = fmaf(from[w * (kRows * kPitch)], factor[w * kHeads], sum);
-    to[head * (kRows + 2) + 2 + row] = sum;
+    for (int w = 0; w < n_warps; ++w) {
+      const float4 x = reinterpret_cast<const float4*>(outputs + w * kRows * kHeads)[i];
+      sum.x += x.x, sum.y += x.y, sum.z += x.z, sum.w += x.w;
+    }
+    float* const column = to + i % kQuads * 4 * kRows + i / kQuads;
+    column[0] = sum.x, column[kRows] = sum.y, column[2 * kRows] = sum.z, column[3 * kRows] = sum.w;
+  }
+  if (threadIdx.x < kHeads) {
+    float l = 0;
+    for (int w = 0; w < n_warps; ++w) l += reinterpret_cast<const float*>(sums)[w * kHeads + threadIdx.x];
+    to[kHeads * kRows + 2 * threadIdx.x + 1] = l;
   }
 }
 
