@@ -287,6 +287,7 @@ CacheTime time_decode(const CacheBench& b) {
     step.batch = b.batch;
     step.longest = packed_end;
     step.first_page = int(b.window.sink / kPagePositions);
+    step.fresh = 1;  // as behind a kernel that appends a token
     step.exact = exact ? &exact_sets[set] : nullptr;
     step.q = q.as();
     step.out = out.as();
