@@ -53,7 +53,7 @@ std::vector<HeadQuantizers> make_layers(const AttentionShape& shape, const BitMa
 
 }  // namespace
 
-std::vector<BitPair> parse_pairs(const std::string& text) {
+std::vector<BitPair> parse_pairs(const std::string& text, const char* option) {
   std::vector<BitPair> pairs;
   for (const std::string& part : split(text, ',')) {
     const char* at = part.c_str();
@@ -61,8 +61,8 @@ std::vector<BitPair> parse_pairs(const std::string& text) {
     pair.k = take_bits('K', at);
     pair.v = take_bits('V', at);
     if (*at || pair.k < 0 || pair.v < 0 || (pair.k == 0 && pair.v == 0))
-      throw Error(Exit::usage,
-                  fmt::format("--pairs: '{}' is not K2V3, K2 or V2.5 with bits of 1 to {}", part, kMaxBits));
+      throw Error(Exit::usage, fmt::format("{}: '{}' is not K2V3, K2 or V2.5 with bits of 1 to {}", option,
+                                           part, kMaxBits));
     if (std::find(pairs.begin(), pairs.end(), pair) == pairs.end()) pairs.push_back(pair);
   }
   return pairs;

@@ -11,8 +11,8 @@
 
 namespace blockgtq {
 
-/// "K2V3,K2,V2.5" -> pairs, in that order without repetition; Exit::usage otherwise.
-std::vector<BitPair> parse_pairs(const std::string& text);
+/// "K2V3,K2,V2.5" -> pairs, in that order without repetition; Exit::usage otherwise, which names the option.
+std::vector<BitPair> parse_pairs(const std::string& text, const char* option = "--pairs");
 std::string pair_text(const BitPair& pair);  // "K2V3"; "exact"
 
 /// How keys and values are held: a method each, empty where they are exact.

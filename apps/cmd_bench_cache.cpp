@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/stop.h"
 #include "bench_cache.h"
+#include "cache_spec.h"
 #include "commands.h"
 #include "device.h"
 #include "report/chart.h"
@@ -42,12 +43,18 @@ int64_t parse_count(const std::string& text, const char* option) {
   return n;
 }
 
-/// "K3V2" -> key and value bits.
-std::pair<int, int> parse_pair(const std::string& text) {
-  if (text.size() != 4 || text[0] != 'K' || text[2] != 'V' || text[1] < '1' || text[1] > '8' ||
-      text[3] < '1' || text[3] > '8')
-    throw Error(Exit::usage, fmt::format("--bits: {}: pairs like K3V3 of 1 to 8 bits are expected", text));
-  return {text[1] - '0', text[3] - '0'};
+/// "K3V2,K4V4" -> pairs of whole bits for keys and for values.
+std::vector<BitPair> whole_pairs(const std::string& text) {
+  const std::vector<BitPair> pairs = parse_pairs(text, "--bits");
+  for (const BitPair& pair : pairs)
+    if (pair.k == 0 || pair.v == 0 || pair.k != std::floor(pair.k) || pair.v != std::floor(pair.v))
+      throw Error(Exit::usage,
+                  fmt::format("--bits: {}: whole bits of keys and of values are expected", pair_text(pair)));
+  return pairs;
+}
+
+void set_bits(CacheBench& bench, const BitPair& pair) {
+  bench.key_bits = int(pair.k), bench.value_bits = int(pair.v);
 }
 
 void check_kinds(const std::string& text, bool exact) {
@@ -114,8 +121,9 @@ void bench_attention(const Options& o, const GlobalOptions& global) {
   for (const std::string& context : split(o.contexts, ','))
     chart.x.push_back(double(parse_count(context, "--context")));
   for (const std::string& kind : split(o.keys, ','))
-    for (const std::string& pair : split(kind == "fp16" ? "K16V16" : o.pairs, ','))
+    for (const BitPair& bits : kind == "fp16" ? std::vector<BitPair>{{16, 16}} : whole_pairs(o.pairs))
       for (const std::string& batch : split(o.batches, ',')) {
+        const std::string pair = pair_text(bits);
         Series times{fmt::format("{} {} batch {}", kind, pair, batch), {}};
         Series floor{times.name + ", bytes / copy rate", {}, int(chart.series.size() / 2), 1};
         times.color = floor.color;
@@ -123,7 +131,7 @@ void bench_attention(const Options& o, const GlobalOptions& global) {
           check_stop();
           CacheBench bench = o.shape;
           bench.keys = kind;
-          if (kind != "fp16") std::tie(bench.key_bits, bench.value_bits) = parse_pair(pair);
+          set_bits(bench, bits);
           bench.batch = int(parse_count(batch, "--batch"));
           bench.context = int64_t(context);
           const CacheTime time = time_decode(bench);
@@ -154,14 +162,14 @@ void bench_prefill(const Options& o, const GlobalOptions& global) {
                {"repeat", o.shape.repeat},
                {"rows", Json::array()}};
   for (const std::string& kind : split(o.keys, ','))
-    for (const std::string& pair : split(o.pairs, ','))
+    for (const BitPair& bits : whole_pairs(o.pairs))
       for (const std::string& batch : split(o.batches, ','))
         for (const std::string& context : split(o.contexts, ','))
           for (const std::string& chunk : split(o.chunks, ',')) {
             check_stop();
             CacheBench bench = o.shape;
             bench.keys = kind;
-            std::tie(bench.key_bits, bench.value_bits) = parse_pair(pair);
+            set_bits(bench, bits);
             bench.batch = int(parse_count(batch, "--batch"));
             bench.context = parse_count(context, "--context");
             const int64_t tokens = parse_count(chunk, "--chunk");
@@ -170,10 +178,11 @@ void bench_prefill(const Options& o, const GlobalOptions& global) {
             const double work = 4.0 * bench.batch * double(tokens) *
                                 (double(bench.context) + double(tokens) / 2) * bench.heads * bench.head_dim;
             const double rate = work / (1e-6 * time.microseconds);
-            table.row({kind, pair, batch, fmt::format("{}", bench.context), fmt::format("{}", tokens),
-                       fmt::format("{:.1f}", time.microseconds), fmt::format("{:.1f}", 1e-12 * rate)});
+            table.row({kind, pair_text(bits), batch, fmt::format("{}", bench.context),
+                       fmt::format("{}", tokens), fmt::format("{:.1f}", time.microseconds),
+                       fmt::format("{:.1f}", 1e-12 * rate)});
             json["rows"].push_back({{"keys", kind},
-                                    {"bits", pair},
+                                    {"bits", pair_text(bits)},
                                     {"batch", bench.batch},
                                     {"context", bench.context},
                                     {"chunk", tokens},
@@ -199,13 +208,14 @@ void bench_encode(const Options& o, const GlobalOptions& global) {
                {"copy_bytes_per_second", copy},
                {"rows", Json::array()}};
   for (const std::string& kind : split(o.keys, ','))
-    for (const std::string& pair : split(o.pairs, ',')) {
+    for (const BitPair& bits : whole_pairs(o.pairs)) {
       check_stop();
       CacheBench bench = o.shape;
       bench.keys = kind;
-      std::tie(bench.key_bits, bench.value_bits) = parse_pair(pair);
-      add_row(table, json["rows"], {{"keys", kind}, {"bits", pair}, {"tokens", o.tokens}},
-              {kind, pair, fmt::format("{}", o.tokens)}, time_encode(bench, o.tokens, o.values), copy);
+      set_bits(bench, bits);
+      add_row(table, json["rows"], {{"keys", kind}, {"bits", pair_text(bits)}, {"tokens", o.tokens}},
+              {kind, pair_text(bits), fmt::format("{}", o.tokens)}, time_encode(bench, o.tokens, o.values),
+              copy);
     }
   print(o, table, json);
 }
@@ -271,7 +281,7 @@ void check_attention_options(const Options& o, bool exact) {
     throw Error(Exit::usage,
                 fmt::format("--heads: {} is no multiple of --kv-heads {}", o.shape.heads, o.shape.kv_heads));
   check_kinds(o.keys, exact);
-  for (const std::string& pair : split(o.pairs, ',')) parse_pair(pair);
+  whole_pairs(o.pairs);
   for (const std::string& context : split(o.contexts, ',')) parse_count(context, "--context");
   for (const std::string& batch : split(o.batches, ',')) parse_count(batch, "--batch");
 }
@@ -327,7 +337,7 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
   add_shape_options(*encode, *e);
   encode->callback([e, &global] {
     check_kinds(e->keys, false);
-    for (const std::string& pair : split(e->pairs, ',')) parse_pair(pair);
+    whole_pairs(e->pairs);
     e->shape.heads = e->shape.kv_heads;
     bench_encode(*e, global);
   });

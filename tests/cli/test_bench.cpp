@@ -9,8 +9,10 @@ TEST_CASE("bench attention, prefill and encode: bad values are usage errors, no 
     std::string says;
   };
   const Case cases[] = {
-      {{"bench", "attention", "--bits", "K9V3"}, 2, "--bits: K9V3"},
-      {{"bench", "attention", "--bits", "3"}, 2, "pairs like K3V3"},
+      {{"bench", "attention", "--bits", "K9V3"}, 2, "--bits: 'K9V3' is not"},
+      {{"bench", "attention", "--bits", "3"}, 2, "--bits: '3' is not"},
+      {{"bench", "encode", "--bits", "K3"}, 2, "whole bits of keys and of values"},
+      {{"bench", "prefill", "--bits", "K2.5V3"}, 2, "whole bits of keys and of values"},
       {{"bench", "attention", "--context", "4x"}, 2, "--context: 4x"},
       {{"bench", "attention", "--context", "0"}, 2, "--context: 0"},
       {{"bench", "attention", "--batch", "1,two"}, 2, "--batch: two"},
