@@ -125,6 +125,10 @@ void check_allocation(const AllocationOptions& o) {
     parse_bytes(o.memory, "--budget-memory");
 }
 
+void check_allocation(const AllocationOptions& o, const AttentionShape& shape) {
+  check_blocks(make_spec(o).allocator, shape.layout.n_blocks());
+}
+
 void allocate_and_report(const Stats& stats, const AllocationOptions& o, const OutputOptions& output,
                          OutputFile& file, const GlobalOptions& global) {
   const ShareSpec spec = make_spec(o);

@@ -26,6 +26,8 @@ void add_allocation_options(CLI::App& command, AllocationOptions& options);
 
 /// Exit::usage for what is wrong whatever the model: checked before anything is read.
 void check_allocation(const AllocationOptions& options);
+/// Exit::usage for what is wrong for this model: checked before its forward pass.
+void check_allocation(const AllocationOptions& options, const AttentionShape& shape);
 
 /// Makes the map, commits it to `file`, and prints what it costs: a table, or JSON (schema
 /// blockgtq.allocate/1). With -v or --json also how far the bits depend on the text.

@@ -26,6 +26,7 @@ void add_calibrate(CLI::App& app, const GlobalOptions& global) {
     OutputFile file(o->output.path, o->output.force);
     auto progress = global.make_progress();
     Session session = open_session(o->run, global, *progress);
+    check_allocation(o->allocation, session.shape);
     const Stats stats = collect_stats(session, *progress);
     allocate_and_report(stats, o->allocation, o->output, file, global);
   });

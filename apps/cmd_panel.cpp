@@ -162,6 +162,7 @@ class Panel {
   }
 
   Json run_model(const PanelModel& model, Session& calibration, Session& evaluation) {
+    check_blocks(share_.allocator, calibration.shape.layout.n_blocks());
     const Stats stats = collect_stats(calibration, *progress_);
     const BitMap map = make_bit_map(stats, spec_.bits, share_);
     OutputFile file(out_ / "models" / (model.name + ".map.h5"), true);

@@ -104,7 +104,8 @@ LayerResult OnDevice::result(const Seen& layer, size_t index) const {
     check(std::isfinite(sum[j]), "CudaEvaluator: keys or queries that are not finite");
     const double terms = double(layer.n_tokens) * spec.shape.group() * spec.offsets;
     const int table = layer.layer * int(jobs.size()) + int(j);
-    scores.push_back({sum[j] / terms, double(tables.bytes_before(table + 1) - tables.bytes_before(table))});
+    scores.push_back(
+        {sum[j] / terms, double(tables.bytes_before(table + 1) - tables.bytes_before(table)), {}});
   }
   return assemble(spec, layer.layer, scores);
 }

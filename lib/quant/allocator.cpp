@@ -170,14 +170,18 @@ void check_allocator(const AllocatorSpec& spec) {
         hint);
 }
 
+void check_blocks(const AllocatorSpec& spec, int n_blocks) {
+  if (n_blocks % spec.group_blocks != 0)
+    throw Error(Exit::usage, fmt::format("{} blocks of a head cannot be cut into groups of a multiple of {}",
+                                         n_blocks, spec.group_blocks));
+}
+
 std::vector<Allocation> allocate_head(const HeadEnergy& head, const AllocatorSpec& spec,
                                       std::span<const int64_t> capacities) {
   check_allocator(spec);
   const size_t n = head.score.size();
   check(n > 0 && !capacities.empty(), "allocate_head: nothing to allocate");
-  if (n % size_t(spec.group_blocks) != 0)
-    throw Error(Exit::usage, fmt::format("{} blocks of a head cannot be cut into groups of a multiple of {}",
-                                         n, spec.group_blocks));
+  check_blocks(spec, int(n));
   check_energies(head.score, "energy", n);
   if (!head.q.empty()) {
     check_energies(head.q, "query energy", n);

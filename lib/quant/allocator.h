@@ -46,5 +46,7 @@ std::vector<Allocation> allocate_head(const HeadEnergy& head, const AllocatorSpe
 
 /// Exit::usage where spec asks for what its allocator cannot do.
 void check_allocator(const AllocatorSpec& spec);
+/// Exit::usage where a head of so many blocks cannot be cut as spec asks.
+void check_blocks(const AllocatorSpec& spec, int n_blocks);
 
 }  // namespace blockgtq

@@ -98,6 +98,8 @@ TEST_CASE("allocate: costs, restrictions, budgets in bytes, stability") {
       {{"--bits", "1", "--cost", "packed"}, "norms counted"},
       {{"--bits", "1.2", "--cost", "page", "--norms", "key"}, "1.25 to 8"},
       {{"--resamples", "-1"}, "resamples"},
+      {{"--group-blocks", "8"}, "greedy"},
+      {{"--allocator", "exact", "--group-blocks", "7"}, "multiple of 7"},
   };
   for (const Mistake& m : mistakes) {
     const Outcome outcome = blockgtq(joined({"allocate", stats, "-o", dir / "bad.h5"}, m.options));
