@@ -38,10 +38,11 @@ namespace blockgtq::cuda {
 namespace {
 
 constexpr int kStages = 2;  // of a warp
-/// Of a block: by their registers, and fewer where all widths are one (measured).
+/// Warps of a block: by their registers, and fewer where all widths are one (measured).
+constexpr int kFewWarps = 12;
 template <int kDim, int kTiles, int kKeyBits>
 constexpr int kMostWarps = kTiles == 2 || kDim > 128 ? 8
-                           : kKeyBits > 0            ? 12
+                           : kKeyBits > 0            ? kFewWarps
                                                      : 16;
 
 struct Arguments {
@@ -215,8 +216,10 @@ Plan make_plan(const DecodeAttention& step) {
   const auto splits_on = [&](int64_t sms) { return int(std::clamp<int64_t>(sms / blocks, 1, kMostSplits)); };
   p.splits = splits_on(sms);
   // Runs of slabs: fewer warps where each has one page (measured).
-  const bool few = has_uniform<kDim, kTiles>(layer) || (layer.runs_only && pages <= 12 * p.splits);
-  const int most = std::min({few ? 12 : 16, kMostWarps<kDim, kTiles, 0>, (room - fixed) / p.warp_bytes});
+  const bool few = has_uniform<kDim, kTiles>(layer) || (layer.runs_only && pages <= kFewWarps * p.splits);
+  const int most =
+      std::min(few ? std::min(kFewWarps, kMostWarps<kDim, kTiles, 0>) : kMostWarps<kDim, kTiles, 0>,
+               (room - fixed) / p.warp_bytes);
   check(most >= 1, "decode_attention: no room for a page");
   const auto rounds = [&](int splits) { return (pages + splits * most - 1) / (splits * most); };
   // The merge has multiprocessors of its own where that costs no warp another page: it then waits beside this

@@ -67,27 +67,6 @@ inline std::vector<uint8_t> random_pages(const PackedCache& cache, int64_t n_pag
   return pages;
 }
 
-/// The quantizers with the matrices that attention multiplies with as the kernels keep them: fp16, centroids
-/// as parts of the largest. A logit whose few largest coordinates come from one group of two is off by more
-/// than the bound from that rounding alone, once in some hundred random cases.
-inline PackedSpec rounded_spec(PackedSpec spec) {
-  for (auto* codes : {&spec.key, &spec.value})
-    for (LinearCode& code : *codes) {
-      const int n = code.n_coords();
-      int first = 0;
-      for (const LinearCode::Group& g : code.groups) {
-        const float largest = g.centroids.back();
-        for (int j = first; j < first + g.d; ++j)
-          for (int d = 0; d < code.dim; ++d) {
-            float& x = code.backward[size_t(d) * n + j];
-            x = from_half(to_half(x * largest)) / largest;
-          }
-        first += g.d;
-      }
-    }
-  return spec;
-}
-
 /// The pages of sequence b, in order.
 inline std::vector<const uint8_t*> pages_of(const Sequences& s, const std::vector<uint8_t>& pages, int64_t b,
                                             int64_t page_bytes) {
