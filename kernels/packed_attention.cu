@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
   for (int n = 1; n < kStages; ++n) load(first + n * n_warps, n, ids[n]);
   __syncthreads();
   const __half* const rows = reinterpret_cast<const __half*>(shared + plan.rows);
-  prepare_queries<kDim, kTiles>(a.layer, kv_head, rows, map, queries);
+  prepare_queries<kDim, kTiles>(a.layer, kv_head, rows, shared, map, queries);
   if (a.layer.key_mean) prepare_plain<kDim, kTiles>(a.layer, rows, queries.plain);
   __syncthreads();
   let_successor_start();
@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
                                        queries, mean, t.query_scale, part);
     if (valid < kPagePositions) mask<kTiles, kParts>(s, part, valid);
     Weights<kTiles, kParts> w;
-    load_norms(pair, block + t.value_norms, valid);
+    load_norms(pair, block + t.value_norms, threadIdx.x % 32 / 4, valid);
     weigh<kSlabs, kTiles, kParts>(state, s, factor, pair, part, w);
     add_values<kSlabs, kTiles, kParts, kValueBits>(state, block, shared, t, w, part, zero);
     __syncwarp();

@@ -264,19 +264,18 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
   const EncodeSide& side = reinterpret_cast<const EncodeSide*>(encoder)[kSide];
   const int n_norms = kBits > 0 ? 1 : side.n_norms;
   float* const lengths = reinterpret_cast<float*>(mine + plan.norms);
-  const Tools t{
-      side,
-      encoder,
-      shared,
-      reinterpret_cast<const UnitEntry*>(shared + sizeof(PackedTable)) + (kKeys ? 0 : 4 * table.key_slabs),
-      reinterpret_cast<const uint4*>(shared + plan.forward) + lane,
-      reinterpret_cast<const __half*>(shared + plan.weights),
-      kKeys ? table.key_slabs : table.value_slabs,
-      kBits == 0 && a.encoder.wide,
-      reinterpret_cast<uint32_t*>(mine),
-      reinterpret_cast<uint32_t*>(mine + plan.upper),
-      lengths,
-      lengths + n_norms * kTiles * 16};
+  const Tools t{side,
+                encoder,
+                shared,
+                units_of(shared) + (kKeys ? 0 : 4 * table.key_slabs),
+                reinterpret_cast<const uint4*>(shared + plan.forward) + lane,
+                reinterpret_cast<const __half*>(shared + plan.weights),
+                kKeys ? table.key_slabs : table.value_slabs,
+                kBits == 0 && a.encoder.wide,
+                reinterpret_cast<uint32_t*>(mine),
+                reinterpret_cast<uint32_t*>(mine + plan.upper),
+                lengths,
+                lengths + n_norms * kTiles * 16};
   const int codes_from = kKeys ? 0 : int(t.units->offset),
             codes_to = kKeys ? int(t.units[4 * t.n_slabs].offset) : table.key_norms;
   const int norms_at = kKeys ? table.key_norms : table.value_norms;

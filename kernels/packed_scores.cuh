@@ -12,14 +12,14 @@ namespace blockgtq::cuda {
 constexpr int kZero = 0x4b400000;         // an integer sum's start, as float32 ...
 using Zero = int[4];                      // ... of a whole product, kept in registers
 constexpr float kZeroRead = 12582912.0f;  // kZero as float32
-constexpr float kQuerySteps = 127 * 256;  // fixed point of q: 1 is 127 x 256
+constexpr float kQuerySteps = 127 * 256;  // fixed point of q: the longest row of a norm is 127 x 256
 constexpr float kWeightSteps = 65535;     // of weights
 constexpr float kByteOne = 127;           // of centroids
 
 /// Queries of this block's heads as the B operands of every slab, in shared memory.
 struct Queries {
-  uint2* fixed;    // (slabs, tiles, 32): high bytes, low bytes of (B^T q) / |q|
-  uint2* wide;     // the same as fp16, where there are wide slabs
+  uint2* fixed;    // (slabs, tiles, 32): high bytes, low bytes of (B^T q) / |q| / the norm's longest row
+  uint2* wide;     // (B^T q) / |q| as fp16, where there are wide slabs
   uint2* plain;    // (D / 16, tiles, 32): q itself as fp16, block by block, where keys are centred
   float* lengths;  // (8 tiles, 2): |q|, 1 / |q|
 };
@@ -53,14 +53,15 @@ struct QueryMap {
   }
 };
 
-/// rows: see load_queries(). map holds the rows of slab `warp`.
+/// rows: see load_queries(). table: of this head, in shared memory. map holds the rows of slab `warp`.
 template <int kDim, int kTiles>
 __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __half* rows,
-                                QueryMap<kDim>& map, const Queries& to) {
+                                const uint8_t* table, QueryMap<kDim>& map, const Queries& to) {
   constexpr int kSteps = kDim / 16;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4,
             n_warps = blockDim.x / 32;
   if (warp >= layer.key_slabs) return;
+  const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);
   uint32_t b[kTiles][kSteps][2];
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
@@ -96,6 +97,8 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
   }
 #pragma unroll 1
   for (int slab = warp; slab < layer.key_slabs; slab += n_warps) {
+    const int norm = t.group_norms && slab < t.key_slabs ? units_of(table)[4 * slab].norm : 0;
+    const float steps = __fdividef(kQuerySteps, t.longest_row[norm]);
     float y[kTiles][2][4] = {};  // two chains: half the latency
     if (slab != warp) map.load(layer, kv_head, slab);
 #pragma unroll
@@ -111,7 +114,7 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
       for (int j = 0; j < 4; ++j) {
         const float x = (y[tile][0][j] + y[tile][1][j]) * (j % 2 ? right[tile] : left[tile]);
         const int lane_to = 4 * (2 * c + j % 2) + r / 2, at = (slab * kTiles + tile) * 32 + lane_to;
-        const int fixed = __float2int_rn(x * kQuerySteps), high = min((fixed + 128) >> 8, 127);
+        const int fixed = __float2int_rn(x * steps), high = min((fixed + 128) >> 8, 127);
         int8_t* bytes = reinterpret_cast<int8_t*>(to.fixed + at) + r % 2 + j / 2 * 2;
         bytes[0] = int8_t(high);
         bytes[4] = int8_t(min(fixed - 256 * high, 127));
@@ -148,17 +151,6 @@ using Scores = float[kTiles][kParts][4];
 template <int kTiles, int kParts>
 using Sums = int[kTiles][kParts][4];
 
-/// Norms of this lane's eight positions, pairs (16 i + r, 16 i + 8 + r); positions from `valid` on have none.
-__device__ inline void load_norms(uint32_t (&pair)[4], const uint8_t* norms, int valid) {
-  const int r = threadIdx.x % 32 / 4;
-  const uint4 n = reinterpret_cast<const uint4*>(norms)[r];
-  pair[0] = n.x, pair[1] = n.y, pair[2] = n.z, pair[3] = n.w;
-  if (valid < kPagePositions)
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      pair[i] &= (16 * i + r < valid ? 0xffffu : 0u) | (16 * i + 8 + r < valid ? 0xffff0000u : 0u);
-}
-
 /// A slab's keys times a norm of their own per position: where there is a norm per group.
 __device__ inline void scale_rows(Operands& a, const uint32_t (&pair)[4]) {
 #pragma unroll
@@ -184,11 +176,12 @@ __device__ inline void reset(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& l
       for (int j = 0; j < 4; ++j) high[tile][i][j] = low[tile][i][j] = zero[j];
 }
 
-/// s += sums times the positions' norms (pair; null: one). kFirst: s =.
+/// s += sums times the positions' norms (pair; null: one) and what one is of the longest row. kFirst: s =.
 template <int kTiles, int kParts, bool kFirst = false>
 __device__ inline void take_sums(Scores<kTiles, kParts>& s, const Sums<kTiles, kParts>& high,
-                                 const Sums<kTiles, kParts>& low, const uint32_t* pair, int part) {
-  constexpr float kUnit = 1 / (kQuerySteps * kByteOne);
+                                 const Sums<kTiles, kParts>& low, const uint32_t* pair, float longest_row,
+                                 int part) {
+  const float one = longest_row / (kQuerySteps * kByteOne);
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
     const float2 x = pair ? unpack2(pick<4>(pair, part + i)) : make_float2(1, 1);
@@ -198,7 +191,7 @@ __device__ inline void take_sums(Scores<kTiles, kParts>& s, const Sums<kTiles, k
       for (int j = 0; j < 4; ++j) {
         const float sum = fmaf(__int_as_float(high[tile][i][j]) - kZeroRead, 256.0f,
                                __int_as_float(low[tile][i][j]) - kZeroRead);
-        const float unit = (j < 2 ? x.x : x.y) * kUnit;
+        const float unit = (j < 2 ? x.x : x.y) * one;
         s[tile][i][j] = kFirst ? sum * unit : fmaf(sum, unit, s[tile][i][j]);
       }
   }
@@ -277,8 +270,8 @@ __device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block, c
   const uint2 book = *reinterpret_cast<const uint2*>(shared + t.runs[0].book);
   sum_run<kTiles, kParts, kBits, kDim / 16>(high, low, block, book, queries.fixed, 0, part, zero);
   uint32_t pair[4];
-  load_norms(pair, block + t.key_norms, valid);
-  take_sums<kTiles, kParts, true>(s, high, low, pair, part);
+  load_norms(pair, block + t.key_norms, threadIdx.x % 32 / 4, valid);
+  take_sums<kTiles, kParts, true>(s, high, low, pair, 1, part);
 }
 
 /// s = keys . prepared queries, as the table says. kRunsOnly: it has no slabs of several groups or wide ones.
@@ -287,14 +280,14 @@ __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, cons
                            const PackedTable& t, const Queries& queries, int part, int valid,
                            const Zero& zero) {
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
-  const UnitEntry* units = reinterpret_cast<const UnitEntry*>(shared + sizeof(PackedTable));
+  const UnitEntry* units = units_of(shared);
   Sums<kTiles, kParts> high, low;
   reset<kTiles, kParts>(high, low, zero);
   uint32_t pair[4];
   const bool norms_last = !kRunsOnly && t.wide_keys && !t.group_norms;
   const auto take = [&](int norm) {
-    if (!norms_last) load_norms(pair, block + t.key_norms + 128 * norm, valid);
-    take_sums<kTiles, kParts>(s, high, low, norms_last ? nullptr : pair, part);
+    if (!norms_last) load_norms(pair, block + t.key_norms + 128 * norm, r, valid);
+    take_sums<kTiles, kParts>(s, high, low, norms_last ? nullptr : pair, t.longest_row[norm], part);
   };
 #pragma unroll 1
   for (int i = 0; i < t.n_runs; ++i) {
@@ -347,7 +340,7 @@ __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, cons
     Operands a;
     unpack(e, block, shared, r, a);
     if (t.group_norms) {
-      load_norms(pair, block + t.key_norms + 128 * e.norm, valid);
+      load_norms(pair, block + t.key_norms + 128 * e.norm, r, valid);
       scale_rows(a, pair);
     }
 #pragma unroll
@@ -359,7 +352,7 @@ __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, cons
     }
   }
   if (norms_last) {
-    load_norms(pair, block + t.key_norms, valid);
+    load_norms(pair, block + t.key_norms, r, valid);
     multiply_norms<kTiles, kParts>(s, pair, part);
   }
 }

@@ -19,6 +19,7 @@ struct alignas(16) SlabRun {
   int32_t offset = 0, book = 0;
 };
 inline constexpr int kMostRuns = 8;
+inline constexpr int kMostNorms = 8;  // of a key
 
 /// What attention needs of one KV head beside its matrices; (H, table_bytes) in device memory, every part a
 /// multiple of 16 bytes:
@@ -37,6 +38,7 @@ struct alignas(16) PackedTable {
   uint32_t mixed_keys = 0;                  // slabs of several groups that do not
   int32_t n_runs = 0;                       // the rest
   SlabRun runs[kMostRuns];
+  float longest_row[kMostNorms];  // of query_map, among the rows of a norm's coordinates
 };
 
 /// Whole numbers of all heads of a layer, and where their parts lie in device memory.

@@ -25,9 +25,6 @@ constexpr float kByteUnit = 128.0f / 127;
 __device__ inline float unit_of(const UnitEntry& e) {
   return e.bits > kByteBits ? 1.0f : kByteUnit;
 }
-__device__ inline const UnitEntry* units_of(const uint8_t* table) {
-  return reinterpret_cast<const UnitEntry*>(table + sizeof(PackedTable));
-}
 
 /// Four signed bytes as fp16, divided by 128: exact.
 __device__ inline void to_parts(uint32_t bytes, uint32_t& first, uint32_t& second) {
@@ -76,16 +73,6 @@ __device__ inline void expand_unit(const UnitEntry& e, const uint8_t* block, con
   }
 }
 
-/// Norms of positions 16 i + row (low half) and 16 i + 8 + row; none from `valid` on, whatever is there.
-__device__ inline void norms_of(uint32_t (&pair)[4], const uint8_t* norms, int row, int valid) {
-  const uint4 n = reinterpret_cast<const uint4*>(norms)[row];
-  pair[0] = n.x, pair[1] = n.y, pair[2] = n.z, pair[3] = n.w;
-  if (valid < kPagePositions)
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      pair[i] &= (16 * i + row < valid ? 0xffffu : 0u) | (16 * i + 8 + row < valid ? 0xffff0000u : 0u);
-}
-
 __device__ inline uint32_t multiply_add2(uint32_t x, uint32_t y, uint32_t add) {
   const __half2 z = __hfma2(as_half2(x), as_half2(y), as_half2(add));
   return *reinterpret_cast<const uint32_t*>(&z);
@@ -104,7 +91,7 @@ __device__ inline void expand_keys(int slab, const uint8_t* block, const uint8_t
   Operands a;
   expand_unit(e, block, table, r, a);
   uint32_t pair[4];
-  norms_of(pair, block + t.key_norms + 2 * kPagePositions * e.norm, r, valid);
+  load_norms(pair, block + t.key_norms + 2 * kPagePositions * e.norm, r, valid);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const uint32_t low = permute(pair[i], pair[i], 0x1010u), high = permute(pair[i], pair[i], 0x3232u);
@@ -125,8 +112,8 @@ __device__ inline void expand_values(int slab, const uint8_t* block, const uint8
   Operands a;
   expand_unit(e, block, table, c, a);
   uint32_t even[4], odd[4];  // of positions 2 c and 2 c + 1 of every eight
-  norms_of(even, block + t.value_norms, 2 * c, valid);
-  norms_of(odd, block + t.value_norms, 2 * c + 1, valid);
+  load_norms(even, block + t.value_norms, 2 * c, valid);
+  load_norms(odd, block + t.value_norms, 2 * c + 1, valid);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const uint32_t near = permute(even[i], odd[i], 0x5410u), far = permute(even[i], odd[i], 0x7632u);

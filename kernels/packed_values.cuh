@@ -143,7 +143,7 @@ __device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, c
                            const PackedTable& t, const Weights<kTiles, kParts>& w, int part,
                            const Zero& zero) {
   const int lane = threadIdx.x % 32;
-  const UnitEntry* units = reinterpret_cast<const UnitEntry*>(shared + sizeof(PackedTable)) + 4 * t.key_slabs;
+  const UnitEntry* units = units_of(shared) + 4 * t.key_slabs;
   uint2 b[kTiles][kParts];
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)

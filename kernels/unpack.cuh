@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "cache/page_layout.h"
 #include "packed_table.h"
 #include "ptx.cuh"
 
@@ -28,6 +29,11 @@ __device__ inline uint32_t multiply2(uint32_t x, uint32_t y) {
 }
 __device__ inline float2 unpack2(uint32_t x) {
   return __half22float2(as_half2(x));
+}
+
+/// The units of a head, behind its table.
+__device__ inline const UnitEntry* units_of(const uint8_t* table) {
+  return reinterpret_cast<const UnitEntry*>(table + sizeof(PackedTable));
 }
 
 using Bytes = uint32_t[4][2];     // tile; row and the row 8 below: four centroids each
@@ -56,6 +62,16 @@ __device__ inline void load_words(uint32_t (&w)[kBits], const uint8_t* unit, int
 #pragma unroll
     for (int j = 0; j < kBits; ++j) w[j] = reinterpret_cast<const uint32_t*>(unit + lane * 4 * kBits)[j];
   }
+}
+
+/// Norms of positions 16 i + row (low half) and 16 i + 8 + row; none from `valid` on, whatever is there.
+__device__ inline void load_norms(uint32_t (&pair)[4], const uint8_t* norms, int row, int valid) {
+  const uint4 n = reinterpret_cast<const uint4*>(norms)[row];
+  pair[0] = n.x, pair[1] = n.y, pair[2] = n.z, pair[3] = n.w;
+  if (valid < kPagePositions)
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      pair[i] &= (16 * i + row < valid ? 0xffffu : 0u) | (16 * i + 8 + row < valid ? 0xffff0000u : 0u);
 }
 
 /// x[i], in registers also where i is not known at compile time.

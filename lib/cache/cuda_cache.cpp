@@ -74,6 +74,22 @@ std::vector<cuda::UnitEntry> unit_entries(const CodeStream& stream, const Linear
   return out;
 }
 
+/// The longest row of backward^T, in units of its largest centroid, among the coordinates of every norm.
+std::vector<double> longest_rows(const LinearCode& code, int n_norms) {
+  check(n_norms <= cuda::kMostNorms, "CudaCache: norms of a key");
+  std::vector<double> out(n_norms);
+  const int n = code.n_coords();
+  int j = 0;
+  for (size_t g = 0; g < code.groups.size(); ++g)
+    for (const int end = j + code.groups[g].d; j < end; ++j) {
+      double square = 0;
+      for (int d = 0; d < code.dim; ++d) square += std::pow(code.backward[size_t(d) * n + j], 2);
+      double& longest = out[code.one_norm ? 0 : g];
+      longest = std::max(longest, std::sqrt(square) * code.groups[g].centroids.back());
+    }
+  return out;
+}
+
 Bytes head_table(const PackedSpec& spec, const PageShape& page, int head) {
   const BlockShape& block = page.blocks[head];
   const LinearCode &key = spec.key[head], &value = spec.value[head];
@@ -92,15 +108,10 @@ Bytes head_table(const PackedSpec& spec, const PageShape& page, int head) {
   t.block_bytes = block.bytes;
   t.key_norms = block.key_norm_offset;
   t.value_norms = block.value_norm_offset;
-  double longest = 0;  // row of backward^T
-  const int n = key.n_coords();
-  for (int j = 0; j < n; ++j) {
-    double square = 0;
-    const double largest = group_of(key, j).centroids.back();
-    for (int d = 0; d < key.dim; ++d) square += std::pow(largest * key.backward[size_t(d) * n + j], 2);
-    longest = std::max(longest, std::sqrt(square));
-  }
-  t.query_scale = float(longest);
+  const std::vector<double> longest = longest_rows(key, block.key_norms);
+  const double scale = *std::max_element(longest.begin(), longest.end());
+  t.query_scale = float(scale);
+  for (size_t norm = 0; norm < longest.size(); ++norm) t.longest_row[norm] = float(longest[norm] / scale);
   t.wide_keys = wide_slabs(block.key, t.group_norms);
   t.wide_values = wide_slabs(block.value, false);
   for (int slab = 0; slab < t.key_slabs; ++slab) {
