@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
     load(next, stage, next_id);
   }
   const int64_t place = ((int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x) * 8 * kTiles;
-  merge_warps<kSlabs, kTiles>(state, reinterpret_cast<float*>(shared), a.sums + place * (kDim + 2));
+  merge_warps<kSlabs, kTiles>(state, n_warps, reinterpret_cast<float*>(shared), a.sums + place * (kDim + 2));
   // The merge waits for us only, so that we end after the other kernel.
   if (a.beside) wait_for_predecessor();
 }
@@ -207,7 +207,8 @@ Plan make_plan(const ExactAttention& step, bool beside) {
   check(most >= 1, "exact_attention: no room for a page");
   p.items = int(std::max<int64_t>(1, (step.pages.longest + kPartPositions - 1) / kPartPositions));
   const int64_t blocks = int64_t(step.n_kv_heads) * p.chunks * step.batch;
-  const int64_t splits = std::clamp<int64_t>(sms / blocks, 1, beside ? kMostSplitsBeside : kMostSplits);
+  const int64_t splits = beside ? std::clamp<int64_t>(sms / blocks, 1, kMostSplitsBeside)
+                                : splits_on(sms, blocks, int64_t(step.n_heads) * step.batch, p.items, most);
   p.warps = int(std::clamp<int64_t>((p.items + splits - 1) / splits, std::min(4, most), most));
   p.splits = int(std::min<int64_t>(splits, (p.items + p.warps - 1) / p.warps));
   // Few items need few stages: a short window finds room beside the other kernel.

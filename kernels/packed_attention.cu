@@ -37,13 +37,13 @@
 namespace blockgtq::cuda {
 namespace {
 
-constexpr int kStages = 2;  // of a warp
-/// Warps of a block: by their registers, and fewer where all widths are one (measured).
-constexpr int kFewWarps = 12;
+constexpr int kStages = 2;    // of a warp
+constexpr int kSeveral = -1;  // in place of a width: several up to kByteBits, one norm per key
+/// Warps of a block, by their registers; one width alone is no faster with more (measured).
 template <int kDim, int kTiles, int kKeyBits>
 constexpr int kMostWarps = kTiles == 2 || kDim > 128 ? 8
-                           : kKeyBits > 0            ? kFewWarps
-                                                     : 16;
+                           : kKeyBits == kSeveral    ? 16
+                                                     : 12;
 
 struct Arguments {
   PackedLayer layer;
@@ -65,15 +65,13 @@ __host__ __device__ SharedPlan shared_plan(const PackedLayer& layer) {
   SharedPlan p{};
   p.rows = layer.table_bytes;
   p.queries = p.rows + 8 * kTiles * kQueryPitch<kDim> * 2;
-  p.wide_queries = p.queries + layer.key_slabs * kTiles * 256;
+  p.wide_queries = p.queries + layer.key_pairs * kTiles * 512;
   p.plain_queries = p.wide_queries + (layer.wide_keys ? layer.key_slabs * kTiles * 256 : 0);
   p.lengths = p.plain_queries + (layer.key_mean ? kDim / 16 * kTiles * 256 : 0);
   p.mean = p.lengths + 8 * kTiles * 4 * 2;
   p.warps = (p.mean + (layer.key_mean ? 4 * (kDim / 16) * 512 : 0) + 127) / 128 * 128;
   return p;
 }
-
-constexpr int kRuns = -1;  // in place of a width: several, but every slab of one
 
 /// kParts: tiles of 16 positions in an item, 4 (a page), 2 or 1. kKeyBits, kValueBits: of all coordinates; 0:
 /// see the table.
@@ -92,28 +90,37 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
   const int n_heads = min(8 * kTiles, a.group - chunk * 8 * kTiles);
   const __half* q = a.q + (int64_t(sequence) * a.layer.n_heads + first_head) * kDim;
   const Queries queries{
-      reinterpret_cast<uint2*>(shared + plan.queries), reinterpret_cast<uint2*>(shared + plan.wide_queries),
+      reinterpret_cast<uint4*>(shared + plan.queries), reinterpret_cast<uint2*>(shared + plan.wide_queries),
       reinterpret_cast<uint2*>(shared + plan.plain_queries), reinterpret_cast<float*>(shared + plan.lengths)};
   uint4* mean = reinterpret_cast<uint4*>(shared + plan.mean);
-  for (int i = threadIdx.x; i < a.layer.table_bytes / 16; i += blockDim.x)
-    reinterpret_cast<uint4*>(shared)[i] = reinterpret_cast<const uint4*>(table)[i];
+  // Nobody waits for the table before the queries are here: what is asked for next would be late by as much.
+  for (int i = 16 * threadIdx.x; i < a.layer.table_bytes; i += 16 * blockDim.x)
+    copy_line(shared + i, table + i);
+  if (kKeyBits <= 0)
+    for (int i = threadIdx.x; i < a.layer.key_pairs * kTiles * 32; i += blockDim.x)
+      queries.fixed[i] = uint4{};
   if (a.layer.key_mean) load_mean<kDim>(a.layer, kv_head, mean);
   unsigned char* const stages = shared + plan.warps + warp * a.warp_bytes;
   Arrivals<kStages> arrivals(barriers[warp]);
-  QueryMap<kDim> map;
-  map.load(a.layer, kv_head, warp);
-  if (a.fresh < 0) wait_for_predecessor();
-
   // Splits are cut by the longest context that may be, so that the page table is read beside the length, not
   // after it.
-  const int length = a.cache.lengths[sequence];
   const Range range = items_of(a.first_page * kItems, a.items, blockIdx.x, a.splits);
   const int first = range.first + warp;
   const int32_t* const pages = a.cache.block_table + sequence * a.cache.stride;
-  int ids[kStages];
+  int length = 0, ids[kStages] = {};
+  const auto read_lengths = [&] {
+    length = a.cache.lengths[sequence];
 #pragma unroll
-  for (int n = 0; n < kStages; ++n)
-    ids[n] = first + n * n_warps < range.last ? pages[(first + n * n_warps) / kItems] : 0;
+    for (int n = 0; n < kStages; ++n)
+      if (first + n * n_warps < range.last) ids[n] = pages[(first + n * n_warps) / kItems];
+  };
+  if (a.fresh >= 0) read_lengths();
+  QueryMap<kDim> map;
+  map.load(a.layer, kv_head, warp);
+  if (a.fresh < 0) {
+    wait_for_predecessor();
+    read_lengths();
+  }
   const int last = min(range.last, (length + 16 * kParts - 1) / (16 * kParts));
   const auto load = [&](int item, int stage, int id) {
     if (item < last) {
@@ -136,9 +143,10 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
   if (!early) load(first, 0, ids[0]);
 #pragma unroll
   for (int n = 1; n < kStages; ++n) load(first + n * n_warps, n, ids[n]);
+  wait_for_lines();
   __syncthreads();
   const __half* const rows = reinterpret_cast<const __half*>(shared + plan.rows);
-  prepare_queries<kDim, kTiles>(a.layer, kv_head, rows, shared, map, queries);
+  prepare_queries<kDim, kTiles, (kKeyBits > 0 ? kKeyBits : 0)>(a.layer, kv_head, rows, shared, map, queries);
   if (a.layer.key_mean) prepare_plain<kDim, kTiles>(a.layer, rows, queries.plain);
   __syncthreads();
   let_successor_start();
@@ -168,7 +176,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
     if constexpr (kKeyBits > 0)
       score_uniform<kDim, kTiles, kParts, kKeyBits>(s, block, shared, t, queries, part, valid, zero);
     else
-      score_keys<kTiles, kParts, kKeyBits == kRuns>(s, block, shared, t, queries, part, valid, zero);
+      score_keys<kTiles, kParts, kKeyBits == kSeveral>(s, block, shared, t, queries, part, valid, zero);
     if (a.layer.key_mean)
       score_mean<kDim, kTiles, kParts>(s, reinterpret_cast<const float4*>(block + a.stage_bytes - kDim * 4),
                                        queries, mean, t.query_scale, part);
@@ -181,7 +189,8 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
     load(next, stage, next_id);
   }
   const int64_t place = (int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x;
-  merge_warps<kSlabs, kTiles>(state, reinterpret_cast<float*>(shared + plan.warps),
+  merge_warps<kSlabs, kTiles>(state, max(1, min(n_warps, last - range.first)),
+                              reinterpret_cast<float*>(shared + plan.warps),
                               a.sums + place * (8 * kTiles * (kDim + 2)));
 }
 
@@ -196,6 +205,14 @@ template <int kDim, int kTiles>
 bool has_uniform(const PackedLayer& layer) {
   const int key = layer.uniform_key, value = layer.uniform_value;
   return kDim == 128 && kTiles == 1 && key >= 2 && key <= 4 && (key == value || (key == 3 && value == 2));
+}
+
+/// The same for several widths of keys.
+template <int kDim, int kTiles>
+bool has_several(const PackedLayer& layer) {
+  const int value = layer.uniform_value;
+  return kDim == 128 && kTiles == 1 && layer.uniform_key == 0 && !layer.wide_keys && !layer.group_norms &&
+         value >= 2 && value <= 4;
 }
 
 template <int kDim, int kTiles>
@@ -213,19 +230,15 @@ Plan make_plan(const DecodeAttention& step) {
   const int pages =
       int(std::max<int64_t>(1, (step.longest + kPagePositions - 1) / kPagePositions - step.first_page));
   const int64_t blocks = int64_t(layer.n_kv_heads) * p.chunks * step.batch;
-  const auto splits_on = [&](int64_t sms) { return int(std::clamp<int64_t>(sms / blocks, 1, kMostSplits)); };
-  p.splits = splits_on(sms);
-  // Runs of slabs: fewer warps where each has one page (measured).
-  const bool few = has_uniform<kDim, kTiles>(layer) || (layer.runs_only && pages <= kFewWarps * p.splits);
-  const int most =
-      std::min(few ? std::min(kFewWarps, kMostWarps<kDim, kTiles, 0>) : kMostWarps<kDim, kTiles, 0>,
-               (room - fixed) / p.warp_bytes);
+  int most = std::min(kMostWarps<kDim, kTiles, 0>, (room - fixed) / p.warp_bytes);
   check(most >= 1, "decode_attention: no room for a page");
-  const auto rounds = [&](int splits) { return (pages + splits * most - 1) / (splits * most); };
-  // The merge has multiprocessors of its own where that costs no warp another page: it then waits beside this
-  // kernel, and the blocks of the next step wait for none of it.
-  const int64_t merges = int64_t(layer.n_heads) * step.batch;
-  if (merges < sms && rounds(splits_on(sms - merges)) == rounds(p.splits)) p.splits = splits_on(sms - merges);
+  p.splits = splits_on(sms, blocks, int64_t(layer.n_heads) * step.batch, pages, most);
+  // Several widths: more warps where that saves each of them a page.
+  if (has_several<kDim, kTiles>(layer)) {
+    const int more = std::min(kMostWarps<kDim, kTiles, kSeveral>, (room - fixed) / p.warp_bytes);
+    const auto rounds = [&](int warps) { return (pages + p.splits * warps - 1) / (p.splits * warps); };
+    if (rounds(more) < rounds(most)) most = more;
+  }
   // Two or four warps for a page, where no warp has two of them.
   for (int parts = 2; parts > 0 && 4 / parts * pages <= p.splits * most; parts /= 2) p.parts = parts;
   p.items = pages * (4 / p.parts);
@@ -254,12 +267,11 @@ void decode(const DecodeAttention& step, const Arguments& a, const Plan& plan, c
       if (layer.uniform_value == 2) return launch<kDim, kTiles, kParts, 3, 2>(step, a, plan, stream);
       return launch<kDim, kTiles, kParts, 3, 3>(step, a, plan, stream);
     }
-    if (layer.runs_only && layer.uniform_value == 2)
-      return launch<kDim, kTiles, kParts, kRuns, 2>(step, a, plan, stream);
-    if (layer.runs_only && layer.uniform_value == 3)
-      return launch<kDim, kTiles, kParts, kRuns, 3>(step, a, plan, stream);
-    if (layer.runs_only && layer.uniform_value == 4)
-      return launch<kDim, kTiles, kParts, kRuns, 4>(step, a, plan, stream);
+    if (has_several<kDim, kTiles>(layer)) {
+      if (layer.uniform_value == 2) return launch<kDim, kTiles, kParts, kSeveral, 2>(step, a, plan, stream);
+      if (layer.uniform_value == 3) return launch<kDim, kTiles, kParts, kSeveral, 3>(step, a, plan, stream);
+      return launch<kDim, kTiles, kParts, kSeveral, 4>(step, a, plan, stream);
+    }
     if (layer.uniform_value == 2) return launch<kDim, kTiles, kParts, 0, 2>(step, a, plan, stream);
     if (layer.uniform_value == 3) return launch<kDim, kTiles, kParts, 0, 3>(step, a, plan, stream);
     if (layer.uniform_value == 4) return launch<kDim, kTiles, kParts, 0, 4>(step, a, plan, stream);

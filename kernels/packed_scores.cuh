@@ -1,148 +1,17 @@
-// Queries as operands of the tensor cores, and their products with packed keys: S^T (positions, heads). Part
-// of packed_attention.cu.
+// Products of prepared queries with packed keys: S^T (positions, heads). Part of packed_attention.cu.
 #pragma once
 #include <cmath>
+#include <type_traits>
 
-#include "cache/page_layout.h"
+#include "packed_queries.cuh"
 #include "splits.cuh"
-#include "unpack.cuh"
 
 namespace blockgtq::cuda {
 
 constexpr int kZero = 0x4b400000;         // an integer sum's start, as float32 ...
 using Zero = int[4];                      // ... of a whole product, kept in registers
 constexpr float kZeroRead = 12582912.0f;  // kZero as float32
-constexpr float kQuerySteps = 127 * 256;  // fixed point of q: the longest row of a norm is 127 x 256
-constexpr float kWeightSteps = 65535;     // of weights
 constexpr float kByteOne = 127;           // of centroids
-
-/// Queries of this block's heads as the B operands of every slab, in shared memory.
-struct Queries {
-  uint2* fixed;    // (slabs, tiles, 32): high bytes, low bytes of (B^T q) / |q| / the norm's longest row
-  uint2* wide;     // (B^T q) / |q| as fp16, where there are wide slabs
-  uint2* plain;    // (D / 16, tiles, 32): q itself as fp16, block by block, where keys are centred
-  float* lengths;  // (8 tiles, 2): |q|, 1 / |q|
-};
-
-/// q itself, in shared memory: (8 tiles, D + 8) fp16, of which the last 8 keep rows on different banks.
-template <int kDim>
-constexpr int kQueryPitch = kDim + 8;
-
-/// Heads beyond the group are zero.
-template <int kDim, int kTiles>
-__device__ inline void load_queries(const __half* q, int n_heads, __half* rows) {
-  constexpr int kPieces = kDim / 8;  // of a row
-  for (int i = threadIdx.x; i < 8 * kTiles * kPieces; i += blockDim.x) {
-    const int head = i / kPieces, piece = i % kPieces;
-    reinterpret_cast<uint4*>(rows + head * kQueryPitch<kDim>)[piece] =
-        head < n_heads ? reinterpret_cast<const uint4*>(q + head * kDim)[piece] : uint4{};
-  }
-}
-
-/// A slab's rows of the query map.
-template <int kDim>
-struct QueryMap {
-  uint4 m[kDim / 16];
-  __device__ void load(const PackedLayer& layer, int kv_head, int slab) {
-    constexpr int kSteps = kDim / 16;
-    if (slab >= layer.key_slabs) return;
-    const uint4* from = static_cast<const uint4*>(layer.query_map) +
-                        (int64_t(kv_head) * layer.key_slabs + slab) * kSteps * 32 + threadIdx.x % 32;
-#pragma unroll
-    for (int k = 0; k < kSteps; ++k) m[k] = from[32 * k];
-  }
-};
-
-/// rows: see load_queries(). table: of this head, in shared memory. map holds the rows of slab `warp`.
-template <int kDim, int kTiles>
-__device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __half* rows,
-                                const uint8_t* table, QueryMap<kDim>& map, const Queries& to) {
-  constexpr int kSteps = kDim / 16;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4,
-            n_warps = blockDim.x / 32;
-  if (warp >= layer.key_slabs) return;
-  const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);
-  uint32_t b[kTiles][kSteps][2];
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
-    const __half* row = rows + (8 * tile + lane % 8) * kQueryPitch<kDim>;
-#pragma unroll
-    for (int k = 0; k < kSteps; k += 2) {
-      uint32_t x[4];  // an odd last step is loaded twice
-      load_matrices(x, row + 16 * min(k + lane / 16, kSteps - 1) + lane / 8 % 2 * 8);
-      b[tile][k][0] = x[0], b[tile][k][1] = x[1];
-      if (k + 1 < kSteps) b[tile][k + 1][0] = x[2], b[tile][k + 1][1] = x[3];
-    }
-  }
-  float left[kTiles], right[kTiles];  // 1 / |q| of heads 2 c, 2 c + 1
-#pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
-    float square = 0;
-#pragma unroll
-    for (int k = 0; k < kSteps; ++k)
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const float2 x = unpack2(b[tile][k][i]);
-        square += x.x * x.x + x.y * x.y;
-      }
-    square += __shfl_xor_sync(kAll, square, 1);
-    square += __shfl_xor_sync(kAll, square, 2);
-    const float inverse = square > 0 ? rsqrt_fast(square) : 0.0f;
-    if (warp == 0 && c == 0) {
-      to.lengths[2 * (8 * tile + r)] = square * inverse;
-      to.lengths[2 * (8 * tile + r) + 1] = inverse;
-    }
-    left[tile] = __shfl_sync(kAll, inverse, 8 * c);
-    right[tile] = __shfl_sync(kAll, inverse, 8 * c + 4);
-  }
-#pragma unroll 1
-  for (int slab = warp; slab < layer.key_slabs; slab += n_warps) {
-    const int norm = t.group_norms && slab < t.key_slabs ? units_of(table)[4 * slab].norm : 0;
-    const float steps = __fdividef(kQuerySteps, t.longest_row[norm]);
-    float y[kTiles][2][4] = {};  // two chains: half the latency
-    if (slab != warp) map.load(layer, kv_head, slab);
-#pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-      const uint32_t operand[4] = {map.m[k].x, map.m[k].y, map.m[k].z, map.m[k].w};
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) mma(y[tile][k % 2], operand, b[tile][k][0], b[tile][k][1]);
-    }
-    // y: place r or r + 8 of the slab, head 2 c or 2 c + 1
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const float x = (y[tile][0][j] + y[tile][1][j]) * (j % 2 ? right[tile] : left[tile]);
-        const int lane_to = 4 * (2 * c + j % 2) + r / 2, at = (slab * kTiles + tile) * 32 + lane_to;
-        const int fixed = __float2int_rn(x * steps), high = min((fixed + 128) >> 8, 127);
-        int8_t* bytes = reinterpret_cast<int8_t*>(to.fixed + at) + r % 2 + j / 2 * 2;
-        bytes[0] = int8_t(high);
-        bytes[4] = int8_t(min(fixed - 256 * high, 127));
-        if (layer.wide_keys) reinterpret_cast<__half*>(to.wide + at)[r % 2 + j / 2 * 2] = __float2half_rn(x);
-      }
-  }
-}
-
-/// For centred keys: R_j mean of this head, j the positions of a page.
-template <int kDim>
-__device__ void load_mean(const PackedLayer& layer, int kv_head, uint4* mean) {
-  constexpr int kWords = 4 * (kDim / 16) * 32;
-  for (int i = threadIdx.x; i < kWords; i += blockDim.x)
-    mean[i] = static_cast<const uint4*>(layer.key_mean)[int64_t(kv_head) * kWords + i];
-}
-
-/// The same queries block by block and not multiplied.
-template <int kDim, int kTiles>
-__device__ void prepare_plain(const PackedLayer& layer, const __half* rows, uint2* plain) {
-  for (int i = threadIdx.x; i < kDim / 16 * kTiles * 32; i += blockDim.x) {
-    const int lane = i % 32, tile = i / 32 % kTiles, slab = i / 32 / kTiles;
-    const int16_t* coords = layer.block_coords + 2 * (8 * slab + 2 * (lane % 4));
-    const __half* row = rows + (8 * tile + lane / 4) * kQueryPitch<kDim>;
-    const __half2 first = __halves2half2(row[coords[0]], row[coords[1]]),
-                  second = __halves2half2(row[coords[2]], row[coords[3]]);
-    plain[i] = {*reinterpret_cast<const uint32_t*>(&first), *reinterpret_cast<const uint32_t*>(&second)};
-  }
-}
 
 /// Scores of kParts tiles of 16 positions of a page, from tile `part` on: positions 16 i + r (first two) and
 /// 16 i + 8 + r.
@@ -181,7 +50,7 @@ template <int kTiles, int kParts, bool kFirst = false>
 __device__ inline void take_sums(Scores<kTiles, kParts>& s, const Sums<kTiles, kParts>& high,
                                  const Sums<kTiles, kParts>& low, const uint32_t* pair, float longest_row,
                                  int part) {
-  const float one = longest_row / (kQuerySteps * kByteOne);
+  const float one = longest_row * (1 / (kQuerySteps * kByteOne));
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
     const float2 x = pair ? unpack2(pick<4>(pair, part + i)) : make_float2(1, 1);
@@ -189,10 +58,10 @@ __device__ inline void take_sums(Scores<kTiles, kParts>& s, const Sums<kTiles, k
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const float sum = fmaf(__int_as_float(high[tile][i][j]) - kZeroRead, 256.0f,
-                               __int_as_float(low[tile][i][j]) - kZeroRead);
+        const float sum =
+            fmaf(__int_as_float(high[tile][i][j]) - kZeroRead, 256.0f, __int_as_float(low[tile][i][j]));
         const float unit = (j < 2 ? x.x : x.y) * one;
-        s[tile][i][j] = kFirst ? sum * unit : fmaf(sum, unit, s[tile][i][j]);
+        s[tile][i][j] = fmaf(sum, unit, kFirst ? -kZeroRead * unit : fmaf(-kZeroRead, unit, s[tile][i][j]));
       }
   }
 }
@@ -209,55 +78,48 @@ __device__ inline void multiply_norms(Scores<kTiles, kParts>& s, const uint32_t 
   }
 }
 
-/// Sums over `count` neighbouring slabs of kBits each, whose codes and queries begin at these. kCount: their
-/// number where it is known and even; the sums then begin here.
-template <int kTiles, int kParts, int kBits, int kCount>
-__device__ void sum_run(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, const uint8_t* codes,
-                        uint2 book, const uint2* queries, int count, int part, const Zero& zero) {
-  const int lane = threadIdx.x % 32, unit_lane = 8 * (lane % 4) + lane / 4;
-  const int n = kCount > 0 ? kCount : count;
-#pragma unroll(kCount > 0 ? kCount : 1)
-  for (int slab = 0; slab + 1 < n; slab += 2) {
-    uint32_t first[kBits], second[kBits];
-    load_words<kBits>(first, codes + slab * 128 * kBits, unit_lane, false);
-    load_words<kBits>(second, codes + (slab + 1) * 128 * kBits, unit_lane, false);
-    uint2 b[kTiles][2];
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-      b[tile][0] = queries[(slab * kTiles + tile) * 32 + lane];
-      b[tile][1] = queries[((slab + 1) * kTiles + tile) * 32 + lane];
-    }
-#pragma unroll
-    for (int i = 0; i < kParts; ++i) {
-      const uint32_t x = nibbles<kBits>(first, part + i), y = nibbles<kBits>(second, part + i);
-      uint32_t a[4];
-      look_up<kBits>(book, x, a[0], a[1]);
-      look_up<kBits>(book, y, a[2], a[3]);
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-        if (kCount > 0 && slab == 0) {
-          mma_first<false>(high[tile][i], a, b[tile][0].x, b[tile][1].x, zero);
-          mma_first<false>(low[tile][i], a, b[tile][0].y, b[tile][1].y, zero);
-        } else {
-          mma<false>(high[tile][i], a, b[tile][0].x, b[tile][1].x);
-          mma<false>(low[tile][i], a, b[tile][0].y, b[tile][1].y);
-        }
-      }
-    }
+/// The words of a pair: two slabs, or (kSecond 0) one of four bits.
+template <int kFirst, int kSecond>
+struct PairWords {
+  uint32_t first[kFirst], second[kSecond > 0 ? kSecond : 1];
+};
+
+/// Tile i of a pair as the A operand. books: of both slabs.
+template <int kFirst, int kSecond>
+__device__ inline void expand_pair(const PairWords<kFirst, kSecond>& w, const uint4& books, int i,
+                                   uint32_t (&a)[4]) {
+  const uint2 book = {books.x, books.y};
+  if constexpr (kSecond > 0) {
+    look_up<kFirst>(book, nibbles<kFirst>(w.first, i), a[0], a[1]);
+    look_up<kSecond>(make_uint2(books.z, books.w), nibbles<kSecond>(w.second, i), a[2], a[3]);
+  } else {
+    const uint32_t codes = nibbles<kFirst>(w.first, i);
+    look_up_positive(book, codes, a[0], a[1]);
+    look_up_positive(book, codes ^ 0x88888888u, a[2], a[3]);
   }
-  if (kCount > 0 || n % 2 == 0) return;
-  uint32_t words[kBits];
-  load_words<kBits>(words, codes + (n - 1) * 128 * kBits, unit_lane, false);
+}
+
+/// Codes of a pair times its queries, added to the sums. kStart: the sums begin here.
+template <int kTiles, int kParts, bool kStart, int kFirst, int kSecond>
+__device__ inline void add_pair(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
+                                const PairWords<kFirst, kSecond>& w, const uint4& books, const uint4* queries,
+                                int part, const Zero& zero) {
+  uint4 q[kTiles];
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile) q[tile] = queries[tile * 32];
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
-    uint32_t a[2];
-    look_up<kBits>(book, nibbles<kBits>(words, part + i), a[0], a[1]);
+    uint32_t a[4];
+    expand_pair(w, books, part + i, a);
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-      const uint2 b = queries[((n - 1) * kTiles + tile) * 32 + lane];
-      mma(high[tile][i], a, b.x);
-      mma(low[tile][i], a, b.y);
-    }
+    for (int tile = 0; tile < kTiles; ++tile)
+      if constexpr (kStart) {
+        mma_first<false>(high[tile][i], a, q[tile].x, q[tile].y, zero);
+        mma_first<false>(low[tile][i], a, q[tile].z, q[tile].w, zero);
+      } else {
+        mma<false>(high[tile][i], a, q[tile].x, q[tile].y);
+        mma<false>(low[tile][i], a, q[tile].z, q[tile].w);
+      }
   }
 }
 
@@ -266,82 +128,127 @@ template <int kDim, int kTiles, int kParts, int kBits>
 __device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
                               const PackedTable& t, const Queries& queries, int part, int valid,
                               const Zero& zero) {
+  const int lane = threadIdx.x % 32, unit_lane = 8 * (lane % 4) + lane / 4;
   Sums<kTiles, kParts> high, low;
-  const uint2 book = *reinterpret_cast<const uint2*>(shared + t.runs[0].book);
-  sum_run<kTiles, kParts, kBits, kDim / 16>(high, low, block, book, queries.fixed, 0, part, zero);
-  uint32_t pair[4];
-  load_norms(pair, block + t.key_norms, threadIdx.x % 32 / 4, valid);
-  take_sums<kTiles, kParts, true>(s, high, low, pair, 1, part);
+  const uint2 book = *reinterpret_cast<const uint2*>(shared + units_of(shared)->book);
+  const uint4 books = {book.x, book.y, book.x, book.y};
+  constexpr bool kAlone = kBits > 3;
+  const auto add = [&](auto start, int pair) {
+    const uint8_t* codes = block + pair * (kAlone ? 1 : 2) * 128 * kBits;
+    PairWords<kBits, kAlone ? 0 : kBits> w;
+    load_words<kBits>(w.first, codes, unit_lane, false);
+    if constexpr (!kAlone) load_words<kBits>(w.second, codes + 128 * kBits, unit_lane, false);
+    add_pair<kTiles, kParts, start.value>(high, low, w, books, queries.fixed + pair * kTiles * 32 + lane,
+                                          part, zero);
+  };
+  add(std::true_type(), 0);
+#pragma unroll
+  for (int pair = 1; pair < kDim / (kAlone ? 16 : 32); ++pair) add(std::false_type(), pair);
+  uint32_t norms[4];
+  load_norms(norms, block + t.key_norms, lane / 4, valid);
+  take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
 }
 
-/// s = keys . prepared queries, as the table says. kRunsOnly: it has no slabs of several groups or wide ones.
-template <int kTiles, int kParts, bool kRunsOnly>
+/// f(the widths of a pair as types), see SlabPair.
+template <class F>
+__device__ inline void with_widths(int widths, F f) {
+  using None = std::integral_constant<int, 0>;
+  using One = std::integral_constant<int, 1>;
+  using Two = std::integral_constant<int, 2>;
+  using Three = std::integral_constant<int, 3>;
+  using Four = std::integral_constant<int, 4>;
+  switch (widths) {
+    case 4 * 1 + 1:
+      return f(One(), One());
+    case 4 * 2 + 1:
+      return f(One(), Two());
+    case 4 * 3 + 1:
+      return f(One(), Three());
+    case 4 * 2 + 2:
+      return f(Two(), Two());
+    case 4 * 3 + 2:
+      return f(Two(), Three());
+    case 4 * 3 + 3:
+      return f(Three(), Three());
+    default:
+      return f(Four(), None());
+  }
+}
+
+/// A lane's words, which may be 16-bit ones: then `at` is odd.
+template <int kBits>
+__device__ inline void load_any(uint32_t (&w)[kBits], const uint8_t* block, uint32_t at) {
+  const bool narrow = at & 1;
+#pragma unroll
+  for (int j = 0; j < kBits; ++j) {
+    const uint32_t place = (at & ~1u) + (narrow ? 2 * j : 4 * j);
+    w[j] = permute(*reinterpret_cast<const uint32_t*>(block + (place & ~3u)), 0,
+                   narrow ? (place & 2 ? 0x4342u : 0x4140u) : 0x3210u);
+  }
+}
+
+/// This lane's words of a pair, see PackedTable: lanes. half: some lane's are 16-bit words.
+template <int kFirst, int kSecond>
+__device__ inline void load_pair(PairWords<kFirst, kSecond>& w, const uint8_t* block, uint2 at, bool half) {
+  if (half) {
+    load_any<kFirst>(w.first, block, at.x);
+    if constexpr (kSecond > 0) load_any<kSecond>(w.second, block, at.y);
+  } else {
+    load_words<kFirst>(w.first, block + at.x, 0, false);
+    if constexpr (kSecond > 0) load_words<kSecond>(w.second, block + at.y, 0, false);
+  }
+}
+
+/// s = keys . prepared queries, as the table says. kOneNorm: one per key, and no codes of more than four
+/// bits.
+template <int kTiles, int kParts, bool kOneNorm>
 __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
                            const PackedTable& t, const Queries& queries, int part, int valid,
                            const Zero& zero) {
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
-  const UnitEntry* units = units_of(shared);
+  const SlabPair* const pairs = reinterpret_cast<const SlabPair*>(shared + t.pairs);
+  const uint2* const lanes = reinterpret_cast<const uint2*>(shared + t.lanes) + lane;
+  const uint4* const fixed = queries.fixed + lane;
   Sums<kTiles, kParts> high, low;
-  reset<kTiles, kParts>(high, low, zero);
-  uint32_t pair[4];
-  const bool norms_last = !kRunsOnly && t.wide_keys && !t.group_norms;
-  const auto take = [&](int norm) {
-    if (!norms_last) load_norms(pair, block + t.key_norms + 128 * norm, r, valid);
-    take_sums<kTiles, kParts>(s, high, low, norms_last ? nullptr : pair, t.longest_row[norm], part);
+  uint32_t norms[4];
+  const int n_pairs = t.n_pairs;
+  const auto add = [&](auto start, int i) {
+    const uint2 at = lanes[32 * i];
+    const SlabPair& pair = pairs[i];
+    const uint4 books = *reinterpret_cast<const uint4*>(pair.books);
+    with_widths(pair.widths, [&](auto first, auto second) {
+      PairWords<first.value, second.value> w;
+      load_pair(w, block, at, pair.half);
+      add_pair<kTiles, kParts, start.value>(high, low, w, books, fixed + i * kTiles * 32, part, zero);
+    });
   };
+  if constexpr (kOneNorm) {
+    add(std::true_type(), 0);
 #pragma unroll 1
-  for (int i = 0; i < t.n_runs; ++i) {
-    const SlabRun run = t.runs[i];
-    const uint2 book = *reinterpret_cast<const uint2*>(shared + run.book);
-    const uint8_t* codes = block + run.offset;
-    const uint2* b = queries.fixed + run.first * kTiles * 32;
-    switch (run.bits) {
-      case 1:
-        sum_run<kTiles, kParts, 1, 0>(high, low, codes, book, b, run.count, part, zero);
-        break;
-      case 2:
-        sum_run<kTiles, kParts, 2, 0>(high, low, codes, book, b, run.count, part, zero);
-        break;
-      case 3:
-        sum_run<kTiles, kParts, 3, 0>(high, low, codes, book, b, run.count, part, zero);
-        break;
-      default:
-        sum_run<kTiles, kParts, 4, 0>(high, low, codes, book, b, run.count, part, zero);
-    }
-    if (t.group_norms) {
-      take(run.norm);
-      reset<kTiles, kParts>(high, low, zero);
-    }
+    for (int i = 1; i < n_pairs; ++i) add(std::false_type(), i);
+    load_norms(norms, block + t.key_norms, r, valid);
+    take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
+    return;
   }
-  for (uint32_t mixed = kRunsOnly ? 0 : t.mixed_keys; mixed;
-       mixed &= mixed - 1) {  // with a norm per group these are wide
-    const int slab = __ffs(int(mixed)) - 1;
-    Bytes a;
-    unpack(units[4 * slab + c], block, shared, r, a);
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-      const uint2 b = queries.fixed[(slab * kTiles + tile) * 32 + lane];
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        if (kParts == 4 || i / kParts == part / kParts) {
-          mma(high[tile][i % kParts], a[i], b.x);
-          mma(low[tile][i % kParts], a[i], b.y);
-        }
-    }
-    if (t.group_norms) {  // a slab that is not full
-      take(units[4 * slab].norm);
-      reset<kTiles, kParts>(high, low, zero);
-    }
+  const bool norms_last = t.wide_keys && !t.group_norms;
+  reset<kTiles, kParts>(high, low, zero);
+#pragma unroll 1
+  for (int i = 0; i < n_pairs; ++i) {
+    add(std::false_type(), i);
+    const int at = pairs[i].norms;
+    if (at < 0) continue;
+    if (!norms_last) load_norms(norms, block + at, r, valid);
+    take_sums<kTiles, kParts>(s, high, low, norms_last ? nullptr : norms, pairs[i].longest_row, part);
+    reset<kTiles, kParts>(high, low, zero);
   }
-  if (!t.group_norms) take(0);
-  for (uint32_t wide = kRunsOnly ? 0 : t.wide_keys; wide; wide &= wide - 1) {
+  for (uint32_t wide = t.wide_keys; wide; wide &= wide - 1) {
     const int slab = __ffs(int(wide)) - 1;
-    const UnitEntry e = units[4 * slab + c];
+    const UnitEntry e = units_of(shared)[4 * slab + c];
     Operands a;
     unpack(e, block, shared, r, a);
     if (t.group_norms) {
-      load_norms(pair, block + t.key_norms + 128 * e.norm, r, valid);
-      scale_rows(a, pair);
+      load_norms(norms, block + t.key_norms + 2 * kPagePositions * e.norm, r, valid);
+      scale_rows(a, norms);
     }
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
@@ -352,8 +259,8 @@ __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, cons
     }
   }
   if (norms_last) {
-    load_norms(pair, block + t.key_norms, r, valid);
-    multiply_norms<kTiles, kParts>(s, pair, part);
+    load_norms(norms, block + t.key_norms, r, valid);
+    multiply_norms<kTiles, kParts>(s, norms, part);
   }
 }
 

@@ -5,6 +5,8 @@
 
 namespace blockgtq::cuda {
 
+constexpr float kWeightSteps = 65535;  // fixed point of weights
+
 /// Weights of an item as the B operands of the second product: fixed point, 65535 the largest possible.
 template <int kTiles, int kParts>
 struct Weights {
@@ -82,7 +84,8 @@ __device__ inline uint2 weight_bytes(const Weights<kTiles, kParts>& w, int tile,
           permute(w.pairs[tile][i][0], w.pairs[tile][i][1], 0x6420u)};
 }
 
-/// o += one slab's bytes times the weights. look(i, x, y): the centroids of tile i.
+/// o += one slab's bytes times the weights, and what kZero reads as times w.unit. look(i, x, y): the
+/// centroids of tile i.
 template <int kTiles, int kParts, class LookUp>
 __device__ inline void add_bytes(float (&o)[kTiles][4], const Weights<kTiles, kParts>& w,
                                  const uint2 (&b)[kTiles][kParts], const Zero& zero, LookUp look) {
@@ -108,13 +111,12 @@ __device__ inline void add_bytes(float (&o)[kTiles][4], const Weights<kTiles, kP
   for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const float sum =
-          fmaf(__int_as_float(high[tile][j]) - kZeroRead, 256.0f, __int_as_float(low[tile][j]) - kZeroRead);
+      const float sum = fmaf(__int_as_float(high[tile][j]) - kZeroRead, 256.0f, __int_as_float(low[tile][j]));
       o[tile][j] = fmaf(sum, w.unit[tile][j % 2], o[tile][j]);
     }
 }
 
-/// o += one slab of fp16 centroids times the weights, those as fp16 at half their value.
+/// The same with fp16 centroids, weights as fp16 at half their value.
 template <int kTiles, int kParts>
 __device__ inline void add_halves(float (&o)[kTiles][4], const Weights<kTiles, kParts>& w, const Operands& a,
                                   int part) {
@@ -133,7 +135,8 @@ __device__ inline void add_halves(float (&o)[kTiles][4], const Weights<kTiles, k
         mma(sum, a[i], b[0], b[1]);
       }
 #pragma unroll
-    for (int j = 0; j < 4; ++j) o[tile][j] = fmaf(sum[j], w.unit[tile][j % 2] * (2 * kByteOne), o[tile][j]);
+    for (int j = 0; j < 4; ++j)
+      o[tile][j] = fmaf(fmaf(sum[j], 2 * kByteOne, kZeroRead), w.unit[tile][j % 2], o[tile][j]);
   }
 }
 
@@ -149,6 +152,11 @@ __device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, c
   for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
     for (int i = 0; i < kParts; ++i) b[tile][i] = weight_bytes<kTiles, kParts>(w, tile, i);
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+    for (int j = 0; j < 2; ++j)
+      state.excess[tile][j] = fmaf(kZeroRead, w.unit[tile][j], state.excess[tile][j]);
   if constexpr (kBits > 0) {
     const uint8_t* codes = block + units->offset;
     const uint2 book = *reinterpret_cast<const uint2*>(shared + units->book);

@@ -3,17 +3,32 @@
 #pragma once
 #include <cuda_runtime.h>
 
+#include <algorithm>
+
 #include "launch.cuh"
+#include "merge.h"
 #include "ptx.cuh"
 
 namespace blockgtq::cuda {
+
+/// Splits for a device of so many multiprocessors, a block on each. The merge has multiprocessors of its own
+/// where that costs a split no more than `spare` of its items: it then waits beside the attention kernel, and
+/// the blocks of the next step wait for none of it.
+inline int splits_on(int64_t multiprocessors, int64_t blocks_per_split, int64_t merges, int64_t items,
+                     int64_t spare) {
+  const auto fit = [&](int64_t n) { return std::clamp<int64_t>(n / blocks_per_split, 1, kMostSplits); };
+  const int64_t all = fit(multiprocessors), fewer = fit(multiprocessors - merges);
+  return int(merges < multiprocessors && items / fewer <= items / all + spare ? fewer : all);
+}
 
 /// The items of a split, of all that a sequence has: [first, first + n).
 struct Range {
   int first, last;
 };
 __device__ inline Range items_of(int first, int n, int split, int splits) {
-  return {first + int(int64_t(n) * split / splits), first + int(int64_t(n) * (split + 1) / splits)};
+  const int each = int(unsigned(n) / unsigned(splits)), more = n - each * splits;
+  first += split * each + min(split, more);
+  return {first, first + each + (split < more)};
 }
 
 /// The running result of a warp: heads 8 tile + 2 c and the next.
@@ -21,6 +36,7 @@ template <int kSlabs, int kTiles>
 struct State {
   float o[kSlabs][kTiles][4] = {};  // rows r and r + 8 of a slab
   float m[kTiles][2], l[kTiles][2];
+  float excess[kTiles][2] = {};  // what every number of o is too large by
 };
 
 /// Sums of weights and outputs, which were relative to a smaller maximum.
@@ -31,6 +47,7 @@ __device__ inline void shrink_state(State<kSlabs, kTiles>& state, const float (&
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       state.l[tile][j] *= factor[tile][j];
+      state.excess[tile][j] *= factor[tile][j];
 #pragma unroll
       for (int slab = 0; slab < kSlabs; ++slab) {
         state.o[slab][tile][j] *= factor[tile][j];
@@ -47,13 +64,13 @@ constexpr int merge_bytes(int dim, int tiles) {
   return 8 * tiles * dim * 4;
 }
 
-/// Warps of a block become one: see SplitSums. shared: the warps' stages, which others may still be reading.
+/// The first n_warps of a block, which have something, become one: see SplitSums. shared: the warps' stages,
+/// which others may still be reading.
 template <int kSlabs, int kTiles>
-__device__ void merge_warps(State<kSlabs, kTiles>& state, float* shared, float* to) {
+__device__ void merge_warps(State<kSlabs, kTiles>& state, int n_warps, float* shared, float* to) {
   constexpr int kHeads = 8 * kTiles, kRows = 16 * kSlabs, kQuads = kHeads / 4;  // of a row
   __shared__ float2 maxima[16 * kHeads / 2], sums[16 * kHeads / 2];             // (W, heads / 2)
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4,
-            n_warps = blockDim.x / 32;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4;
   float* const outputs = shared;  // (W, rows, heads)
   if (r == 0)
 #pragma unroll
@@ -62,6 +79,7 @@ __device__ void merge_warps(State<kSlabs, kTiles>& state, float* shared, float* 
   __syncthreads();
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
+    if (warp >= n_warps) break;  // nothing of its own
     float2 most = maxima[4 * tile + c];
 #pragma unroll 4
     for (int w = 1; w < n_warps; ++w) {
@@ -80,13 +98,15 @@ __device__ void merge_warps(State<kSlabs, kTiles>& state, float* shared, float* 
     if (warp == 0 && r == 0)
 #pragma unroll
       for (int j = 0; j < 2; ++j) to[kHeads * kRows + 2 * (8 * tile + 2 * c + j)] = j ? most.y : most.x;
+    const float less[2] = {-state.excess[tile][0] * factor[0], -state.excess[tile][1] * factor[1]};
     float* const mine = outputs + (warp * kRows + r) * kHeads + 8 * tile + 2 * c;
 #pragma unroll
     for (int slab = 0; slab < kSlabs; ++slab)
 #pragma unroll
       for (int half = 0; half < 2; ++half)
         *reinterpret_cast<float2*>(mine + (16 * slab + 8 * half) * kHeads) = {
-            state.o[slab][tile][2 * half] * factor[0], state.o[slab][tile][2 * half + 1] * factor[1]};
+            fmaf(state.o[slab][tile][2 * half], factor[0], less[0]),
+            fmaf(state.o[slab][tile][2 * half + 1], factor[1], less[1])};
   }
   __syncthreads();
   for (int i = threadIdx.x; i < kRows * kQuads; i += blockDim.x) {

@@ -114,6 +114,13 @@ __device__ inline void look_up(uint2 book, uint32_t select, uint32_t& first, uin
   }
 }
 
+/// Of four bits the positive centroids only, zero for the others: where a selector's nibble has its top bit
+/// set, the permutation gives eight times the byte's sign.
+__device__ inline void look_up_positive(uint2 book, uint32_t select, uint32_t& first, uint32_t& second) {
+  first = permute(book.x, book.y, select);
+  second = permute(book.x, book.y, select >> 16);
+}
+
 template <int kBits>
 __device__ inline void expand(const uint32_t (&w)[kBits], uint2 book, Bytes& a) {
 #pragma unroll

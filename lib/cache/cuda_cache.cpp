@@ -37,16 +37,11 @@ int append_book(Bytes& to, const LinearCode::Group& g) {
   return append(to, bytes, 8);
 }
 
-/// Slabs that the 8-bit product cannot do: wider than its bytes, or (keys with a norm per group) of several
-/// groups.
-uint32_t wide_slabs(const CodeStream& stream, bool apart) {
+/// Slabs that the 8-bit product cannot do: some of their codes are wider than its bytes.
+uint32_t wide_slabs(const CodeStream& stream) {
   uint32_t out = 0;
-  for (int i = 0; i < int(stream.units.size()); ++i) {
-    const CodeUnit& u = stream.units[i];
-    const CodeUnit& first = stream.units[i / stream.units_per_slab * stream.units_per_slab];
-    if (u.bits > kByteBits || (apart && u.bits > 0 && u.group != first.group))
-      out |= 1u << (i / stream.units_per_slab);
-  }
+  for (int i = 0; i < int(stream.units.size()); ++i)
+    if (stream.units[i].bits > kByteBits) out |= 1u << (i / stream.units_per_slab);
   return out;
 }
 
@@ -64,7 +59,7 @@ std::vector<cuda::UnitEntry> unit_entries(const CodeStream& stream, const Linear
   for (const CodeUnit& u : stream.units) {
     cuda::UnitEntry e;
     e.offset = offset + u.offset;
-    e.bits = int16_t(u.bits);
+    e.bits = int8_t(u.bits);
     e.half = stream.units_per_slab == 4 && u.half();
     if (u.bits > 0) e.book = books[u.group];
     e.norm = int16_t(code.one_norm ? 0 : u.group);
@@ -90,6 +85,59 @@ std::vector<double> longest_rows(const LinearCode& code, int n_norms) {
   return out;
 }
 
+/// Pairs of slabs behind the table, group by group; units learn their places in them.
+void append_pairs(Bytes& out, cuda::PackedTable& t, std::vector<cuda::UnitEntry>& units) {
+  struct Part {
+    const cuda::UnitEntry* units;  // of its slab; null: nothing beside the one before
+    int group, bits;
+  };
+  std::vector<Part> parts;
+  for (int slab = 0; slab < t.key_slabs; ++slab) {
+    cuda::UnitEntry* const u = &units[4 * slab];
+    for (int c = 0; c < 4; ++c)
+      if (!(t.wide_keys >> slab & 1) && u[c].bits > 0 && (c == 0 || u[c].group != u[c - 1].group))
+        parts.push_back({u, u[c].group, u[c].bits});
+  }
+  std::stable_sort(parts.begin(), parts.end(),
+                   [](const Part& x, const Part& y) { return x.group < y.group; });
+  // Two slabs of one norm and up to three bits make a pair; what has no partner is alone, as one of four bits
+  // is.
+  const auto alone = [&](size_t i) {
+    return parts[i].bits > 3 || i + 1 == parts.size() || parts[i + 1].bits > 3 ||
+           (t.group_norms && parts[i].group != parts[i + 1].group);
+  };
+  for (size_t i = 0; i < parts.size(); i += 2)
+    if (alone(i)) parts.insert(parts.begin() + i + 1, {nullptr, parts[i].group, parts[i].bits});
+  const auto is_of = [](const Part& part, const cuda::UnitEntry& u) {
+    return u.bits > 0 && u.group == part.group;
+  };
+  std::vector<cuda::SlabPair> pairs(parts.size() / 2);
+  std::vector<uint32_t> lanes(64 * pairs.size());
+  for (size_t i = 0; i < parts.size(); ++i) {
+    cuda::SlabPair& pair = pairs[i / 2];
+    // Nothing reads what is beside it, against queries that are zero.
+    const Part& part = parts[parts[i].units ? i : i - 1];
+    const cuda::UnitEntry& first =
+        *std::find_if(part.units, part.units + 4, [&](const auto& u) { return is_of(part, u); });
+    pair.widths += i % 2 == 0 ? part.bits : part.bits > 3 ? 0 : 4 * part.bits;
+    std::memcpy(&pair.books[i % 2 * 2], &out[first.book], 8);
+    if (i / 2 + 1 == pairs.size() || (t.group_norms && parts[i / 2 * 2 + 2].group != part.group))
+      pair.norms = t.key_norms + 2 * kPagePositions * first.norm;
+    pair.longest_row = t.longest_row[first.norm];
+    for (int c = 0; c < 4; ++c) {
+      const cuda::UnitEntry& own = is_of(part, part.units[c]) ? part.units[c] : first;
+      pair.half |= own.half;
+      for (int r = 0; r < 8; ++r)
+        lanes[2 * (32 * (i / 2) + 4 * r + c) + i % 2] =
+            own.offset + r * own.bits * (own.half ? 2 : 4) + own.half;
+      if (parts[i].units && &own == &part.units[c]) units[&own - units.data()].place = int16_t(i);
+    }
+  }
+  t.n_pairs = int(pairs.size());
+  t.pairs = append(out, pairs.data(), pairs.size());
+  t.lanes = append(out, lanes.data(), lanes.size());
+}
+
 Bytes head_table(const PackedSpec& spec, const PageShape& page, int head) {
   const BlockShape& block = page.blocks[head];
   const LinearCode &key = spec.key[head], &value = spec.value[head];
@@ -98,7 +146,7 @@ Bytes head_table(const PackedSpec& spec, const PageShape& page, int head) {
   std::vector<int> key_books, value_books;
   for (const auto& g : key.groups) key_books.push_back(append_book(out, g));
   for (const auto& g : value.groups) value_books.push_back(append_book(out, g));
-  const auto key_units = unit_entries(block.key, key, 0, key_books);
+  auto key_units = unit_entries(block.key, key, 0, key_books);
   const auto value_units = unit_entries(block.value, value, block.value_offset, value_books);
   cuda::PackedTable t;
   t.key_slabs = block.key.n_slabs();
@@ -112,22 +160,9 @@ Bytes head_table(const PackedSpec& spec, const PageShape& page, int head) {
   const double scale = *std::max_element(longest.begin(), longest.end());
   t.query_scale = float(scale);
   for (size_t norm = 0; norm < longest.size(); ++norm) t.longest_row[norm] = float(longest[norm] / scale);
-  t.wide_keys = wide_slabs(block.key, t.group_norms);
-  t.wide_values = wide_slabs(block.value, false);
-  for (int slab = 0; slab < t.key_slabs; ++slab) {
-    if (t.wide_keys >> slab & 1) continue;
-    const cuda::UnitEntry* u = &key_units[4 * slab];
-    if (!std::all_of(u, u + 4, [&](const cuda::UnitEntry& e) {
-          return e.group == u->group && e.bits == u->bits && !e.half;
-        })) {
-      t.mixed_keys |= 1u << slab;
-    } else if (t.n_runs > 0 && t.runs[t.n_runs - 1].book == u->book) {
-      ++t.runs[t.n_runs - 1].count;
-    } else {
-      check(t.n_runs < cuda::kMostRuns, "CudaCache: groups of keys");
-      t.runs[t.n_runs++] = {int16_t(slab), 1, u->bits, u->norm, u->offset, u->book};
-    }
-  }
+  t.wide_keys = wide_slabs(block.key);
+  t.wide_values = wide_slabs(block.value);
+  append_pairs(out, t, key_units);
   std::memcpy(out.data(), &t, sizeof t);
   std::memcpy(out.data() + sizeof t, key_units.data(), key_units.size() * sizeof(cuda::UnitEntry));
   std::memcpy(out.data() + sizeof t + key_units.size() * sizeof(cuda::UnitEntry), value_units.data(),
@@ -289,7 +324,8 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
   for (const Bytes& table : tables) {
     const auto& t = *reinterpret_cast<const cuda::PackedTable*>(table.data());
     layer_.wide_keys |= t.wide_keys != 0;
-    layer_.runs_only = layer_.runs_only && t.wide_keys == 0 && t.mixed_keys == 0;
+    layer_.group_norms |= t.group_norms != 0;
+    layer_.key_pairs = std::max(layer_.key_pairs, t.n_pairs);
   }
   layer_.tables = keep(side_by_side(tables, layer_.table_bytes), stream);
   encoder_.tables = keep(side_by_side(encode_tables, encoder_.table_bytes), stream);
