@@ -10,6 +10,39 @@ using namespace blockgtq::test;
 
 namespace {
 
+/// A step of decoding over these pages.
+cuda::DecodeAttention decode_step(const CudaCache& tables, const Sequences& s, const cuda::Buffer& pages,
+                                  const cuda::Buffer& table, const cuda::Buffer& lengths,
+                                  const cuda::Buffer& q, const cuda::Buffer& out) {
+  cuda::DecodeAttention step;
+  step.layer = &tables.layer();
+  step.cache = {pages.as<uint8_t>(), table.as<int32_t>(), s.stride, lengths.as<int32_t>()};
+  step.batch = int(s.lengths.size());
+  step.longest = *std::max_element(s.lengths.begin(), s.lengths.end());
+  step.q = q.as();
+  step.out = out.as();
+  step.scale = 1 / std::sqrt(float(tables.layer().dim));
+  return step;
+}
+
+/// `tokens` of every sequence into pages, from `starts` on.
+cuda::EncodeTokens encode_job(const CudaCache& tables, const Sequences& s, const cuda::Buffer& pages,
+                              const cuda::Buffer& table, const cuda::Buffer& starts, int tokens,
+                              const void* k, const void* v, cuda::FloatType type) {
+  cuda::EncodeTokens job;
+  job.layer = &tables.layer();
+  job.encoder = &tables.encoder();
+  job.cache = {pages.as<uint8_t>(), table.as<int32_t>(), s.stride, nullptr};
+  job.pages = pages.as<uint8_t>();
+  job.batch = int(s.lengths.size());
+  job.starts = starts.as<int32_t>();
+  job.tokens = tokens;
+  job.k = k;
+  job.v = v;
+  job.type = type;
+  return job;
+}
+
 /// Relative error of decode attention over sequences of these lengths.
 double attention_error(const CacheCase& c, const std::vector<int32_t>& lengths, Random& random) {
   const PackedCache cache(packed_spec(c, random.engine()));
@@ -24,15 +57,8 @@ double attention_error(const CacheCase& c, const std::vector<int32_t>& lengths, 
   const cuda::Buffer queries = to_device(encode(q, cuda::FloatType::f16), stream),
                      out = poisoned(batch * width * 2, stream);
   const CudaCache tables(cache.spec(), longest, stream);
-  cuda::DecodeAttention step;
-  step.layer = &tables.layer();
-  step.cache = {on_device.as<uint8_t>(), table.as<int32_t>(), s.stride, length.as<int32_t>()};
-  step.batch = int(batch);
-  step.longest = longest;
+  cuda::DecodeAttention step = decode_step(tables, s, on_device, table, length, queries, out);
   step.fresh = int(random.below(100)) - 1;  // pages wait for nobody here: every answer is allowed
-  step.q = queries.as();
-  step.out = out.as();
-  step.scale = 1 / std::sqrt(float(c.dim));
   const cuda::Buffer scratch = poisoned(cuda::decode_scratch_bytes(step), stream);
   cuda::decode_attention(step, scratch.as(), stream);
   const std::vector<float> got =
@@ -72,29 +98,40 @@ TEST_CASE("decode attention over packed pages", "[kernels][packed]") {
   SECTION("groups of query heads") {
     for (const int group : {1, 2, 4, 7, 8, 16, 24}) {
       INFO("group " << group);
-      CHECK(attention_error({128, 2 * group, 2}, {700}, random) < kAttentionBound);
-      CHECK(attention_error({64, 2 * group, 2, 5, 3, 3, true, true}, {700}, random) < kAttentionBound);
+      const int kv_heads = group < 4 ? 8 : 2;  // see kAttentionBound
+      CHECK(attention_error({128, kv_heads * group, kv_heads}, {700}, random) < kAttentionBound);
+      CHECK(attention_error({64, kv_heads * group, kv_heads, 5, 3, 3, true, true}, {700}, random) <
+            kAttentionBound);
     }
   }
   SECTION("head dimensions and numbers of groups") {
     for (const int dim : {64, 80, 96, 128, 256})
       for (const int groups : {1, 2, 3, 8}) {
         INFO("dimension " << dim << ", groups " << groups);
-        CHECK(attention_error({dim, 8, 2, groups, 3, 4, false}, {321}, random) < kAttentionBound);
-        CHECK(attention_error({dim, 8, 2, groups, 3, 4, true, true, groups > 1 ? 16 : 0}, {321}, random) <
+        CHECK(attention_error({dim, 32, 8, groups, 3, 4, false}, {321}, random) < kAttentionBound);
+        CHECK(attention_error({dim, 32, 8, groups, 3, 4, true, true, groups > 1 ? 16 : 0}, {321}, random) <
               kAttentionBound);
       }
   }
   SECTION("every width") {
     for (int bits = 1; bits <= 8; ++bits) {
       INFO("bits " << bits);
-      CHECK(attention_error({128, 8, 2, 1, bits, bits}, {500}, random) < kAttentionBound);
-      CHECK(attention_error({96, 4, 2, 1, bits, 9 - bits}, {500}, random) < kAttentionBound);
+      CHECK(attention_error({128, 32, 8, 1, bits, bits}, {500}, random) < kAttentionBound);
+      CHECK(attention_error({96, 32, 8, 1, bits, 9 - bits}, {500}, random) < kAttentionBound);
     }
   }
   SECTION("several sequences, one of them empty") {
     CHECK(attention_error({128, 32, 8}, {1000, 3, 0, 64, 2049}, random) < kAttentionBound);
     CHECK(attention_error({128, 32, 8, 6, 3, 3, false}, {100, 333}, random) < kAttentionBound);
+  }
+  SECTION("several pages for a warp") {
+    const std::vector<int32_t> lengths(8, 3500);
+    for (const int bits : {2, 3, 4})
+      CHECK(attention_error({128, 8, 8, 1, bits, bits}, lengths, random) < kAttentionBound);
+    CHECK(attention_error({128, 8, 8, 1, 3, 2}, lengths, random) < kAttentionBound);
+    for (const int bits : {2, 3, 4, 5})
+      CHECK(attention_error({128, 8, 8, 3, 3, bits}, lengths, random) < kAttentionBound);
+    CHECK(attention_error({128, 8, 8, 3, 3, 3, false}, lengths, random) < kAttentionBound);
   }
 }
 
@@ -120,34 +157,17 @@ TEST_CASE("decode attention behind the token that was appended", "[kernels][pack
                        last = to_device(std::vector<int32_t>{n - 1}, stream),
                        queries = to_device(encode(q, cuda::FloatType::f16), stream),
                        out = poisoned(q_width * 2, stream);
-    cuda::EncodeTokens job;
-    job.layer = &tables.layer();
-    job.encoder = &tables.encoder();
-    job.cache = {pages.as<uint8_t>(), table.as<int32_t>(), s.stride, nullptr};
-    job.pages = pages.as<uint8_t>();
-    job.batch = 1;
-    job.starts = first.as<int32_t>();
-    job.tokens = n - 1;
-    job.k = k.as();
-    job.v = v.as();
-    job.type = cuda::FloatType::f16;
-    if (n > 1) cuda::encode_tokens(job, stream);
-    cuda::DecodeAttention step;
-    step.layer = &tables.layer();
-    step.cache = {pages.as<uint8_t>(), table.as<int32_t>(), s.stride, length.as<int32_t>()};
-    step.batch = 1;
-    step.longest = n;
+    const auto encode_tokens = [&](const cuda::Buffer& start, int from, int count) {
+      cuda::encode_tokens(encode_job(tables, s, pages, table, start, count, k.as<uint16_t>() + from * width,
+                                     v.as<uint16_t>() + from * width, cuda::FloatType::f16),
+                          stream);
+    };
+    if (n > 1) encode_tokens(first, 0, n - 1);
+    cuda::DecodeAttention step = decode_step(tables, s, pages, table, length, queries, out);
     step.fresh = 1;
-    step.q = queries.as();
-    step.out = out.as();
-    step.scale = 1 / std::sqrt(float(c.dim));
     const cuda::Buffer scratch = poisoned(cuda::decode_scratch_bytes(step), stream);
     stream.synchronize();
-    job.starts = last.as<int32_t>();
-    job.tokens = 1;
-    job.k = k.as<uint16_t>() + (n - 1) * width;
-    job.v = v.as<uint16_t>() + (n - 1) * width;
-    cuda::encode_tokens(job, stream);
+    encode_tokens(last, n - 1, 1);
     cuda::decode_attention(step, scratch.as(), stream);
     const std::vector<float> got =
         decode(to_host<unsigned char>(out.as(), q_width * 2, stream), cuda::FloatType::f16);
@@ -206,18 +226,7 @@ EncodeResult encode_result(const CacheCase& c, const std::vector<int>& pieces, i
     }
     const cuda::Buffer keys = to_device(encode(k, type), stream), values = to_device(encode(v, type), stream),
                        starts = to_device(std::vector<int32_t>(batch, at), stream);
-    cuda::EncodeTokens job;
-    job.layer = &tables.layer();
-    job.encoder = &tables.encoder();
-    job.cache = {pages.as<uint8_t>(), table.as<int32_t>(), s.stride, nullptr};
-    job.pages = pages.as<uint8_t>();
-    job.starts = starts.as<int32_t>();
-    job.batch = int(batch);
-    job.tokens = n;
-    job.k = keys.as();
-    job.v = values.as();
-    job.type = type;
-    cuda::encode_tokens(job, stream);
+    cuda::encode_tokens(encode_job(tables, s, pages, table, starts, n, keys.as(), values.as(), type), stream);
     stream.synchronize();
     at += n;
   }
