@@ -140,7 +140,8 @@ __device__ inline void add_halves(float (&o)[kTiles][4], const Weights<kTiles, k
   }
 }
 
-/// o += values times weights.
+/// o += values times weights, and the excess. Rows of slabs that are not stored have the excess only; B_v is
+/// zero there.
 template <int kSlabs, int kTiles, int kParts, int kBits>
 __device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, const uint8_t* shared,
                            const PackedTable& t, const Weights<kTiles, kParts>& w, int part,
