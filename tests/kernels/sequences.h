@@ -9,9 +9,7 @@ namespace blockgtq::test {
 
 // fp16 in the products' operands (2.1e-4 root mean square each of q, centroid, norm times centroid, weight):
 // a logit is off by 3.6e-4 of its standard deviation, which is 2 in random_pages(), and a weight by as much
-// of itself. That makes up to 8e-4 of the output. Emulated on the CPU, 2 heads or 8 come near the bound, or
-// to it, once in some thousand cases: where few positions carry one head. 32 heads do not (1,000
-// cases, 1.1e-3 at most): random cases have that many. The bound is what the cache promises.
+// of itself. That makes 8e-4 of the output; the bound is what the cache promises.
 inline constexpr double kAttentionBound = 2e-3;
 
 /// Sequences of random lengths in pages that lie in any order.
