@@ -230,12 +230,13 @@ Plan make_plan(const DecodeAttention& step) {
   const int pages =
       int(std::max<int64_t>(1, (step.longest + kPagePositions - 1) / kPagePositions - step.first_page));
   const int64_t blocks = int64_t(layer.n_kv_heads) * p.chunks * step.batch;
-  int most = std::min(kMostWarps<kDim, kTiles, 0>, (room - fixed) / p.warp_bytes);
+  const int fit = (room - fixed) / p.warp_bytes;
+  int most = std::min(kMostWarps<kDim, kTiles, 0>, fit);
   check(most >= 1, "decode_attention: no room for a page");
   p.splits = splits_on(sms, blocks, int64_t(layer.n_heads) * step.batch, pages, most);
   // Several widths: more warps where that saves each of them a page.
   if (has_several<kDim, kTiles>(layer)) {
-    const int more = std::min(kMostWarps<kDim, kTiles, kSeveral>, (room - fixed) / p.warp_bytes);
+    const int more = std::min(kMostWarps<kDim, kTiles, kSeveral>, fit);
     const auto rounds = [&](int warps) { return (pages + p.splits * warps - 1) / (p.splits * warps); };
     if (rounds(more) < rounds(most)) most = more;
   }

@@ -26,11 +26,7 @@ __device__ inline void scale_rows(Operands& a, const uint32_t (&pair)[4]) {
   for (int i = 0; i < 4; ++i) {
     const uint32_t low = permute(pair[i], pair[i], 0x1010u), high = permute(pair[i], pair[i], 0x3232u);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const __half2 y = __hmul2(*reinterpret_cast<const __half2*>(&a[i][j]),
-                                *reinterpret_cast<const __half2*>(j % 2 ? &high : &low));
-      a[i][j] = *reinterpret_cast<const uint32_t*>(&y);
-    }
+    for (int j = 0; j < 4; ++j) a[i][j] = multiply2(a[i][j], j % 2 ? high : low);
   }
 }
 
@@ -149,29 +145,27 @@ __device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block, c
   take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
 }
 
+template <int kBits>
+using Width = std::integral_constant<int, kBits>;
+
 /// f(the widths of a pair as types), see SlabPair.
 template <class F>
 __device__ inline void with_widths(int widths, F f) {
-  using None = std::integral_constant<int, 0>;
-  using One = std::integral_constant<int, 1>;
-  using Two = std::integral_constant<int, 2>;
-  using Three = std::integral_constant<int, 3>;
-  using Four = std::integral_constant<int, 4>;
   switch (widths) {
     case 4 * 1 + 1:
-      return f(One(), One());
+      return f(Width<1>(), Width<1>());
     case 4 * 2 + 1:
-      return f(One(), Two());
+      return f(Width<1>(), Width<2>());
     case 4 * 3 + 1:
-      return f(One(), Three());
+      return f(Width<1>(), Width<3>());
     case 4 * 2 + 2:
-      return f(Two(), Two());
+      return f(Width<2>(), Width<2>());
     case 4 * 3 + 2:
-      return f(Two(), Three());
+      return f(Width<2>(), Width<3>());
     case 4 * 3 + 3:
-      return f(Three(), Three());
+      return f(Width<3>(), Width<3>());
     default:
-      return f(Four(), None());
+      return f(Width<4>(), Width<0>());
   }
 }
 

@@ -89,14 +89,6 @@ __device__ inline void mma_first(int (&d)[4], const uint32_t (&a)[4], uint32_t b
           "r"(from[2]), "r"(from[3]));
 }
 
-/// d += a b over 16 instead of 32, signed bytes.
-__device__ inline void mma(int (&d)[4], const uint32_t (&a)[2], uint32_t b) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};\n"
-      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(b));
-}
-
 /// Transposes an 8 x 8 matrix of fp16: lane (row = lane / 4) holds columns 2 (lane % 4) and the next.
 __device__ inline uint32_t transpose8(uint32_t x) {
   uint32_t y;
