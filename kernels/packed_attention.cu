@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
     }
 #pragma unroll 1
   for (int n = 0; first + n * n_warps < last; ++n) {
-    const int item = first + n * n_warps, page = item / kItems, part = kItems == 1 ? 0 : item % kItems;
+    const int item = first + n * n_warps, page = item / kItems, part = item % kItems * kParts;
     const int stage = n % kStages, next = item + kStages * n_warps, valid = length - page * kPagePositions;
     const int next_id = next < last ? pages[next / kItems] : 0;
     const unsigned char* block = stages + stage * a.stage_bytes;
