@@ -10,6 +10,7 @@
 #include "catch.h"
 #include "kernels/device.h"
 #include "kernels/float_type.h"
+#include "worse.h"
 
 namespace blockgtq::test {
 
@@ -42,7 +43,12 @@ cuda::Buffer to_device(const std::vector<T>& values, const cuda::Stream& stream)
   return out;
 }
 
-/// Memory full of NaN (or of -1, read as integers): what a kernel does not write shows.
+/// Fills memory with NaN (or with -1, read as integers): what a kernel does not write shows.
+inline void poison(const cuda::Buffer& buffer, int64_t bytes, const cuda::Stream& stream) {
+  const std::vector<unsigned char> ones(size_t(bytes), 0xff);
+  cuda::upload(buffer.as(), ones.data(), ones.size(), stream);
+  stream.synchronize();
+}
 inline cuda::Buffer poisoned(int64_t bytes, const cuda::Stream& stream) {
   return to_device(std::vector<unsigned char>(size_t(bytes), 0xff), stream);
 }

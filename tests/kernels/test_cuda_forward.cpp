@@ -59,7 +59,7 @@ std::vector<double> energies(const std::vector<float>& x, int64_t heads, const B
 
 double worst_ratio(const std::vector<double>& a, const std::vector<double>& b) {
   double worst = 0;
-  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a[i] / b[i] - 1));
+  for (size_t i = 0; i < a.size(); ++i) worst = worse(worst, std::abs(a[i] / b[i] - 1));
   return worst;
 }
 
@@ -73,7 +73,7 @@ Differences compare(const Captured& got, const Captured& want, const Config& c) 
   Differences out;
   const auto add = [&](const std::vector<float>& a, const std::vector<float>& b, int64_t heads) {
     out.energy =
-        std::max(out.energy, worst_ratio(energies(a, heads, c.blocks()), energies(b, heads, c.blocks())));
+        worse(out.energy, worst_ratio(energies(a, heads, c.blocks()), energies(b, heads, c.blocks())));
     const double d = distance(a, b);
     if (!(d <= out.activation)) out.activation = d;
   };

@@ -83,7 +83,7 @@ double exact_error(int dim, int n_heads, int n_kv_heads, const std::vector<int32
     if (lengths[b] == 0)
       CHECK(std::all_of(row.begin(), row.end(), [](float x) { return x == 0; }));
     else
-      worst = std::max(worst, distance(row, want));
+      worst = worse(worst, distance(row, want));
   }
   return worst;
 }
@@ -251,8 +251,8 @@ double window_error(const CacheCase& c, const ExactWindow& window, const std::ve
   for (int64_t i = 0; i < kSteps * batch; ++i) {
     std::vector<double> want(width);
     w.twin(i % batch, &q[i * width], step.scale, want.data());
-    worst = std::max(
-        worst, distance(std::vector<float>(got.begin() + i * width, got.begin() + (i + 1) * width), want));
+    worst = worse(worst,
+                  distance(std::vector<float>(got.begin() + i * width, got.begin() + (i + 1) * width), want));
   }
   return worst;
 }

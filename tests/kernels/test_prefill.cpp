@@ -70,7 +70,7 @@ Errors prefill_error(const CacheCase& c, const std::vector<int32_t>& prefixes, i
   REQUIRE(to_host<uint8_t>(on_device.as(), int64_t(pages.size()), stream) == pages);
 
   Errors worst;
-  const auto see = [](double& worst, double error) { worst = error <= worst ? worst : error; };  // NaN stays
+  const auto see = [](double& worst, double error) { worst = worse(worst, error); };
   for (int64_t b = 0; b < batch; ++b) {
     std::vector<double> want(chunk * q_width);
     PlainPositions x = cache.read(pages_of(s, pages, b, cache.shape().bytes), 0, prefixes[b]);

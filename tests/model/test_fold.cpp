@@ -9,6 +9,7 @@
 #include "base/expect_error.h"
 #include "captured.h"
 #include "catch.h"
+#include "worse.h"
 #include "hf/tokenizer.h"
 #include "model/model_shape.h"
 #include "model/output_moment.h"
@@ -68,7 +69,7 @@ double imbalance(const BitMap& map) {
   for (const HeadCalibration& c : map.calibration) {
     const std::vector<double> ekc = centred_energy(map.shape.layout, c);
     for (size_t b = 0; b < ekc.size(); ++b)
-      worst = std::max(worst, std::abs(c.q_energy[b] / ekc[b] - 1) / (6 * kApart * c.k_energy[b] / ekc[b]));
+      worst = worse(worst, std::abs(c.q_energy[b] / ekc[b] - 1) / (6 * kApart * c.k_energy[b] / ekc[b]));
   }
   return worst;
 }
@@ -102,7 +103,7 @@ TEST_CASE("folded models give the original's logits, with balanced keys and unco
       for (size_t h = 0; values && h < again.calibration.size(); ++h) {
         const std::vector<double>& want = map.calibration[h].v_spectrum;
         for (size_t j = 0; j < want.size(); ++j)
-          spectrum = std::max(spectrum, std::abs(again.calibration[h].v_spectrum[j] - want[j]) / want[0]);
+          spectrum = worse(spectrum, std::abs(again.calibration[h].v_spectrum[j] - want[j]) / want[0]);
       }
       const double worst = imbalance(again);
       UNSCOPED_INFO(fmt::format("imbalance {:.1e} of the bound, {:.1e} before; spectrum {:.1e}", worst,

@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "captured.h"
 #include "catch.h"
+#include "worse.h"
 #include "tools/random_checkpoint.h"
 
 namespace {
@@ -33,7 +34,7 @@ void check_digest(const Json& want, const float* got, double tolerance, double& 
   for (size_t i = 0; i < want["at"].size(); ++i) {
     const double difference =
         std::abs(double(got[want["at"][i].get<size_t>()]) - want["value"][i].get<double>());
-    worst = std::max(worst, difference / unit);
+    worst = worse(worst, difference / unit);
     CHECK(difference <= tolerance * unit);
   }
 }

@@ -8,11 +8,13 @@
 
 #include "base/file.h"
 #include "catch.h"
+#include "worse.h"
 #include "model/backend.h"
 
 namespace {
 
 using namespace blockgtq;
+using test::worse;
 
 template <class T>
 std::vector<T> read_dataset(hid_t file, const std::string& name, hid_t type) {
@@ -51,9 +53,9 @@ void compare(const std::string& name) {
   request.on_layer = [&](LayerActivations& acts) {
     const std::string group = fmt::format("layer{:02}", acts.layer);
     worst_q =
-        std::max(worst_q, relative_error(acts.q, read_dataset<float>(file, group + "/q", H5T_NATIVE_FLOAT)));
+        worse(worst_q, relative_error(acts.q, read_dataset<float>(file, group + "/q", H5T_NATIVE_FLOAT)));
     worst_k =
-        std::max(worst_k, relative_error(acts.k, read_dataset<float>(file, group + "/k", H5T_NATIVE_FLOAT)));
+        worse(worst_k, relative_error(acts.k, read_dataset<float>(file, group + "/k", H5T_NATIVE_FLOAT)));
     ++layers;
   };
   request.on_logits = [&](int64_t first, int64_t n, const float* logits) {

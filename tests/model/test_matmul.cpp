@@ -5,8 +5,10 @@
 #include "base/float16.h"
 #include "base/parallel.h"
 #include "catch.h"
+#include "worse.h"
 
 using namespace blockgtq;
+using test::worse;
 
 namespace {
 
@@ -71,7 +73,7 @@ TEST_CASE("linear() is x W^T + b, also at the edges of its tiles") {
           // A float32 sum of m terms is off by at most (m + 1) eps times the sum of their sizes, in any
           // order.
           const double bound = double(s.cols + 2) * 0x1p-24 * size + 1e-30;
-          worst = std::max(worst, std::abs(double(y[size_t(t * s.rows + r)]) - sum) / bound);
+          worst = worse(worst, std::abs(double(y[size_t(t * s.rows + r)]) - sum) / bound);
         }
       INFO(s.n << " x " << s.rows << " x " << s.cols);
       CHECK(worst <= 1);

@@ -8,6 +8,7 @@
 #include "base/float16.h"
 #include "captured.h"
 #include "catch.h"
+#include "worse.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;
@@ -132,7 +133,7 @@ TEST_CASE("F32 weights give the same numbers as the BF16 they came from, F16 nea
       // bf16 has 8 bits and half 11, so only values below half's normal range (6e-5) change, by at most 3e-8.
       double worst = 0;
       for (size_t i = 0; i < got.logits.size(); ++i)
-        worst = std::max(worst, std::abs(double(got.logits[i]) - double(want.logits[i])));
+        worst = worse(worst, std::abs(double(got.logits[i]) - double(want.logits[i])));
       CHECK(worst < 1e-3);
     }
   }

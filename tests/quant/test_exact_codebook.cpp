@@ -3,9 +3,11 @@
 #include <vector>
 
 #include "catch.h"
+#include "worse.h"
 #include "quant/codebook.h"
 
 using namespace blockgtq;
+using test::worse;
 
 namespace {
 
@@ -32,7 +34,7 @@ Measured measure(int d, const std::vector<double>& centroids) {
   Measured m{d * error / total, 0};
   for (size_t j = 0; j < centroids.size(); ++j)
     m.worst_centroid =
-        std::max(m.worst_centroid, std::abs(moment[j] / mass[j] - centroids[j]) * std::sqrt(d));
+        worse(m.worst_centroid, std::abs(moment[j] / mass[j] - centroids[j]) * std::sqrt(d));
   return m;
 }
 

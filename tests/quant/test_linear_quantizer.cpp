@@ -3,6 +3,7 @@
 
 #include "base/float16.h"
 #include "catch.h"
+#include "worse.h"
 #include "quant/block_gtq.h"
 #include "quant/centred.h"
 #include "quant/linear_quantizer.h"
@@ -10,6 +11,7 @@
 #include "quant/random.h"
 
 using namespace blockgtq;
+using test::worse;
 
 namespace {
 
@@ -51,7 +53,7 @@ TEST_CASE("the published quantizers are linear codes") {
     for (size_t t = 0; t < n; ++t) {
       double error = 0;
       for (size_t j = 0; j < 64; ++j)
-        error = std::max(error, double(std::abs(a[t * 64 + j] - b[t * 64 + j])));
+        error = worse(error, double(std::abs(a[t * 64 + j] - b[t * 64 + j])));
       differ += error > 1e-4;
     }
     CHECK(differ <= 4);

@@ -6,9 +6,11 @@
 #include "base/json.h"
 #include "base/parallel.h"
 #include "catch.h"
+#include "worse.h"
 #include "quant/rotation.h"
 
 using namespace blockgtq;
+using test::worse;
 
 namespace {
 
@@ -97,7 +99,7 @@ TEST_CASE("a rotation is orthogonal with determinant one") {
         for (int j = 0; j < d; ++j) {
           double dot = 0;
           for (int k = 0; k < d; ++k) dot += at(m, d, k, i) * at(m, d, k, j);
-          worst = std::max(worst, std::abs(dot - (i == j)));
+          worst = worse(worst, std::abs(dot - (i == j)));
         }
       CHECK(worst < 1e-14 * d);
       // The determinant by elimination with pivoting, independent of how the rotation was made.
@@ -152,7 +154,7 @@ TEST_CASE("rows and columns of 168 rotations") {
       const Json& expected = entry[name];
       REQUIRE(expected.size() >= size_t(std::min(d, 8)));
       for (size_t j = 0; j < expected.size(); ++j)
-        worst = std::max(worst, std::abs(entry_at(int(j)) - expected[j].get<double>()));
+        worst = worse(worst, std::abs(entry_at(int(j)) - expected[j].get<double>()));
     };
     compare("rotation_first_row", [&](int j) { return at(m, d, 0, j); });
     compare("rotation_last_row", [&](int j) { return at(m, d, d - 1, std::max(0, d - 8) + j); });
