@@ -7,20 +7,28 @@ namespace blockgtq::cuda {
 
 /// Launches a kernel that may begin while the one before it on the stream ends (from sm_90 on). It calls
 /// wait_for_predecessor() (ptx.cuh) before it touches anything that an earlier kernel writes or reads.
+/// cluster: so many blocks along x, 1: none.
 template <class Kernel, class... Arguments>
-void launch_early(Kernel kernel, dim3 grid, int threads, int shared_bytes, const Stream& stream,
-                  const char* what, const Arguments&... arguments) {
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
+void launch_clusters(Kernel kernel, dim3 grid, int cluster, int threads, int shared_bytes,
+                     const Stream& stream, const char* what, const Arguments&... arguments) {
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {unsigned(cluster), 1, 1};
   cudaLaunchConfig_t config{};
-  config.attrs = &early;
-  config.numAttrs = attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = attribute(cudaDevAttrComputeCapabilityMajor) < 9 ? 0 : cluster > 1 ? 2 : 1;
   config.stream = raw(stream);
   config.gridDim = grid;
   config.blockDim = threads;
   config.dynamicSmemBytes = shared_bytes;
   check_cuda(cudaLaunchKernelEx(&config, kernel, arguments...), what);
+}
+template <class Kernel, class... Arguments>
+void launch_early(Kernel kernel, dim3 grid, int threads, int shared_bytes, const Stream& stream,
+                  const char* what, const Arguments&... arguments) {
+  launch_clusters(kernel, grid, 1, threads, shared_bytes, stream, what, arguments...);
 }
 
 /// f(head dimension as a type), of those that the cache's kernels are compiled for.

@@ -7,7 +7,7 @@
 
 #include "merge.h"
 #include "splits.cuh"
-#include "unpack.cuh"
+#include "turn_back.cuh"
 
 namespace blockgtq::cuda {
 namespace {
@@ -16,26 +16,6 @@ constexpr int kMostMerged = kMostSplits + kMostSplitsBeside;
 constexpr int kGroups = 16;   // of threads, for every 16th split
 constexpr int kInFlight = 5;  // splits of a thread at a time
 constexpr int kAtOnce = kGroups * kInFlight, kOfLane = (kAtOnce + 31) / 32;
-
-/// 8 numbers per lane become the sums over the warp: number `index` of this lane.
-struct LaneSum {
-  float sum;
-  int index;
-};
-__device__ inline LaneSum sum_over_lanes(float (&x)[8]) {
-  const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int apart = 16, n = 4; n > 0; apart /= 2, n /= 2)
-#pragma unroll
-    for (int j = 0; j < n; ++j) {  // half of the numbers go over, half stay
-      const bool upper = lane & apart;
-      const float given = upper ? x[j] : x[j + n];
-      x[j] = (upper ? x[j + n] : x[j]) + __shfl_xor_sync(kAll, given, apart);
-    }
-  x[0] += __shfl_xor_sync(kAll, x[0], 2);
-  x[0] += __shfl_xor_sync(kAll, x[0], 1);
-  return {x[0], lane / 16 * 4 + lane / 8 % 2 * 2 + lane / 4 % 2};
-}
 
 /// kBoth: packed and exact splits, else those of one kind only.
 template <int kDim, bool kBoth>
@@ -72,7 +52,7 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
     held[i] = lane + 32 * i < a.value_rows ? *reinterpret_cast<const uint4*>(back + (lane + 32 * i) * kDim)
                                            : uint4{};
   wait_for_predecessor();
-  float most = -INFINITY, l = 0, l_packed = 0;
+  float most = -INFINITY, l = 0, l_packed = 0;  // l: of this lane's splits
   float4 of_packed{}, of_exact{};
 #pragma unroll 1
   for (int base = 0; base < n_splits; base += kAtOnce) {
@@ -111,14 +91,9 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
       sum += part;
       if (base + lane + 32 * i < n_packed) sum_packed += part;
     }
-#pragma unroll
-    for (int apart = 16; apart > 0; apart /= 2) {
-      sum += __shfl_xor_sync(kAll, sum, apart);
-      if (kBoth) sum_packed += __shfl_xor_sync(kAll, sum_packed, apart);
-    }
     most = largest;
     l = fmaf(l, shrink, sum);
-    l_packed = kBoth ? fmaf(l_packed, shrink, sum_packed) : l;
+    l_packed = fmaf(l_packed, shrink, sum_packed);
     const auto scale = [&](float4& o) { o.x *= shrink, o.y *= shrink, o.z *= shrink, o.w *= shrink; };
     scale(of_packed);
     if (kBoth) scale(of_exact);
@@ -148,14 +123,14 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
     const float value = lane + 32 * i < a.value_rows ? packed_sum[lane + 32 * i] : 0.0f;
-    const uint32_t word[4] = {held[i].x, held[i].y, held[i].z, held[i].w};
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const float2 b = unpack2(word[j]);
-      y[2 * j] = fmaf(value, b.x, y[2 * j]);
-      y[2 * j + 1] = fmaf(value, b.y, y[2 * j + 1]);
-    }
+    add_row(y, value, held[i]);
   }
+#pragma unroll
+  for (int apart = 16; apart > 0; apart /= 2) {
+    l += __shfl_xor_sync(kAll, l, apart);
+    if (kBoth) l_packed += __shfl_xor_sync(kAll, l_packed, apart);
+  }
+  if (!kBoth) l_packed = l;
   const LaneSum column = sum_over_lanes(y);
   if (lane % 4 != 0) return;
   const int at = 8 * warp + column.index;

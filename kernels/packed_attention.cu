@@ -32,13 +32,14 @@
 #include "float_type.cuh"
 #include "merge.h"
 #include "packed_attention.h"
+#include "packed_step.cuh"
 #include "packed_values.cuh"
+#include "short_attention.h"
 
 namespace blockgtq::cuda {
 namespace {
 
-constexpr int kStages = 2;    // of a warp
-constexpr int kSeveral = -1;  // in place of a width: several up to kByteBits, one norm per key
+constexpr int kStages = 2;  // of a warp
 /// Warps of a block, by their registers; one width alone is no faster with more (measured).
 template <int kDim, int kTiles, int kKeyBits>
 constexpr int kMostWarps = kTiles == 2 || kDim > 128 ? 8
@@ -56,23 +57,6 @@ struct Arguments {
   int fresh;  // DecodeAttention::fresh
 };
 
-/// Where the parts of shared memory begin; the table comes first.
-struct SharedPlan {
-  int rows, queries, wide_queries, plain_queries, lengths, mean, warps;
-};
-template <int kDim, int kTiles>
-__host__ __device__ SharedPlan shared_plan(const PackedLayer& layer) {
-  SharedPlan p{};
-  p.rows = layer.table_bytes;
-  p.queries = p.rows + 8 * kTiles * kQueryPitch<kDim> * 2;
-  p.wide_queries = p.queries + layer.key_pairs * kTiles * 512;
-  p.plain_queries = p.wide_queries + (layer.wide_keys ? layer.key_slabs * kTiles * 256 : 0);
-  p.lengths = p.plain_queries + (layer.key_mean ? kDim / 16 * kTiles * 256 : 0);
-  p.mean = p.lengths + 8 * kTiles * 4 * 2;
-  p.warps = (p.mean + (layer.key_mean ? 4 * (kDim / 16) * 512 : 0) + 127) / 128 * 128;
-  return p;
-}
-
 /// kParts: tiles of 16 positions in an item, 4 (a page), 2 or 1. kKeyBits, kValueBits: of all coordinates; 0:
 /// see the table.
 template <int kDim, int kTiles, int kParts, int kKeyBits, int kValueBits>
@@ -83,24 +67,17 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
   const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
   const int kv_head = blockIdx.y / a.chunks, chunk = blockIdx.y % a.chunks, sequence = blockIdx.z;
   const SharedPlan plan = shared_plan<kDim, kTiles>(a.layer);
-  const uint8_t* const table = a.layer.tables + int64_t(kv_head) * a.layer.table_bytes;
-  const PackedTable& in_table = *reinterpret_cast<const PackedTable*>(table);
+  const PackedTable& in_table =
+      *reinterpret_cast<const PackedTable*>(a.layer.tables + int64_t(kv_head) * a.layer.table_bytes);
   const int block_offset = in_table.block_offset, block_bytes = in_table.block_bytes;
   const int first_head = kv_head * a.group + chunk * 8 * kTiles;
   const int n_heads = min(8 * kTiles, a.group - chunk * 8 * kTiles);
   const __half* q = a.q + (int64_t(sequence) * a.layer.n_heads + first_head) * kDim;
-  const Queries queries{
-      reinterpret_cast<uint4*>(shared + plan.queries), reinterpret_cast<uint2*>(shared + plan.wide_queries),
-      reinterpret_cast<uint2*>(shared + plan.plain_queries), reinterpret_cast<float*>(shared + plan.lengths)};
-  uint4* mean = reinterpret_cast<uint4*>(shared + plan.mean);
+  const Queries queries = queries_at(plan, shared);
+  const uint4* mean = reinterpret_cast<const uint4*>(shared + plan.mean);
   // Nobody waits for the table before the queries are here: what is asked for next would be late by as much.
-  for (int i = 16 * threadIdx.x; i < a.layer.table_bytes; i += 16 * blockDim.x)
-    copy_line(shared + i, table + i);
-  if (kKeyBits <= 0)
-    for (int i = threadIdx.x; i < a.layer.key_pairs * kTiles * 32; i += blockDim.x)
-      queries.fixed[i] = uint4{};
-  if (a.layer.key_mean) load_mean<kDim>(a.layer, kv_head, mean);
-  unsigned char* const stages = shared + plan.warps + warp * a.warp_bytes;
+  load_constants<kDim, kTiles>(a.layer, kv_head, plan, shared, kKeyBits <= 0);
+  unsigned char* const stages = shared + plan.end + warp * a.warp_bytes;
   Arrivals<kStages> arrivals(barriers[warp]);
   // Splits are cut by the longest context that may be, so that the page table is read beside the length, not
   // after it.
@@ -146,7 +123,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
   wait_for_lines();
   __syncthreads();
   const __half* const rows = reinterpret_cast<const __half*>(shared + plan.rows);
-  prepare_queries<kDim, kTiles, (kKeyBits > 0 ? kKeyBits : 0)>(a.layer, kv_head, rows, shared, map, queries);
+  prepare_queries<kDim, kTiles, kKeyBits>(a.layer, kv_head, rows, shared, map, nullptr, queries);
   if (a.layer.key_mean) prepare_plain<kDim, kTiles>(a.layer, rows, queries.plain);
   __syncthreads();
   let_successor_start();
@@ -183,14 +160,14 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
     if (valid < kPagePositions) mask<kTiles, kParts>(s, part, valid);
     Weights<kTiles, kParts> w;
     load_norms(pair, block + t.value_norms, threadIdx.x % 32 / 4, valid);
-    weigh<kSlabs, kTiles, kParts>(state, s, factor, pair, part, w);
-    add_values<kSlabs, kTiles, kParts, kValueBits>(state, block, shared, t, w, part, zero);
+    weigh<kSlabs, kTiles, kParts>(state, s, factor, pair, part, n == 0, w);
+    add_values<kSlabs, kTiles, kParts, kValueBits, kKeyBits <= 0>(state, block, shared, t, w, part, zero);
     __syncwarp();
     load(next, stage, next_id);
   }
   const int64_t place = (int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x;
   merge_warps<kSlabs, kTiles>(state, max(1, min(n_warps, last - range.first)),
-                              reinterpret_cast<float*>(shared + plan.warps),
+                              reinterpret_cast<float*>(shared + plan.end),
                               a.sums + place * (8 * kTiles * (kDim + 2)));
 }
 
@@ -199,21 +176,6 @@ struct Plan {
   int chunks = 1, splits = 1, warps = 1, parts = 4, items = 1;
   int stage_bytes = 0, warp_bytes = 0, shared_bytes = 0;
 };
-
-/// Widths that there are kernels of their own for.
-template <int kDim, int kTiles>
-bool has_uniform(const PackedLayer& layer) {
-  const int key = layer.uniform_key, value = layer.uniform_value;
-  return kDim == 128 && kTiles == 1 && key >= 2 && key <= 4 && (key == value || (key == 3 && value == 2));
-}
-
-/// The same for several widths of keys.
-template <int kDim, int kTiles>
-bool has_several(const PackedLayer& layer) {
-  const int value = layer.uniform_value;
-  return kDim == 128 && kTiles == 1 && layer.uniform_key == 0 && !layer.wide_keys && !layer.group_norms &&
-         value >= 2 && value <= 4;
-}
 
 template <int kDim, int kTiles>
 Plan make_plan(const DecodeAttention& step) {
@@ -224,7 +186,7 @@ Plan make_plan(const DecodeAttention& step) {
   p.stage_bytes = (layer.block_bytes + (layer.page_angles ? kDim * 4 : 0) + 127) / 128 * 128;
   const int merged = merge_bytes(kDim, kTiles);
   p.warp_bytes = (std::max(kStages * p.stage_bytes, merged) + 127) / 128 * 128;
-  const int fixed = shared_plan<kDim, kTiles>(layer).warps;
+  const int fixed = shared_plan<kDim, kTiles>(layer).end;
   const int room = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - kStaticBytes;
   const int sms = attribute(cudaDevAttrMultiProcessorCount);
   const int pages =
@@ -235,8 +197,10 @@ Plan make_plan(const DecodeAttention& step) {
   check(most >= 1, "decode_attention: no room for a page");
   p.splits = splits_on(sms, blocks, int64_t(layer.n_heads) * step.batch, pages, most);
   // Several widths: more warps where that saves each of them a page.
-  if (has_several<kDim, kTiles>(layer)) {
-    const int more = std::min(kMostWarps<kDim, kTiles, kSeveral>, fit);
+  const int limit = with_layer_widths<kDim, kTiles>(
+      layer, [](auto widths) { return kMostWarps<kDim, kTiles, widths.key>; });
+  if (limit > most) {
+    const int more = std::min(limit, fit);
     const auto rounds = [&](int warps) { return (pages + p.splits * warps - 1) / (p.splits * warps); };
     if (rounds(more) < rounds(most)) most = more;
   }
@@ -260,24 +224,9 @@ void launch(const DecodeAttention& step, const Arguments& a, const Plan& plan, c
 
 template <int kDim, int kTiles, int kParts>
 void decode(const DecodeAttention& step, const Arguments& a, const Plan& plan, const Stream& stream) {
-  const PackedLayer& layer = *step.layer;
-  if constexpr (kDim == 128 && kTiles == 1) {
-    if (has_uniform<kDim, kTiles>(layer)) {
-      if (layer.uniform_key == 2) return launch<kDim, kTiles, kParts, 2, 2>(step, a, plan, stream);
-      if (layer.uniform_key == 4) return launch<kDim, kTiles, kParts, 4, 4>(step, a, plan, stream);
-      if (layer.uniform_value == 2) return launch<kDim, kTiles, kParts, 3, 2>(step, a, plan, stream);
-      return launch<kDim, kTiles, kParts, 3, 3>(step, a, plan, stream);
-    }
-    if (has_several<kDim, kTiles>(layer)) {
-      if (layer.uniform_value == 2) return launch<kDim, kTiles, kParts, kSeveral, 2>(step, a, plan, stream);
-      if (layer.uniform_value == 3) return launch<kDim, kTiles, kParts, kSeveral, 3>(step, a, plan, stream);
-      return launch<kDim, kTiles, kParts, kSeveral, 4>(step, a, plan, stream);
-    }
-    if (layer.uniform_value == 2) return launch<kDim, kTiles, kParts, 0, 2>(step, a, plan, stream);
-    if (layer.uniform_value == 3) return launch<kDim, kTiles, kParts, 0, 3>(step, a, plan, stream);
-    if (layer.uniform_value == 4) return launch<kDim, kTiles, kParts, 0, 4>(step, a, plan, stream);
-  }
-  launch<kDim, kTiles, kParts, 0, 0>(step, a, plan, stream);
+  with_layer_widths<kDim, kTiles>(*step.layer, [&](auto widths) {
+    launch<kDim, kTiles, kParts, widths.key, widths.value>(step, a, plan, stream);
+  });
 }
 
 template <int kDim, int kTiles>
@@ -350,7 +299,9 @@ void decode_attention(const DecodeAttention& step, void* scratch, const Stream& 
         "decode_attention: arguments");
   const PackedLayer& layer = *step.layer;
   check(layer.n_heads % layer.n_kv_heads == 0, "decode_attention: heads");
+  check(step.longest <= step.cache.stride * kPagePositions, "decode_attention: block table");
   if (!has_packed(step)) return exact_attention(window_of(step), scratch, stream);
+  if (is_short(step)) return short_attention(step, stream);
   MergeSplits merge;
   merge.dim = layer.dim;
   merge.n_heads = layer.n_heads;

@@ -13,7 +13,8 @@ struct DecodeAttention {
   const PackedLayer* layer = nullptr;
   PageTable cache;
   int batch = 0;
-  int64_t longest = 0;  // an upper bound of lengths: decides how the context is split
+  int64_t longest = 0;  // an upper bound of lengths: decides how the context is split; the block table has as
+                        // many pages, of which those behind a length may be anything
   int first_page = 0;   // packed positions are [64 first_page, length); pages before are not read
   int fresh = -1;  // so many of the last positions may be written by the kernel just before this step; what
                    // else there is of pages, block table and lengths was written by kernels that had ended

@@ -45,11 +45,13 @@ struct QueryMap {
   }
 };
 
-/// rows: see load_queries(). table: of this head, in shared memory. map holds the rows of slab `warp`. kBits:
-/// of all coordinates, slabs in their order; 0: see the table, and to.fixed is zero before.
+/// rows: see load_queries(). table: of this head, in shared memory. map holds the rows of slab `warp`, next
+/// (or null) those of the slab that this warp takes then. kBits: of all coordinates, slabs in their order;
+/// else see the table, and to.fixed is zero before; below zero: one norm per key, no slab is wide.
 template <int kDim, int kTiles, int kBits>
 __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __half* rows,
-                                const uint8_t* table, QueryMap<kDim>& map, const Queries& to) {
+                                const uint8_t* table, QueryMap<kDim>& map, const QueryMap<kDim>* next,
+                                const Queries& to) {
   constexpr int kSteps = kDim / 16;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4,
             n_warps = blockDim.x / 32;
@@ -67,17 +69,38 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
       if (k + 1 < kSteps) b[tile][k + 1][0] = x[2], b[tile][k + 1][1] = x[3];
     }
   }
+  float y[kTiles][2][4];  // place r or r + 8 of a slab, head 2 c or 2 c + 1; two chains: half the latency
+  const auto multiply = [&] {
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+      const uint32_t operand[4] = {map.m[k].x, map.m[k].y, map.m[k].z, map.m[k].w};
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile)
+        if (k < 2)
+          mma_first(y[tile][k], operand, b[tile][k][0], b[tile][k][1]);
+        else
+          mma(y[tile][k % 2], operand, b[tile][k][0], b[tile][k][1]);
+    }
+  };
+  const auto entry_of = [&](int slab) {
+    return slab < t.key_slabs ? units_of(table)[4 * slab + r / 2] : UnitEntry{};
+  };
+  UnitEntry e;
+  if (kBits <= 0) e = entry_of(warp);
+  multiply();                         // the first slab, while lengths are found
   float left[kTiles], right[kTiles];  // 1 / |q| of heads 2 c, 2 c + 1
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
-    float square = 0;
+    float squares[4] = {};
 #pragma unroll
     for (int k = 0; k < kSteps; ++k)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const float2 x = unpack2(b[tile][k][i]);
-        square += x.x * x.x + x.y * x.y;
+        squares[2 * i] = fmaf(x.x, x.x, squares[2 * i]);
+        squares[2 * i + 1] = fmaf(x.y, x.y, squares[2 * i + 1]);
       }
+    float square = (squares[0] + squares[1]) + (squares[2] + squares[3]);
     square += __shfl_xor_sync(kAll, square, 1);
     square += __shfl_xor_sync(kAll, square, 2);
     const float inverse = square > 0 ? rsqrt_fast(square) : 0.0f;
@@ -89,41 +112,38 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
     right[tile] = __shfl_sync(kAll, inverse, 8 * c + 4);
   }
 #pragma unroll 1
-  for (int slab = warp; slab < layer.key_slabs; slab += n_warps) {
-    int place = kBits > 3 ? 2 * slab : slab, norm = 0;
-    bool signs = kBits > 3;  // -q as well
-    if (kBits == 0) {
-      const UnitEntry e = slab < t.key_slabs ? units_of(table)[4 * slab + r / 2] : UnitEntry{};
-      place = e.place, norm = e.norm, signs = e.bits > 3;
-    }
-    const float steps = kBits > 0 ? kQuerySteps : __fdividef(kQuerySteps, t.longest_row[norm]);
-    float y[kTiles][2][4] = {};  // two chains: half the latency
-    if (slab != warp) map.load(layer, kv_head, slab);
-#pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-      const uint32_t operand[4] = {map.m[k].x, map.m[k].y, map.m[k].z, map.m[k].w};
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) mma(y[tile][k % 2], operand, b[tile][k][0], b[tile][k][1]);
-    }
-    // y: place r or r + 8 of the slab, head 2 c or 2 c + 1
+  for (int slab = warp;;) {
+    const int place = kBits > 0 ? 4 * (kBits > 3 ? 2 * slab : slab) + r / 2 : e.place;
+    const bool signs = kBits > 0 ? kBits > 3 : e.bits > 3;  // -q as well
+    const float steps = kBits != 0 ? kQuerySteps : __fdividef(kQuerySteps, t.longest_row[e.norm]);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const float x = (y[tile][0][j] + y[tile][1][j]) * (j % 2 ? right[tile] : left[tile]);
-        const int lane_to = 4 * (2 * c + j % 2) + r / 2, byte = r % 2 + j / 2 * 2;
-        const int fixed = __float2int_rn(x * steps), high = min((fixed + 128) >> 8, 127);
-        const int low = max(min(fixed - 256 * high, 127), -127);
+        const int head = 2 * c + j % 2, byte = r % 2 + j / 2 * 2;
+        // At most 127 x 256, and as much more as rows rounded to fp16 are too long: high is 127 at most.
+        const int fixed = __float2int_rn(x * steps), high = (fixed + 128) >> 8;
+        const int low = max(fixed - 256 * high, -127);
         if (place >= 0) {
-          int8_t* bytes = reinterpret_cast<int8_t*>(to.fixed + (place / 2 * kTiles + tile) * 32 + lane_to) +
-                          place % 2 * 4 + byte;
+          int8_t* bytes =
+              reinterpret_cast<int8_t*>(to.fixed + (place / 8 * kTiles + tile) * 32 + 4 * head + place % 4) +
+              place / 4 % 2 * 4 + byte;
           bytes[0] = int8_t(high), bytes[8] = int8_t(low);
           if (signs) bytes[4] = int8_t(-high), bytes[12] = int8_t(-low);
         }
-        if (layer.wide_keys)
-          reinterpret_cast<__half*>(to.wide + (slab * kTiles + tile) * 32 + lane_to)[byte] =
+        if (kBits >= 0 && layer.wide_keys)
+          reinterpret_cast<__half*>(to.wide + (slab * kTiles + tile) * 32 + 4 * head + r / 2)[byte] =
               __float2half_rn(x);
       }
+    slab += n_warps;
+    if (slab >= layer.key_slabs) break;
+    if (kBits <= 0) e = entry_of(slab);
+    if (next && slab == warp + n_warps)
+      map = *next;
+    else
+      map.load(layer, kv_head, slab);
+    multiply();
   }
 }
 

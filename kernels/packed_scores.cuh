@@ -119,6 +119,20 @@ __device__ inline void add_pair(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>
   }
 }
 
+/// Pair number `index` of a run, added to the sums.
+template <int kTiles, int kParts, bool kStart, int kBits>
+__device__ inline void add_of_run(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, const uint8_t* run,
+                                  int index, int unit_lane, const uint4& books, const uint4* queries,
+                                  int part, const Zero& zero) {
+  constexpr bool kAlone = kBits > 3;
+  constexpr int kSlab = 128 * kBits;  // bytes
+  const uint8_t* const codes = run + index * (kAlone ? 1 : 2) * kSlab;
+  PairWords<kBits, kAlone ? 0 : kBits> w;
+  load_words<kBits>(w.first, codes, unit_lane, false);
+  if constexpr (!kAlone) load_words<kBits>(w.second, codes + kSlab, unit_lane, false);
+  add_pair<kTiles, kParts, kStart>(high, low, w, books, queries, part, zero);
+}
+
 /// s = keys . prepared queries, all coordinates of kBits.
 template <int kDim, int kTiles, int kParts, int kBits>
 __device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
@@ -128,18 +142,13 @@ __device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block, c
   Sums<kTiles, kParts> high, low;
   const uint2 book = *reinterpret_cast<const uint2*>(shared + units_of(shared)->book);
   const uint4 books = {book.x, book.y, book.x, book.y};
-  constexpr bool kAlone = kBits > 3;
   const auto add = [&](auto start, int pair) {
-    const uint8_t* codes = block + pair * (kAlone ? 1 : 2) * 128 * kBits;
-    PairWords<kBits, kAlone ? 0 : kBits> w;
-    load_words<kBits>(w.first, codes, unit_lane, false);
-    if constexpr (!kAlone) load_words<kBits>(w.second, codes + 128 * kBits, unit_lane, false);
-    add_pair<kTiles, kParts, start.value>(high, low, w, books, queries.fixed + pair * kTiles * 32 + lane,
-                                          part, zero);
+    add_of_run<kTiles, kParts, start.value, kBits>(high, low, block, pair, unit_lane, books,
+                                                   queries.fixed + pair * kTiles * 32 + lane, part, zero);
   };
   add(std::true_type(), 0);
 #pragma unroll
-  for (int pair = 1; pair < kDim / (kAlone ? 16 : 32); ++pair) add(std::false_type(), pair);
+  for (int pair = 1; pair < kDim / (kBits > 3 ? 16 : 32); ++pair) add(std::false_type(), pair);
   uint32_t norms[4];
   load_norms(norms, block + t.key_norms, lane / 4, valid);
   take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
@@ -169,16 +178,22 @@ __device__ inline void with_widths(int widths, F f) {
   }
 }
 
-/// A lane's words, which may be 16-bit ones: then `at` is odd.
+/// A lane's words, which may be 16-bit ones: then `at` is odd. What is in the upper halves of their halves
+/// meets no query.
 template <int kBits>
 __device__ inline void load_any(uint32_t (&w)[kBits], const uint8_t* block, uint32_t at) {
-  const bool narrow = at & 1;
+  const uint32_t* const from = reinterpret_cast<const uint32_t*>(block + (at & ~3u));
+  uint32_t x[kBits];
 #pragma unroll
-  for (int j = 0; j < kBits; ++j) {
-    const uint32_t place = (at & ~1u) + (narrow ? 2 * j : 4 * j);
-    w[j] = permute(*reinterpret_cast<const uint32_t*>(block + (place & ~3u)), 0,
-                   narrow ? (place & 2 ? 0x4342u : 0x4140u) : 0x3210u);
-  }
+  for (int j = 0; j < kBits; ++j) x[j] = from[j];
+  // Sixteen bits behind each other, from the first word's lower or upper half on.
+  const bool narrow = at & 1, upper = at & 2;
+  const uint32_t first = narrow ? (upper ? 0x3322u : 0x1100u) : 0x3210u;
+  const uint32_t crossing = narrow ? (upper ? 0x5544u : 0x3322u) : 0x7654u;
+  w[0] = permute(x[0], 0, first);
+  if constexpr (kBits > 1) w[1] = permute(x[0], x[1], crossing);
+  if constexpr (kBits > 2) w[2] = permute(x[1], x[2], narrow ? first : 0x7654u);
+  if constexpr (kBits > 3) w[3] = narrow ? permute(x[1], x[2], crossing) : x[3];
 }
 
 /// This lane's words of a pair, see PackedTable: lanes. half: some lane's are 16-bit words.
@@ -193,48 +208,84 @@ __device__ inline void load_pair(PairWords<kFirst, kSecond>& w, const uint8_t* b
   }
 }
 
-/// s = keys . prepared queries, as the table says. kOneNorm: one per key, and no codes of more than four
-/// bits.
+/// f(a width of up to kByteBits as a type).
+template <class F>
+__device__ inline void with_width(int bits, F f) {
+  switch (bits) {
+    case 1:
+      return f(Width<1>());
+    case 2:
+      return f(Width<2>());
+    case 3:
+      return f(Width<3>());
+    default:
+      return f(Width<4>());
+  }
+}
+
+/// s = keys . prepared queries, as the table says. kOneNorm: one per key, no codes of more than four bits,
+/// and there are runs.
 template <int kTiles, int kParts, bool kOneNorm>
 __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
                            const PackedTable& t, const Queries& queries, int part, int valid,
                            const Zero& zero) {
-  const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
+  const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4, unit_lane = 8 * c + r;
+  const SlabRun* const runs = reinterpret_cast<const SlabRun*>(shared + t.runs);
   const SlabPair* const pairs = reinterpret_cast<const SlabPair*>(shared + t.pairs);
   const uint2* const lanes = reinterpret_cast<const uint2*>(shared + t.lanes) + lane;
-  const uint4* const fixed = queries.fixed + lane;
+  const uint4* q = queries.fixed + lane;
   Sums<kTiles, kParts> high, low;
   uint32_t norms[4];
-  const int n_pairs = t.n_pairs;
-  const auto add = [&](auto start, int i) {
-    const uint2 at = lanes[32 * i];
+  const int n_runs = t.n_runs, n_others = t.n_pairs - t.run_pairs;
+  const auto books_of = [&](const SlabRun& run) {
+    const uint2 x = *reinterpret_cast<const uint2*>(run.books + lane % 2 * 2);  // see add_values()
+    return make_uint4(x.x, x.y, x.x, x.y);
+  };
+  int done = 0;  // pairs of the next run
+  if constexpr (kOneNorm) {
+    const SlabRun& run = runs[0];
+    with_width(run.bits, [&](auto bits) {
+      add_of_run<kTiles, kParts, true, bits.value>(high, low, block + run.offset, 0, unit_lane, books_of(run),
+                                                   q, part, zero);
+    });
+    done = 1, q += kTiles * 32;
+  } else {
+    reset<kTiles, kParts>(high, low, zero);
+  }
+#pragma unroll 1
+  for (int i = 0; i < n_runs; ++i) {
+    const SlabRun& run = runs[i];
+    const int n_pairs = run.n_pairs;
+    with_width(run.bits, [&](auto bits) {
+#pragma unroll 1
+      for (int k = done; k < n_pairs; ++k, q += kTiles * 32)
+        add_of_run<kTiles, kParts, false, bits.value>(high, low, block + run.offset, k, unit_lane,
+                                                      books_of(run), q, part, zero);
+    });
+    done = 0;
+  }
+  const bool norms_last = t.wide_keys && !t.group_norms;
+#pragma unroll 1
+  for (int i = 0; i < n_others; ++i, q += kTiles * 32) {
     const SlabPair& pair = pairs[i];
-    const uint4 books = *reinterpret_cast<const uint4*>(pair.books);
+    const uint2 at = lanes[32 * i];
+    const uint4 books = *reinterpret_cast<const uint4*>(pair.books[lane % 2]);
     with_widths(pair.widths, [&](auto first, auto second) {
       PairWords<first.value, second.value> w;
       load_pair(w, block, at, pair.half);
-      add_pair<kTiles, kParts, start.value>(high, low, w, books, fixed + i * kTiles * 32, part, zero);
+      add_pair<kTiles, kParts, false>(high, low, w, books, q, part, zero);
     });
-  };
+    if (kOneNorm || !t.group_norms || pair.norms < 0) continue;
+    load_norms(norms, block + pair.norms, r, valid);
+    take_sums<kTiles, kParts>(s, high, low, norms, pair.longest_row, part);
+    reset<kTiles, kParts>(high, low, zero);
+  }
+  if (kOneNorm || !norms_last) load_norms(norms, block + t.key_norms, r, valid);
   if constexpr (kOneNorm) {
-    add(std::true_type(), 0);
-#pragma unroll 1
-    for (int i = 1; i < n_pairs; ++i) add(std::false_type(), i);
-    load_norms(norms, block + t.key_norms, r, valid);
     take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
     return;
   }
-  const bool norms_last = t.wide_keys && !t.group_norms;
-  reset<kTiles, kParts>(high, low, zero);
-#pragma unroll 1
-  for (int i = 0; i < n_pairs; ++i) {
-    add(std::false_type(), i);
-    const int at = pairs[i].norms;
-    if (at < 0) continue;
-    if (!norms_last) load_norms(norms, block + at, r, valid);
-    take_sums<kTiles, kParts>(s, high, low, norms_last ? nullptr : norms, pairs[i].longest_row, part);
-    reset<kTiles, kParts>(high, low, zero);
-  }
+  if (!t.group_norms) take_sums<kTiles, kParts>(s, high, low, norms_last ? nullptr : norms, 1, part);
   for (uint32_t wide = t.wide_keys; wide; wide &= wide - 1) {
     const int slab = __ffs(int(wide)) - 1;
     const UnitEntry e = units_of(shared)[4 * slab + c];

@@ -15,16 +15,32 @@ struct Weights {
   float unit[kTiles][2];  // what one stands for, heads 2 c and 2 c + 1, centroids being bytes
 };
 
-template <int kSlabs, int kTiles, int kParts>
-__device__ void weigh(State<kSlabs, kTiles>& state, const Scores<kTiles, kParts>& s,
-                      const float (&factor)[kTiles][2], const uint32_t (&pair)[4], int part,
-                      Weights<kTiles, kParts>& w) {
-  // The largest norm of the page: the weights' scale.
+/// The largest norm of a page, found by the whole warp.
+__device__ inline float largest_norm(const uint32_t (&pair)[4]) {
   __half2 two =
       __hmax2(__hmax2(as_half2(pair[0]), as_half2(pair[1])), __hmax2(as_half2(pair[2]), as_half2(pair[3])));
 #pragma unroll
   for (int apart = 4; apart < 32; apart *= 2) two = __hmax2(two, __shfl_xor_sync(kAll, two, apart));
-  const float largest = fmaxf(__half2float(__hmax(__low2half(two), __high2half(two))), 1e-20f);
+  return fmaxf(__half2float(__hmax(__low2half(two), __high2half(two))), 1e-20f);
+}
+
+/// The largest score of head 2 c + j.
+template <int kParts>
+__device__ inline float largest_score(const float (&s)[kParts][4], int j) {
+  float most = fmaxf(s[0][j], s[0][j + 2]);
+#pragma unroll
+  for (int i = 1; i < kParts; ++i) most = fmaxf(most, fmaxf(s[i][j], s[i][j + 2]));
+#pragma unroll
+  for (int apart = 4; apart < 32; apart *= 2) most = fmaxf(most, __shfl_xor_sync(kAll, most, apart));
+  return most;
+}
+
+/// first: nothing is in the state yet.
+template <int kSlabs, int kTiles, int kParts>
+__device__ void weigh(State<kSlabs, kTiles>& state, const Scores<kTiles, kParts>& s,
+                      const float (&factor)[kTiles][2], const uint32_t (&pair)[4], int part, bool first,
+                      Weights<kTiles, kParts>& w) {
+  const float largest = largest_norm(pair);  // the weights' scale
   const float steps = __fdividef(kWeightSteps, largest);
   float2 norm[kParts];
 #pragma unroll
@@ -39,18 +55,13 @@ __device__ void weigh(State<kSlabs, kTiles>& state, const Scores<kTiles, kParts>
   for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-      float most = fmaxf(s[tile][0][j], s[tile][0][j + 2]);
-#pragma unroll
-      for (int i = 1; i < kParts; ++i) most = fmaxf(most, fmaxf(s[tile][i][j], s[tile][i][j + 2]));
-#pragma unroll
-      for (int apart = 4; apart < 32; apart *= 2) most = fmaxf(most, __shfl_xor_sync(kAll, most, apart));
-      here[tile][j] = fmaxf(most * factor[tile][j], -1e30f);
+      here[tile][j] = fmaxf(largest_score<kParts>(s[tile], j) * factor[tile][j], -1e30f);
       const float m = fmaxf(state.m[tile][j], here[tile][j]);
       grown |= m > state.m[tile][j];
       shrink[tile][j] = exp2_fast(state.m[tile][j] - m);
       state.m[tile][j] = m;
     }
-  if (__any_sync(kAll, grown)) shrink_state(state, shrink);
+  if (!first && __any_sync(kAll, grown)) shrink_state(state, shrink);
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
     float sum[2] = {};
@@ -141,8 +152,9 @@ __device__ inline void add_halves(float (&o)[kTiles][4], const Weights<kTiles, k
 }
 
 /// o += values times weights, and the excess. Rows of slabs that are not stored have the excess only; B_v is
-/// zero there.
-template <int kSlabs, int kTiles, int kParts, int kBits>
+/// zero there. kOwnBook: odd lanes read the book's second copy. Where all read the same one the compiler may
+/// move it to registers of the warp, which permutations cannot read: 50 moves per page.
+template <int kSlabs, int kTiles, int kParts, int kBits, bool kOwnBook>
 __device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, const uint8_t* shared,
                            const PackedTable& t, const Weights<kTiles, kParts>& w, int part,
                            const Zero& zero) {
@@ -160,7 +172,7 @@ __device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, c
       state.excess[tile][j] = fmaf(kZeroRead, w.unit[tile][j], state.excess[tile][j]);
   if constexpr (kBits > 0) {
     const uint8_t* codes = block + units->offset;
-    const uint2 book = *reinterpret_cast<const uint2*>(shared + units->book);
+    const uint2 book = *reinterpret_cast<const uint2*>(shared + units->book + (kOwnBook ? lane % 2 * 8 : 0));
 #pragma unroll
     for (int slab = 0; slab < kSlabs; ++slab) {
       uint32_t words[kBits];

@@ -183,6 +183,76 @@ __device__ inline void load_matrices(uint32_t (&x)[4], const void* row) {
                : "memory");
 }
 
+/// Waits until a barrier's phase of this parity is over.
+__device__ inline void wait_for_phase(uint32_t barrier, int parity) {
+#if __CUDA_ARCH__ >= 900
+  uint32_t done = 0;
+  while (!done)
+    asm volatile(
+        "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}\n"
+        : "=r"(done)
+        : "r"(barrier), "r"(parity)
+        : "memory");
+#endif
+}
+
+/// Blocks of a cluster, from sm_90 on. Everything that a thread wrote before arrive_in_cluster() is seen by
+/// all others after wait_for_cluster().
+__device__ inline void arrive_in_cluster() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;\n" ::: "memory");
+#endif
+}
+__device__ inline void wait_for_cluster() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.acquire.aligned;\n" ::: "memory");
+#endif
+}
+
+/// A barrier of this block for what others of the cluster send; call from one thread, then
+/// arrive_in_cluster().
+__device__ inline void make_mailbox(uint64_t* barrier) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("mbarrier.init.shared.b64 [%0], 1;\n" ::"r"(shared_address(barrier)) : "memory");
+  asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
+#endif
+}
+/// Its phase ends when `bytes` have been sent, before or after; from one thread, after wait_for_cluster().
+__device__ inline void expect_sent(uint64_t* barrier, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;\n" ::"r"(shared_address(barrier)),
+               "r"(bytes)
+               : "memory");
+#endif
+}
+
+/// Four numbers to shared memory of block `rank` of the cluster, and 16 bytes less for its barrier to wait
+/// for; both as they are called in this block.
+__device__ inline void send(const void* to, float4 x, const uint64_t* barrier, int rank) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{\n.reg .b32 to, barrier;\nmapa.shared::cluster.u32 to, %0, %6;\nmapa.shared::cluster.u32 barrier, "
+      "%5, %6;\nst.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [to], {%1, %2, %3, %4}, "
+      "[barrier];\n}\n" ::"r"(shared_address(to)),
+      "f"(x.x), "f"(x.y), "f"(x.z), "f"(x.w), "r"(shared_address(barrier)), "r"(rank)
+      : "memory");
+#endif
+}
+
+/// Waits for what expect_sent() expects.
+__device__ inline void wait_for_sent(const uint64_t* barrier) {
+#if __CUDA_ARCH__ >= 900
+  uint32_t done = 0;
+  while (!done)
+    asm volatile(
+        "{\n.reg .pred p;\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], 0;\nselp.u32 "
+        "%0, 1, 0, p;\n}\n"
+        : "=r"(done)
+        : "r"(shared_address(barrier))
+        : "memory");
+#endif
+}
+
 /// Bytes on their way from global to shared memory, for one warp that reads what it asked for. `bytes` and
 /// both addresses are multiples of
 /// 16. On sm_90 one lane starts a bulk copy that completes on an mbarrier; before that every lane copies 16
@@ -235,13 +305,7 @@ class Arrivals {
   /// Waits for the oldest load; its stage has been used `round` times before.
   __device__ void wait(int stage, int round) const {
 #if __CUDA_ARCH__ >= 900
-    uint32_t done = 0;
-    while (!done)
-      asm volatile(
-          "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}\n"
-          : "=r"(done)
-          : "r"(barriers_ + 8 * stage), "r"(round & 1)
-          : "memory");
+    wait_for_phase(barriers_ + 8 * stage, round & 1);
 #else
     asm volatile("cp.async.wait_group %0;\n" ::"n"(kStages - 1) : "memory");
     __syncwarp();

@@ -31,10 +31,10 @@ int append_book(Bytes& to, const LinearCode::Group& g) {
       half.push_back(to_half(g.centroids[centroid_index(g.bits, code)] / largest));
     return append(to, half.data(), half.size());
   }
-  int8_t bytes[8] = {};
+  int8_t bytes[16] = {};
   for (uint32_t code = 0; code < stored; ++code)
-    bytes[code] = int8_t(byte_centroid(g.centroids[centroid_index(g.bits, code)], largest));
-  return append(to, bytes, 8);
+    bytes[code] = bytes[code + 8] = int8_t(byte_centroid(g.centroids[centroid_index(g.bits, code)], largest));
+  return append(to, bytes, 16);
 }
 
 /// Slabs that the 8-bit product cannot do: some of their codes are wider than its bytes.
@@ -85,55 +85,94 @@ std::vector<double> longest_rows(const LinearCode& code, int n_norms) {
   return out;
 }
 
-/// Pairs of slabs behind the table, group by group; units learn their places in them.
+/// A slab of one group, all of whose codes are bytes.
+bool is_whole(const cuda::UnitEntry* u) {
+  return std::all_of(u, u + 4, [&](const cuda::UnitEntry& other) {
+    return other.bits > 0 && other.bits <= kByteBits && !other.half && other.group == u->group;
+  });
+}
+
+/// Runs of pairs of whole slabs, where there is one norm; units learn their places in them. Slabs that are in
+/// none are left in the others' order.
+std::vector<int> append_runs(Bytes& out, cuda::PackedTable& t, std::vector<cuda::UnitEntry>& units) {
+  std::vector<cuda::SlabRun> runs;
+  std::vector<int> left;
+  for (int slab = 0; slab < t.key_slabs;) {
+    cuda::UnitEntry* const u = &units[4 * slab];
+    int whole = 0;
+    while (slab + whole < t.key_slabs && is_whole(u + 4 * whole) && u[4 * whole].group == u->group &&
+           u[4 * whole].offset == u->offset + whole * kSlab * kPagePositions * u->bits / 8)
+      ++whole;
+    const int slabs = u->bits > 3 ? 1 : 2, pairs = t.group_norms ? 0 : whole / slabs;  // of a pair
+    if (pairs > 0) {
+      cuda::SlabRun run{u->offset, u->bits, pairs, 0, {}};
+      std::memcpy(run.books, &out[u->book], sizeof run.books);
+      runs.push_back(run);
+      for (int i = 0; i < 4 * pairs * slabs; ++i)
+        u[i].place = int16_t(4 * (2 * t.run_pairs + i / 4 * (3 - slabs)) + i % 4);
+      t.run_pairs += pairs;
+    }
+    for (int i = pairs * slabs; i < std::max(whole, 1); ++i) left.push_back(slab + i);
+    slab += std::max(whole, 1);
+  }
+  t.n_runs = int(runs.size());
+  t.runs = append(out, runs.data(), runs.size());
+  return left;
+}
+
+/// Pairs of what is in no run behind the table; units learn their places in them.
 void append_pairs(Bytes& out, cuda::PackedTable& t, std::vector<cuda::UnitEntry>& units) {
+  // Up to four units of a group, whichever slabs they are from.
   struct Part {
-    const cuda::UnitEntry* units;  // of its slab; null: nothing beside the one before
+    std::vector<cuda::UnitEntry*> units;
     int group, bits;
   };
   std::vector<Part> parts;
-  for (int slab = 0; slab < t.key_slabs; ++slab) {
-    cuda::UnitEntry* const u = &units[4 * slab];
+  std::vector<cuda::UnitEntry*> left;
+  for (const int slab : append_runs(out, t, units))
     for (int c = 0; c < 4; ++c)
-      if (!(t.wide_keys >> slab & 1) && u[c].bits > 0 && (c == 0 || u[c].group != u[c - 1].group))
-        parts.push_back({u, u[c].group, u[c].bits});
+      if (!(t.wide_keys >> slab & 1) && units[4 * slab + c].bits > 0) left.push_back(&units[4 * slab + c]);
+  std::stable_sort(left.begin(), left.end(),
+                   [](const auto* x, const auto* y) { return x->group < y->group; });
+  for (cuda::UnitEntry* u : left) {
+    if (parts.empty() || parts.back().group != u->group || parts.back().units.size() == 4)
+      parts.push_back({{}, u->group, u->bits});
+    parts.back().units.push_back(u);
   }
-  std::stable_sort(parts.begin(), parts.end(),
-                   [](const Part& x, const Part& y) { return x.group < y.group; });
-  // Two slabs of one norm and up to three bits make a pair; what has no partner is alone, as one of four bits
+  std::stable_sort(parts.begin(), parts.end(), [&](const Part& x, const Part& y) {
+    return t.group_norms ? x.group < y.group : x.bits < y.bits;
+  });
+  // Two parts of one norm and up to three bits make a pair; what has no partner is alone, as one of four bits
   // is.
   const auto alone = [&](size_t i) {
     return parts[i].bits > 3 || i + 1 == parts.size() || parts[i + 1].bits > 3 ||
            (t.group_norms && parts[i].group != parts[i + 1].group);
   };
   for (size_t i = 0; i < parts.size(); i += 2)
-    if (alone(i)) parts.insert(parts.begin() + i + 1, {nullptr, parts[i].group, parts[i].bits});
-  const auto is_of = [](const Part& part, const cuda::UnitEntry& u) {
-    return u.bits > 0 && u.group == part.group;
-  };
+    if (alone(i)) parts.insert(parts.begin() + i + 1, {{}, parts[i].group, parts[i].bits});
   std::vector<cuda::SlabPair> pairs(parts.size() / 2);
   std::vector<uint32_t> lanes(64 * pairs.size());
   for (size_t i = 0; i < parts.size(); ++i) {
     cuda::SlabPair& pair = pairs[i / 2];
-    // Nothing reads what is beside it, against queries that are zero.
-    const Part& part = parts[parts[i].units ? i : i - 1];
-    const cuda::UnitEntry& first =
-        *std::find_if(part.units, part.units + 4, [&](const auto& u) { return is_of(part, u); });
+    // Where there is nothing a lane reads what another one does, against queries that are zero.
+    const Part& part = parts[parts[i].units.empty() ? i - 1 : i];
+    const cuda::UnitEntry& first = *part.units[0];
     pair.widths += i % 2 == 0 ? part.bits : part.bits > 3 ? 0 : 4 * part.bits;
-    std::memcpy(&pair.books[i % 2 * 2], &out[first.book], 8);
-    if (i / 2 + 1 == pairs.size() || (t.group_norms && parts[i / 2 * 2 + 2].group != part.group))
+    for (auto& books : pair.books) std::memcpy(&books[i % 2 * 2], &out[first.book], 8);
+    if (t.group_norms && (i / 2 + 1 == pairs.size() || parts[i / 2 * 2 + 2].group != part.group))
       pair.norms = t.key_norms + 2 * kPagePositions * first.norm;
     pair.longest_row = t.longest_row[first.norm];
     for (int c = 0; c < 4; ++c) {
-      const cuda::UnitEntry& own = is_of(part, part.units[c]) ? part.units[c] : first;
+      const cuda::UnitEntry& own = c < int(part.units.size()) ? *part.units[c] : first;
       pair.half |= own.half;
       for (int r = 0; r < 8; ++r)
         lanes[2 * (32 * (i / 2) + 4 * r + c) + i % 2] =
             own.offset + r * own.bits * (own.half ? 2 : 4) + own.half;
-      if (parts[i].units && &own == &part.units[c]) units[&own - units.data()].place = int16_t(i);
     }
+    for (size_t c = 0; c < parts[i].units.size(); ++c)
+      parts[i].units[c]->place = int16_t(4 * (2 * t.run_pairs + i) + c);
   }
-  t.n_pairs = int(pairs.size());
+  t.n_pairs = t.run_pairs + int(pairs.size());
   t.pairs = append(out, pairs.data(), pairs.size());
   t.lanes = append(out, lanes.data(), lanes.size());
 }
@@ -321,11 +360,13 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
     tables.push_back(head_table(spec, page, h));
     encode_tables.push_back(encode_table(spec, page.blocks[h], h));
   }
+  layer_.key_runs = true;
   for (const Bytes& table : tables) {
     const auto& t = *reinterpret_cast<const cuda::PackedTable*>(table.data());
     layer_.wide_keys |= t.wide_keys != 0;
     layer_.group_norms |= t.group_norms != 0;
     layer_.key_pairs = std::max(layer_.key_pairs, t.n_pairs);
+    layer_.key_runs &= t.n_runs > 0;
   }
   layer_.tables = keep(side_by_side(tables, layer_.table_bytes), stream);
   encoder_.tables = keep(side_by_side(encode_tables, encoder_.table_bytes), stream);

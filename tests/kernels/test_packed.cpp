@@ -43,40 +43,59 @@ cuda::EncodeTokens encode_job(const CudaCache& tables, const Sequences& s, const
   return job;
 }
 
-/// Relative error of decode attention over sequences of these lengths.
+/// Longer than one launch takes (short_attention.h).
+constexpr int64_t kLongContext = 40000;
+
+/// Relative error of decode attention over sequences of these lengths: that of a step that knows the longest,
+/// and that of one that does not. They are cut differently.
 double attention_error(const CacheCase& c, const std::vector<int32_t>& lengths, Random& random) {
   const PackedCache cache(packed_spec(c, random.engine()));
   const cuda::Stream stream;
   const Sequences s = make_sequences(lengths, random);
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   const std::vector<uint8_t> pages = random_pages(cache, s.n_pages, random);
-  const cuda::Buffer on_device = to_device(pages, stream), table = to_device(s.table, stream),
-                     length = to_device(s.lengths, stream);
+  // Page numbers for the longest context that may be; those behind a sequence are none.
   const int64_t batch = int64_t(lengths.size()), width = int64_t(c.n_heads) * c.dim;
-  const std::vector<float> q = rounded(random.normal(batch * width), cuda::FloatType::f16);
+  Sequences listed = s;
+  listed.stride = std::max<int64_t>(s.stride, kLongContext / kPagePositions);
+  listed.table.assign(batch * listed.stride, -1);
+  for (int64_t b = 0; b < batch; ++b)
+    std::copy_n(&s.table[b * s.stride], (lengths[b] + kPagePositions - 1) / kPagePositions,
+                &listed.table[b * listed.stride]);
+  const cuda::Buffer on_device = to_device(pages, stream), table = to_device(listed.table, stream),
+                     length = to_device(s.lengths, stream);
+  const std::vector<float> q = random_queries(cache, batch, c.n_heads, random);
   const cuda::Buffer queries = to_device(encode(q, cuda::FloatType::f16), stream),
                      out = poisoned(batch * width * 2, stream);
-  const CudaCache tables(cache.spec(), longest, stream);
-  cuda::DecodeAttention step = decode_step(tables, s, on_device, table, length, queries, out);
-  step.fresh = int(random.below(100)) - 1;  // pages wait for nobody here: every answer is allowed
-  const cuda::Buffer scratch = poisoned(cuda::decode_scratch_bytes(step), stream);
-  cuda::decode_attention(step, scratch.as(), stream);
-  const std::vector<float> got =
-      decode(to_host<unsigned char>(out.as(), batch * width * 2, stream), cuda::FloatType::f16);
-  const std::vector<uint8_t> after = to_host<uint8_t>(on_device.as(), int64_t(pages.size()), stream);
-  REQUIRE(after == pages);
+  const CudaCache tables(cache.spec(), std::max(longest, kLongContext), stream);
+  std::vector<double> want(batch * width, 0.0);
+  for (int64_t b = 0; b < batch; ++b)
+    if (lengths[b] > 0)
+      attend(cache.read(pages_of(s, pages, b, cache.shape().bytes), 0, lengths[b]), c.n_heads, 1,
+             &q[b * width], 1 / std::sqrt(float(c.dim)), &want[b * width]);
 
   double worst = 0;
-  for (int64_t b = 0; b < batch; ++b) {
-    const std::vector<float> part(got.begin() + b * width, got.begin() + (b + 1) * width);
-    if (lengths[b] == 0) {
-      for (const float x : part) REQUIRE(x == 0);
-      continue;
+  for (const int64_t bound : {longest, std::max(longest, kLongContext)}) {
+    cuda::DecodeAttention step = decode_step(tables, listed, on_device, table, length, queries, out);
+    step.longest = bound;
+    step.fresh = int(random.below(100)) - 1;  // pages wait for nobody here: every answer is allowed
+    const cuda::Buffer scratch = poisoned(cuda::decode_scratch_bytes(step), stream);
+    poison(out, batch * width * 2, stream);
+    cuda::decode_attention(step, scratch.as(), stream);
+    const std::vector<float> got =
+        decode(to_host<unsigned char>(out.as(), batch * width * 2, stream), cuda::FloatType::f16);
+    const std::vector<uint8_t> after = to_host<uint8_t>(on_device.as(), int64_t(pages.size()), stream);
+    REQUIRE(after == pages);
+    for (int64_t b = 0; b < batch; ++b) {
+      const std::vector<float> part(got.begin() + b * width, got.begin() + (b + 1) * width);
+      if (lengths[b] == 0) {
+        for (const float x : part) REQUIRE(x == 0);
+        continue;
+      }
+      const double error =
+          distance(part, std::vector<double>(want.begin() + b * width, want.begin() + (b + 1) * width));
+      worst = worse(worst, error);
     }
-    std::vector<double> want(width);
-    attend(cache.read(pages_of(s, pages, b, cache.shape().bytes), 0, lengths[b]), c.n_heads, 1, &q[b * width],
-           step.scale, want.data());
-    worst = std::max(worst, distance(part, want));
   }
   return worst;
 }
@@ -121,6 +140,27 @@ TEST_CASE("decode attention over packed pages", "[kernels][packed]") {
   SECTION("several sequences, one of them empty") {
     CHECK(attention_error({128, 32, 8}, {1000, 3, 0, 64, 2049}, random) < kAttentionBound);
     CHECK(attention_error({128, 32, 8, 6, 3, 3, false}, {100, 333}, random) < kAttentionBound);
+  }
+  SECTION("more sequences than one launch takes, in pages and parts of them") {
+    for (const int32_t n : {300, 1400, 3500}) {
+      INFO("context " << n);
+      const std::vector<int32_t> lengths(3, n);
+      CHECK(attention_error({128, 32, 8}, lengths, random) < kAttentionBound);
+      CHECK(attention_error({128, 32, 8, 3, 3, 3}, lengths, random) < kAttentionBound);
+      CHECK(attention_error({64, 32, 8, 3, 5, 5, true, true}, lengths, random) < kAttentionBound);
+    }
+  }
+  SECTION("all pages in one launch, in whole ones and parts of them") {
+    for (const int32_t n : {3000, 7000, 16384}) {
+      INFO("context " << n);
+      for (const int bits : {2, 3, 4}) {
+        CHECK(attention_error({128, 8, 2, 1, bits, bits}, {n}, random) < kAttentionBound);
+        CHECK(attention_error({128, 8, 2, 3, 3, bits}, {n}, random) < kAttentionBound);
+      }
+      CHECK(attention_error({128, 8, 2, 1, 3, 2}, {n}, random) < kAttentionBound);
+      CHECK(attention_error({96, 8, 2, 3, 5, 6, false}, {n}, random) < kAttentionBound);
+      CHECK(attention_error({80, 8, 2, 3, 3, 3, true, true}, {n}, random) < kAttentionBound);
+    }
   }
   SECTION("several pages for a warp") {
     const std::vector<int32_t> lengths(8, 3500);
