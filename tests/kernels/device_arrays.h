@@ -50,7 +50,9 @@ inline void poison(const cuda::Buffer& buffer, int64_t bytes, const cuda::Stream
   stream.synchronize();
 }
 inline cuda::Buffer poisoned(int64_t bytes, const cuda::Stream& stream) {
-  return to_device(std::vector<unsigned char>(size_t(bytes), 0xff), stream);
+  cuda::Buffer out(std::max<int64_t>(1, bytes));
+  poison(out, bytes, stream);
+  return out;
 }
 
 template <class T>

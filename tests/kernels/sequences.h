@@ -8,7 +8,7 @@
 namespace blockgtq::test {
 
 // fp16 in the products' operands (2.1e-4 root mean square each of q, centroid, norm times centroid, weight):
-// a logit is off by 3.6e-4 of its standard deviation, which is 2 in random_queries(), and a weight by as much
+// a logit is off by 3.6e-4 of its standard deviation, which is 2 in random_pages(), and a weight by as much
 // of itself. That makes 8e-4 of the output; the bound is what the cache promises.
 inline constexpr double kAttentionBound = 2e-3;
 
@@ -45,42 +45,8 @@ inline double unit_length(const LinearCode& code) {
   return std::sqrt(square);
 }
 
-/// The standard deviation of a query's logits, 1 / sqrt(D) being their scale, over keys of norm 1 in every
-/// group.
-inline double logit_deviation(const LinearCode& code, const float* q) {
-  const int n = code.n_coords();
-  double square = 0;
-  int first = 0;
-  for (const LinearCode::Group& g : code.groups) {
-    for (int j = first; j < first + g.d; ++j) {
-      double dot = 0;
-      for (int d = 0; d < code.dim; ++d) dot += double(code.backward[size_t(d) * n + j]) * q[d];
-      square += dot * dot / (code.one_norm ? n : g.d);
-    }
-    first += g.d;
-  }
-  return std::sqrt(square / code.dim);
-}
-
-/// Random queries (B, Hq, D), fp16, whose logits over random_pages() have a standard deviation of 2 each:
-/// where a few long rows of B^T make most of a logit, that of normal queries would be up to three times as
-/// large.
-inline std::vector<float> random_queries(const PackedCache& cache, int64_t batch, int n_heads,
-                                         Random& random) {
-  const int n_kv_heads = int(cache.spec().key.size());
-  std::vector<float> q;
-  for (int64_t i = 0; i < batch * n_heads; ++i) {
-    const LinearCode& key = cache.spec().key[i % n_heads / (n_heads / n_kv_heads)];
-    std::vector<float> one = random.normal(key.dim);
-    const double typical = 2 * std::sqrt(double(key.dim)) / unit_length(key);
-    const double scale = 2 / (typical * logit_deviation(key, one.data()));
-    for (float& x : one) x = float(x * scale);
-    q.insert(q.end(), one.begin(), one.end());
-  }
-  return rounded(q, cuda::FloatType::f16);
-}
-
-/// Pages with random codes and norms, as if they had been written: keys of about 2 sqrt(D).
+/// Pages with random codes and norms, as if they had been written: keys of about 2 sqrt(D), so that logits
+/// of normal queries have a standard deviation of 2.
 inline std::vector<uint8_t> random_pages(const PackedCache& cache, int64_t n_pages, Random& random) {
   const PageShape& shape = cache.shape();
   std::vector<uint8_t> pages(n_pages * shape.bytes);

@@ -74,17 +74,14 @@ Differences compare(const Captured& got, const Captured& want, const Config& c) 
   const auto add = [&](const std::vector<float>& a, const std::vector<float>& b, int64_t heads) {
     out.energy =
         worse(out.energy, worst_ratio(energies(a, heads, c.blocks()), energies(b, heads, c.blocks())));
-    const double d = distance(a, b);
-    if (!(d <= out.activation)) out.activation = d;
+    out.activation = worse(out.activation, distance(a, b));
   };
   for (size_t l = 0; l < got.q.size(); ++l) {
     add(got.q[l], want.q[l], c.n_heads);
     add(got.k[l], want.k[l], c.n_kv_heads);
   }
-  for (size_t l = 0; l < got.v.size(); ++l) {
-    const double d = distance(got.v[l], want.v[l]);
-    if (!(d <= out.activation)) out.activation = d;
-  }
+  for (size_t l = 0; l < got.v.size(); ++l)
+    out.activation = worse(out.activation, distance(got.v[l], want.v[l]));
   out.logits = want.logits.empty() ? 0 : distance(got.logits, want.logits);
   return out;
 }

@@ -64,7 +64,7 @@ double attention_error(const CacheCase& c, const std::vector<int32_t>& lengths, 
                 &listed.table[b * listed.stride]);
   const cuda::Buffer on_device = to_device(pages, stream), table = to_device(listed.table, stream),
                      length = to_device(s.lengths, stream);
-  const std::vector<float> q = random_queries(cache, batch, c.n_heads, random);
+  const std::vector<float> q = rounded(random.normal(batch * width), cuda::FloatType::f16);
   const cuda::Buffer queries = to_device(encode(q, cuda::FloatType::f16), stream),
                      out = poisoned(batch * width * 2, stream);
   const CudaCache tables(cache.spec(), std::max(longest, kLongContext), stream);

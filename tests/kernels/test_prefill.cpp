@@ -70,7 +70,6 @@ Errors prefill_error(const CacheCase& c, const std::vector<int32_t>& prefixes, i
   REQUIRE(to_host<uint8_t>(on_device.as(), int64_t(pages.size()), stream) == pages);
 
   Errors worst;
-  const auto see = [](double& worst, double error) { worst = worse(worst, error); };
   for (int64_t b = 0; b < batch; ++b) {
     std::vector<double> want(chunk * q_width);
     PlainPositions x = cache.read(pages_of(s, pages, b, cache.shape().bytes), 0, prefixes[b]);
@@ -79,9 +78,10 @@ Errors prefill_error(const CacheCase& c, const std::vector<int32_t>& prefixes, i
     attend(x, c.n_heads, chunk, &q[b * chunk * q_width], job.scale, want.data());
     const std::vector<float> of_sequence(got.begin() + b * chunk * q_width,
                                          got.begin() + (b + 1) * chunk * q_width);
-    see(worst.whole, distance(of_sequence, want));
+    worst.whole = worse(worst.whole, distance(of_sequence, want));
     for (int64_t i = 0; i < chunk; ++i)
-      see(worst.token,
+      worst.token = worse(
+          worst.token,
           distance(
               std::vector<float>(of_sequence.begin() + i * q_width, of_sequence.begin() + (i + 1) * q_width),
               std::vector<double>(want.begin() + i * q_width, want.begin() + (i + 1) * q_width)));

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "catch.h"
-#include "worse.h"
 #include "model/rotary.h"
+#include "worse.h"
 
 using namespace blockgtq;
 using test::worse;

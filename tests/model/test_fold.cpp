@@ -9,12 +9,12 @@
 #include "base/expect_error.h"
 #include "captured.h"
 #include "catch.h"
-#include "worse.h"
 #include "hf/tokenizer.h"
 #include "model/model_shape.h"
 #include "model/output_moment.h"
 #include "model/weights.h"
 #include "quant/centred.h"
+#include "worse.h"
 
 namespace {
 

@@ -8,8 +8,8 @@
 #include "base/parallel.h"
 #include "captured.h"
 #include "catch.h"
-#include "worse.h"
 #include "tools/random_checkpoint.h"
+#include "worse.h"
 
 namespace {
 

@@ -8,8 +8,8 @@
 
 #include "base/file.h"
 #include "catch.h"
-#include "worse.h"
 #include "model/backend.h"
+#include "worse.h"
 
 namespace {
 

@@ -5,11 +5,11 @@
 
 #include "base/error.h"
 #include "catch.h"
-#include "worse.h"
 #include "quant/allocate.h"
 #include "quant/allocator.h"
 #include "quant/exchange.h"
 #include "quant/random.h"
+#include "worse.h"
 
 using namespace blockgtq;
 using test::worse;

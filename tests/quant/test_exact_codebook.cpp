@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "catch.h"
-#include "worse.h"
 #include "quant/codebook.h"
+#include "worse.h"
 
 using namespace blockgtq;
 using test::worse;
@@ -33,8 +33,7 @@ Measured measure(int d, const std::vector<double>& centroids) {
   }
   Measured m{d * error / total, 0};
   for (size_t j = 0; j < centroids.size(); ++j)
-    m.worst_centroid =
-        worse(m.worst_centroid, std::abs(moment[j] / mass[j] - centroids[j]) * std::sqrt(d));
+    m.worst_centroid = worse(m.worst_centroid, std::abs(moment[j] / mass[j] - centroids[j]) * std::sqrt(d));
   return m;
 }
 

@@ -3,12 +3,12 @@
 
 #include "base/float16.h"
 #include "catch.h"
-#include "worse.h"
 #include "quant/block_gtq.h"
 #include "quant/centred.h"
 #include "quant/linear_quantizer.h"
 #include "quant/packing.h"
 #include "quant/random.h"
+#include "worse.h"
 
 using namespace blockgtq;
 using test::worse;
@@ -52,8 +52,7 @@ TEST_CASE("the published quantizers are linear codes") {
     size_t differ = 0;
     for (size_t t = 0; t < n; ++t) {
       double error = 0;
-      for (size_t j = 0; j < 64; ++j)
-        error = worse(error, double(std::abs(a[t * 64 + j] - b[t * 64 + j])));
+      for (size_t j = 0; j < 64; ++j) error = worse(error, double(std::abs(a[t * 64 + j] - b[t * 64 + j])));
       differ += error > 1e-4;
     }
     CHECK(differ <= 4);

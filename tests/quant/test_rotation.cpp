@@ -6,8 +6,8 @@
 #include "base/json.h"
 #include "base/parallel.h"
 #include "catch.h"
-#include "worse.h"
 #include "quant/rotation.h"
+#include "worse.h"
 
 using namespace blockgtq;
 using test::worse;

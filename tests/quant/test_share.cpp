@@ -5,10 +5,10 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "catch.h"
-#include "worse.h"
 #include "quant/allocate.h"
 #include "quant/random.h"
 #include "quant/share.h"
+#include "worse.h"
 
 using namespace blockgtq;
 using test::worse;
