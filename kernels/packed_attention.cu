@@ -301,7 +301,7 @@ void decode_attention(const DecodeAttention& step, void* scratch, const Stream& 
   check(layer.n_heads % layer.n_kv_heads == 0, "decode_attention: heads");
   check(step.longest <= step.cache.stride * kPagePositions, "decode_attention: block table");
   if (!has_packed(step)) return exact_attention(window_of(step), scratch, stream);
-  if (is_short(step)) return short_attention(step, stream);
+  if (short_attention(step, stream)) return;
   MergeSplits merge;
   merge.dim = layer.dim;
   merge.n_heads = layer.n_heads;

@@ -375,18 +375,14 @@ void launch(const DecodeAttention& step, const Plan& plan, const Arguments& a, c
 
 }  // namespace
 
-bool is_short(const DecodeAttention& step) {
+bool short_attention(const DecodeAttention& step, const Stream& stream) {
   if (step.exact || step.first_page > 0 || attribute(cudaDevAttrComputeCapabilityMajor) < 9) return false;
-  int blocks = 0;
-  with_dim(step.layer->dim, [&](auto dim) { blocks = make_plan<dim.value>(step).blocks; });
-  return blocks > 0;
-}
-
-void short_attention(const DecodeAttention& step, const Stream& stream) {
   const PackedLayer& layer = *step.layer;
+  bool taken = false;
   with_dim(layer.dim, [&](auto dim) {
     const Plan plan = make_plan<dim.value>(step);
-    check(plan.blocks > 0, "short_attention: contexts");
+    taken = plan.blocks > 0;
+    if (!taken) return;
     const Arguments a{layer,
                       step.cache,
                       static_cast<const __half*>(step.q),
@@ -406,6 +402,7 @@ void short_attention(const DecodeAttention& step, const Stream& stream) {
     else
       launch<dim.value, 4>(step, plan, a, stream);
   });
+  return taken;
 }
 
 }  // namespace blockgtq::cuda
