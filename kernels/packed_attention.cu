@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
   wait_for_lines();
   __syncthreads();
   const __half* const rows = reinterpret_cast<const __half*>(shared + plan.rows);
-  prepare_queries<kDim, kTiles, kKeyBits>(a.layer, kv_head, rows, shared, map, nullptr, queries);
+  prepare_queries<kDim, kTiles, kKeyBits>(a.layer, kv_head, rows, shared, map, queries);
   if (a.layer.key_mean) prepare_plain<kDim, kTiles>(a.layer, rows, queries.plain);
   __syncthreads();
   let_successor_start();
@@ -152,8 +152,13 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
     uint32_t pair[4];
     if constexpr (kKeyBits > 0)
       score_uniform<kDim, kTiles, kParts, kKeyBits>(s, block, shared, t, queries, part, valid, zero);
-    else
-      score_keys<kTiles, kParts, kKeyBits == kSeveral>(s, block, shared, t, queries, part, valid, zero);
+    else if constexpr (kKeyBits == kSeveral) {
+      Sums<kTiles, kParts> high, low;
+      reset<kParts, kSlabs>(high, low, zero, state);
+      score_widths<kTiles, kParts>(s, high, low, block, shared, t, queries, LaneOffsets(), nullptr, part,
+                                   valid, zero);
+    } else
+      score_groups<kTiles, kParts>(s, block, shared, t, queries, part, valid, zero);
     if (a.layer.key_mean)
       score_mean<kDim, kTiles, kParts>(s, reinterpret_cast<const float4*>(block + a.stage_bytes - kDim * 4),
                                        queries, mean, t.query_scale, part);

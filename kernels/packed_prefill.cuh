@@ -47,7 +47,7 @@ __device__ void prepare_rows(const PrefillArguments& a, int tile, int kv_head, i
   for (int k = 0; k < kSteps; ++k)
     a.plain[(place * kSteps + k) * 32 + lane] = {b[k][0][0], b[k][1][0], b[k][0][1], b[k][1][1]};
   const int slabs = a.layer.key_slabs;
-  const uint4* map = static_cast<const uint4*>(a.layer.query_map) + int64_t(kv_head) * slabs * kSteps * 32;
+  const uint4* map = static_cast<const uint4*>(a.layer.slab_map) + int64_t(kv_head) * slabs * kSteps * 32;
   const UnitEntry* units = units_of(a.layer.tables + int64_t(kv_head) * a.layer.table_bytes);
 #pragma unroll 1
   for (int slab = 0; slab < slabs; ++slab) {

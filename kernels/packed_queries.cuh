@@ -5,13 +5,11 @@
 
 namespace blockgtq::cuda {
 
-constexpr float kQuerySteps = 127 * 256;  // fixed point of q: the longest row of a norm is 127 x 256
-
-/// Queries of this block's heads as the B operands of every slab, in shared memory.
+/// Queries of this block's heads as B operands, in shared memory.
 struct Queries {
-  uint4* fixed;    // (pairs, tiles, 32): high bytes of both slabs, low bytes of both, of (B^T q) / |q| / the
-                   // norm's longest row
-  uint2* wide;     // (B^T q) / |q| as fp16, where there are wide slabs
+  uint8_t* fixed;  // (B^T q) / |q| / the norm's longest row. Products of two halves (tiles, 32, 16): high
+                   // bytes of both halves, low bytes of both; of one (tiles, 32, 8): high bytes, low bytes
+  uint2* wide;     // (slabs, tiles, 32): (B^T q) / |q| as fp16, where there are wide slabs
   uint2* plain;    // (D / 16, tiles, 32): q itself as fp16, block by block, where keys are centred
   float* lengths;  // (8 tiles, 2): |q|, 1 / |q|
 };
@@ -31,32 +29,42 @@ __device__ inline void load_queries(const __half* q, int n_heads, __half* rows) 
   }
 }
 
-/// A slab's rows of the query map.
+/// Sixteen rows of the query map.
 template <int kDim>
 struct QueryMap {
   uint4 m[kDim / 16];
-  __device__ void load(const PackedLayer& layer, int kv_head, int slab) {
+  __device__ void load(const PackedLayer& layer, int kv_head, int sixteenth) {
     constexpr int kSteps = kDim / 16;
-    if (slab >= layer.key_slabs) return;
+    if (sixteenth >= kSteps) return;
     const uint4* from = static_cast<const uint4*>(layer.query_map) +
-                        (int64_t(kv_head) * layer.key_slabs + slab) * kSteps * 32 + threadIdx.x % 32;
+                        (int64_t(kv_head) * kSteps + sixteenth) * kSteps * 32 + threadIdx.x % 32;
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) m[k] = from[32 * k];
   }
 };
 
-/// rows: see load_queries(). table: of this head, in shared memory. map holds the rows of slab `warp`, next
-/// (or null) those of the slab that this warp takes then. kBits: of all coordinates, slabs in their order;
-/// else see the table, and to.fixed is zero before; below zero: one norm per key, no slab is wide.
+/// Row `place` of slab number `slab` where all coordinates have kBits.
+template <int kBits>
+__device__ inline QueryRow uniform_row(int slab, int place) {
+  constexpr bool kSigned = kBits > 3;
+  QueryRow row;
+  row.steps = kQuerySteps;
+  row.half = int16_t(kSigned ? 2 * slab : slab / 2 * 2);
+  row.place = uint8_t(place % 8 / 2 * 16 + (kSigned ? 0 : slab % 2 * 4) + place / 8 * 2 + place % 2);
+  row.pitch = 64;
+  row.negative = kSigned;
+  return row;
+}
+
+/// rows: see load_queries(). table: of this head, in shared memory. map holds the rows of this warp. kBits:
+/// of all coordinates; else see the table, and `to` is zero before; below zero: no slab is wide.
 template <int kDim, int kTiles, int kBits>
 __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __half* rows,
-                                const uint8_t* table, QueryMap<kDim>& map, const QueryMap<kDim>* next,
-                                const Queries& to) {
+                                const uint8_t* table, QueryMap<kDim>& map, const Queries& to) {
   constexpr int kSteps = kDim / 16;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4,
             n_warps = blockDim.x / 32;
-  if (warp >= layer.key_slabs) return;
-  const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);
+  if (warp >= kSteps) return;
   uint32_t b[kTiles][kSteps][2];
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
@@ -69,7 +77,7 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
       if (k + 1 < kSteps) b[tile][k + 1][0] = x[2], b[tile][k + 1][1] = x[3];
     }
   }
-  float y[kTiles][2][4];  // place r or r + 8 of a slab, head 2 c or 2 c + 1; two chains: half the latency
+  float y[kTiles][2][4];  // row r or r + 8, head 2 c or 2 c + 1; two chains: half the latency
   const auto multiply = [&] {
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
@@ -82,12 +90,19 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
           mma(y[tile][k % 2], operand, b[tile][k][0], b[tile][k][1]);
     }
   };
-  const auto entry_of = [&](int slab) {
-    return slab < t.key_slabs ? units_of(table)[4 * slab + r / 2] : UnitEntry{};
+  const QueryRow* const all_rows =
+      reinterpret_cast<const QueryRow*>(table + reinterpret_cast<const PackedTable*>(table)->rows);
+  QueryRow row[2];
+  const auto find_rows = [&](int sixteenth) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      if constexpr (kBits > 0)
+        row[i] = uniform_row<kBits>(sixteenth, r + 8 * i);
+      else
+        row[i] = all_rows[16 * sixteenth + r + 8 * i];
   };
-  UnitEntry e;
-  if (kBits <= 0) e = entry_of(warp);
-  multiply();                         // the first slab, while lengths are found
+  find_rows(warp);
+  multiply();                         // the first rows, while lengths are found
   float left[kTiles], right[kTiles];  // 1 / |q| of heads 2 c, 2 c + 1
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
@@ -112,37 +127,32 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
     right[tile] = __shfl_sync(kAll, inverse, 8 * c + 4);
   }
 #pragma unroll 1
-  for (int slab = warp;;) {
-    const int place = kBits > 0 ? 4 * (kBits > 3 ? 2 * slab : slab) + r / 2 : e.place;
-    const bool signs = kBits > 0 ? kBits > 3 : e.bits > 3;  // -q as well
-    const float steps = kBits != 0 ? kQuerySteps : __fdividef(kQuerySteps, t.longest_row[e.norm]);
+  for (int sixteenth = warp;;) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
+        const QueryRow& of = row[j / 2];
         const float x = (y[tile][0][j] + y[tile][1][j]) * (j % 2 ? right[tile] : left[tile]);
-        const int head = 2 * c + j % 2, byte = r % 2 + j / 2 * 2;
+        const int head = 8 * tile + 2 * c + j % 2;
         // At most 127 x 256, and as much more as rows rounded to fp16 are too long: high is 127 at most.
-        const int fixed = __float2int_rn(x * steps), high = (fixed + 128) >> 8;
+        const int fixed = __float2int_rn(x * of.steps), high = (fixed + 128) >> 8;
         const int low = max(fixed - 256 * high, -127);
-        if (place >= 0) {
-          int8_t* bytes =
-              reinterpret_cast<int8_t*>(to.fixed + (place / 8 * kTiles + tile) * 32 + 4 * head + place % 4) +
-              place / 4 % 2 * 4 + byte;
-          bytes[0] = int8_t(high), bytes[8] = int8_t(low);
-          if (signs) bytes[4] = int8_t(-high), bytes[12] = int8_t(-low);
-        }
-        if (kBits >= 0 && layer.wide_keys)
-          reinterpret_cast<__half*>(to.wide + (slab * kTiles + tile) * 32 + 4 * head + r / 2)[byte] =
-              __float2half_rn(x);
+        int8_t* const bytes =
+            reinterpret_cast<int8_t*>(to.fixed) + of.half * 256 * kTiles + head * of.pitch + of.place;
+        bytes[0] = int8_t(high);
+        bytes[of.pitch / 8] = int8_t(low);
+        const bool negative = kBits > 0 ? kBits > 3 : of.negative;
+        if (negative) bytes[4] = int8_t(-high);
+        if (negative) bytes[12] = int8_t(-low);
+        if (kBits == 0 && of.wide >= 0)
+          reinterpret_cast<__half*>(to.wide + (of.wide / 16 * kTiles + tile) * 32 + 4 * (head % 8) +
+                                    of.wide / 4 % 4)[of.wide % 4] = __float2half_rn(x);
       }
-    slab += n_warps;
-    if (slab >= layer.key_slabs) break;
-    if (kBits <= 0) e = entry_of(slab);
-    if (next && slab == warp + n_warps)
-      map = *next;
-    else
-      map.load(layer, kv_head, slab);
+    sixteenth += n_warps;
+    if (sixteenth >= kSteps) break;
+    find_rows(sixteenth);
+    map.load(layer, kv_head, sixteenth);
     multiply();
   }
 }

@@ -20,6 +20,11 @@ using Scores = float[kTiles][kParts][4];
 template <int kTiles, int kParts>
 using Sums = int[kTiles][kParts][4];
 
+/// Which lane of a unit's this one is, of four units behind each other.
+__device__ inline int unit_lane() {
+  return threadIdx.x % 4 * 8 + threadIdx.x % 32 / 4;
+}
+
 /// A slab's keys times a norm of their own per position: where there is a norm per group.
 __device__ inline void scale_rows(Operands& a, const uint32_t (&pair)[4]) {
 #pragma unroll
@@ -39,6 +44,18 @@ __device__ inline void reset(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& l
     for (int i = 0; i < kParts; ++i)
 #pragma unroll
       for (int j = 0; j < 4; ++j) high[tile][i][j] = low[tile][i][j] = zero[j];
+}
+
+/// The same by a fourth of the instructions. state: registers that differ, or the compiler makes one of all.
+template <int kParts, int kSlabs>
+__device__ inline void reset(Sums<1, kParts>& high, Sums<1, kParts>& low, const Zero& zero,
+                             const State<kSlabs, 1>& state) {
+  static_assert(2 * kParts <= kSlabs);
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    set_sums(high[0][i], state.o[2 * i][0][0], state.o[2 * i][0][1], zero);
+    set_sums(low[0][i], state.o[2 * i + 1][0][0], state.o[2 * i + 1][0][1], zero);
+  }
 }
 
 /// s += sums times the positions' norms (pair; null: one) and what one is of the longest row. kFirst: s =.
@@ -74,39 +91,26 @@ __device__ inline void multiply_norms(Scores<kTiles, kParts>& s, const uint32_t 
   }
 }
 
-/// The words of a pair: two slabs, or (kSecond 0) one of four bits.
-template <int kFirst, int kSecond>
-struct PairWords {
-  uint32_t first[kFirst], second[kSecond > 0 ? kSecond : 1];
-};
-
-/// Tile i of a pair as the A operand. books: of both slabs.
-template <int kFirst, int kSecond>
-__device__ inline void expand_pair(const PairWords<kFirst, kSecond>& w, const uint4& books, int i,
-                                   uint32_t (&a)[4]) {
-  const uint2 book = {books.x, books.y};
-  if constexpr (kSecond > 0) {
-    look_up<kFirst>(book, nibbles<kFirst>(w.first, i), a[0], a[1]);
-    look_up<kSecond>(make_uint2(books.z, books.w), nibbles<kSecond>(w.second, i), a[2], a[3]);
-  } else {
-    const uint32_t codes = nibbles<kFirst>(w.first, i);
-    look_up_positive(book, codes, a[0], a[1]);
-    look_up_positive(book, codes ^ 0x88888888u, a[2], a[3]);
-  }
-}
-
-/// Codes of a pair times its queries, added to the sums. kStart: the sums begin here.
-template <int kTiles, int kParts, bool kStart, int kFirst, int kSecond>
+/// Codes of two slabs, or of one of 4 bits (w[0]), times the queries of a whole product, added to the sums.
+/// kStart: the sums begin here.
+template <int kTiles, int kParts, bool kStart, int kBits>
 __device__ inline void add_pair(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
-                                const PairWords<kFirst, kSecond>& w, const uint4& books, const uint4* queries,
-                                int part, const Zero& zero) {
+                                const uint32_t (&w)[2][kBits], uint2 book, const uint8_t* queries, int part,
+                                const Zero& zero) {
   uint4 q[kTiles];
 #pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) q[tile] = queries[tile * 32];
+  for (int tile = 0; tile < kTiles; ++tile) q[tile] = reinterpret_cast<const uint4*>(queries)[tile * 32];
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
     uint32_t a[4];
-    expand_pair(w, books, part + i, a);
+    const uint32_t codes = nibbles<kBits>(w[0], part + i);
+    if constexpr (kBits > 3) {
+      look_up_positive(book, codes, a[0], a[1]);
+      look_up_positive(book, codes ^ 0x88888888u, a[2], a[3]);
+    } else {
+      look_up<kBits>(book, codes, a[0], a[1]);
+      look_up<kBits>(book, nibbles<kBits>(w[1], part + i), a[2], a[3]);
+    }
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
       if constexpr (kStart) {
@@ -119,18 +123,37 @@ __device__ inline void add_pair(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>
   }
 }
 
-/// Pair number `index` of a run, added to the sums.
+/// Codes of a slab, up to 3 bits, times the queries of half a product.
+template <int kTiles, int kParts, int kBits>
+__device__ inline void add_half(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
+                                const uint32_t (&w)[kBits], uint2 book, const uint8_t* queries, int part) {
+  uint2 q[kTiles];
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile) q[tile] = reinterpret_cast<const uint2*>(queries)[tile * 32];
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    uint32_t a[2];
+    look_up<kBits>(book, nibbles<kBits>(w, part + i), a[0], a[1]);
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      mma(high[tile][i], a, q[tile].x);
+      mma(low[tile][i], a, q[tile].y);
+    }
+  }
+}
+
+constexpr int slab_bytes(int bits) {
+  return kSlab * kPagePositions / 8 * bits;
+}
+
+/// The next pair of whole slabs, or slab of 4 bits, of this lane's words.
 template <int kTiles, int kParts, bool kStart, int kBits>
-__device__ inline void add_of_run(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, const uint8_t* run,
-                                  int index, int unit_lane, const uint4& books, const uint4* queries,
-                                  int part, const Zero& zero) {
-  constexpr bool kAlone = kBits > 3;
-  constexpr int kSlab = 128 * kBits;  // bytes
-  const uint8_t* const codes = run + index * (kAlone ? 1 : 2) * kSlab;
-  PairWords<kBits, kAlone ? 0 : kBits> w;
-  load_words<kBits>(w.first, codes, unit_lane, false);
-  if constexpr (!kAlone) load_words<kBits>(w.second, codes + kSlab, unit_lane, false);
-  add_pair<kTiles, kParts, kStart>(high, low, w, books, queries, part, zero);
+__device__ inline void add_slabs(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, const uint8_t* codes,
+                                 uint2 book, const uint8_t* queries, int part, const Zero& zero) {
+  uint32_t w[2][kBits];
+  load_words<kBits>(w[0], codes, 0, false);
+  if constexpr (kBits <= 3) load_words<kBits>(w[1], codes + slab_bytes(kBits), 0, false);
+  add_pair<kTiles, kParts, kStart, kBits>(high, low, w, book, queries, part, zero);
 }
 
 /// s = keys . prepared queries, all coordinates of kBits.
@@ -138,73 +161,92 @@ template <int kDim, int kTiles, int kParts, int kBits>
 __device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
                               const PackedTable& t, const Queries& queries, int part, int valid,
                               const Zero& zero) {
-  const int lane = threadIdx.x % 32, unit_lane = 8 * (lane % 4) + lane / 4;
+  constexpr int kSlabs = kBits > 3 ? 1 : 2;  // of a pair
+  const int lane = threadIdx.x % 32;
+  const uint8_t* const codes = block + unit_lane() * 4 * kBits;
   Sums<kTiles, kParts> high, low;
   const uint2 book = *reinterpret_cast<const uint2*>(shared + units_of(shared)->book);
-  const uint4 books = {book.x, book.y, book.x, book.y};
   const auto add = [&](auto start, int pair) {
-    add_of_run<kTiles, kParts, start.value, kBits>(high, low, block, pair, unit_lane, books,
-                                                   queries.fixed + pair * kTiles * 32 + lane, part, zero);
+    add_slabs<kTiles, kParts, start.value, kBits>(high, low, codes + pair * kSlabs * slab_bytes(kBits), book,
+                                                  queries.fixed + 16 * (pair * kTiles * 32 + lane), part,
+                                                  zero);
   };
   add(std::true_type(), 0);
 #pragma unroll
-  for (int pair = 1; pair < kDim / (kBits > 3 ? 16 : 32); ++pair) add(std::false_type(), pair);
+  for (int pair = 1; pair < kDim / 16 / kSlabs; ++pair) add(std::false_type(), pair);
   uint32_t norms[4];
   load_norms(norms, block + t.key_norms, lane / 4, valid);
   take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
 }
 
+/// A lane's words of units that fill no slab. What is in the upper halves of halves of 16-bit words meets no
+/// query.
 template <int kBits>
-using Width = std::integral_constant<int, kBits>;
-
-/// f(the widths of a pair as types), see SlabPair.
-template <class F>
-__device__ inline void with_widths(int widths, F f) {
-  switch (widths) {
-    case 4 * 1 + 1:
-      return f(Width<1>(), Width<1>());
-    case 4 * 2 + 1:
-      return f(Width<1>(), Width<2>());
-    case 4 * 3 + 1:
-      return f(Width<1>(), Width<3>());
-    case 4 * 2 + 2:
-      return f(Width<2>(), Width<2>());
-    case 4 * 3 + 2:
-      return f(Width<2>(), Width<3>());
-    case 4 * 3 + 3:
-      return f(Width<3>(), Width<3>());
-    default:
-      return f(Width<4>(), Width<0>());
-  }
-}
-
-/// A lane's words, which may be 16-bit ones: then `at` is odd. What is in the upper halves of their halves
-/// meets no query.
-template <int kBits>
-__device__ inline void load_any(uint32_t (&w)[kBits], const uint8_t* block, uint32_t at) {
-  const uint32_t* const from = reinterpret_cast<const uint32_t*>(block + (at & ~3u));
+__device__ inline void load_rest(uint32_t (&w)[kBits], const uint8_t* block, const RestLane& at) {
+  const uint32_t* const from = reinterpret_cast<const uint32_t*>(block + at.offset);
   uint32_t x[kBits];
 #pragma unroll
   for (int j = 0; j < kBits; ++j) x[j] = from[j];
-  // Sixteen bits behind each other, from the first word's lower or upper half on.
-  const bool narrow = at & 1, upper = at & 2;
-  const uint32_t first = narrow ? (upper ? 0x3322u : 0x1100u) : 0x3210u;
-  const uint32_t crossing = narrow ? (upper ? 0x5544u : 0x3322u) : 0x7654u;
-  w[0] = permute(x[0], 0, first);
-  if constexpr (kBits > 1) w[1] = permute(x[0], x[1], crossing);
-  if constexpr (kBits > 2) w[2] = permute(x[1], x[2], narrow ? first : 0x7654u);
-  if constexpr (kBits > 3) w[3] = narrow ? permute(x[1], x[2], crossing) : x[3];
+  w[0] = permute(x[0], 0, at.selectors[0]);
+  if constexpr (kBits > 1) w[1] = permute(x[0], x[1], at.selectors[1]);
+  if constexpr (kBits > 2) w[2] = permute(x[1], x[2], at.selectors[2]);
+  if constexpr (kBits > 3)
+    w[3] = permute(x[1], x[3], at.selectors[1]);  // 16-bit words of 4 bits begin at whole ones
 }
 
-/// This lane's words of a pair, see PackedTable: lanes. half: some lane's are 16-bit words.
-template <int kFirst, int kSecond>
-__device__ inline void load_pair(PairWords<kFirst, kSecond>& w, const uint8_t* block, uint2 at, bool half) {
-  if (half) {
-    load_any<kFirst>(w.first, block, at.x);
-    if constexpr (kSecond > 0) load_any<kSecond>(w.second, block, at.y);
-  } else {
-    load_words<kFirst>(w.first, block + at.x, 0, false);
-    if constexpr (kSecond > 0) load_words<kSecond>(w.second, block + at.y, 0, false);
+/// What a lane finds its words and queries by, in registers: computed for every group it would take longer
+/// than what is done with it.
+struct LaneOffsets {
+  int words;    // bytes by the width, to its words of a slab
+  int queries;  // bytes to its queries of a whole product
+  int book;     // bytes to its copy of a book, see add_values()
+  __device__ LaneOffsets()
+      : words(kept(unit_lane() * 4)), queries(kept(threadIdx.x % 32 * 16)), book(kept(threadIdx.x % 2 * 8)) {}
+};
+
+/// What is read of a group before its codes.
+struct GroupHead {
+  int slabs, pairs, single, rest;
+  uint2 book;
+  __device__ GroupHead() {}
+  __device__ GroupHead(const KeyGroup& group, const LaneOffsets& lane)
+      : slabs(group.slabs),
+        pairs(group.pairs),
+        single(group.single),
+        rest(group.rest),
+        book(*reinterpret_cast<const uint2*>(reinterpret_cast<const uint8_t*>(group.books) + lane.book)) {}
+};
+
+/// All of a group, added to the sums. queries: this lane's of the group, then of the next one. rest_lane():
+/// of the units that fill no slab.
+template <int kTiles, int kParts, int kBits, class RestOf>
+__device__ inline void add_group(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
+                                 const GroupHead& group, RestOf rest_lane, const uint8_t* block,
+                                 const uint8_t*& queries, const LaneOffsets& lane, int part,
+                                 const Zero& zero) {
+  constexpr bool kSigned = kBits > 3;
+  constexpr int kHalf = 256 * kTiles;  // bytes of queries
+  const uint8_t* codes = block + group.slabs + lane.words * kBits;
+#pragma unroll 1
+  for (int pair = 0; pair < group.pairs; ++pair) {
+    add_slabs<kTiles, kParts, false, kBits>(high, low, codes, group.book, queries, part, zero);
+    codes += (kSigned ? 1 : 2) * slab_bytes(kBits), queries += 2 * kHalf;
+  }
+  if constexpr (!kSigned)
+    if (group.single) {
+      uint32_t w[kBits];
+      load_words<kBits>(w, codes, 0, false);
+      add_half<kTiles, kParts, kBits>(high, low, w, group.book, queries - lane.queries / 2, part);
+      queries += kHalf;
+    }
+  if (group.rest) {
+    uint32_t w[2][kBits];
+    load_rest<kBits>(w[0], block, rest_lane());
+    if constexpr (kSigned)
+      add_pair<kTiles, kParts, false, kBits>(high, low, w, group.book, queries, part, zero);
+    else
+      add_half<kTiles, kParts, kBits>(high, low, w[0], group.book, queries - lane.queries / 2, part);
+    queries += (kSigned ? 2 : 1) * kHalf;
   }
 }
 
@@ -213,79 +255,92 @@ template <class F>
 __device__ inline void with_width(int bits, F f) {
   switch (bits) {
     case 1:
-      return f(Width<1>());
+      return f(std::integral_constant<int, 1>());
     case 2:
-      return f(Width<2>());
+      return f(std::integral_constant<int, 2>());
     case 3:
-      return f(Width<3>());
+      return f(std::integral_constant<int, 3>());
     default:
-      return f(Width<4>());
+      return f(std::integral_constant<int, 4>());
   }
 }
 
-/// s = keys . prepared queries, as the table says. kOneNorm: one per key, no codes of more than four bits,
-/// and there are runs.
-template <int kTiles, int kParts, bool kOneNorm>
-__device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
-                           const PackedTable& t, const Queries& queries, int part, int valid,
-                           const Zero& zero) {
-  const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4, unit_lane = 8 * c + r;
-  const SlabRun* const runs = reinterpret_cast<const SlabRun*>(shared + t.runs);
-  const SlabPair* const pairs = reinterpret_cast<const SlabPair*>(shared + t.pairs);
-  const uint2* const lanes = reinterpret_cast<const uint2*>(shared + t.lanes) + lane;
-  const uint4* q = queries.fixed + lane;
+/// f(1) to f(kByteBits) as types, of widths that there are.
+template <class F>
+__device__ inline void for_widths(uint32_t widths, F f) {
+  if (widths >> 1 & 1) f(std::integral_constant<int, 1>());
+  if (widths >> 2 & 1) f(std::integral_constant<int, 2>());
+  if (widths >> 3 & 1) f(std::integral_constant<int, 3>());
+  if (widths >> 4 & 1) f(std::integral_constant<int, 4>());
+}
+
+/// What can be read before a page is there.
+struct HeldGroups {
+  GroupHead heads[kByteBits];
+  RestLane rests[kByteBits];
+  __device__ void read(const uint8_t* shared, const PackedTable& t, const LaneOffsets& lane) {
+#pragma unroll
+    for (int i = 0; i < kByteBits; ++i) {
+      heads[i] = GroupHead(reinterpret_cast<const KeyGroup*>(shared + t.groups)[i], lane);
+      rests[i] = *reinterpret_cast<const RestLane*>(shared + heads[i].rest + lane.queries);
+    }
+  }
+};
+
+/// s = keys . prepared queries, groups by width. high, low: reset. held: where latency matters more than
+/// registers, or null.
+template <int kTiles, int kParts>
+__device__ void score_widths(Scores<kTiles, kParts>& s, Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
+                             const uint8_t* block, const uint8_t* shared, const PackedTable& t,
+                             const Queries& queries, const LaneOffsets& lane, const HeldGroups* held,
+                             int part, int valid, const Zero& zero) {
+  const KeyGroup* const groups = reinterpret_cast<const KeyGroup*>(shared + t.groups);
+  const uint8_t* q = queries.fixed + lane.queries;
+  uint32_t norms[4];
+  const auto read_norms = [&] { load_norms(norms, block + t.key_norms, threadIdx.x % 32 / 4, valid); };
+  if (held) read_norms();
+  for_widths(t.widths, [&](auto bits) {
+    constexpr int kIndex = bits.value - 1;
+    const GroupHead head = held ? held->heads[kIndex] : GroupHead(groups[kIndex], lane);
+    const auto rest_lane = [&] {
+      return held ? held->rests[kIndex]
+                  : *reinterpret_cast<const RestLane*>(shared + head.rest + lane.queries);
+    };
+    add_group<kTiles, kParts, bits.value>(high, low, head, rest_lane, block, q, lane, part, zero);
+  });
+  if (!held) read_norms();
+  take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
+}
+
+/// s = keys . prepared queries, as the table says.
+template <int kTiles, int kParts>
+__device__ void score_groups(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
+                             const PackedTable& t, const Queries& queries, int part, int valid,
+                             const Zero& zero) {
+  const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
+  const KeyGroup* const groups = reinterpret_cast<const KeyGroup*>(shared + t.groups);
+  const LaneOffsets offsets;
+  const uint8_t* q = queries.fixed + offsets.queries;
   Sums<kTiles, kParts> high, low;
   uint32_t norms[4];
-  const int n_runs = t.n_runs, n_others = t.n_pairs - t.run_pairs;
-  const auto books_of = [&](const SlabRun& run) {
-    const uint2 x = *reinterpret_cast<const uint2*>(run.books + lane % 2 * 2);  // see add_values()
-    return make_uint4(x.x, x.y, x.x, x.y);
-  };
-  int done = 0;  // pairs of the next run
-  if constexpr (kOneNorm) {
-    const SlabRun& run = runs[0];
-    with_width(run.bits, [&](auto bits) {
-      add_of_run<kTiles, kParts, true, bits.value>(high, low, block + run.offset, 0, unit_lane, books_of(run),
-                                                   q, part, zero);
+  const int n_groups = t.n_groups;
+  reset<kTiles, kParts>(high, low, zero);
+#pragma unroll 1
+  for (int i = 0; i < n_groups; ++i) {
+    const KeyGroup& group = groups[i];
+    const GroupHead head(group, offsets);
+    const auto rest_lane = [&] {
+      return *reinterpret_cast<const RestLane*>(shared + head.rest + offsets.queries);
+    };
+    with_width(group.bits, [&](auto bits) {
+      add_group<kTiles, kParts, bits.value>(high, low, head, rest_lane, block, q, offsets, part, zero);
     });
-    done = 1, q += kTiles * 32;
-  } else {
+    if (!t.group_norms) continue;
+    load_norms(norms, block + group.norms, r, valid);
+    take_sums<kTiles, kParts>(s, high, low, norms, group.longest_row, part);
     reset<kTiles, kParts>(high, low, zero);
   }
-#pragma unroll 1
-  for (int i = 0; i < n_runs; ++i) {
-    const SlabRun& run = runs[i];
-    const int n_pairs = run.n_pairs;
-    with_width(run.bits, [&](auto bits) {
-#pragma unroll 1
-      for (int k = done; k < n_pairs; ++k, q += kTiles * 32)
-        add_of_run<kTiles, kParts, false, bits.value>(high, low, block + run.offset, k, unit_lane,
-                                                      books_of(run), q, part, zero);
-    });
-    done = 0;
-  }
-  const bool norms_last = t.wide_keys && !t.group_norms;
-#pragma unroll 1
-  for (int i = 0; i < n_others; ++i, q += kTiles * 32) {
-    const SlabPair& pair = pairs[i];
-    const uint2 at = lanes[32 * i];
-    const uint4 books = *reinterpret_cast<const uint4*>(pair.books[lane % 2]);
-    with_widths(pair.widths, [&](auto first, auto second) {
-      PairWords<first.value, second.value> w;
-      load_pair(w, block, at, pair.half);
-      add_pair<kTiles, kParts, false>(high, low, w, books, q, part, zero);
-    });
-    if (kOneNorm || !t.group_norms || pair.norms < 0) continue;
-    load_norms(norms, block + pair.norms, r, valid);
-    take_sums<kTiles, kParts>(s, high, low, norms, pair.longest_row, part);
-    reset<kTiles, kParts>(high, low, zero);
-  }
-  if (kOneNorm || !norms_last) load_norms(norms, block + t.key_norms, r, valid);
-  if constexpr (kOneNorm) {
-    take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
-    return;
-  }
-  if (!t.group_norms) take_sums<kTiles, kParts>(s, high, low, norms_last ? nullptr : norms, 1, part);
+  if (!t.group_norms) take_sums<kTiles, kParts>(s, high, low, nullptr, 1, part);
   for (uint32_t wide = t.wide_keys; wide; wide &= wide - 1) {
     const int slab = __ffs(int(wide)) - 1;
     const UnitEntry e = units_of(shared)[4 * slab + c];
@@ -303,10 +358,9 @@ __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* block, cons
         if (kParts == 4 || i / kParts == part / kParts) mma(s[tile][i % kParts], a[i], b.x, b.y);
     }
   }
-  if (norms_last) {
-    load_norms(norms, block + t.key_norms, r, valid);
-    multiply_norms<kTiles, kParts>(s, norms, part);
-  }
+  if (t.group_norms) return;
+  load_norms(norms, block + t.key_norms, r, valid);
+  multiply_norms<kTiles, kParts>(s, norms, part);
 }
 
 /// s += (R_-t0 q) . R_j mean in units of |q| query_scale. angles (D / 2, 2): cos and sin of t0 theta.

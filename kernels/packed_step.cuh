@@ -5,7 +5,7 @@
 
 namespace blockgtq::cuda {
 
-constexpr int kSeveral = -1;  // in place of a width: several up to kByteBits, one norm per key, and runs
+constexpr int kSeveral = -1;  // in place of a width: PackedLayer::by_width
 
 /// Widths of keys and values as a type; 0: see the table.
 template <int kKey, int kValue>
@@ -22,7 +22,7 @@ auto with_layer_widths(const PackedLayer& layer, F f) {
     if (key == 3 && value == 2) return f(Widths<3, 2>());
     if (key == 3 && value == 3) return f(Widths<3, 3>());
     if (key == 4 && value == 4) return f(Widths<4, 4>());
-    if (key == 0 && layer.key_runs && !layer.wide_keys && !layer.group_norms) {
+    if (key == 0 && layer.by_width) {
       if (value == 2) return f(Widths<kSeveral, 2>());
       if (value == 3) return f(Widths<kSeveral, 3>());
       if (value == 4) return f(Widths<kSeveral, 4>());
@@ -44,7 +44,7 @@ __host__ __device__ SharedPlan shared_plan(const PackedLayer& layer) {
   SharedPlan p{};
   p.rows = layer.table_bytes;
   p.queries = p.rows + 8 * kTiles * kQueryPitch<kDim> * 2;
-  p.wide_queries = p.queries + layer.key_pairs * kTiles * 512;
+  p.wide_queries = p.queries + layer.key_halves * kTiles * 256;
   p.plain_queries = p.wide_queries + (layer.wide_keys ? layer.key_slabs * kTiles * 256 : 0);
   p.lengths = p.plain_queries + (layer.key_mean ? kDim / 16 * kTiles * 256 : 0);
   p.mean = p.lengths + 8 * kTiles * 4 * 2;
@@ -52,7 +52,7 @@ __host__ __device__ SharedPlan shared_plan(const PackedLayer& layer) {
   return p;
 }
 __device__ inline Queries queries_at(const SharedPlan& p, unsigned char* shared) {
-  return {reinterpret_cast<uint4*>(shared + p.queries), reinterpret_cast<uint2*>(shared + p.wide_queries),
+  return {shared + p.queries, reinterpret_cast<uint2*>(shared + p.wide_queries),
           reinterpret_cast<uint2*>(shared + p.plain_queries), reinterpret_cast<float*>(shared + p.lengths)};
 }
 
@@ -64,8 +64,8 @@ __device__ inline void load_constants(const PackedLayer& layer, int kv_head, con
   for (int i = 16 * threadIdx.x; i < layer.table_bytes; i += 16 * blockDim.x)
     copy_line(shared + i, table + i);
   if (several)
-    for (int i = threadIdx.x; i < layer.key_pairs * kTiles * 32; i += blockDim.x)
-      reinterpret_cast<uint4*>(shared + p.queries)[i] = uint4{};
+    for (int i = p.queries + 16 * threadIdx.x; i < p.plain_queries; i += 16 * blockDim.x)
+      *reinterpret_cast<uint4*>(shared + i) = uint4{};
   if (layer.key_mean) load_mean<kDim>(layer, kv_head, reinterpret_cast<uint4*>(shared + p.mean));
 }
 

@@ -8,43 +8,50 @@ struct alignas(16) UnitEntry {
   int32_t offset = 0;  // bytes from the start of the block
   int8_t bits = 0;     // 0: the slab is not full here
   int8_t half = 0;     // a key unit of two coordinates
-  int16_t place = -1;  // keys: four times a half's number among those of all pairs, of 4 bits the first of
-                       // two, + which quarter of it; -1: in none
-  int32_t book = 0;    // bytes from the start of the table: centroids, see below
   int16_t norm = 0;    // which of the position's norms
-  int16_t group = 0;
+  int32_t book = 0;    // bytes from the start of the table: centroids, see below
+  int32_t group = 0;
 };
 
-/// Pairs of slabs of keys, 1..3 bits, or slabs of 4 bits, that lie behind each other and have all their
-/// coordinates from one group.
-struct alignas(16) SlabRun {
-  int32_t offset = 0;  // bytes from the start of the block
-  int32_t bits = 0, n_pairs = 0;
+/// Keys of a group of up to kByteBits as the products take them: its whole slabs two by two, one that is left
+/// over, and up to four units that fill none. A slab of 4 bits is a pair of its own: its positive codes
+/// against q, then its negative ones against -q.
+struct alignas(16) KeyGroup {
+  int32_t slabs = 0;   // bytes from the start of the block
+  int32_t pairs = 0;   // of whole slabs
+  int32_t single = 0;  // one more of them
+  int32_t rest = 0;    // units that fill none: bytes from the start of the table to their lanes; 0: none
+  int32_t books[4] = {};  // 8 bytes, twice the same
+  int32_t bits = 0;
+  int32_t norms = 0;      // where there is a norm per group: bytes from the start of the block
+  float longest_row = 1;  // of PackedLayer::query_map, among this norm's
   int32_t unused = 0;
-  int32_t books[4];  // twice the same, 8 bytes each
 };
 
-/// Twice up to four units of a group each, 1..3 bits, that one product takes, or once of 4 bits: the positive
-/// codes against q, then the negative ones against -q. Queries are zero where there is no unit.
-struct alignas(16) SlabPair {
-  int32_t books[2][4];  // twice the same two, 8 bytes each
-  int32_t widths =
-      0;             // 4 times the second half's + the first's, which is not the wider one; 4: one of 4 bits
-  int32_t half = 0;  // there is a unit of two coordinates
-  int32_t norms =
-      -1;  // where there is a norm per group, of a group's last pair: bytes from the block's start
-  float longest_row = 1;
+/// A lane's words of the units that fill no slab: where, in bytes from the start of the block, and what makes
+/// whole words of them, which may be 16-bit ones: byte selectors of words 0 and 0, 0 and 1, 1 and 2.
+struct alignas(16) RestLane {
+  uint32_t offset, selectors[3];
 };
-inline constexpr int kMostNorms = 8;  // of a key
+
+inline constexpr float kQuerySteps = 127 * 256;  // fixed point of q: the longest row of a norm
+
+/// What becomes of a row of PackedLayer::query_map.
+struct alignas(16) QueryRow {
+  float steps = 0;     // fixed point: kQuerySteps by what one is of the norm's longest row
+  int16_t half = 0;    // first half, of those of all products, of this row's; the last one is for rows of none
+  int16_t wide = -1;   // 16 times its slab + 4 times its unit + its coordinate; -1: up to kByteBits
+  uint8_t place = 0;   // of the high byte, in the bytes of head 0
+  uint8_t pitch = 32;  // from head to head: 64 bytes, half of it in half a product; an eighth on: the low byte
+  uint8_t negative = 0;  // 4 bytes on: of -q
+  uint8_t unused[5] = {};
+};
 
 /// What attention needs of one KV head beside its matrices; (H, table_bytes) in device memory, every part a
 /// multiple of 16 bytes:
 ///
-///   [PackedTable][UnitEntry (key_slabs, 4)][UnitEntry (value_slabs, 8)][books][SlabRun (n_runs)]
-///   [SlabPair (n_pairs - run_pairs)][lanes]
-///
-/// Pairs of the runs come first, then the others. lanes (n_pairs - run_pairs, 32, 2): bytes from the start of
-/// the block to a lane's words of both slabs, plus one where they are 16-bit words.
+///   [PackedTable][UnitEntry (key_slabs, 4)][UnitEntry (value_slabs, 8)][books]
+///   [RestLane (32)]... [KeyGroup (n_groups)][QueryRow (D)]
 ///
 /// A book holds centroids by stored code, as parts of the largest. 1..3 bits: 8 signed bytes, 127 the
 /// largest, and once more the same; 4 bits: so the 8 positive ones. 5..8 bits: fp16. The matrices have the
@@ -56,9 +63,9 @@ struct alignas(16) PackedTable {
   int32_t key_norms = 0, value_norms = 0;     // bytes from the start of the block
   float query_scale = 1;  // of query_map, which is stored divided by it: no row is longer than 1
   uint32_t wide_keys = 0, wide_values = 0;  // slabs that need the fp16 product, a bit each
-  int32_t n_pairs = 0, run_pairs = 0, n_runs = 0;
-  int32_t runs = 0, pairs = 0, lanes = 0;  // bytes from the start of the table
-  float longest_row[kMostNorms];           // of query_map, among the rows of a norm's coordinates
+  int32_t n_groups = 0;                     // of up to kByteBits; 4 by width where by_width
+  int32_t groups = 0, rows = 0;             // bytes from the start of the table
+  uint32_t widths = 0;                      // of the groups, a bit each
 };
 
 /// Whole numbers of all heads of a layer, and where their parts lie in device memory.
@@ -66,17 +73,18 @@ struct PackedLayer {
   int dim = 0, n_heads = 0, n_kv_heads = 0;  // D, Hq, H
   int key_slabs = 0, value_slabs = 0;        // the most of any head; value_slabs at most D / 16
   bool wide_keys = false;                    // of any head
-  bool group_norms = false;                  // of any head
-  int key_pairs = 0;                         // the most of any head
-  bool key_runs = false;                     // of every head
-  int uniform_key = 0, uniform_value = 0;    // width of all coordinates of all heads with one norm; 0: not so
-  int64_t page_bytes = 0;                    // of 64 positions, all KV heads of one layer
-  int side_bytes = 0;                        // the longest codes of keys or values of a block
-  int block_bytes = 0;                       // the longest block
+  int key_halves = 0;     // of products, two of a pair, and one for what none takes; the most of any head
+  bool by_width = false;  // every head: one norm, no group wider than kByteBits, one of each width
+  int uniform_key = 0, uniform_value = 0;  // width of all coordinates of all heads with one norm; 0: not so
+  int64_t page_bytes = 0;                  // of 64 positions, all KV heads of one layer
+  int side_bytes = 0;                      // the longest codes of keys or values of a block
+  int block_bytes = 0;                     // the longest block
   int table_bytes = 0;
   const uint8_t* tables = nullptr;  // (H, table_bytes)
   // fp16 in fragment order, 16 bytes per lane; zero where a slab has no coordinate:
-  const void* query_map = nullptr;    // (H, key_slabs, D / 16, 32): A operand of backward^T
+  const void* query_map =
+      nullptr;  // (H, D / 16, D / 16, 32): A operand of backward^T, rows in the order of slabs
+  const void* slab_map = nullptr;     // (H, key_slabs, D / 16, 32): the same row by row where slabs have them
   const void* value_back = nullptr;   // (H, 16 value_slabs, D) row-major: rows of backward^T in slab order
   const float* value_mean = nullptr;  // (H, D) or null
   // centred keys: null, or

@@ -69,6 +69,14 @@ __device__ inline void mma(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uin
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/// The same over 16 instead of 32; signed bytes in both.
+__device__ inline void mma(int (&d)[4], const uint32_t (&a)[2], uint32_t b) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};\n"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(b));
+}
+
 /// d = a b + from, the first of a chain.
 template <bool kUnsigned>
 __device__ inline void mma_first(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
@@ -87,6 +95,15 @@ __device__ inline void mma_first(int (&d)[4], const uint32_t (&a)[4], uint32_t b
         : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(from[0]), "r"(from[1]),
           "r"(from[2]), "r"(from[3]));
+}
+
+/// d = from in one instruction instead of four: a product of anything with zeros.
+__device__ inline void set_sums(int (&d)[4], float anything, float other, const int (&from)[4]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%7,%8,%9,%10};\n"
+      : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+      : "r"(__float_as_uint(anything)), "r"(__float_as_uint(other)), "r"(0), "r"(from[0]), "r"(from[1]),
+        "r"(from[2]), "r"(from[3]));
 }
 
 /// Transposes an 8 x 8 matrix of fp16: lane (row = lane / 4) holds columns 2 (lane % 4) and the next.

@@ -60,7 +60,7 @@ struct Arguments {
 
 /// kParts: tiles of 16 positions in an item, 4 (a page) or 2. kKeyBits, kValueBits: see Widths.
 template <int kDim, int kParts, int kKeyBits, int kValueBits>
-__global__ void __launch_bounds__(32 * kWarps) short_kernel(const Arguments a) {
+__global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a) {
   constexpr int kSlabs = kDim / 16, kItems = 4 / kParts;  // items of a page
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ uint64_t barriers[kMostPages], all_sent;
@@ -70,8 +70,8 @@ __global__ void __launch_bounds__(32 * kWarps) short_kernel(const Arguments a) {
   const int blocks = gridDim.x, rank = blockIdx.x, sequence = blockIdx.z;
   const int kv_head = blockIdx.y / a.chunks, chunk = blockIdx.y % a.chunks;
   const int first_head = kv_head * a.group + chunk * kHeads, n_heads = min(kHeads, a.group - chunk * kHeads);
-  const int blocks_per_head = blocks / kHeads, ending = rank / blocks_per_head;
-  const int columns = kDim / blocks_per_head, first_column = rank % blocks_per_head * columns;
+  const int halves = blocks > kHeads, ending = rank >> halves;  // a head's outputs are halved, or not
+  const int columns = kDim >> halves, first_column = (rank & halves) * columns;
   const int value_rows = 16 * a.layer.value_slabs;
   const SharedPlan plan = shared_plan<kDim, 1>(a.layer);
   const Queries queries = queries_at(plan, shared);
@@ -103,10 +103,8 @@ __global__ void __launch_bounds__(32 * kWarps) short_kernel(const Arguments a) {
       id = a.cache.block_table[sequence * a.cache.stride + range.first + warp];
   };
   if (a.fresh >= 0) read_length();
-  constexpr bool kMoreSlabs = kKeyBits <= 0 && kDim <= 128;  // than warps, may be
-  QueryMap<kDim> map, next;
+  QueryMap<kDim> map;
   map.load(a.layer, kv_head, warp);
-  if (kMoreSlabs) next.load(a.layer, kv_head, warp + kWarps);
   if (a.fresh < 0) {
     wait_for_predecessor();
     read_length();
@@ -133,12 +131,14 @@ __global__ void __launch_bounds__(32 * kWarps) short_kernel(const Arguments a) {
   if (!early) load();
   wait_for_lines();
   __syncthreads();
-  prepare_queries<kDim, 1, kKeyBits>(a.layer, kv_head, rows, shared, map, kMoreSlabs ? &next : nullptr,
-                                     queries);
+  const PackedTable& t = *reinterpret_cast<const PackedTable*>(shared);
+  const LaneOffsets offsets;
+  HeldGroups groups;
+  if constexpr (kKeyBits == kSeveral) groups.read(shared, t, offsets);
+  prepare_queries<kDim, 1, kKeyBits>(a.layer, kv_head, rows, shared, map, queries);
   if (a.layer.key_mean) prepare_plain<kDim, 1>(a.layer, rows, queries.plain);
   __syncthreads();
   let_successor_start();
-  const PackedTable& t = *reinterpret_cast<const PackedTable*>(shared);
 
   // Scores.
   const int page = warp / kItems, part = warp % kItems * kParts;
@@ -152,11 +152,18 @@ __global__ void __launch_bounds__(32 * kWarps) short_kernel(const Arguments a) {
     const Zero zero = {kept(kZero), kept(kZero), kept(kZero), kept(kZero)};
     const uint8_t* const block = stages + page * a.stage_bytes;
     const int valid = length - (range.first + page) * kPagePositions;
-    wait_for_phase(shared_address(barriers + page), 0);
-    if constexpr (kKeyBits > 0)
-      score_uniform<kDim, 1, kParts, kKeyBits>(s, block, shared, t, queries, part, valid, zero);
-    else
-      score_keys<1, kParts, kKeyBits == kSeveral>(s, block, shared, t, queries, part, valid, zero);
+    if constexpr (kKeyBits == kSeveral) {
+      Sums<1, kParts> high, low;
+      reset<1, kParts>(high, low, zero);
+      wait_for_phase(shared_address(barriers + page), 0);
+      score_widths<1, kParts>(s, high, low, block, shared, t, queries, offsets, &groups, part, valid, zero);
+    } else {
+      wait_for_phase(shared_address(barriers + page), 0);
+      if constexpr (kKeyBits > 0)
+        score_uniform<kDim, 1, kParts, kKeyBits>(s, block, shared, t, queries, part, valid, zero);
+      else
+        score_groups<1, kParts>(s, block, shared, t, queries, part, valid, zero);
+    }
     if (a.layer.key_mean)
       score_mean<kDim, 1, kParts>(s, reinterpret_cast<const float4*>(block + a.stage_bytes - kDim * 4),
                                   queries, reinterpret_cast<const uint4*>(shared + plan.mean), t.query_scale,
@@ -182,6 +189,20 @@ __global__ void __launch_bounds__(32 * kWarps) short_kernel(const Arguments a) {
   exchange.sums[warp][lane] = {sums[0], sums[1]};
   __syncthreads();
 
+  static_assert(kWarps == kHeads);
+  {  // a warp adds up a head's weights
+    const auto weight = [&](int i) {
+      const float2 x = exchange.sums[i / 8][i % 8 * 4 + warp / 2];
+      return warp % 2 ? x.y : x.x;
+    };
+    float sum = weight(lane) + weight(lane + 32);
+#pragma unroll
+    for (int apart = 1; apart < 32; apart *= 2) sum += __shfl_xor_sync(kAll, sum, apart);
+    if (lane == warp / 2)  // it has the largest score of heads 2 c and 2 c + 1
+      *reinterpret_cast<float4*>(sent + warp * kSentPitch<kDim> + kDim) = {
+          warp % 2 ? largest.score[1] : largest.score[0], sum, 0, 0};
+  }
+
   // Values.
   constexpr int kSharesHere = kShares<kDim>;
   if (warp / kSlabs < kSharesHere)
@@ -193,26 +214,13 @@ __global__ void __launch_bounds__(32 * kWarps) short_kernel(const Arguments a) {
       *reinterpret_cast<float2*>(to) = {o[0], o[2]};  // rows r, r + 8
       *reinterpret_cast<float2*>(to + kSentPitch<kDim>) = {o[1], o[3]};
     }
-  if (warp == kWarps - 1) {
-    float2 sum{};
-#pragma unroll
-    for (int w = 0; w < kWarps; ++w) sum.x += exchange.sums[w][lane].x, sum.y += exchange.sums[w][lane].y;
-#pragma unroll
-    for (int apart = 4; apart < 32; apart *= 2) {
-      sum.x += __shfl_xor_sync(kAll, sum.x, apart);
-      sum.y += __shfl_xor_sync(kAll, sum.y, apart);
-    }
-    float* const to = sent + 2 * c * kSentPitch<kDim> + kDim;
-    if (r == 0) {
-      *reinterpret_cast<float4*>(to) = {largest.score[0], sum.x, 0, 0};
-      *reinterpret_cast<float4*>(to + kSentPitch<kDim>) = {largest.score[1], sum.y, 0, 0};
-    }
-  }
   __syncthreads();
-  for (int to = warp; to < n_heads * blocks_per_head; to += kWarps) {
-    const float4* const from =
-        reinterpret_cast<const float4*>(sent + to / blocks_per_head * kSentPitch<kDim>);
+  if (warp < n_heads) {  // a warp sends a head's
+    const float4* const from = reinterpret_cast<const float4*>(sent + warp * kSentPitch<kDim>);
     float4* const there = reinterpret_cast<float4*>(arrived + rank * kArrivedPitch<kDim>);
+    const auto send_to_all = [&](int at, const float4& x) {
+      for (int half = 0; half <= halves; ++half) send(there + at, x, &all_sent, (warp << halves) + half);
+    };
 #pragma unroll
     for (int i = 0; i < kDim / 4; i += 32) {
       if (kDim % 128 != 0 && i + lane >= kDim / 4) break;
@@ -222,9 +230,9 @@ __global__ void __launch_bounds__(32 * kWarps) short_kernel(const Arguments a) {
         const float4 y = from[share * kHeads * kSentPitch<kDim> / 4 + i + lane];
         x.x += y.x, x.y += y.y, x.z += y.z, x.w += y.w;
       }
-      send(there + i + lane, x, &all_sent, to);
+      send_to_all(i + lane, x);
     }
-    if (lane == 0) send(there + kDim / 4, from[kDim / 4], &all_sent, to);
+    if (lane == 0) send_to_all(kDim / 4, from[kDim / 4]);
   }
   if (ending >= n_heads) return;
 

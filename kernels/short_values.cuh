@@ -84,7 +84,8 @@ __device__ void sum_values(float (&o)[4], int slab, const uint8_t* pages, int st
 #pragma unroll 1
     for (int base = 0; base < n_pages; base += kAtOnce) {
 #pragma unroll
-      for (int page = base + first; page < base + kAtOnce; page += kStep) {
+      for (int i = 0; i < kAtOnce; i += kStep) {
+        const int page = base + i + (kStep > 1 ? first : 0);
         uint32_t words[kBits];
         load_words<kBits>(words, codes + page * stage_bytes, lane, false);
 #pragma unroll

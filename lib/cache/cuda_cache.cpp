@@ -7,206 +7,16 @@
 
 #include "base/error.h"
 #include "base/float16.h"
+#include "cache/cuda_table.h"
 
 namespace blockgtq {
 namespace {
-
-using Bytes = std::vector<uint8_t>;
-
-template <class T>
-int append(Bytes& to, const T* values, size_t n) {
-  const size_t at = to.size();
-  to.resize((at + n * sizeof(T) + 15) / 16 * 16);
-  std::memcpy(to.data() + at, values, n * sizeof(T));
-  return int(at);
-}
-
-/// Centroids as unpack.cuh looks them up.
-int append_book(Bytes& to, const LinearCode::Group& g) {
-  const float largest = g.centroids.back();
-  const uint32_t stored = g.bits == 4 ? 8 : 1u << g.bits;  // 4 bits: the positive ones only
-  if (g.bits > kByteBits) {
-    std::vector<uint16_t> half;
-    for (uint32_t code = 0; code < stored; ++code)
-      half.push_back(to_half(g.centroids[centroid_index(g.bits, code)] / largest));
-    return append(to, half.data(), half.size());
-  }
-  int8_t bytes[16] = {};
-  for (uint32_t code = 0; code < stored; ++code)
-    bytes[code] = bytes[code + 8] = int8_t(byte_centroid(g.centroids[centroid_index(g.bits, code)], largest));
-  return append(to, bytes, 16);
-}
-
-/// Slabs that the 8-bit product cannot do: some of their codes are wider than its bytes.
-uint32_t wide_slabs(const CodeStream& stream) {
-  uint32_t out = 0;
-  for (int i = 0; i < int(stream.units.size()); ++i)
-    if (stream.units[i].bits > kByteBits) out |= 1u << (i / stream.units_per_slab);
-  return out;
-}
 
 /// The group of a coordinate of z.
 const LinearCode::Group& group_of(const LinearCode& code, int coordinate) {
   size_t g = 0;
   for (int end = code.groups[0].d; coordinate >= end; end += code.groups[g].d) ++g;
   return code.groups[g];
-}
-
-/// Units of one side, books behind the tables.
-std::vector<cuda::UnitEntry> unit_entries(const CodeStream& stream, const LinearCode& code, int offset,
-                                          const std::vector<int>& books) {
-  std::vector<cuda::UnitEntry> out;
-  for (const CodeUnit& u : stream.units) {
-    cuda::UnitEntry e;
-    e.offset = offset + u.offset;
-    e.bits = int8_t(u.bits);
-    e.half = stream.units_per_slab == 4 && u.half();
-    if (u.bits > 0) e.book = books[u.group];
-    e.norm = int16_t(code.one_norm ? 0 : u.group);
-    e.group = int16_t(u.group);
-    out.push_back(e);
-  }
-  return out;
-}
-
-/// The longest row of backward^T, in units of its largest centroid, among the coordinates of every norm.
-std::vector<double> longest_rows(const LinearCode& code, int n_norms) {
-  check(n_norms <= cuda::kMostNorms, "CudaCache: norms of a key");
-  std::vector<double> out(n_norms);
-  const int n = code.n_coords();
-  int j = 0;
-  for (size_t g = 0; g < code.groups.size(); ++g)
-    for (const int end = j + code.groups[g].d; j < end; ++j) {
-      double square = 0;
-      for (int d = 0; d < code.dim; ++d) square += std::pow(code.backward[size_t(d) * n + j], 2);
-      double& longest = out[code.one_norm ? 0 : g];
-      longest = std::max(longest, std::sqrt(square) * code.groups[g].centroids.back());
-    }
-  return out;
-}
-
-/// A slab of one group, all of whose codes are bytes.
-bool is_whole(const cuda::UnitEntry* u) {
-  return std::all_of(u, u + 4, [&](const cuda::UnitEntry& other) {
-    return other.bits > 0 && other.bits <= kByteBits && !other.half && other.group == u->group;
-  });
-}
-
-/// Runs of pairs of whole slabs, where there is one norm; units learn their places in them. Slabs that are in
-/// none are left in the others' order.
-std::vector<int> append_runs(Bytes& out, cuda::PackedTable& t, std::vector<cuda::UnitEntry>& units) {
-  std::vector<cuda::SlabRun> runs;
-  std::vector<int> left;
-  for (int slab = 0; slab < t.key_slabs;) {
-    cuda::UnitEntry* const u = &units[4 * slab];
-    int whole = 0;
-    while (slab + whole < t.key_slabs && is_whole(u + 4 * whole) && u[4 * whole].group == u->group &&
-           u[4 * whole].offset == u->offset + whole * kSlab * kPagePositions * u->bits / 8)
-      ++whole;
-    const int slabs = u->bits > 3 ? 1 : 2, pairs = t.group_norms ? 0 : whole / slabs;  // of a pair
-    if (pairs > 0) {
-      cuda::SlabRun run{u->offset, u->bits, pairs, 0, {}};
-      std::memcpy(run.books, &out[u->book], sizeof run.books);
-      runs.push_back(run);
-      for (int i = 0; i < 4 * pairs * slabs; ++i)
-        u[i].place = int16_t(4 * (2 * t.run_pairs + i / 4 * (3 - slabs)) + i % 4);
-      t.run_pairs += pairs;
-    }
-    for (int i = pairs * slabs; i < std::max(whole, 1); ++i) left.push_back(slab + i);
-    slab += std::max(whole, 1);
-  }
-  t.n_runs = int(runs.size());
-  t.runs = append(out, runs.data(), runs.size());
-  return left;
-}
-
-/// Pairs of what is in no run behind the table; units learn their places in them.
-void append_pairs(Bytes& out, cuda::PackedTable& t, std::vector<cuda::UnitEntry>& units) {
-  // Up to four units of a group, whichever slabs they are from.
-  struct Part {
-    std::vector<cuda::UnitEntry*> units;
-    int group, bits;
-  };
-  std::vector<Part> parts;
-  std::vector<cuda::UnitEntry*> left;
-  for (const int slab : append_runs(out, t, units))
-    for (int c = 0; c < 4; ++c)
-      if (!(t.wide_keys >> slab & 1) && units[4 * slab + c].bits > 0) left.push_back(&units[4 * slab + c]);
-  std::stable_sort(left.begin(), left.end(),
-                   [](const auto* x, const auto* y) { return x->group < y->group; });
-  for (cuda::UnitEntry* u : left) {
-    if (parts.empty() || parts.back().group != u->group || parts.back().units.size() == 4)
-      parts.push_back({{}, u->group, u->bits});
-    parts.back().units.push_back(u);
-  }
-  std::stable_sort(parts.begin(), parts.end(), [&](const Part& x, const Part& y) {
-    return t.group_norms ? x.group < y.group : x.bits < y.bits;
-  });
-  // Two parts of one norm and up to three bits make a pair; what has no partner is alone, as one of four bits
-  // is.
-  const auto alone = [&](size_t i) {
-    return parts[i].bits > 3 || i + 1 == parts.size() || parts[i + 1].bits > 3 ||
-           (t.group_norms && parts[i].group != parts[i + 1].group);
-  };
-  for (size_t i = 0; i < parts.size(); i += 2)
-    if (alone(i)) parts.insert(parts.begin() + i + 1, {{}, parts[i].group, parts[i].bits});
-  std::vector<cuda::SlabPair> pairs(parts.size() / 2);
-  std::vector<uint32_t> lanes(64 * pairs.size());
-  for (size_t i = 0; i < parts.size(); ++i) {
-    cuda::SlabPair& pair = pairs[i / 2];
-    // Where there is nothing a lane reads what another one does, against queries that are zero.
-    const Part& part = parts[parts[i].units.empty() ? i - 1 : i];
-    const cuda::UnitEntry& first = *part.units[0];
-    pair.widths += i % 2 == 0 ? part.bits : part.bits > 3 ? 0 : 4 * part.bits;
-    for (auto& books : pair.books) std::memcpy(&books[i % 2 * 2], &out[first.book], 8);
-    if (t.group_norms && (i / 2 + 1 == pairs.size() || parts[i / 2 * 2 + 2].group != part.group))
-      pair.norms = t.key_norms + 2 * kPagePositions * first.norm;
-    pair.longest_row = t.longest_row[first.norm];
-    for (int c = 0; c < 4; ++c) {
-      const cuda::UnitEntry& own = c < int(part.units.size()) ? *part.units[c] : first;
-      pair.half |= own.half;
-      for (int r = 0; r < 8; ++r)
-        lanes[2 * (32 * (i / 2) + 4 * r + c) + i % 2] =
-            own.offset + r * own.bits * (own.half ? 2 : 4) + own.half;
-    }
-    for (size_t c = 0; c < parts[i].units.size(); ++c)
-      parts[i].units[c]->place = int16_t(4 * (2 * t.run_pairs + i) + c);
-  }
-  t.n_pairs = t.run_pairs + int(pairs.size());
-  t.pairs = append(out, pairs.data(), pairs.size());
-  t.lanes = append(out, lanes.data(), lanes.size());
-}
-
-Bytes head_table(const PackedSpec& spec, const PageShape& page, int head) {
-  const BlockShape& block = page.blocks[head];
-  const LinearCode &key = spec.key[head], &value = spec.value[head];
-  Bytes out(sizeof(cuda::PackedTable) +
-            (block.key.units.size() + block.value.units.size()) * sizeof(cuda::UnitEntry));
-  std::vector<int> key_books, value_books;
-  for (const auto& g : key.groups) key_books.push_back(append_book(out, g));
-  for (const auto& g : value.groups) value_books.push_back(append_book(out, g));
-  auto key_units = unit_entries(block.key, key, 0, key_books);
-  const auto value_units = unit_entries(block.value, value, block.value_offset, value_books);
-  cuda::PackedTable t;
-  t.key_slabs = block.key.n_slabs();
-  t.value_slabs = block.value.n_slabs();
-  t.group_norms = block.key_norms > 1;
-  t.block_offset = page.offsets[head];
-  t.block_bytes = block.bytes;
-  t.key_norms = block.key_norm_offset;
-  t.value_norms = block.value_norm_offset;
-  const std::vector<double> longest = longest_rows(key, block.key_norms);
-  const double scale = *std::max_element(longest.begin(), longest.end());
-  t.query_scale = float(scale);
-  for (size_t norm = 0; norm < longest.size(); ++norm) t.longest_row[norm] = float(longest[norm] / scale);
-  t.wide_keys = wide_slabs(block.key);
-  t.wide_values = wide_slabs(block.value);
-  append_pairs(out, t, key_units);
-  std::memcpy(out.data(), &t, sizeof t);
-  std::memcpy(out.data() + sizeof t, key_units.data(), key_units.size() * sizeof(cuda::UnitEntry));
-  std::memcpy(out.data() + sizeof t + key_units.size() * sizeof(cuda::UnitEntry), value_units.data(),
-              value_units.size() * sizeof(cuda::UnitEntry));
-  return out;
 }
 
 /// The diagonals of F^T F, norm by norm, for depths 0 .. 16 steps, as parts of the largest, which go to
@@ -241,7 +51,7 @@ bool add_weights(const LinearCode& code, int n_norms, int depth, std::vector<uin
   return diagonal;
 }
 
-cuda::EncodeSide encode_side(const LinearCode& code, const CodeStream& stream, Bytes& table) {
+cuda::EncodeSide encode_side(const LinearCode& code, const CodeStream& stream, TableBytes& table) {
   cuda::EncodeSide side;
   check(code.groups.size() <= size_t(cuda::kMaxEncodeGroups), "CudaCache: number of groups");
   side.n_norms = code.one_norm ? 1 : int(code.groups.size());
@@ -271,8 +81,8 @@ cuda::EncodeSide encode_side(const LinearCode& code, const CodeStream& stream, B
   return side;
 }
 
-Bytes encode_table(const PackedSpec& spec, const BlockShape& block, int head) {
-  Bytes out(2 * sizeof(cuda::EncodeSide));
+TableBytes encode_table(const PackedSpec& spec, const BlockShape& block, int head) {
+  TableBytes out(2 * sizeof(cuda::EncodeSide));
   const cuda::EncodeSide sides[2] = {encode_side(spec.key[head], block.key, out),
                                      encode_side(spec.value[head], block.value, out)};
   std::memcpy(out.data(), sides, sizeof sides);
@@ -280,10 +90,10 @@ Bytes encode_table(const PackedSpec& spec, const BlockShape& block, int head) {
 }
 
 /// Tables of all heads, padded to the longest.
-Bytes side_by_side(const std::vector<Bytes>& tables, int& bytes) {
+TableBytes side_by_side(const std::vector<TableBytes>& tables, int& bytes) {
   size_t longest = 0;
-  for (const Bytes& t : tables) longest = std::max(longest, t.size());
-  Bytes all(longest * tables.size());
+  for (const TableBytes& t : tables) longest = std::max(longest, t.size());
+  TableBytes all(longest * tables.size());
   for (size_t h = 0; h < tables.size(); ++h)
     std::copy(tables[h].begin(), tables[h].end(), all.begin() + h * longest);
   bytes = int(longest);
@@ -355,23 +165,24 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
     for (const CodeStream* stream : {&b.key, &b.value})
       for (const CodeUnit& u : stream->units) encoder_.wide |= u.bits > kByteBits;
   }
-  std::vector<Bytes> tables, encode_tables;
+  std::vector<HeadTable> heads;
+  std::vector<TableBytes> tables, encode_tables;
   for (int h = 0; h < n_heads; ++h) {
-    tables.push_back(head_table(spec, page, h));
+    heads.push_back(make_head_table(spec, page, h));
+    tables.push_back(heads[h].bytes);
+    layer_.key_halves = std::max(layer_.key_halves, heads[h].key_halves);
     encode_tables.push_back(encode_table(spec, page.blocks[h], h));
   }
-  layer_.key_runs = true;
-  for (const Bytes& table : tables) {
-    const auto& t = *reinterpret_cast<const cuda::PackedTable*>(table.data());
+  layer_.by_width = true;
+  for (const HeadTable& head : heads) {
+    const cuda::PackedTable& t = head.table();
     layer_.wide_keys |= t.wide_keys != 0;
-    layer_.group_norms |= t.group_norms != 0;
-    layer_.key_pairs = std::max(layer_.key_pairs, t.n_pairs);
-    layer_.key_runs &= t.n_runs > 0;
+    layer_.by_width &= t.widths != 0;
   }
   layer_.tables = keep(side_by_side(tables, layer_.table_bytes), stream);
   encoder_.tables = keep(side_by_side(encode_tables, encoder_.table_bytes), stream);
 
-  std::vector<uint16_t> query_map, value_back, key_forward, value_forward, key_mean, mean_forward;
+  std::vector<uint16_t> query_map, slab_map, value_back, key_forward, value_forward, key_mean, mean_forward;
   std::vector<float> value_means, key_means;
   std::vector<uint16_t> key_weights, value_weights;
   const int depth = (dim + 31) / 32 * 32;
@@ -386,16 +197,18 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
     const int n_key = key.n_coords(), n_value = value.n_coords();
     check(key.mean.empty() != centred && value.mean.empty() != value_centred,
           "CudaCache: some heads centred, some not");
-    const float scale = reinterpret_cast<const cuda::PackedTable*>(tables[h].data())->query_scale;
+    const float scale = heads[h].table().query_scale;
+    const auto back = [&](int z, int d) {
+      return z < 0 ? 0.0f : key.backward[size_t(d) * n_key + z] * group_of(key, z).centroids.back() / scale;
+    };
+    const std::vector<MapRow> in_order = map_rows(page.blocks[h].key, dim);
+    for (int first = 0; first < dim; first += 16)
+      append_rows(query_map, dim, [&](int row, int d) { return back(in_order[first + row].z, d); });
     for (int slab = 0; slab < layer_.key_slabs; ++slab) {
       const auto place = [&](int p) {
         return slab < page.blocks[h].key.n_slabs() ? key_coordinate(page.blocks[h].key, slab, p) : -1;
       };
-      append_rows(query_map, dim, [&](int row, int d) {
-        if (place(row) < 0) return 0.0f;
-        return key.backward[size_t(d) * n_key + place(row)] * group_of(key, place(row)).centroids.back() /
-               scale;
-      });
+      append_rows(slab_map, dim, [&](int row, int d) { return back(place(row), d); });
       append_columns(key_forward, depth, [&](int row, int column) {
         const int d = coordinate(column);
         return place(row) < 0 || d >= dim ? 0.0f : key.forward[size_t(place(row)) * dim + d];
@@ -443,6 +256,7 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
       });
   }
   layer_.query_map = keep(query_map, stream);
+  layer_.slab_map = keep(slab_map, stream);
   layer_.value_back = keep(value_back, stream);
   encoder_.key_forward = keep(key_forward, stream);
   encoder_.value_forward = keep(value_forward, stream);

@@ -1,0 +1,2755 @@
+== _ZN8blockgtq4cuda51_GLOBAL__N__fa980f10_18_short_attention_cu_9500124b12short_kernelILi128ELi2ELi3ELi3EEEvNS1_9ArgumentsE 2560
+LDC R, c[#][#]
+LDC.64 R, c[#][#]
+ULDC UR, c[#][#]
+ULDC.64 UR, c[#][#]
+S2UR UR, SR_CTAID.Y
+LDC R, c[#][#]
+S2R R, SR_CTAID.X
+ULDC.U8 UR, c[#][#]
+ULDC UR, c[#][#]
+ULDC UR, c[#][#]
+ULDC.64 UR, c[#][#]
+I2F.U32.RP R, R
+ISETP.NE.U32.AND P, PT, R, RZ, PT
+MUFU.RCP R, R
+VIADD R, R, #
+F2I.FTZ.U32.TRUNC.NTZ R, R
+IMAD.MOV.U32 R, RZ, RZ, RZ
+IMAD.MOV R, RZ, RZ, -R
+IMAD R, R, R, RZ
+IMAD.HI.U32 R, R, R, R
+IMAD.HI.U32 R, R, UR, RZ
+LDC.64 R, c[#][#]
+IMAD.MOV R, RZ, RZ, -R
+IMAD R, R, R, UR
+ISETP.GE.U32.AND P, PT, R, R, PT
+@P IMAD.IADD R, R, #, -R
+@P VIADD R, R, #
+ISETP.GE.U32.AND P, PT, R, R, PT
+@P VIADD R, R, #
+@!P LOP3.LUT R, RZ, R, RZ, #, !PT
+IMAD.WIDE R, R, UR, R
+LDG.E R, desc[UR][R.64+#]
+SHF.R.S32.HI R, RZ, #, R
+LDG.E R, desc[UR][R.64+#]
+LEA.HI R, R, R, RZ, #
+S2UR UR, SR_CgaCtaId
+UISETP.NE.AND UP, UPT, UR, URZ, UPT
+S2R R, SR_CTAID.Z
+SHF.R.S32.HI R, RZ, #, R
+USHF.L.U32 UR, UR, #, URZ
+SHF.R.S32.HI R, RZ, #, R
+ULEA UR, UR, UR, #
+IABS R, R
+S2R R, SR_TID.X
+LDC R, c[#][#]
+UISETP.NE.U32.AND UP, UPT, UR, URZ, UPT
+I2F.RP R, R
+USEL UR, UR, URZ, UP
+UISETP.NE.AND.EX UP, UPT, UR, URZ, UPT, UP
+UIADD3 UR, UR, UR, URZ
+UMOV UR, #
+USEL UR, URZ, #, !UP
+UIADD3 UR, UR, #, URZ
+UMOV UR, #
+UIADD3 UR, UR, #, URZ
+MUFU.RCP R, R
+ISETP.EQ.U32.AND P, PT, R, #, PT
+ISETP.NE.AND P, PT, R, RZ, PT
+LOP3.LUT R, R, #, RZ, #, !PT
+VIADD R, R, #
+SHF.R.U32.HI R, RZ, #, R
+F2I.FTZ.U32.TRUNC.NTZ R, R
+.L
+VOTEU.ALL UP, P
+IMAD.MOV.U32 R, RZ, RZ, RZ
+@!UP UIADD3 UR, UR, #, URZ
+@!UP UIADD3 UR, -UR, #, URZ
+@!UP USHF.L.U32 UR, UR, #, URZ
+@!UP USHF.L.U32 UR, UR, #, URZ
+IMAD.MOV R, RZ, RZ, -R
+@!UP ULEA UR, UR, UR, #
+.L
+VOTEU.ALL UP, P
+IMAD R, R, R, RZ
+LOP3.LUT R, R, R, RZ, #, !PT
+IMAD.HI.U32 R, R, R, R
+IABS R, R
+IABS R, R
+ISETP.GE.AND P, PT, R, RZ, PT
+IMAD.MOV R, RZ, RZ, -R
+.L
+@!UP SYNCS.EXCH.64 URZ, [UR], UR
+IMAD.HI.U32 R, R, R, RZ
+@!P NOP
+IMAD.HI.U32 R, R, #, RZ
+IMAD R, R, R, R
+IMAD R, R, R, #
+ISETP.GT.U32.AND P, PT, R, R, PT
+ISETP.GT.U32.AND P, PT, R, R, PT
+@!P IMAD.IADD R, R, #, -R
+@!P IMAD.IADD R, R, #, -R
+@!P VIADD R, R, #
+ISETP.GE.U32.AND P, PT, R, R, PT
+IMAD.MOV R, RZ, RZ, -R
+ISETP.GE.U32.AND P, PT, R, R, PT
+@!P VIADD R, R, #
+LOP3.LUT R, R, #, RZ, #, !PT
+IMAD R, R, R, UR
+UIADD3 UR, UR, UR, URZ
+ISETP.NE.AND P, PT, R, RZ, PT
+ISETP.GE.AND P, PT, R, RZ, PT
+UIADD3 UR, UR, #, URZ
+LOP3.LUT R, RZ, R, RZ, #, !PT
+@UP UIADD3 UR, UR, #, URZ
+@P VIADD R, R, #
+SHF.L.U32 R, R, #, RZ
+@P VIADD R, R, #
+UIADD3 UR, UR, #, URZ
+@!P IMAD.MOV R, RZ, RZ, -R
+ULEA UR, UR, UR, #
+IMAD R, R, R, R
+USHF.R.S32.HI UR, URZ, #, UR
+@!P IMAD.MOV R, RZ, RZ, -R
+SEL R, R, R, !P
+ULEA.HI UR, UR, UR, URZ, #
+UIADD3 UR, UR, UR, UR
+SEL R, R, R, !P
+IMAD.MOV R, RZ, RZ, -R
+ULOP3.LUT UR, UR, #, URZ, #, !UPT
+IMAD.MOV R, RZ, RZ, -R
+VIADDMNMX R, R, R, #, PT
+IMAD R, R, R, R
+IMAD R, R, R, RZ
+SHF.R.S32.HI R, RZ, #, R
+@!P BRA `(.L)
+@!PT LDS RZ, [RZ]
+@!PT LDS RZ, [RZ]
+@!PT LDS RZ, [RZ]
+@!PT LDS RZ, [RZ]
+MEMBAR.ALL.CTA
+MEMBAR.ALL.GPU
+ERRBAR
+CGAERRBAR
+UCGABAR_ARV
+BRA `(.L)
+.L
+NOP
+.L
+IMAD.SHL.U32 R, R, #, RZ
+ISETP.GT.AND P, PT, R, #, PT
+BSSY B0, `(.L)
+ISETP.EQ.U32.AND P, PT, RZ, UR, PT
+ISETP.GE.AND P, PT, R, UR, PT
+ISETP.GE.AND P, PT, R, R, PT
+ISETP.EQ.OR.EX P, PT, RZ, UR, P, P
+@P BRA `(.L)
+LDC R, c[#][RZ]
+USHF.R.S32.HI UR, URZ, #, UR
+IMAD.WIDE.U32 R, R, UR, RZ
+IMAD R, R, UR, RZ
+LDC.64 R, c[#][#]
+IMAD R, R, UR, R
+IMAD.IADD R, R, #, R
+.L
+SHF.R.S32.HI R, RZ, #, R
+VIADD R, R, UR
+IADD3 R, P, P, R, R, R
+IMAD R, R, #, R
+IADD3.X R, R, R, R, P, P
+ISETP.GE.AND P, PT, R, UR, PT
+@!PT LDS RZ, [RZ]
+@!PT LDS RZ, [RZ]
+@!PT LDS RZ, [RZ]
+LDGSTS.E.BYPASS.128 [R], desc[UR][R.64]
+@!P BRA `(.L)
+.L
+BSYNC B0
+.L
+BSSY B0, `(.L)
+@P BRA `(.L)
+LDC R, c[#][RZ]
+SHF.L.U64.HI R, R, #, R
+IMAD.SHL.U32 R, R, #, RZ
+IMAD.MOV.U32 R, RZ, RZ, R
+.L
+IADD3 R, P, R, R, RZ
+LEA R, R, UR, #
+LEA.HI.X.SX32 R, R, R, #, P
+IMAD.IADD R, R, #, R
+LEA R, P, R, UR, #
+LEA.HI.X R, R, UR, R, #, P
+ISETP.GE.AND P, PT, R, #, PT
+@!PT LDS RZ, [RZ]
+@!PT LDS RZ, [RZ]
+@!PT LDS RZ, [RZ]
+LDGSTS.E.BYPASS.128 [R+#], desc[UR][R.64]
+@!P BRA `(.L)
+.L
+BSYNC B0
+.L
+@P BRA `(.L)
+ULDC UR, c[#][#]
+ULDC.64 UR, c[#][#]
+USHF.L.U32 UR, UR, #, URZ
+BSSY B0, `(.L)
+IMAD R, R, UR, RZ
+SHF.R.S32.HI R, RZ, #, R
+LEA.HI R, R, R, RZ, #
+SHF.R.S32.HI R, RZ, #, R
+ISETP.GE.AND P, PT, R, R, PT
+@P BRA `(.L)
+SHF.R.S32.HI R, RZ, #, R
+LDC R, c[#][#]
+USHF.R.S32.HI UR, URZ, #, UR
+VIADD R, R, #
+LEA.HI R, R, R, RZ, #
+SHF.R.S32.HI R, RZ, #, R
+SHF.R.S32.HI R, RZ, #, R
+LDC R, c[#][RZ]
+IMAD R, R, UR, RZ
+IABS R, R
+ISETP.NE.AND P, PT, R, RZ, PT
+I2F.RP R, R
+LOP3.LUT R, RZ, R, RZ, #, !PT
+VIADD R, R, UR
+MUFU.RCP R, R
+VIADD R, R, #
+F2I.FTZ.U32.TRUNC.NTZ R, R
+IMAD R, R, UR, R
+IMAD.MOV R, RZ, RZ, -R
+IMAD R, R, R, RZ
+IMAD.MOV.U32 R, RZ, RZ, RZ
+IMAD.HI.U32 R, R, R, R
+IMAD.WIDE.U32 R, R, UR, RZ
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.IADD R, R, #, R
+.L
+IABS R, R
+IABS R, R
+IMAD.MOV R, RZ, RZ, -R
+IMAD.HI.U32 R, R, R, RZ
+IMAD R, R, R, R
+IABS R, R
+ISETP.GT.U32.AND P, PT, R, R, PT
+@!P IMAD.IADD R, R, #, -R
+LOP3.LUT R, R, R, RZ, #, !PT
+@!P VIADD R, R, #
+ISETP.GE.U32.AND P, PT, R, R, PT
+ISETP.GE.AND P, PT, R, RZ, PT
+@P IADD3 R, R, #, RZ
+@!P IMAD.MOV R, RZ, RZ, -R
+SEL R, R, R, !P
+IADD3 R, P, R, R, RZ
+IMAD.MOV R, RZ, RZ, -R
+LEA.HI.X.SX32 R, R, R, #, P
+IMAD R, R, R, R
+LEA R, P, R, R, #
+IMAD.IADD R, R, #, R
+IMAD.SHL.U32 R, R, #, RZ
+LEA.HI.X R, R, R, R, #, P
+IMAD R, R, R, R
+IADD3 R, P, R, R, RZ
+IMAD R, R, #, R
+LEA.HI.X.SX32 R, R, R, #, P
+LEA R, P, R, UR, #
+LEA.HI.X R, R, UR, R, #, P
+ISETP.GE.AND P, PT, R, R, PT
+@!PT LDS RZ, [RZ]
+@!PT LDS RZ, [RZ]
+@!PT LDS RZ, [RZ]
+LDGSTS.E.BYPASS.128 [R], desc[UR][R.64]
+@!P BRA `(.L)
+.L
+BSYNC B0
+.L
+ISETP.NE.AND P, PT, R, RZ, PT
+BSSY B0, `(.L)
+@P BRA `(.L)
+S2UR UR, SR_CgaCtaId
+UMOV UR, #
+PLOP3.LUT P, PT, PT, PT, PT, #, #
+ULEA UR, UR, UR, #
+UMOV UR, #
+UIADD3 UR, -UR, #, URZ
+USHF.L.U32 UR, UR, #, URZ
+USHF.L.U32 UR, UR, #, URZ
+LEA R, R, UR, #
+.L
+NOP
+.L
+PLOP3.LUT P, PT, P, P, PT, #, #
+@P R2UR P, UR, R
+@P PLOP3.LUT P, PT, P, PT, PT, #, #
+FENCE.VIEW.ASYNC.S
+SYNCS.EXCH.64 URZ, [UR], UR
+@P BRA.U.ANY `(.L)
+@!PT LDS RZ, [RZ]
+@!PT LDS RZ, [RZ]
+@!PT LDS RZ, [RZ]
+@!PT LDS RZ, [RZ]
+MEMBAR.ALL.CTA
+FENCE.VIEW.ASYNC.S
+.L
+BSYNC B0
+.L
+I2F.U32.RP R, R
+ULDC UR, c[#][#]
+ISETP.NE.U32.AND P, PT, R, RZ, PT
+LDC R, c[#][#]
+IMAD.MOV.U32 R, RZ, RZ, RZ
+IMAD.MOV.U32 R, RZ, RZ, RZ
+MUFU.RCP R, R
+ISETP.GE.AND P, PT, R, RZ, PT
+VIADD R, R, #
+F2I.FTZ.U32.TRUNC.NTZ R, R
+IMAD.MOV.U32 R, RZ, RZ, RZ
+IMAD.MOV R, RZ, RZ, -R
+IMAD R, R, R, RZ
+IMAD.HI.U32 R, R, R, R
+IMAD.HI.U32 R, R, UR, RZ
+IMAD.MOV R, RZ, RZ, -R
+IMAD R, R, R, UR
+ISETP.GE.U32.AND P, PT, R, R, PT
+@P IMAD.IADD R, R, #, -R
+@P VIADD R, R, #
+ISETP.GE.U32.AND P, PT, R, R, PT
+@P VIADD R, R, #
+@!P LOP3.LUT R, RZ, R, RZ, #, !PT
+IMAD.MOV R, RZ, RZ, -R
+IMAD R, R, R, UR
+VIADD R, R, #
+ISETP.GT.AND P, PT, R, R, PT
+VIMNMX R, R, R, PT
+IMAD R, R, R, R
+@!P IMAD.MOV R, RZ, RZ, R
+IMAD.IADD R, R, #, R
+.L
+NOP
+@!P BRA `(.L)
+IMAD.IADD R, R, #, R
+LDC.64 R, c[#][#]
+ISETP.GE.AND P, PT, R, R, PT
+SHF.R.S32.HI R, RZ, #, R
+@!P LDC.64 R, c[#][#]
+@!P LDC.64 R, c[#][#]
+@!P IMAD R, R, R, RZ
+@!P IMAD R, R, R, R
+@!P IADD3 R, P, R, R, RZ
+@!P LEA.HI.X.SX32 R, R, RZ, #, P
+@!P IMAD.WIDE.U32 R, R, R, R
+@!P IADD3 R, R, R, RZ
+@!P LEA R, P, R, R, #
+@!P LEA.HI.X R, R, R, R, #, P
+IMAD.WIDE R, R, #, R
+@!P LDG.E R, desc[UR][R.64]
+LDG.E R, desc[UR][R.64]
+.L
+ISETP.GT.U32.AND P, PT, R, #, PT
+BSSY B0, `(.L)
+ISETP.GT.AND P, PT, R, -#, PT
+@P BRA `(.L)
+LEA R, P, R, R, #
+ULDC.64 UR, c[#][#]
+LEA.HI.X R, R, RZ, R, #, P
+PRMT R, R, #, R
+SHF.L.U64.HI R, R, #, R
+LEA R, P, R, UR, #
+LEA.HI.X R, R, UR, R, #, P
+LDG.E.128 R, desc[UR][R.64]
+LDG.E.128 R, desc[UR][R.64+#]
+LDG.E.128 R, desc[UR][R.64+#]
+LDG.E.128 R, desc[UR][R.64+#]
+LDG.E.128 R, desc[UR][R.64+#]
+LDG.E.128 R, desc[UR][R.64+#]
+LDG.E.128 R, desc[UR][R.64+#]
+LDG.E.128 R, desc[UR][R.64+#]
+.L
+BSYNC B0
+.L
+@P BRA `(.L)
+IMAD.IADD R, R, #, R
+SHF.R.S32.HI R, RZ, #, R
+ACQBULK
+ISETP.GE.AND P, PT, R, R, PT
+@!P LDC.64 R, c[#][#]
+@!P IADD3 R, P, R, R, RZ
+@!P LEA.HI.X.SX32 R, R, RZ, #, P
+@!P LDC.64 R, c[#][#]
+@!P IMAD R, R, R, RZ
+LDC.64 R, c[#][#]
+@!P IMAD R, R, R, R
+@!P IMAD.WIDE.U32 R, R, R, R
+@!P IMAD.IADD R, R, #, R
+@!P LEA R, P, R, R, #
+@!P LEA.HI.X R, R, R, R, #, P
+@!P LDG.E R, desc[UR][R.64]
+IMAD.WIDE R, R, #, R
+LDG.E R, desc[UR][R.64]
+.L
+S2R R, SR_TID.X
+VIADD R, R, #
+@P VIADDMNMX R, R, -R, RZ, !PT
+BSSY B0, `(.L)
+SHF.R.S32.HI R, RZ, #, R
+@P SHF.R.U32.HI R, RZ, #, R
+LEA.HI R, R, R, RZ, #
+SHF.R.S32.HI R, RZ, #, R
+VIMNMX R, R, R, PT
+@P LEA.HI R, R, R, RZ, #
+SHF.R.U32.HI R, RZ, #, R
+ISETP.LT.AND P, PT, R, R, P
+VIADDMNMX R, R, -R, RZ, !PT
+ISETP.GE.OR P, PT, R, R, !P
+@P BRA `(.L)
+LDC R, c[#][#]
+ULDC.64 UR, c[#][#]
+BSSY B1, `(.L)
+ISETP.NE.U32.AND P, PT, RZ, UR, PT
+ISETP.NE.AND.EX P, PT, RZ, UR, PT, P
+IMAD R, R, R, UR
+@P BRA `(.L)
+S2UR UR, SR_CgaCtaId
+UMOV UR, #
+SHF.R.U32.HI R, RZ, #, R
+VIADD R, R, #
+ULDC.64 UR, c[#][#]
+@!P IMAD.MOV R, RZ, RZ, R
+LOP3.LUT R, R, #, RZ, #, !PT
+R2UR UR, R
+PLOP3.LUT P, PT, PT, PT, PT, #, #
+ULEA UR, UR, UR, #
+SYNCS.ARRIVE.TRANS64 RZ, [R+UR], R
+UMOV UR, #
+ULEA UR, UR, UR, #
+USHF.R.U32.HI UR, URZ, #, UR
+ULDC UR, c[#][#]
+UPRMT UR, UR, #, URZ
+SHF.R.S32.HI R, RZ, #, R
+IMAD R, R, UR, RZ
+IMAD.WIDE.U32 R, R, UR, R
+ULDC UR, c[#][#]
+IMAD R, R, UR, R
+IMAD.IADD R, R, #, R
+IMAD.MOV.U32 R, RZ, RZ, R
+SHF.R.U32.HI R, RZ, #, R
+IMAD.MOV.U32 R, RZ, RZ, R
+LOP3.LUT R, R, #, RZ, #, !PT
+IADD3 R, P, R, UR, RZ
+VIADD R, R, UR
+IADD3.X R, R, UR, RZ, P, !PT
+VIADD R, R, UR
+.L
+@P ELECT P, URZ, PT
+@P R2UR UR, R
+@P R2UR UR, R
+@P R2UR UR, R
+@P R2UR UR, R
+@P PLOP3.LUT P, PT, P, PT, PT, #, #
+PLOP3.LUT P, PT, PT, PT, PT, #, #
+UBLKCP.S.G [UR], [UR], UR
+@P BRA.U.ANY `(.L)
+.L
+BSYNC B1
+.L
+ISETP.NE.OR P, PT, R, RZ, !P
+@P BRA `(.L)
+S2UR UR, SR_CgaCtaId
+VOTEU.ANY UP, P
+USEL UR, URZ, #, !UP
+PLOP3.LUT P, PT, PT, PT, PT, #, #
+UMOV UR, #
+LDC.64 R, c[#][#]
+IADD3 R, R, -UR, R
+IMAD.IADD R, R, #, R
+USHF.R.U32.HI UR, URZ, #, UR
+VIADD R, R, UR
+UPRMT UR, UR, #, URZ
+ULEA UR, UR, UR, #
+LEA R, R, UR, #
+IMAD.WIDE R, R, #, R
+.L
+@P ELECT P, URZ, PT
+@P R2UR UR, R
+@P R2UR UR, R
+@P R2UR UR, R
+@P R2UR UR, R
+@P PLOP3.LUT P, PT, P, PT, PT, #, #
+PLOP3.LUT P, PT, PT, PT, PT, #, #
+UBLKCP.S.G [UR], [UR], UR
+@P BRA.U.ANY `(.L)
+.L
+BSYNC B0
+.L
+LDC R, c[#][#]
+ISETP.NE.AND P, PT, R, RZ, PT
+ISETP.EQ.U32.AND P, PT, R, #, PT
+@!P BRA `(.L)
+UCGABAR_WAIT
+CCTL.IVALL
+BRA `(.L)
+.L
+BAR.SYNC.DEFER_BLOCKING #
+.L
+@!P S2R R, SR_CgaCtaId
+@!P LDC R, c[#][#]
+@!P MOV R, #
+ISETP.GT.AND P, PT, R, #, PT
+SHF.R.S32.HI R, RZ, #, R
+@!P VIADD R, R, #
+@!P IMAD R, R, #, RZ
+@!P LEA R, R, R, #
+@!P SYNCS.ARRIVE.TRANS64 RZ, [R+URZ], R
+@!P BRA `(.L)
+ACQBULK
+.L
+BSSY B0, `(.L)
+@P BRA `(.L)
+LDC R, c[#][#]
+IMAD.MOV.U32 R, RZ, RZ, R
+VIADD R, R, UR
+.L
+SHF.R.S32.HI R, RZ, #, R
+LEA.HI R, R, R, RZ, #
+SHF.R.S32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+ISETP.GE.AND P, PT, R, R, PT
+IMAD.IADD R, R, #, -R
+@!P S2R R, SR_CTAID.Z
+@!P LDC R, c[#][#]
+@!P IMAD.SHL.U32 R, R, #, RZ
+@!P SHF.R.S32.HI R, RZ, #, R
+@!P IMAD.WIDE R, R, R, R
+@!P LEA R, P, R, R, #
+@!P LEA.HI.X R, R, R, R, #, P
+@!P LDC.64 R, c[#][#]
+@!P LEA R, P, R, R, #
+@!P LEA.HI.X R, R, R, R, #, P
+IMAD R, R, #, R
+CS2R R, SRZ
+IMAD R, R, #, R
+@!P IMAD.WIDE R, R, #, R
+CS2R R, SRZ
+@!P LDG.E.128 R, desc[UR][R.64]
+ULDC UR, c[#][#]
+VIADD R, R, UR
+ISETP.GE.AND P, PT, R, #, PT
+STS.128 [R], R
+@!P BRA `(.L)
+.L
+BSYNC B0
+.L
+S2R R, SR_TID.X
+BSSY B0, `(.L)
+SHF.R.U32.HI R, RZ, #, R
+ISETP.GE.OR P, PT, R, R, P
+@P BRA `(.L)
+@!P S2R R, SR_CgaCtaId
+ULDC.64 UR, c[#][#]
+@!P MOV R, #
+LDC R, c[#][#]
+ISETP.NE.U32.AND P, PT, RZ, UR, PT
+@!P SHF.R.U32.HI R, RZ, #, R
+ISETP.NE.AND.EX P, PT, RZ, UR, PT, P
+@!P LOP3.LUT R, R, #, RZ, #, !PT
+SEL R, RZ, #, !P
+@!P LEA R, R, R, #
+IMAD R, R, R, UR
+@!P IADD3 R, R, R, RZ
+@!P IMAD.IADD R, R, #, R
+@!P SYNCS.ARRIVE.TRANS64 RZ, [R+URZ], R
+@P BRA.U `(.L)
+SHF.R.S32.HI R, RZ, #, R
+ULDC.64 UR, c[#][#]
+SHF.R.S32.HI R, RZ, #, R
+ULDC UR, c[#][#]
+BSSY B1, `(.L)
+IMAD R, R, UR, RZ
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.WIDE.U32 R, R, UR, R
+IMAD R, R, UR, R
+IADD3 R, P, R, UR, RZ
+ULDC UR, c[#][#]
+IMAD.IADD R, R, #, R
+IADD3.X R, R, UR, RZ, P, !PT
+@P BRA `(.L)
+S2UR UR, SR_CgaCtaId
+R2UR UR, R
+UMOV UR, #
+SHF.R.U32.HI R, RZ, #, R
+VIADD R, R, UR
+PLOP3.LUT P, PT, PT, PT, PT, #, #
+LOP3.LUT R, R, #, RZ, #, !PT
+ULEA UR, UR, UR, #
+USHF.R.U32.HI UR, URZ, #, UR
+VIADD R, R, UR
+UPRMT UR, UR, #, URZ
+.L
+@P ELECT P, URZ, PT
+@P R2UR UR, R
+@P R2UR UR, R
+@P R2UR UR, R
+@P R2UR UR, R
+@P PLOP3.LUT P, PT, P, PT, PT, #, #
+PLOP3.LUT P, PT, PT, PT, PT, #, #
+UBLKCP.S.G [UR], [UR], UR
+@P BRA.U.ANY `(.L)
+.L
+BSYNC B1
+.L
+ISETP.NE.OR P, PT, R, RZ, !P
+@P BRA `(.L)
+S2UR UR, SR_CgaCtaId
+R2UR UR, R
+UMOV UR, #
+IADD3 R, R, R, -R
+IMAD.IADD R, R, #, R
+PLOP3.LUT P, PT, PT, PT, PT, #, #
+LDC.64 R, c[#][#]
+VIADD R, R, UR
+ULEA UR, UR, UR, #
+USHF.R.U32.HI UR, URZ, #, UR
+LEA R, R, UR, #
+UPRMT UR, UR, #, URZ
+IMAD.WIDE R, R, #, R
+.L
+@P ELECT P, URZ, PT
+@P R2UR UR, R
+@P R2UR UR, R
+@P R2UR UR, R
+@P R2UR UR, R
+@P PLOP3.LUT P, PT, P, PT, PT, #, #
+PLOP3.LUT P, PT, PT, PT, PT, #, #
+UBLKCP.S.G [UR], [UR], UR
+@P BRA.U.ANY `(.L)
+.L
+BSYNC B0
+.L
+LDC R, c[#][#]
+LDGDEPBAR
+ULDC.64 UR, c[#][#]
+ISETP.NE.U32.AND P, PT, RZ, UR, PT
+LDC R, c[#][#]
+ISETP.NE.AND.EX P, PT, RZ, UR, PT, P
+ULDC.64 UR, c[#][#]
+LDC R, c[#][#]
+LDC.U8 R, c[#][#]
+VIADD R, R, #
+DEPBAR.LE SB0, #
+IMAD R, R, #, R
+LDC R, c[#][RZ]
+IMAD.SHL.U32 R, R, #, RZ
+BAR.SYNC.DEFER_BLOCKING #
+ISETP.NE.AND P, PT, R, RZ, PT
+SEL R, R, RZ, P
+IMAD.SHL.U32 R, R, #, RZ
+ISETP.GT.U32.AND P, PT, R, #, PT
+IADD3 R, R, UR, R
+LOP3.LUT R, R, #, RZ, #, !PT
+VIADD R, R, #
+@!P IMAD.MOV R, RZ, RZ, R
+IMAD.IADD R, R, #, R
+@P BRA `(.L)
+LOP3.LUT R, R, #, RZ, #, !PT
+VIADD R, R, UR
+LOP3.LUT R, R, #, RZ, #, !PT
+WARPSYNC.ALL
+LOP3.LUT R, R, #, RZ, #, !PT
+IMAD R, R, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+IMAD.IADD R, R, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+IMAD R, R, #, R
+IMAD.IADD R, R, #, R
+LDSM.16.M88.4 R, [R]
+IMAD R, R, #, R
+LDSM.16.M88.4 R, [R+#]
+HMMA.16816.F32 R, R, R, RZ
+HMMA.16816.F32 R, R, R, RZ
+NOP
+HMMA.16816.F32 R, R, R, R
+LDSM.16.M88.4 R, [R+#]
+HMMA.16816.F32 R, R, R, R
+LDSM.16.M88.4 R, [R]
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H0_H0
+HMMA.16816.F32 R, R, R, R
+HMMA.16816.F32 R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, R, RZ
+HADD2.F32 R, -RZ, R.H1_H1
+MOV R, RZ
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, RZ
+LOP3.LUT R, R, #, RZ, #, !PT
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+HMMA.16816.F32 R, R, R, R
+S2R R, SR_TID.X
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+HMMA.16816.F32 R, R, R, R
+IMAD.SHL.U32 R, R, #, RZ
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+VIADD R, R, #
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+IMAD.SHL.U32 R, R, #, RZ
+FFMA R, R, R, R
+FFMA R, R, R, RZ
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FADD R, R, R
+SHF.R.U32.HI R, RZ, #, R
+FADD R, R, R
+FADD R, R, R
+FFMA R, R, R, RZ
+LOP3.LUT R, R, #, RZ, #, !PT
+FADD R, R, R
+FADD R, R, R
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+IMAD.SHL.U32 R, R, #, RZ
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+FADD R, R, R
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+FSETP.GT.AND P, PT, R, -R, PT
+FADD R, R, R
+@P MUFU.RSQ R, R
+.L
+SHFL.IDX PT, R, R, R, #
+.L
+SHFL.IDX PT, R, R, R, #
+FMUL R, R, R
+SHF.R.U32.HI R, RZ, #, R
+FMUL R, R, R
+FMUL R, R, R
+PRMT R, R, #, RZ
+IMAD.SHL.U32 R, R, #, RZ
+FMUL R, R, 32512
+FMUL R, R, R
+LOP3.LUT P, RZ, R, #, R, #, !PT
+IMAD.MOV.U32 R, RZ, RZ, R
+LOP3.LUT R, R, #, R, #, !PT
+FMUL R, R, 32512
+F2I.NTZ R, R
+IMAD.SHL.U32 R, R, #, RZ
+FMUL R, R, 32512
+FMUL R, R, 32512
+VIADD R, R, #
+LEA.HI R, R, R, RZ, #
+LOP3.LUT R, R, #, R, #, !PT
+F2I.NTZ R, R
+LOP3.LUT R, R, #, RZ, #, !PT
+@!P STS [R+#], R
+IADD3 R, R, R, R
+VIADD R, R, #
+F2I.NTZ R, R
+IADD3 R, R, UR, R
+@!P FMUL R, R, R
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+VIADD R, R, #
+F2I.NTZ R, R
+@!P STS [R], R
+VIADDMNMX R, R, -R, #, !PT
+LOP3.LUT R, R, #, RZ, #, !PT
+STS.U8 [R], R
+ISETP.GT.U32.AND P, PT, R, #, PT
+VIADD R, R, #
+VIADDMNMX R, R, -R, #, !PT
+STS.U8 [R+#], R
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+STS.U8 [R+#], R
+SHF.R.U32.HI R, RZ, #, R
+VIADD R, R, #
+VIADDMNMX R, R, -R, #, !PT
+STS.U8 [R+#], R
+LOP3.LUT R, R, #, RZ, #, !PT
+STS.U8 [R+#], R
+SHF.R.U32.HI R, RZ, #, R
+VIADDMNMX R, R, -R, #, !PT
+STS.U8 [R+#], R
+STS.U8 [R+#], R
+STS.U8 [R+#], R
+@P BRA `(.L)
+SHF.L.U64.HI R, R, #, R
+IMAD.SHL.U32 R, R, #, RZ
+.L
+IADD3 R, P, R, R, RZ
+LOP3.LUT R, R, #, RZ, #, !PT
+IMAD.X R, RZ, RZ, R, P
+PRMT R, R, #, R
+SHF.L.U64.HI R, R, #, R
+LEA R, P, R, UR, #
+LEA.HI.X R, R, UR, R, #, P
+LDG.E.128 R, desc[UR][R.64]
+LDG.E.128 R, desc[UR][R.64+#]
+LDG.E.128 R, desc[UR][R.64+#]
+LDG.E.128 R, desc[UR][R.64+#]
+WARPSYNC.ALL
+LDG.E.128 R, desc[UR][R.64+#]
+HMMA.16816.F32 R, R, R, RZ
+HMMA.16816.F32 R, R, R, RZ
+NOP
+HMMA.16816.F32 R, R, R, R
+LDG.E.128 R, desc[UR][R.64+#]
+HMMA.16816.F32 R, R, R, R
+LDG.E.128 R, desc[UR][R.64+#]
+LDG.E.128 R, desc[UR][R.64+#]
+NOP
+HMMA.16816.F32 R, R, R, R
+UIADD3 UR, UR, #, URZ
+ULEA UR, UR, UR, #
+HMMA.16816.F32 R, R, R, R
+NOP
+HMMA.16816.F32 R, R, R, R
+HMMA.16816.F32 R, R, R, R
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+NOP
+FADD R, R, R
+FADD R, R, R
+LOP3.LUT R, R, #, RZ, #, !PT
+FMUL R, R, R
+IMAD.SHL.U32 R, R, #, RZ
+FMUL R, R, R
+LOP3.LUT R, R, #, R, #, !PT
+FMUL R, R, 32512
+PRMT R, R, #, RZ
+LOP3.LUT R, R, #, RZ, #, !PT
+FMUL R, R, 32512
+FADD R, R, R
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.SHL.U32 R, R, #, RZ
+FADD R, R, R
+IMAD.SHL.U32 R, R, #, RZ
+F2I.NTZ R, R
+FMUL R, R, R
+FMUL R, R, R
+IMAD.SHL.U32 R, R, #, RZ
+LOP3.LUT R, R, #, R, #, !PT
+FMUL R, R, 32512
+FMUL R, R, 32512
+F2I.NTZ R, R
+LOP3.LUT R, R, #, RZ, #, !PT
+IADD3 R, R, R, R
+F2I.NTZ R, R
+IADD3 R, R, #, RZ
+VIADD R, R, #
+F2I.NTZ R, R
+IADD3 R, R, UR, R
+VIADD R, R, #
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+LOP3.LUT R, R, #, RZ, #, !PT
+VIADDMNMX R, R, -R, #, !PT
+VIADD R, R, #
+VIADDMNMX R, R, -R, #, !PT
+VIADD R, R, #
+LOP3.LUT R, R, #, RZ, #, !PT
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+VIADDMNMX R, R, -R, #, !PT
+VIADDMNMX R, R, -R, #, !PT
+STS.U8 [R], R
+LEA.HI R, R, R, RZ, #
+STS.U8 [R+#], R
+STS.U8 [R+#], R
+STS.U8 [R+#], R
+STS.U8 [R+#], R
+STS.U8 [R+#], R
+STS.U8 [R+#], R
+STS.U8 [R+#], R
+ISETP.GT.U32.AND P, PT, R, #, PT
+@!P BRA `(.L)
+.L
+S2R R, SR_TID.X
+ULDC.64 UR, c[#][#]
+UIADD3 UR, UR, #, URZ
+ISETP.EQ.U32.AND P, PT, RZ, UR, PT
+S2R R, SR_CgaCtaId
+IMAD.U32 R, RZ, RZ, UR
+ISETP.GT.AND P, PT, R, #, PT
+ISETP.EQ.OR.EX P, PT, RZ, UR, P, P
+LEA R, R, R, #
+@P BRA `(.L)
+IMAD.IADD R, R, #, R
+IMAD.MOV.U32 R, RZ, RZ, R
+.L
+SHF.R.S32.HI R, RZ, #, R
+LEA.HI R, R, R, RZ, #
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.S32.HI R, RZ, #, R
+IMAD.IADD R, R, #, -R
+SHF.R.S32.HI R, RZ, #, R
+LEA.HI R, R, R, RZ, #
+LDC.64 R, c[#][#]
+LOP3.LUT R, R, #, RZ, #, !PT
+IMAD.IADD R, R, #, -R
+IMAD R, R, #, R
+IMAD.SHL.U32 R, R, #, RZ
+IMAD.SHL.U32 R, R, #, RZ
+IMAD.WIDE R, R, #, R
+LDG.E.S16 R, desc[UR][R.64]
+LDG.E.S16 R, desc[UR][R.64+#]
+LDG.E.S16 R, desc[UR][R.64+#]
+LDG.E.S16 R, desc[UR][R.64+#]
+SHF.R.S32.HI R, RZ, #, R
+IMAD R, R, #, R
+IMAD.IADD R, R, #, R
+ISETP.GE.AND P, PT, R, #, PT
+IMAD R, R, #, R
+IMAD R, R, #, R
+IMAD R, R, #, R
+IMAD R, R, #, R
+IMAD R, R, #, R
+IMAD R, R, #, R
+IMAD R, R, #, R
+IMAD R, R, #, R
+LDS.U16 R, [R]
+LDS.U16 R, [R]
+LDS.U16 R, [R]
+LDS.U16 R, [R]
+PRMT R, R, #, R
+PRMT R, R, #, R
+STS.64 [R], R
+@!P BRA `(.L)
+.L
+WARPSYNC.ALL
+BAR.SYNC.DEFER_BLOCKING #
+IADD3 R, R, UR, RZ
+IMAD.MOV.U32 R, RZ, RZ, RZ
+LOP3.LUT R, R, #, RZ, #, !PT
+VIADD R, R, #
+@!P IMAD.MOV R, RZ, RZ, R
+IMAD R, R, #, R
+S2R R, SR_CgaCtaId
+UMOV UR, #
+PREEXIT
+IMAD.U32 R, RZ, RZ, UR
+LDS R, [R+#]
+SHF.R.U32.HI R, RZ, #, R
+ULDC UR, c[#][#]
+SHF.R.U32.HI R, RZ, #, R
+LDS R, [R+#]
+ISETP.GE.AND P, PT, R, R, PT
+IMAD.MOV.U32 R, RZ, RZ, RZ
+LOP3.LUT R, R, #, RZ, #, !PT
+CS2R R, SRZ
+CS2R R, SRZ
+CS2R R, SRZ
+CS2R R, SRZ
+IMAD.MOV.U32 R, RZ, RZ, RZ
+CS2R R, SRZ
+LOP3.LUT R, R, #, RZ, #, !PT
+LEA R, R, R, #
+LDS R, [R+#]
+FMUL R, R, R
+FMUL R, R, R
+IMAD.MOV.U32 R, RZ, RZ, -#
+FMUL R, R, UR
+FMUL R, R, UR
+IMAD.MOV.U32 R, RZ, RZ, -#
+FMNMX R, R, 1.000000003171076851e-30, !PT
+FMNMX R, R, 1.000000003171076851e-30, !PT
+@P BRA `(.L)
+IMAD R, R, #, R
+SHF.L.U32 R, RZ, #, RZ
+LDC R, c[#][#]
+LOP3.LUT R, R, #, RZ, #, !PT
+BSSY B0, `(.L)
+SHF.R.U32.HI R, RZ, #, R
+.L
+SYNCS.PHASECHK.TRANS64.TRYWAIT P, [R+URZ], R
+@!P BRA `(.L)
+.L
+BSYNC B0
+.L
+LDS R, [R+#]
+IMAD R, R, #, R
+ISETP.NE.AND P, PT, R, RZ, PT
+IMAD R, R, R, UR
+WARPSYNC.ALL
+IMAD R, R, #, R
+IMAD R, R, #, R
+IMAD.IADD R, R, #, R
+IMAD.IADD R, R, #, R
+IMAD.IADD R, R, #, R
+LDS R, [R+#]
+IMAD.MOV.U32 R, RZ, RZ, #
+IMAD R, R, -#, R
+LDS R, [R]
+LDS R, [R+#]
+LDS R, [R+#]
+LDS R, [R+#]
+LDS R, [R+#]
+IMAD.IADD R, R, #, R
+LDS.128 R, [R+#]
+LDS.64 R, [R]
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, R, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SEL R, R, R, !P
+IMAD.MOV.U32 R, RZ, RZ, #
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+SEL R, R, R, !P
+LOP3.LUT R, R, #, RZ, #, !PT
+LOP3.LUT R, R, #, RZ, #, !PT
+LOP3.LUT R, R, #, R, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, R, #, !PT
+IMAD.MOV.U32 R, RZ, RZ, #
+LOP3.LUT R, R, #, R, #, !PT
+MOV R, #
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+LDS R, [R+#]
+@!P LOP3.LUT R, R, #, RZ, #, !PT
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+@!P LOP3.LUT R, R, #, RZ, #, !PT
+LDS R, [R+#]
+SHF.R.U32.HI R, RZ, #, R
+BSSY B0, `(.L)
+SHF.R.U32.HI R, RZ, #, R
+LDS R, [R+#]
+PRMT R, R, R, R
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+PRMT R, R, R, R
+LDS R, [R+#]
+PRMT R, R, R, R
+PRMT R, R, R, R
+LDS R, [R+#]
+ISETP.GT.AND P, PT, R, #, PT
+LDS R, [R+#]
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, R, #, !PT
+LOP3.LUT R, R, #, R, #, !PT
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+SEL R, R, R, !P
+SEL R, R, R, !P
+LOP3.LUT R, R, #, RZ, #, !PT
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+LDS.128 R, [R+#]
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+LDS R, [R+#]
+LOP3.LUT R, R, #, R, #, !PT
+LOP3.LUT R, R, #, R, #, !PT
+LDS R, [R+#]
+@!P LOP3.LUT R, R, #, RZ, #, !PT
+@!P LOP3.LUT R, R, #, RZ, #, !PT
+LDS R, [R+#]
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+LDS R, [R+#]
+PRMT R, R, R, R
+PRMT R, R, R, R
+LDS R, [R+#]
+PRMT R, R, R, R
+PRMT R, R, R, R
+LDS R, [R+#]
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+LDS.128 R, [R+#]
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SEL R, R, R, !P
+LOP3.LUT R, R, #, R, #, !PT
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SEL R, R, R, !P
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+PRMT R, R, R, R
+SHF.R.U32.HI R, RZ, #, R
+LDS R, [R+#]
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+SHF.R.U32.HI R, RZ, #, R
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+LOP3.LUT R, R, #, R, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+LDS R, [R+#]
+@!P LOP3.LUT R, R, #, RZ, #, !PT
+LOP3.LUT R, R, #, RZ, #, !PT
+LDS R, [R+#]
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, R, #, !PT
+LDS R, [R+#]
+LOP3.LUT R, R, #, R, #, !PT
+LDS R, [R+#]
+@!P LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+LDS R, [R+#]
+SHF.R.U32.HI R, RZ, #, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+LDS.128 R, [R+#]
+SHF.R.U32.HI R, RZ, #, R
+LDS R, [R+#]
+SHF.R.U32.HI R, RZ, #, R
+LDS R, [R+#]
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, R, #, !PT
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SEL R, R, R, !P
+SEL R, R, R, !P
+LOP3.LUT R, R, #, RZ, #, !PT
+LOP3.LUT R, R, #, RZ, #, !PT
+LOP3.LUT R, R, #, R, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, R, #, !PT
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+LOP3.LUT R, R, #, R, #, !PT
+@!P LOP3.LUT R, R, #, RZ, #, !PT
+@!P LOP3.LUT R, R, #, RZ, #, !PT
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+IADD3 R, R, R, R
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+IMAD.SHL.U32 R, R, #, RZ
+LOP3.LUT R, R, #, RZ, #, !PT
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+FADD R, R, -12582912
+IMAD.IADD R, R, #, R
+FFMA R, R, 256, R
+IMMA.16832.S8.S8 R, R.ROW, R.COL, R
+FADD R, R, -12582912
+FADD R, R, -12582912
+FFMA R, R, 256, R
+FFMA R, R, 256, R
+FADD R, R, -12582912
+FFMA R, R, 256, R
+LDS.128 R, [R]
+@P BRA `(.L)
+SHF.R.U32.HI R, RZ, #, R
+ISETP.GE.AND P, PT, R, R, PT
+VIADD R, R, #
+VIADD R, R, #
+SEL R, RZ, #, P
+VIADD R, R, #
+ISETP.GE.AND P, PT, R, R, PT
+VIADD R, R, #
+ISETP.GE.AND P, PT, R, R, PT
+VIADD R, R, #
+ISETP.GE.AND P, PT, R, R, PT
+VIADD R, R, #
+ISETP.GE.AND P, PT, R, R, PT
+VIADD R, R, #
+SEL R, RZ, #, P
+ISETP.GE.AND P, PT, R, R, PT
+SEL R, RZ, #, P
+IMAD.IADD R, R, #, R
+SEL R, RZ, #, P
+ISETP.GE.AND P, PT, R, R, PT
+ISETP.GE.AND P, PT, R, R, PT
+IMAD.IADD R, R, #, R
+SEL R, RZ, #, P
+SEL R, RZ, #, P
+SEL R, RZ, #, P
+SEL R, RZ, #, P
+IMAD.IADD R, R, #, R
+LOP3.LUT R, R, R, RZ, #, !PT
+LOP3.LUT R, R, R, RZ, #, !PT
+IMAD.IADD R, R, #, R
+LOP3.LUT R, R, R, RZ, #, !PT
+LOP3.LUT R, R, R, RZ, #, !PT
+.L
+BSYNC B0
+.L
+SEL R, R, R, !P
+FADD R, R, -12582912
+SEL R, R, R, !P
+FADD R, R, -12582912
+FADD R, R, -12582912
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, 256, R
+HADD2.F32 R, -RZ, R.H1_H1
+FADD R, R, -12582912
+HADD2.F32 R, -RZ, R.H0_H0
+FMUL R, R, 2.4218797989306040108e-07
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, 256, R
+FMUL R, R, 2.4218797989306040108e-07
+FMUL R, R, -12582912
+FMUL R, R, 2.4218797989306040108e-07
+FMUL R, R, 2.4218797989306040108e-07
+FFMA R, R, 256, R
+FFMA R, R, R, R
+FMUL R, R, -12582912
+FFMA R, R, R, R
+FFMA R, R, 256, R
+FMUL R, R, -12582912
+FMUL R, R, -12582912
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+@!P BRA `(.L)
+VIADD R, R, #
+IADD3 R, R, R, R
+IMAD.MOV.U32 R, RZ, RZ, RZ
+LOP3.LUT R, R, #, RZ, #, !PT
+ISETP.GT.U32.AND P, PT, R, #, PT
+@P BRA `(.L)
+MOV R, #
+CALL.REL.NOINC `($__internal_8_$__cuda_sm20_rcp_rn_f32_slowpath)
+BRA `(.L)
+.L
+MUFU.RCP R, R
+FFMA R, R, R, -1
+FADD.FTZ R, -R, -RZ
+FFMA R, R, R, R
+.L
+LDS R, [R+#]
+FMUL R, R, R
+.L
+IMAD R, R, #, R
+IMAD R, R, #, R
+IMAD R, R, #, R
+LEA R, R, R, #
+IMAD R, R, #, R
+IMAD R, R, #, R
+LDS.64 R, [R]
+VIADD R, R, #
+IMAD R, R, #, R
+LDS.128 R, [R+-#]
+ISETP.NE.AND P, PT, R, #, PT
+LDS.128 R, [R+#]
+LDS.64 R, [R+#]
+LDS.128 R, [R+#]
+LDS.128 R, [R+-#]
+HADD2.F32 R, -RZ, R.H1_H1
+HADD2.F32 R, -RZ, R.H0_H0
+FMUL R, R, R
+FMUL R, R, R
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, -R
+HADD2.F32 R, -RZ, R.H0_H0
+FMUL R, R, R
+FMUL R, R, R
+FMUL R, R, R
+FMUL R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, -R
+F2FP.F16.F32.PACK_AB R, R, R
+FMUL R, R, R
+LDS.128 R, [R+#]
+FMUL R, R, R
+F2FP.F16.F32.PACK_AB R, R, R
+LDS.128 R, [R+#]
+HMMA.16816.F32 R, R, R, R
+HMMA.16816.F32 R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H1_H1
+FMUL R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+FMUL R, R, R
+FMUL R, R, R
+FFMA R, R, R, R
+FMUL R, R, R
+FFMA R, R, R, -R
+FFMA R, R, R, R
+FMUL R, R, R
+FFMA R, R, R, -R
+FMUL R, R, R
+FMUL R, R, R
+FMUL R, R, R
+F2FP.F16.F32.PACK_AB R, R, R
+F2FP.F16.F32.PACK_AB R, R, R
+HMMA.16816.F32 R, R, R, R
+HMMA.16816.F32 R, R, R, R
+NOP
+@P BRA `(.L)
+.L
+S2R R, SR_CgaCtaId
+MOV R, #
+IMAD.SHL.U32 R, R, #, RZ
+ISETP.GT.AND P, PT, R, #, PT
+BSSY B0, `(.L)
+LOP3.LUT R, R, #, RZ, #, !PT
+LEA R, R, R, #
+LDS R, [R+#]
+IADD3 R, R, R, R
+IMAD.IADD R, R, #, R
+@P BRA `(.L)
+S2R R, SR_TID.X
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+IMAD R, R, #, R
+VIADD R, R, #
+ISETP.GE.AND P, PT, R, R, PT
+VIADD R, R, #
+VIADD R, R, #
+ISETP.GE.AND P, PT, R, R, PT
+ISETP.GE.AND P, PT, R, R, PT
+ISETP.GE.AND P, PT, R, R, PT
+FSEL R, R, -INF , !P
+FSEL R, R, -INF , !P
+FSEL R, R, -INF , !P
+FSEL R, R, -INF , !P
+FSEL R, R, -INF , !P
+FSEL R, R, -INF , !P
+FSEL R, R, -INF , !P
+FSEL R, R, -INF , !P
+.L
+BSYNC B0
+.L
+LDS.128 R, [R]
+BSSY B0, `(.L)
+@P BRA `(.L)
+SHF.R.U32.HI R, RZ, #, R
+ISETP.GE.AND P, PT, R, R, PT
+VIADD R, R, #
+VIADD R, R, #
+SEL R, RZ, #, P
+VIADD R, R, #
+ISETP.GE.AND P, PT, R, R, PT
+VIADD R, R, #
+ISETP.GE.AND P, PT, R, R, PT
+VIADD R, R, #
+ISETP.GE.AND P, PT, R, R, PT
+ISETP.GE.AND P, PT, R, R, PT
+VIADD R, R, #
+ISETP.GE.AND P, PT, R, R, PT
+VIADD R, R, #
+SEL R, RZ, #, P
+ISETP.GE.AND P, PT, R, R, PT
+ISETP.GE.AND P, PT, R, R, PT
+SEL R, RZ, #, P
+SEL R, RZ, #, P
+SEL R, RZ, #, P
+SEL R, RZ, #, P
+IMAD.IADD R, R, #, R
+SEL R, RZ, #, P
+SEL R, RZ, #, P
+IMAD.IADD R, R, #, R
+IADD3 R, R, R, RZ
+LOP3.LUT R, R, R, RZ, #, !PT
+IMAD.IADD R, R, #, R
+LOP3.LUT R, R, R, RZ, #, !PT
+LOP3.LUT R, R, R, RZ, #, !PT
+LOP3.LUT R, R, R, RZ, #, !PT
+.L
+BSYNC B0
+.L
+HMNMX2 R, R, R, !PT
+FMNMX R, R, R, !PT
+FMNMX R, R, R, !PT
+FMNMX R, R, R, !PT
+FMNMX R, R, R, !PT
+VHMNMX R, R, R, R, !PT
+FMNMX R, R, R, !PT
+FMNMX R, R, R, !PT
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+HMNMX2 R, R, R, !PT
+FMNMX R, R, R, !PT
+.L
+SHFL.BFLY PT, R, R, #, #
+FMNMX R, R, R, !PT
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+HMNMX2 R, R, R, !PT
+FMNMX R, R, R, !PT
+.L
+SHFL.BFLY PT, R, R, #, #
+FMNMX R, R, R, !PT
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+HMNMX2 R, R.H1_H1, R.H1_H1, !PT
+FMNMX R, R, R, !PT
+VHMNMX R, R.H0_H0, R.H0_H0, R.H0_H0, !PT
+FMNMX R, R, R, !PT
+FMUL R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+FMUL R, R, R
+FMNMX R, R, -1.00000001504746621988e+30, !PT
+FMNMX R, R, 9.999999682655225389e-21, !PT
+FMNMX R, R, -1.00000001504746621988e+30, !PT
+.L
+S2R R, SR_TID.X
+SHF.R.U32.HI R, RZ, #, R
+VIADD R, R, #
+WARPSYNC.ALL
+ISETP.NE.AND P, PT, R, RZ, PT
+LEA R, R, R, #
+@!P LOP3.LUT R, R, #, RZ, #, !PT
+@!P SHF.R.U32.HI R, RZ, #, R
+@!P IMAD.IADD R, R, #, R
+@!P LOP3.LUT R, R, #, RZ, #, !PT
+@!P IMAD R, R, #, R
+@!P IMAD.IADD R, R, #, R
+SHF.R.U32.HI R, RZ, #, R
+@!P STS.64 [R], R
+ISETP.GE.AND P, PT, R, R, PT
+@!P STS [R+#], R
+BAR.SYNC.DEFER_BLOCKING #
+IMAD R, R, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+IMAD R, R, #, R
+IMAD R, R, #, R
+ULDC UR, c[#][#]
+LDS R, [R+#]
+LDS.64 R, [R]
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+FMNMX R, R, R, !PT
+LOP3.LUT R, R, #, R, #, !PT
+FMNMX R, R, R, !PT
+.L
+SHFL.BFLY PT, R, R, #, #
+FMNMX R, R, R, !PT
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+FMNMX R, R, R, !PT
+VIADD R, R, UR
+FMNMX R, R, R, !PT
+.L
+SHFL.BFLY PT, R, R, #, #
+IMAD R, R, #, R
+FMNMX R, R, R, !PT
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+FMNMX R, R, R, !PT
+FMNMX R, R, R, !PT
+IMAD R, R, #, R
+FMNMX R, R, 9.999999682655225389e-21, !PT
+FMNMX R, R, R, !PT
+@!P BRA `(.L)
+VIADD R, R, #
+CS2R R, SRZ
+LOP3.LUT R, R, #, RZ, #, !PT
+ISETP.GE.U32.AND P, PT, R, R, PT
+@P BRA `(.L)
+STS.128 [R], RZ
+BRA `(.L)
+.L
+FFMA R, R, R, -R
+FMUL R, R, 16777216
+FSETP.GEU.AND P, PT, |R|, 1.175494350822287508e-38, PT
+FFMA R, R, R, -R
+FFMA R, R, R, -R
+FFMA R, R, R, -R
+FSEL R, R, R, !P
+FFMA R, R, R, -R
+LEA R, R, #, #
+IMAD.MOV.U32 R, RZ, RZ, #
+FFMA R, R, R, -R
+FFMA R, R, R, -R
+MUFU.RCP R, R
+ISETP.NE.AND P, PT, R, #, PT
+FFMA R, R, R, -R
+FSEL R, R, 65535, !P
+WARPSYNC.ALL
+ISETP.NE.AND P, PT, R, RZ, PT
+MUFU.EX2 R, R
+SEL R, R, R, !P
+@P SEL R, R, R, !P
+FMUL R, R, R
+MUFU.EX2 R, R
+HADD2.F32 R, -RZ, R.H1_H1
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H1_H1
+FMUL R, R, R
+MUFU.EX2 R, R
+FMUL R, R, R
+FMUL R, R, R
+MUFU.EX2 R, R
+FFMA R, R, R, 8388608
+MUFU.EX2 R, R
+MUFU.EX2 R, R
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, R, 8388608
+FMUL R, R, R
+MUFU.EX2 R, R
+FFMA R, R, R, 8388608
+FFMA R, R, R, 8388608
+FFMA R, R, R, 8388608
+PRMT R, R, #, R
+MUFU.EX2 R, R
+FFMA R, R, R, 8388608
+PRMT R, R, #, R
+MOVM.16.MT88 R, R
+MOVM.16.MT88 R, R
+FFMA R, R, R, 8388608
+PRMT R, R, #, R
+FFMA R, R, R, 8388608
+MOVM.16.MT88 R, R
+PRMT R, R, #, R
+MOVM.16.MT88 R, R
+PRMT R, R, #, R
+PRMT R, R, #, R
+FADD R, RZ, R
+FADD R, RZ, R
+STS [R], R
+FADD R, R, R
+PRMT R, R, #, R
+STS [R+#], R
+PRMT R, R, #, R
+FADD R, R, R
+FADD R, R, R
+STS [R+#], R
+FADD R, R, R
+FADD R, R, R
+STS [R+#], R
+FADD R, R, R
+.L
+IMAD.SHL.U32 R, R, #, RZ
+ISETP.GT.U32.AND P, PT, R, #, PT
+WARPSYNC.ALL
+LOP3.LUT R, R, #, RZ, #, !PT
+BSSY B0, `(.L)
+IMAD.IADD R, R, #, R
+IMAD R, R, #, R
+STS.64 [R+#], R
+BAR.SYNC.DEFER_BLOCKING #
+@P BRA `(.L)
+LDS.64 R, [R+#]
+SHF.R.U32.HI R, RZ, #, R
+BSSY B1, `(.L)
+SHF.R.U32.HI R, RZ, #, R
+CS2R R, SRZ
+LOP3.LUT R, R, #, RZ, #, !PT
+CS2R R, SRZ
+ISETP.GT.AND P, PT, R, R, PT
+@!P BRA `(.L)
+LEA R, R, R, #
+VIADD R, R, #
+CS2R R, SRZ
+CS2R R, SRZ
+CS2R R, SRZ
+LDS R, [R+#]
+SHF.R.S32.HI R, RZ, #, R
+CS2R R, SRZ
+CS2R R, SRZ
+CS2R R, SRZ
+LEA.HI R, R, R, RZ, #
+CS2R R, SRZ
+CS2R R, SRZ
+SHF.R.S32.HI R, RZ, #, R
+VIMNMX R, R, R, PT
+LOP3.LUT R, R, #, RZ, #, !PT
+IMAD.IADD R, R, #, -R
+ISETP.GE.AND P, PT, R, #, PT
+IADD3 R, R, R, R
+@!P BRA `(.L)
+LDS R, [R+#]
+IMAD.U32 R, RZ, RZ, UR
+BSSY B2, `(.L)
+VIADD R, R, #
+LDS.64 R, [R]
+IMAD R, R, #, R
+LOP3.LUT R, RZ, R, RZ, #, !PT
+CS2R R, SRZ
+IMAD.MOV.U32 R, RZ, RZ, RZ
+IMAD R, R, #, R
+IMAD R, R, #, R
+IMAD.IADD R, R, #, R
+LEA R, R, UR, #
+IMAD R, R, #, R
+IADD3 R, R, #, R
+IADD3 R, R, UR, R
+VIADD R, R, #
+.L
+IMAD.IADD R, R, #, R
+LEA R, R, #, #
+VIADD R, R, #
+BSSY B3, `(.L)
+IMAD R, R, #, R
+ISETP.GE.U32.AND P, PT, R, R, PT
+ISETP.GE.AND P, PT, R, R, PT
+VIMNMX R, R, R, !PT
+@P BRA `(.L)
+IMAD.IADD R, R, #, R
+IMAD R, R, -#, R
+LOP3.LUT R, R, #, RZ, #, !PT
+IMAD.MOV R, RZ, RZ, -R
+ISETP.NE.U32.AND P, PT, R, #, PT
+ISETP.NE.AND P, PT, R, R, PT
+@P BRA `(.L)
+ULDC UR, c[#][#]
+IMAD R, R, #, R
+IMAD R, R, UR, R
+WARPSYNC.ALL
+IMAD.IADD R, R, #, R
+IMAD R, R, #, R
+VIADD R, R, #
+LDS R, [R]
+LDS R, [R+#]
+LDS.64 R, [R]
+LDS.64 R, [R+#]
+LDS R, [R+#]
+LDS.64 R, [R+#]
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+IMMA.16832.S8.U8 R, R.ROW, R.COL, R
+LDS.64 R, [R+#]
+LOP3.LUT R, R, #, R, #, !PT
+IMMA.16832.S8.U8 R, R.ROW, R.COL, R
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+LOP3.LUT R, R, #, R, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+IMMA.16832.S8.U8 R, R.ROW, R.COL, R
+IMMA.16832.S8.U8 R, R.ROW, R.COL, R
+NOP
+.L
+@!P BRA `(.L)
+LDC R, c[#][#]
+VIADD R, R, #
+IMAD R, R, #, R
+IMAD R, R, R, R
+IMAD R, R, R, R
+.L
+LDS R, [R+-#]
+WARPSYNC.ALL
+LDS R, [R+-#]
+IADD3 R, R, #, RZ
+LDS.64 R, [R+-#]
+ISETP.GE.AND P, PT, R, R, PT
+LDS R, [R]
+LDS.64 R, [R+-#]
+IMAD R, R, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+PRMT R, R, R, R
+SHF.R.U32.HI R, RZ, #, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+IMMA.16832.S8.U8 R, R.ROW, R.COL, R
+LDS.64 R, [R+-#]
+LOP3.LUT R, R, #, R, #, !PT
+LDS R, [R+-#]
+IMMA.16832.S8.U8 R, R.ROW, R.COL, R
+LDS.64 R, [R+-#]
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, R, #, !PT
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+LDS R, [R]
+PRMT R, R, R, R
+SHF.R.U32.HI R, RZ, #, R
+LDS R, [R+-#]
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+IMAD R, R, #, R
+IMMA.16832.S8.U8 R, R.ROW, R.COL, R
+LDS.64 R, [R+#]
+IMMA.16832.S8.U8 R, R.ROW, R.COL, R
+LDS.64 R, [R]
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+LOP3.LUT R, R, #, RZ, #, !PT
+LOP3.LUT R, R, #, R, #, !PT
+IMMA.16832.S8.U8 R, R.ROW, R.COL, R
+LDS.64 R, [R+#]
+IMMA.16832.S8.U8 R, R.ROW, R.COL, R
+LDS.64 R, [R+#]
+SHF.R.U32.HI R, RZ, #, R
+VIADD R, R, #
+LOP3.LUT R, R, #, R, #, !PT
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.R.U32.HI R, RZ, #, R
+SHF.R.U32.HI R, RZ, #, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+PRMT R, R, R, R
+IMMA.16832.S8.U8 R, R.ROW, R.COL, R
+IMMA.16832.S8.U8 R, R.ROW, R.COL, R
+NOP
+@!P BRA `(.L)
+.L
+BSYNC B3
+.L
+VIADD R, R, #
+@!P BRA `(.L)
+BSYNC B2
+.L
+IMAD.IADD R, R, #, R
+FMUL R, R, 1.2014977812668803381e-07
+IMAD.IADD R, R, #, R
+IMAD.IADD R, R, #, R
+I2FP.F32.S32 R, R
+IMAD.IADD R, R, #, R
+I2FP.F32.S32 R, R
+IMAD.IADD R, R, #, R
+I2FP.F32.S32 R, R
+IMAD.IADD R, R, #, R
+I2FP.F32.S32 R, R
+IMAD.IADD R, R, #, R
+I2FP.F32.S32 R, R
+IMAD.IADD R, R, #, R
+I2FP.F32.S32 R, R
+FFMA R, R, 256, R
+I2FP.F32.S32 R, R
+FFMA R, R, 256, R
+I2FP.F32.S32 R, R
+FFMA R, R, 256, R
+FFMA R, R, R, RZ
+FFMA R, R, R, RZ
+FFMA R, R, 256, R
+FFMA R, R, R, RZ
+FFMA R, R, R, RZ
+.L
+BSYNC B1
+.L
+IMAD R, R, #, R
+ULDC UR, c[#][#]
+IMAD R, R, #, R
+IMAD.SHL.U32 R, R, #, RZ
+VIADD R, R, UR
+IMAD R, R, #, R
+IMAD.SHL.U32 R, R, #, RZ
+IMAD R, R, #, R
+STS.64 [R], R
+STS.64 [R+#], R
+.L
+BSYNC B0
+.L
+S2R R, SR_TID.X
+SHF.R.U32.HI R, RZ, #, R
+ISETP.NE.AND P, PT, R, #, PT
+@P BRA `(.L)
+LEA R, R, R, #
+ULDC UR, c[#][#]
+LDS.64 R, [R+#]
+LDS.64 R, [R+#]
+LDS.64 R, [R+#]
+LDS.64 R, [R+#]
+LDS.64 R, [R+#]
+LDS.64 R, [R+#]
+LDS.64 R, [R+#]
+LDS.64 R, [R+#]
+FADD R, RZ, R
+FADD R, RZ, R
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+VIADD R, R, UR
+UMOV UR, #
+FADD R, R, R
+BRA.DIV UR, `(.L)
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+.L
+FADD R, R, R
+@!P IMAD R, R, #, R
+CS2R R, SRZ
+CS2R R, SRZ
+@!P STS.128 [R+#], R
+@!P STS.128 [R+#], R
+.L
+WARPSYNC.ALL
+IMAD R, R, R, RZ
+BAR.SYNC.DEFER_BLOCKING #
+ISETP.GE.AND P, PT, R, R, PT
+BSSY B0, `(.L)
+@P BRA `(.L)
+S2R R, SR_CTAID.X
+LDC R, c[#][#]
+LOP3.LUT R, RZ, R, RZ, #, !PT
+BSSY B1, `(.L)
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.IADD R, R, #, R
+LEA.HI R, R, #, RZ, #
+LOP3.LUT P, R, R, #, RZ, #, !PT
+IMAD.IADD R, R, #, R
+IMAD R, R, #, R
+IMAD R, R, #, R
+VIADD R, R, #
+@!P BRA `(.L)
+IABS R, R
+S2R R, SR_CgaCtaId
+MOV R, #
+ULDC UR, c[#][#]
+I2F.RP R, R
+ISETP.NE.AND P, PT, R, RZ, PT
+VIADD R, R, UR
+IABS R, R
+VIADD R, R, #
+MUFU.RCP R, R
+LEA R, R, R, #
+IMAD.MOV.U32 R, RZ, RZ, R
+VIADD R, R, #
+F2I.FTZ.U32.TRUNC.NTZ R, R
+IMAD.MOV R, RZ, RZ, -R
+IMAD R, R, R, RZ
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, RZ
+IMAD.HI.U32 R, R, R, R
+IABS R, R
+IMAD.MOV R, RZ, RZ, -R
+.L
+IABS R, R
+VIADD R, R, #
+PRMT R, R, #, R
+BSSY B2, `(.L)
+PRMT R, R, #, R
+IMAD.HI.U32 R, R, R, RZ
+IMAD R, R, R, R
+ISETP.GT.U32.AND P, PT, R, R, PT
+@!P IMAD.IADD R, R, #, -R
+@!P VIADD R, R, #
+ISETP.GE.U32.AND P, PT, R, R, PT
+LOP3.LUT R, R, R, RZ, #, !PT
+ISETP.GE.AND P, PT, R, RZ, PT
+@P VIADD R, R, #
+ISETP.NE.AND P, PT, R, RZ, PT
+@!P IMAD.MOV R, RZ, RZ, -R
+@!P LOP3.LUT R, RZ, R, RZ, #, !PT
+IMAD R, R, #, R
+LEA R, R, R, #
+LDS.128 R, [R]
+STAS.128 [R.64], R
+@P BRA `(.L)
+LDS.128 R, [R+#]
+PRMT R, R, #, R
+STAS.128 [R.64], R
+.L
+BSYNC B2
+.L
+VIADD R, R, #
+@P BRA `(.L)
+.L
+BSYNC B1
+.L
+ISETP.GE.U32.AND P, PT, R, #, PT
+@!P BRA `(.L)
+IABS R, R
+ULDC UR, c[#][#]
+VIADD R, R, UR
+I2F.RP R, R
+MUFU.RCP R, R
+VIADD R, R, #
+F2I.FTZ.U32.TRUNC.NTZ R, R
+IMAD.MOV.U32 R, RZ, RZ, RZ
+IMAD.MOV R, RZ, RZ, -R
+IMAD R, R, R, RZ
+IMAD.HI.U32 R, R, R, R
+.L
+IABS R, R
+VIADD R, R, #
+IABS R, R
+S2R R, SR_CgaCtaId
+I2F.RP R, R
+IABS R, R
+BSSY B1, `(.L)
+IMAD.HI.U32 R, R, R, RZ
+IABS R, R
+LOP3.LUT R, RZ, R, RZ, #, !PT
+IMAD.MOV R, RZ, RZ, -R
+LOP3.LUT R, R, R, RZ, #, !PT
+LOP3.LUT R, R, R, RZ, #, !PT
+IMAD R, R, R, R
+ISETP.GE.AND P, PT, R, RZ, PT
+IMAD.MOV.U32 R, RZ, RZ, RZ
+ISETP.GE.AND P, PT, R, RZ, PT
+MUFU.RCP R, R
+ISETP.GT.U32.AND P, PT, R, R, PT
+MOV R, #
+PRMT R, R, #, R
+VIADD R, R, #
+@!P IMAD.IADD R, R, #, -R
+@!P VIADD R, R, #
+LEA R, R, R, #
+VIADD R, R, #
+ISETP.GE.U32.AND P, PT, R, R, PT
+IMAD.MOV.U32 R, RZ, RZ, R
+F2I.FTZ.U32.TRUNC.NTZ R, R
+@P VIADD R, R, #
+ISETP.NE.AND P, PT, R, RZ, PT
+@!P IMAD.MOV R, RZ, RZ, -R
+IMAD.MOV R, RZ, RZ, -R
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD R, R, R, RZ
+IMAD.HI.U32 R, R, R, R
+SEL R, R, R, !P
+VIADD R, R, #
+IMAD.HI.U32 R, R, R, RZ
+IABS R, R
+IMAD R, R, R, R
+IMAD R, R, #, R
+IMAD.HI.U32 R, R, R, RZ
+ISETP.GT.U32.AND P, PT, R, R, PT
+IMAD R, R, #, R
+IMAD R, R, R, R
+LDS.128 R, [R]
+@!P IADD3 R, R, -R, RZ
+@!P VIADD R, R, #
+ISETP.GT.U32.AND P, PT, R, R, PT
+ISETP.GE.U32.AND P, PT, R, R, PT
+@!P IMAD.IADD R, R, #, -R
+@P VIADD R, R, #
+@!P IMAD.MOV R, RZ, RZ, -R
+SEL R, R, R, !P
+PRMT R, R, #, R
+IMAD R, R, #, R
+IMAD R, R, #, R
+STAS.128 [R.64], R
+@P BRA `(.L)
+LDS.128 R, [R+#]
+PRMT R, R, #, R
+STAS.128 [R.64], R
+.L
+BSYNC B1
+.L
+LDS.128 R, [R]
+VIADD R, R, #
+ISETP.GE.U32.AND P, PT, R, R, PT
+@!P VIADD R, R, #
+LOP3.LUT R, R, R, RZ, #, !PT
+BSSY B1, `(.L)
+IABS R, R
+ISETP.GE.AND P, PT, R, RZ, PT
+PRMT R, R, #, R
+IMAD.HI.U32 R, R, R, RZ
+PRMT R, R, #, R
+IMAD R, R, R, R
+@P VIADD R, R, #
+ISETP.GT.U32.AND P, PT, R, R, PT
+@!P IMAD.MOV R, RZ, RZ, -R
+SEL R, R, R, !P
+IMAD R, R, #, R
+@!P IMAD.IADD R, R, #, -R
+IMAD R, R, #, R
+STAS.128 [R.64], R
+@P BRA `(.L)
+LDS.128 R, [R+#]
+PRMT R, R, #, R
+STAS.128 [R.64], R
+.L
+BSYNC B1
+.L
+LDS.128 R, [R]
+ISETP.GE.U32.AND P, PT, R, R, PT
+@!P VIADD R, R, #
+LOP3.LUT R, R, R, RZ, #, !PT
+BSSY B1, `(.L)
+PRMT R, R, #, R
+ISETP.GE.AND P, PT, R, RZ, PT
+PRMT R, R, #, R
+@P VIADD R, R, #
+@!P IMAD.MOV R, RZ, RZ, -R
+SEL R, R, R, !P
+IMAD R, R, #, R
+IMAD R, R, #, R
+STAS.128 [R.64], R
+@P BRA `(.L)
+LDS.128 R, [R+#]
+PRMT R, R, #, R
+STAS.128 [R.64], R
+.L
+BSYNC B1
+.L
+LDS.128 R, [R]
+PRMT R, R, #, R
+BSSY B1, `(.L)
+PRMT R, R, #, R
+STAS.128 [R.64], R
+@P BRA `(.L)
+LDS.128 R, [R+#]
+PRMT R, R, #, R
+STAS.128 [R.64], R
+.L
+BSYNC B1
+.L
+VIADD R, R, #
+ISETP.GE.AND P, PT, R, R, PT
+@!P BRA `(.L)
+.L
+BSYNC B0
+.L
+ISETP.GE.AND P, PT, R, R, PT
+.L
+@P EXIT
+S2R R, SR_TID.X
+SHF.R.S32.HI R, RZ, #, R
+ULDC UR, c[#][#]
+LOP3.LUT R, R, #, RZ, #, !PT
+USHF.L.U32 UR, UR, #, URZ
+LEA.HI R, R, R, RZ, #
+CS2R R, SRZ
+IADD3 R, R, #, RZ
+CS2R R, SRZ
+SHF.R.S32.HI R, RZ, #, R
+CS2R R, SRZ
+ISETP.GE.AND P, PT, R, UR, PT
+CS2R R, SRZ
+ISETP.GE.AND P, PT, R, UR, PT
+CS2R R, SRZ
+P2R R, PR, RZ, #
+S2UR UR, SR_CgaCtaId
+UMOV UR, #
+SHF.L.U32 R, RZ, #, RZ
+SHF.R.U32.HI R, RZ, #, R
+ISETP.LE.OR P, PT, R, R, P
+IMAD.SHL.U32 R, R, #, RZ
+ISETP.LE.OR P, PT, R, R, P
+ISETP.GT.AND P, PT, R, R, PT
+@!P LDC R, c[#][#]
+@!P IMAD R, R, R, R
+@!P IMAD R, R, R, R
+@!P LDC R, c[#][#]
+@!P IMAD.IADD R, R, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+@!P IMAD R, R, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+ISETP.GE.AND P, PT, R, UR, PT
+@!P IMAD.IADD R, R, #, R
+ISETP.GE.AND P, PT, R, UR, PT
+@!P LDS.128 R, [R]
+ISETP.LE.OR P, PT, R, R, P
+@!P IMAD R, R, #, R
+UIADD3 UR, UR, #, URZ
+@!P LDS.128 R, [R]
+ISETP.LE.OR P, PT, R, R, P
+ULEA UR, UR, UR, #
+@!P LDC R, c[#][#]
+@!P IMAD R, R, R, R
+@!P IMAD R, R, R, R
+@!P LDC R, c[#][#]
+@!P IMAD.IADD R, R, #, R
+@!P IMAD R, R, #, R
+CS2R R, SRZ
+@!P IMAD.IADD R, R, #, R
+@!P IMAD R, R, #, R
+CS2R R, SRZ
+CS2R R, SRZ
+@!P LDS.128 R, [R]
+@!P LDS.128 R, [R]
+.L
+SYNCS.PHASECHK.TRANS64.TRYWAIT P, [UR], R
+@P CCTL.IVALL
+@!P BRA `(.L)
+ULDC UR, c[#][#]
+IMAD.MOV.U32 R, RZ, RZ, -#
+ISETP.GE.AND P, PT, R, UR, PT
+ULDC UR, c[#][#]
+IMAD.MOV.U32 R, RZ, RZ, RZ
+P2R R, PR, RZ, #
+VIADD R, R, UR
+ULDC UR, c[#][#]
+VIADD R, R, #
+ISETP.GT.U32.OR P, PT, R, #, P
+IMAD R, R, #, R
+BSSY B0, `(.L)
+IMAD.MOV.U32 R, RZ, RZ, RZ
+IMAD.MOV.U32 R, RZ, RZ, -#
+@!P LDS.64 R, [R+#]
+ISETP.GE.AND P, PT, R, UR, PT
+ULDC UR, c[#][#]
+UIADD3 UR, UR, -#, URZ
+VIMNMX R, R, UR, PT
+VIMNMX R, R, UR, PT
+@!P LDS.64 R, [R+#]
+FMNMX R, R, -INF , !PT
+FMNMX R, R, R, !PT
+.L
+SHFL.BFLY PT, R, R, #, #
+FMNMX R, R, R, !PT
+.L
+SHFL.BFLY PT, R, R, #, #
+FMNMX R, R, R, !PT
+.L
+SHFL.BFLY PT, R, R, #, #
+FMNMX R, R, R, !PT
+FADD R, -R, R
+FADD R, -R, R
+MUFU.EX2 R, R
+MUFU.EX2 R, R
+FMUL R, R, R
+FFMA R, R, R, R
+IMAD R, R, #, R
+IMAD R, R, #, R
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+FSETP.GT.AND P, PT, R, -R, PT
+FADD R, R, R
+FSETP.GEU.OR P, PT, |R|, 1.175494350822287508e-38, !P
+@P FSETP.GEU.AND P, PT, |R|, 1.175494350822287508e-38, PT
+P2R R, PR, RZ, #
+ISETP.NE.AND P, PT, R, RZ, PT
+@!P FMUL R, R, 16777216
+SHF.R.U32.HI R, RZ, #, R
+LOP3.LUT R, R, #, RZ, #, !PT
+VIMNMX.U32 R, R, #, PT
+LOP3.LUT R, R, #, R, #, !PT
+IMAD R, R, #, R
+IMAD R, R, #, R
+LDS.128 R, [R]
+LDS.128 R, [R]
+FFMA R, R, R, RZ
+FFMA R, R, R, RZ
+FFMA R, R, R, RZ
+FFMA R, R, R, RZ
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+@P IMAD.MOV.U32 R, RZ, RZ, #
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+@P BRA `(.L)
+SHF.L.U32 R, R, #, RZ
+UIADD3 UR, UR, #, URZ
+IMAD.SHL.U32 R, R, #, RZ
+LOP3.LUT R, R, #, RZ, #, !PT
+ULEA UR, UR, UR, #
+LOP3.LUT R, R, #, R, #, !PT
+LEA R, R, UR, #
+STS.64 [R], R
+STS.64 [R+#], R
+.L
+BSYNC B0
+.L
+BAR.SYNC.DEFER_BLOCKING #
+@P MUFU.RCP R, R
+.L
+@!P EXIT
+S2R R, SR_CTAID.X
+ISETP.NE.AND P, PT, R, RZ, PT
+S2UR UR, SR_CTAID.Z
+IMAD.MOV.U32 R, RZ, RZ, RZ
+ULDC UR, c[#][#]
+@P FSEL R, R, 1, !P
+IMAD.SHL.U32 R, R, #, RZ
+USHF.R.S32.HI UR, URZ, #, UR
+SHF.R.S32.HI R, RZ, #, R
+IMAD R, R, R, RZ
+LDC R, c[#][#]
+@P FMUL R, R, R
+SHF.R.U32.HI R, RZ, #, R
+ULEA.HI UR, UR, UR, URZ, #
+IADD3 R, P, R, R, RZ
+ULDC.64 UR, c[#][#]
+LOP3.LUT R, R, #, RZ, #, !PT
+ULDC UR, c[#][#]
+LEA.HI.X.SX32 R, R, R, #, P
+USHF.R.S32.HI UR, URZ, #, UR
+LOP3.LUT R, R, #, R, #, !PT
+UIADD3 UR, UR, #, URZ
+SHF.R.U32.HI R, RZ, #, R
+IMAD.MOV R, RZ, RZ, -R
+ISETP.NE.U32.AND P, PT, RZ, UR, PT
+ULEA UR, UR, UR, #
+VIADD R, R, #
+IMAD.SHL.U32 R, R, #, RZ
+LEA R, R, UR, #
+ISETP.NE.AND.EX P, PT, RZ, UR, PT, P
+IMAD R, R, UR, R
+LOP3.LUT R, R, #, R, #, !PT
+IMAD R, R, #, R
+FSETP.GT.AND P, PT, R, -R, P
+IMAD.WIDE R, R, UR, R
+LEA R, R, UR, #
+ULDC.64 UR, c[#][#]
+IADD3 R, R, #, R
+IMAD R, R, R, R
+SHF.L.U64.HI R, R, #, R
+IMAD.SHL.U32 R, R, #, RZ
+.L
+ISETP.NE.AND P, PT, R, RZ, PT
+IMAD.MOV.U32 R, RZ, RZ, RZ
+CS2R R, SRZ
+HADD2.F32 R, -RZ, R.H0_H0
+UMOV UR, #
+HADD2.F32 R, -RZ, R.H1_H1
+IMAD.MOV.U32 R, RZ, RZ, RZ
+@!P LDS R, [R+#]
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H0_H0
+@!P LDS R, [R+#]
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H0_H0
+@!P LDS R, [R]
+HADD2.F32 R, -RZ, R.H1_H1
+R2P PR, R, #
+HADD2.F32 R, -RZ, R.H1_H1
+@!P LDS R, [R+#]
+HADD2.F32 R, -RZ, R.H1_H1
+HADD2.F32 R, -RZ, R.H1_H1
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H1_H1
+HADD2.F32 R, -RZ, R.H1_H1
+HADD2.F32 R, -RZ, R.H1_H1
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H1_H1
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H1_H1
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H0_H0
+HADD2.F32 R, -RZ, R.H1_H1
+HADD2.F32 R, -RZ, R.H1_H1
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, RZ
+FFMA R, R, R, RZ
+FFMA R, R, R, RZ
+FFMA R, R, R, RZ
+FFMA R, R, R, R
+FFMA R, R, R, RZ
+FFMA R, R, R, RZ
+FFMA R, R, R, RZ
+FFMA R, R, R, R
+FFMA R, R, R, RZ
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H0_H0
+FFMA R, R, R, R
+HADD2.F32 R, -RZ, R.H1_H1
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+IMAD.MOV.U32 R, RZ, RZ, R
+FFMA R, R, R, R
+@!P IMAD.MOV.U32 R, RZ, RZ, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+FFMA R, R, R, R
+@!P IMAD.MOV.U32 R, RZ, RZ, R
+BRA.DIV UR, `(.L)
+IMAD.MOV.U32 R, RZ, RZ, R
+.L
+SHFL.BFLY PT, R, R, #, #
+IMAD.MOV.U32 R, RZ, RZ, R
+@!P MOV R, R
+@!P IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, R
+@!P IMAD.MOV.U32 R, RZ, RZ, R
+.L
+SHFL.BFLY PT, R, R, #, #
+@!P IMAD.MOV.U32 R, RZ, RZ, R
+@!P IMAD.MOV.U32 R, RZ, RZ, R
+.L
+SHFL.BFLY PT, R, R, #, #
+@!P IMAD.MOV.U32 R, RZ, RZ, R
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+FADD R, R, R
+FSEL R, R, R, !P
+FSEL R, R, R, !P
+FSEL R, R, R, !P
+.L
+SHFL.BFLY PT, R, R, #, #
+FSEL R, R, R, !P
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+FADD R, R, R
+FSEL R, R, R, !P
+FSEL R, R, R, !P
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+FADD R, R, R
+.L
+SHFL.BFLY PT, R, R, #, #
+.L
+@P LDC.64 R, c[#][#]
+IMAD R, R, #, R
+VIADD R, R, #
+IMAD.MOV.U32 R, RZ, RZ, RZ
+@P IMAD R, R, #, R
+@P IMAD.WIDE R, R, #, R
+@P LDG.E R, desc[UR][R.64]
+ISETP.NE.AND P, PT, R, RZ, PT
+BSSY B0, `(.L)
+FADD R, R, R
+@P BRA `(.L)
+IADD3 R, P, R, R, RZ
+FFMA R, R, R, R
+LEA.HI.X.SX32 R, R, R, #, P
+LEA R, P, R, UR, #
+F2FP.F16.F32.PACK_AB R, RZ, R
+LEA.HI.X R, R, UR, R, #, P
+STG.E.U16 desc[UR][R.64], R
+.L
+BSYNC B0
+.L
+ISETP.LE.OR P, PT, R, R, P
+CS2R R, SRZ
+CS2R R, SRZ
+ISETP.LE.OR P, PT, R, R, P
+CS2R R, SRZ
+CS2R R, SRZ
+CS2R R, SRZ
+CS2R R, SRZ
+ISETP.NE.AND P, PT, R, RZ, PT
+CS2R R, SRZ
+CS2R R, SRZ
+@!P IMAD R, R, #, R
+@!P IMAD R, R, #, R
+@!P LDS.128 R, [R+-#]
+ISETP.LE.OR P, PT, R, R, P
+@!P LDS.128 R, [R+-#]
+ISETP.LE.OR P, PT, R, R, P
+@!P IMAD R, R, #, R
+@!P LDS.128 R, [R+-#]
+@!P LDS.128 R, [R]
+ISETP.GT.AND P, PT, R, R, PT
+VIADD R, R, #
+VIADD R, R, #
+@P BRA `(.L)
+.L
+EXIT
+.L
+YIELD
+.L
+SYNCS.PHASECHK.TRANS64.TRYWAIT P, [R+URZ], R
+@!P BRA `(.L)
+BRA `(.L)
+.L
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, #
+IMAD.MOV.U32 R, RZ, RZ, #
+IMAD.MOV.U32 R, RZ, RZ, -#
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, R
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+FADD R, R, R
+MOV R, R
+IMAD.MOV.U32 R, RZ, RZ, #
+IMAD.MOV.U32 R, RZ, RZ, R
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+FADD R, R, R
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, R
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+FADD R, R, R
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, #
+IMAD.MOV.U32 R, RZ, RZ, R
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+FADD R, R, R
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, R
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+FADD R, R, R
+BRA `(.L)
+.L
+IMAD.MOV.U32 R, RZ, RZ, R
+BSSY B0, `(.L)
+IMAD.MOV.U32 R, RZ, RZ, R
+MOV R, #
+IMAD.MOV.U32 R, RZ, RZ, R
+@!P IMAD.MOV.U32 R, RZ, RZ, R
+@!P IMAD.MOV.U32 R, RZ, RZ, R
+@!P IMAD.MOV.U32 R, RZ, RZ, R
+@!P IMAD.MOV.U32 R, RZ, RZ, R
+@!P IMAD.MOV.U32 R, RZ, RZ, R
+@!P IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, #
+IMAD.MOV.U32 R, RZ, RZ, -#
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+BSYNC B0
+.L
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, #
+IMAD.MOV.U32 R, RZ, RZ, #
+IMAD.MOV.U32 R, RZ, RZ, -#
+IMAD.MOV.U32 R, RZ, RZ, R
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+FADD R, R, R
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, R
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+FADD R, R, R
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, R
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+FADD R, R, R
+FSEL R, R, R, !P
+FSEL R, R, R, !P
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, #
+IMAD.MOV.U32 R, RZ, RZ, R
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+FADD R, R, R
+FSEL R, R, R, !P
+FSEL R, R, R, !P
+IMAD.MOV.U32 R, RZ, RZ, R
+IMAD.MOV.U32 R, RZ, RZ, R
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+FADD R, R, R
+MOV R, #
+IMAD.MOV.U32 R, RZ, RZ, R
+FADD R, R, R
+FSEL R, R, R, !P
+FSEL R, R, R, !P
+IMAD.MOV.U32 R, RZ, RZ, R
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+IMAD.MOV.U32 R, RZ, RZ, #
+IMAD.MOV.U32 R, RZ, RZ, R
+FADD R, R, R
+IMAD.MOV.U32 R, RZ, RZ, R
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+IMAD.MOV.U32 R, RZ, RZ, #
+IMAD.MOV.U32 R, RZ, RZ, R
+FADD R, R, R
+IMAD.MOV.U32 R, RZ, RZ, R
+WARPSYNC.COLLECTIVE R, `(.L)
+.L
+SHFL.BFLY P, R, R, R, R
+ENDCOLLECTIVE
+.L
+IMAD.MOV.U32 R, RZ, RZ, R
+BRA `(.L)
+IMAD.SHL.U32 R, R, #, RZ
+SHF.R.U32.HI R, RZ, #, R
+ISETP.NE.U32.AND P, PT, R, RZ, PT
+@P BRA `(.L)
+IMAD.SHL.U32 R, R, #, RZ
+ISETP.NE.AND P, PT, R, RZ, PT
+@!P MUFU.RCP R, R
+@!P BRA `(.L)
+FFMA R, R, 1.84467440737095516160e+19, RZ
+MUFU.RCP R, R
+FFMA R, R, R, -1
+FADD.FTZ R, -R, -RZ
+FFMA R, R, R, R
+FFMA R, R, 1.84467440737095516160e+19, RZ
+BRA `(.L)
+.L
+VIADD R, R, #
+ISETP.GT.U32.AND P, PT, R, #, PT
+@P BRA `(.L)
+LOP3.LUT R, R, #, RZ, #, !PT
+IMAD.MOV.U32 R, RZ, RZ, #
+LOP3.LUT R, R, #, RZ, #, !PT
+SHF.L.U32 R, R, R, RZ
+MUFU.RCP R, R
+FFMA R, R, R, -1
+FADD.FTZ R, -R, -RZ
+FFMA.RM R, R, R, R
+FFMA.RP R, R, R, R
+LOP3.LUT R, R, #, RZ, #, !PT
+FSETP.NEU.FTZ.AND P, PT, R, R, PT
+LOP3.LUT R, R, #, RZ, #, !PT
+SEL R, RZ, #, !P
+LOP3.LUT R, R, R, RZ, #, !PT
+IMAD.MOV R, RZ, RZ, -R
+SHF.R.U32.HI R, RZ, R, R
+LOP3.LUT P, RZ, R, R, R, #, !PT
+LOP3.LUT P, RZ, R, #, RZ, #, !PT
+LOP3.LUT P, RZ, R, #, RZ, #, !PT
+PLOP3.LUT P, PT, P, P, P, #, #
+LOP3.LUT P, RZ, R, #, RZ, #, !PT
+SEL R, RZ, #, !P
+IMAD.MOV R, RZ, RZ, -R
+ISETP.GE.AND P, PT, R, RZ, PT
+VIADD R, R, #
+SHF.R.U32.HI R, RZ, R, R
+@!P VIADD R, R, #
+@!P IMAD.SHL.U32 R, R, #, RZ
+LOP3.LUT R, R, #, R, #, !PT
+BRA `(.L)
+.L
+MUFU.RCP R, R
+.L
+IMAD.MOV.U32 R, RZ, RZ, #
+RET.REL.NODEC R `(_ZN8blockgtq4cuda51_GLOBAL__N__fa980f10_18_short_attention_cu_9500124b12short_kernelILi128ELi2ELi3ELi3EEEvNS1_9ArgumentsE)
+.L
+BRA `(.L)
+NOP
+NOP
+NOP
+NOP
+NOP
+NOP
+NOP
+NOP
+NOP
+NOP
+NOP
+NOP
+.L
