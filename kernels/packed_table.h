@@ -17,10 +17,10 @@ struct alignas(16) UnitEntry {
 /// over, and up to four units that fill none. A slab of 4 bits is a pair of its own: its positive codes
 /// against q, then its negative ones against -q.
 struct alignas(16) KeyGroup {
-  int32_t slabs = 0;   // bytes from the start of the block
-  int32_t pairs = 0;   // of whole slabs
-  int32_t single = 0;  // one more of them
-  int32_t rest = 0;    // units that fill none: bytes from the start of the table to their lanes; 0: none
+  int32_t slabs = 0;      // bytes from the start of the block
+  int32_t pairs = 0;      // of whole slabs
+  int32_t single = 0;     // one more of them
+  int32_t rest = 0;       // units that fill none: bytes from the start of the table to their lanes; 0: none
   int32_t books[4] = {};  // 8 bytes, twice the same
   int32_t bits = 0;
   int32_t norms = 0;      // where there is a norm per group: bytes from the start of the block
@@ -38,11 +38,12 @@ inline constexpr float kQuerySteps = 127 * 256;  // fixed point of q: the longes
 
 /// What becomes of a row of PackedLayer::query_map.
 struct alignas(16) QueryRow {
-  float steps = 0;     // fixed point: kQuerySteps by what one is of the norm's longest row
-  int16_t half = 0;    // first half, of those of all products, of this row's; the last one is for rows of none
-  int16_t wide = -1;   // 16 times its slab + 4 times its unit + its coordinate; -1: up to kByteBits
-  uint8_t place = 0;   // of the high byte, in the bytes of head 0
-  uint8_t pitch = 32;  // from head to head: 64 bytes, half of it in half a product; an eighth on: the low byte
+  float steps = 0;    // fixed point: kQuerySteps by what one is of the norm's longest row
+  int16_t half = 0;   // first half, of those of all products, of this row's; the last one is for rows of none
+  int16_t wide = -1;  // 16 times its slab + 4 times its unit + its coordinate; -1: up to kByteBits
+  uint8_t place = 0;  // of the high byte, in the bytes of head 0
+  uint8_t pitch =
+      32;  // from head to head: 64 bytes, half of it in half a product; an eighth on: the low byte
   uint8_t negative = 0;  // 4 bytes on: of -q
   uint8_t unused[5] = {};
 };
