@@ -42,8 +42,7 @@ struct alignas(16) QueryRow {
   int16_t half = 0;   // first half, of those of all products, of this row's; the last one is for rows of none
   int16_t wide = -1;  // 16 times its slab + 4 times its unit + its coordinate; -1: up to kByteBits
   uint8_t place = 0;  // of the high byte, in the bytes of head 0
-  uint8_t pitch =
-      32;  // from head to head: 64 bytes, half of it in half a product; an eighth on: the low byte
+  uint8_t pitch = 32;  // bytes from head to head: 64, in half a product 32; an eighth on: the low byte
   uint8_t negative = 0;  // 4 bytes on: of -q
   uint8_t unused[5] = {};
 };
