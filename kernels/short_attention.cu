@@ -58,8 +58,8 @@ struct Arguments {
   int fresh;                         // DecodeAttention::fresh
 };
 
-/// kParts: tiles of 16 positions in an item, 4 (a page) or 2. kKeyBits, kValueBits: see Widths. Two blocks to a
-/// multiprocessor, one is there: left to itself the compiler spills for four.
+/// kParts: tiles of 16 positions in an item, 4 (a page) or 2. kKeyBits, kValueBits: see Widths. Two blocks to
+/// a multiprocessor, one is there: left to itself the compiler spills for four.
 template <int kDim, int kParts, int kKeyBits, int kValueBits>
 __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a) {
   constexpr int kSlabs = kDim / 16, kItems = 4 / kParts;  // items of a page
