@@ -40,11 +40,9 @@ namespace blockgtq::cuda {
 namespace {
 
 constexpr int kStages = 2;  // of a warp
-/// Warps of a block, by their registers; one width alone is no faster with more (measured).
-template <int kDim, int kTiles, int kKeyBits>
-constexpr int kMostWarps = kTiles == 2 || kDim > 128 ? 8
-                           : kKeyBits == kSeveral    ? 16
-                                                     : 12;
+/// Warps of a block, by their registers; no faster with more (measured).
+template <int kDim, int kTiles>
+constexpr int kMostWarps = kTiles == 2 || kDim > 128 ? 8 : 12;
 
 struct Arguments {
   PackedLayer layer;
@@ -60,10 +58,10 @@ struct Arguments {
 /// kParts: tiles of 16 positions in an item, 4 (a page), 2 or 1. kKeyBits, kValueBits: of all coordinates; 0:
 /// see the table.
 template <int kDim, int kTiles, int kParts, int kKeyBits, int kValueBits>
-__global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decode_kernel(const Arguments a) {
+__global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(const Arguments a) {
   constexpr int kSlabs = kDim / 16, kItems = 4 / kParts;  // items of a page
   extern __shared__ __align__(128) unsigned char shared[];
-  __shared__ uint64_t barriers[kMostWarps<kDim, kTiles, kKeyBits>][kStages];
+  __shared__ uint64_t barriers[kMostWarps<kDim, kTiles>][kStages];
   const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
   const int kv_head = blockIdx.y / a.chunks, chunk = blockIdx.y % a.chunks, sequence = blockIdx.z;
   const SharedPlan plan = shared_plan<kDim, kTiles>(a.layer);
@@ -84,22 +82,26 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
   const Range range = items_of(a.first_page * kItems, a.items, blockIdx.x, a.splits);
   const int first = range.first + warp;
   const int32_t* const pages = a.cache.block_table + sequence * a.cache.stride;
-  int length = 0, ids[kStages] = {};
+  int length = 0, ids = 0;  // pages of this warp's items, one to a lane
+  const auto read_ids = [&](int n) {
+    const int item = first + (n + int(threadIdx.x % 32)) * n_warps;
+    if (item < range.last) ids = pages[item / kItems];
+  };
   const auto read_lengths = [&] {
     length = a.cache.lengths[sequence];
-#pragma unroll
-    for (int n = 0; n < kStages; ++n)
-      if (first + n * n_warps < range.last) ids[n] = pages[(first + n * n_warps) / kItems];
+    read_ids(0);
   };
   if (a.fresh >= 0) read_lengths();
-  QueryMap<kDim> map;
+  QueryMap<kDim, kKeyBits> map;
   map.load(a.layer, kv_head, warp);
+  map.load_weights(a.layer, kv_head);
   if (a.fresh < 0) {
     wait_for_predecessor();
     read_lengths();
   }
   const int last = min(range.last, (length + 16 * kParts - 1) / (16 * kParts));
-  const auto load = [&](int item, int stage, int id) {
+  const auto load = [&](int n) {  // this warp's n-th item
+    const int item = first + n * n_warps, stage = n % kStages, id = __shfl_sync(kAll, ids, n % 32);
     if (item < last) {
       unsigned char* to = stages + stage * a.stage_bytes;
       const int angle_bytes = a.layer.page_angles ? kDim * 4 : 0;
@@ -114,20 +116,23 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
   // What the kernel before does not write is asked for while that one ends: a page per warp, since more would
   // keep its last loads waiting.
   const bool early = first < max(length - a.fresh, 0) / kPagePositions * kItems && a.fresh >= 0;
-  if (early) load(first, 0, ids[0]);
+  if (early) load(0);
   if (a.fresh >= 0) wait_for_predecessor();
   load_queries<kDim, kTiles>(q, n_heads, reinterpret_cast<__half*>(shared + plan.rows));
-  if (!early) load(first, 0, ids[0]);
+  if (!early) load(0);
 #pragma unroll
-  for (int n = 1; n < kStages; ++n) load(first + n * n_warps, n, ids[n]);
+  for (int n = 1; n < kStages; ++n) load(n);
   wait_for_lines();
   __syncthreads();
   const __half* const rows = reinterpret_cast<const __half*>(shared + plan.rows);
-  prepare_queries<kDim, kTiles, kKeyBits>(a.layer, kv_head, rows, shared, map, queries);
+  prepare_queries<kDim, kTiles, kKeyBits>(a.layer, kv_head, rows, map, queries);
   if (a.layer.key_mean) prepare_plain<kDim, kTiles>(a.layer, rows, queries.plain);
   __syncthreads();
   let_successor_start();
   const PackedTable& t = *reinterpret_cast<const PackedTable*>(shared);
+  const HeldTable<kKeyBits, kValueBits> table(shared);
+  HeldGroups groups;
+  if constexpr (kKeyBits == kSeveral) groups.read(shared);
 
   const Zero zero = {kept(kZero), kept(kZero), kept(kZero), kept(kZero)};
   State<kSlabs, kTiles> state;
@@ -137,26 +142,25 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       factor[tile][j] =
-          fmaxf(queries.lengths[2 * (8 * tile + threadIdx.x % 4 * 2 + j)] * t.query_scale * a.scale, 1e-30f);
+          fmaxf(queries.bounds[2 * (8 * tile + threadIdx.x % 4 * 2 + j)] * t.query_scale * a.scale, 1e-30f);
       state.m[tile][j] = -1e30f;
       state.l[tile][j] = 0;
     }
 #pragma unroll 1
   for (int n = 0; first + n * n_warps < last; ++n) {
     const int item = first + n * n_warps, page = item / kItems, part = item % kItems * kParts;
-    const int stage = n % kStages, next = item + kStages * n_warps, valid = length - page * kPagePositions;
-    const int next_id = next < last ? pages[next / kItems] : 0;
+    const int stage = n % kStages, valid = length - page * kPagePositions;
+    if ((n + kStages) % 32 == 0) read_ids(n + kStages);
     const unsigned char* block = stages + stage * a.stage_bytes;
     arrivals.wait(stage, n / kStages);
     float s[kTiles][kParts][4] = {};
     uint32_t pair[4];
     if constexpr (kKeyBits > 0)
-      score_uniform<kDim, kTiles, kParts, kKeyBits>(s, block, shared, t, queries, part, valid, zero);
+      score_uniform<kDim, kTiles, kParts, kKeyBits>(s, block, table, queries, part, valid, zero);
     else if constexpr (kKeyBits == kSeveral) {
       Sums<kTiles, kParts> high, low;
       reset<kParts, kSlabs>(high, low, zero, state);
-      score_widths<kTiles, kParts>(s, high, low, block, shared, t, queries, LaneOffsets(), nullptr, part,
-                                   valid, zero);
+      score_widths<kTiles, kParts>(s, high, low, block, groups, table.key_norms, queries, part, valid, zero);
     } else
       score_groups<kTiles, kParts>(s, block, shared, t, queries, part, valid, zero);
     if (a.layer.key_mean)
@@ -164,11 +168,11 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kKeyBits>) decod
                                        queries, mean, t.query_scale, part);
     if (valid < kPagePositions) mask<kTiles, kParts>(s, part, valid);
     Weights<kTiles, kParts> w;
-    load_norms(pair, block + t.value_norms, threadIdx.x % 32 / 4, valid);
+    load_norms(pair, block + table.value_norms, threadIdx.x % 32 / 4, valid);
     weigh<kSlabs, kTiles, kParts>(state, s, factor, pair, part, n == 0, w);
-    add_values<kSlabs, kTiles, kParts, kValueBits, kKeyBits <= 0>(state, block, shared, t, w, part, zero);
+    add_values<kSlabs, kTiles, kParts, kKeyBits, kValueBits>(state, block, shared, table, w, part, zero);
     __syncwarp();
-    load(next, stage, next_id);
+    load(n + kStages);
   }
   const int64_t place = (int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x;
   merge_warps<kSlabs, kTiles>(state, max(1, min(n_warps, last - range.first)),
@@ -198,17 +202,9 @@ Plan make_plan(const DecodeAttention& step) {
       int(std::max<int64_t>(1, (step.longest + kPagePositions - 1) / kPagePositions - step.first_page));
   const int64_t blocks = int64_t(layer.n_kv_heads) * p.chunks * step.batch;
   const int fit = (room - fixed) / p.warp_bytes;
-  int most = std::min(kMostWarps<kDim, kTiles, 0>, fit);
+  const int most = std::min(kMostWarps<kDim, kTiles>, fit);
   check(most >= 1, "decode_attention: no room for a page");
   p.splits = splits_on(sms, blocks, int64_t(layer.n_heads) * step.batch, pages, most);
-  // Several widths: more warps where that saves each of them a page.
-  const int limit = with_layer_widths<kDim, kTiles>(
-      layer, [](auto widths) { return kMostWarps<kDim, kTiles, widths.key>; });
-  if (limit > most) {
-    const int more = std::min(limit, fit);
-    const auto rounds = [&](int warps) { return (pages + p.splits * warps - 1) / (p.splits * warps); };
-    if (rounds(more) < rounds(most)) most = more;
-  }
   // Two or four warps for a page, where no warp has two of them.
   for (int parts = 2; parts > 0 && 4 / parts * pages <= p.splits * most; parts /= 2) p.parts = parts;
   p.items = pages * (4 / p.parts);

@@ -22,7 +22,7 @@ __device__ inline uint32_t code_pair(uint32_t u, const uint32_t (&t)[7]) {
   }
   const uint32_t high = above(t[3]), middle = above(choose(high, t[5], t[1])),
                  low = above(choose(high, choose(middle, t[6], t[4]), choose(middle, t[2], t[0])));
-  return choose(kTop, u, choose(kTop >> 1, high, choose(kTop >> 2, middle, low)));
+  return choose(kTop, high, choose(kTop >> 1, u >> 1, choose(kTop >> 2, middle, low)));
 }
 
 /// The same for 5 to 8 bits, one coordinate.
@@ -33,7 +33,8 @@ __device__ inline uint32_t wide_code(float u, const float* thresholds) {
 #pragma unroll
   for (uint32_t step = 1u << (kBits - 2); step > 0; step >>= 1)
     m += size > thresholds[m + step - 1] ? step : 0;
-  return m | (u < 0 ? 1u << (kBits - 1) : 0u);
+  constexpr uint32_t kSign = 1u << sign_bit(kBits);
+  return (m & (kSign - 1)) | (u < 0 ? kSign : 0u) | (m & ~(kSign - 1)) << 1;
 }
 
 /// One byte of each of a tile's eight codes (selector: which of the two halves'), those of even and of odd
@@ -86,7 +87,8 @@ using Squares = std::conditional_t<(kBits > kByteBits), float, int>[kKeys ? 2 : 
 
 /// Centroids of a tile's nibbles, added up squared. two: coordinates 2 and 3 of a quad are not there.
 template <int kBits, bool kKeys>
-__device__ inline void add_squares(uint32_t nibbles, uint2 book, bool two, int (&squares)[kKeys ? 2 : 4]) {
+__device__ inline void add_squares(uint32_t nibbles, const ByteBook& book, bool two,
+                                   int (&squares)[kKeys ? 2 : 4]) {
   uint32_t c[2];
   look_up<kBits>(book, nibbles, c[0], c[1]);
   if constexpr (kKeys) {  // a word is four coordinates of one position
@@ -121,9 +123,9 @@ __device__ inline void add_squares(const uint32_t (&code)[4], const uint16_t* ce
 template <int kBits>
 struct Codebook {
   uint32_t t[7];  // thresholds, fp16 twice
-  uint2 bytes;
+  ByteBook bytes;
   __device__ Codebook(const float* thresholds, const uint8_t* book)
-      : bytes(*reinterpret_cast<const uint2*>(book)) {
+      : bytes(*reinterpret_cast<const ByteBook*>(book)) {
 #pragma unroll
     for (int i = 0; i < (1 << (kBits - 1)) - 1; ++i) t[i] = pack2(thresholds[i], thresholds[i]);
   }

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <type_traits>
 
-#include "packed_queries.cuh"
+#include "packed_step.cuh"
 #include "splits.cuh"
 
 namespace blockgtq::cuda {
@@ -95,8 +95,8 @@ __device__ inline void multiply_norms(Scores<kTiles, kParts>& s, const uint32_t 
 /// kStart: the sums begin here.
 template <int kTiles, int kParts, bool kStart, int kBits>
 __device__ inline void add_pair(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
-                                const uint32_t (&w)[2][kBits], uint2 book, const uint8_t* queries, int part,
-                                const Zero& zero) {
+                                const uint32_t (&w)[2][kBits], const ByteBook& book, const uint8_t* queries,
+                                int part, const Zero& zero) {
   uint4 q[kTiles];
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) q[tile] = reinterpret_cast<const uint4*>(queries)[tile * 32];
@@ -104,13 +104,11 @@ __device__ inline void add_pair(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>
   for (int i = 0; i < kParts; ++i) {
     uint32_t a[4];
     const uint32_t codes = nibbles<kBits>(w[0], part + i);
-    if constexpr (kBits > 3) {
-      look_up_positive(book, codes, a[0], a[1]);
-      look_up_positive(book, codes ^ 0x88888888u, a[2], a[3]);
-    } else {
-      look_up<kBits>(book, codes, a[0], a[1]);
-      look_up<kBits>(book, nibbles<kBits>(w[1], part + i), a[2], a[3]);
-    }
+    look_up_first(book, codes, a[0], a[1]);
+    if constexpr (kBits == 4)
+      look_up_last(book, codes, a[2], a[3]);
+    else
+      look_up_first(book, nibbles<kBits>(w[1], part + i), a[2], a[3]);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
       if constexpr (kStart) {
@@ -123,17 +121,18 @@ __device__ inline void add_pair(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>
   }
 }
 
-/// Codes of a slab, up to 3 bits, times the queries of half a product.
+/// Codes of one slab, up to 3 bits, times the queries of half a product.
 template <int kTiles, int kParts, int kBits>
 __device__ inline void add_half(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
-                                const uint32_t (&w)[kBits], uint2 book, const uint8_t* queries, int part) {
+                                const uint32_t (&w)[kBits], const ByteBook& book, const uint8_t* queries,
+                                int part) {
   uint2 q[kTiles];
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) q[tile] = reinterpret_cast<const uint2*>(queries)[tile * 32];
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
     uint32_t a[2];
-    look_up<kBits>(book, nibbles<kBits>(w, part + i), a[0], a[1]);
+    look_up_first(book, nibbles<kBits>(w, part + i), a[0], a[1]);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       mma(high[tile][i], a, q[tile].x);
@@ -149,33 +148,54 @@ constexpr int slab_bytes(int bits) {
 /// The next pair of whole slabs, or slab of 4 bits, of this lane's words.
 template <int kTiles, int kParts, bool kStart, int kBits>
 __device__ inline void add_slabs(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, const uint8_t* codes,
-                                 uint2 book, const uint8_t* queries, int part, const Zero& zero) {
+                                 const ByteBook& book, const uint8_t* queries, int part, const Zero& zero) {
   uint32_t w[2][kBits];
   load_words<kBits>(w[0], codes, 0, false);
-  if constexpr (kBits <= 3) load_words<kBits>(w[1], codes + slab_bytes(kBits), 0, false);
+  if constexpr (kBits < 4) load_words<kBits>(w[1], codes + slab_bytes(kBits), 0, false);
   add_pair<kTiles, kParts, kStart, kBits>(high, low, w, book, queries, part, zero);
 }
 
+/// What every page wants of the table, read once: between pages the compiler takes shared memory for changed.
+/// kKeyBits, kValueBits: see Widths.
+template <int kKeyBits, int kValueBits>
+struct HeldTable {
+  int key_norms, value_norms, value_codes;
+  ByteBook key_book, value_book;  // of one width; see add_values()
+  __device__ explicit HeldTable(const uint8_t* from) {
+    const PackedTable& t = *reinterpret_cast<const PackedTable*>(from);
+    key_norms = t.key_norms;
+    value_norms = t.value_norms;
+    if constexpr (kKeyBits > 0)
+      key_book = *reinterpret_cast<const ByteBook*>(
+          reinterpret_cast<const KeyGroup*>(from + t.groups)[kKeyBits - 1].books);
+    if constexpr (kValueBits > 0) {
+      const UnitEntry& unit = units_of(from)[4 * t.key_slabs];
+      value_codes = unit.offset;
+      value_book =
+          *reinterpret_cast<const ByteBook*>(from + unit.book + (kKeyBits <= 0 ? threadIdx.x % 2 * 16 : 0));
+    }
+  }
+};
+
 /// s = keys . prepared queries, all coordinates of kBits.
-template <int kDim, int kTiles, int kParts, int kBits>
-__device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
-                              const PackedTable& t, const Queries& queries, int part, int valid,
-                              const Zero& zero) {
-  constexpr int kSlabs = kBits > 3 ? 1 : 2;  // of a pair
+template <int kDim, int kTiles, int kParts, int kBits, int kValueBits>
+__device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block,
+                              const HeldTable<kBits, kValueBits>& table, const Queries& queries, int part,
+                              int valid, const Zero& zero) {
+  constexpr int kSlabs = kBits == 4 ? 1 : 2;  // of a product
   const int lane = threadIdx.x % 32;
   const uint8_t* const codes = block + unit_lane() * 4 * kBits;
   Sums<kTiles, kParts> high, low;
-  const uint2 book = *reinterpret_cast<const uint2*>(shared + units_of(shared)->book);
   const auto add = [&](auto start, int pair) {
-    add_slabs<kTiles, kParts, start.value, kBits>(high, low, codes + pair * kSlabs * slab_bytes(kBits), book,
-                                                  queries.fixed + 16 * (pair * kTiles * 32 + lane), part,
-                                                  zero);
+    add_slabs<kTiles, kParts, start.value, kBits>(
+        high, low, codes + pair * kSlabs * slab_bytes(kBits), table.key_book,
+        queries.fixed + 16 * (pair * kTiles * 32 + lane), part, zero);
   };
   add(std::true_type(), 0);
 #pragma unroll
   for (int pair = 1; pair < kDim / 16 / kSlabs; ++pair) add(std::false_type(), pair);
   uint32_t norms[4];
-  load_norms(norms, block + t.key_norms, lane / 4, valid);
+  load_norms(norms, block + table.key_norms, lane / 4, valid);
   take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
 }
 
@@ -198,23 +218,27 @@ __device__ inline void load_rest(uint32_t (&w)[kBits], const uint8_t* block, con
 /// than what is done with it.
 struct LaneOffsets {
   int words;    // bytes by the width, to its words of a slab
-  int queries;  // bytes to its queries of a whole product
+  int queries;  // bytes to its queries of a whole product, and to its RestLane
   int book;     // bytes to its copy of a book, see add_values()
-  __device__ LaneOffsets()
-      : words(kept(unit_lane() * 4)), queries(kept(threadIdx.x % 32 * 16)), book(kept(threadIdx.x % 2 * 8)) {}
 };
+__device__ inline LaneOffsets lane_offsets() {
+  return {kept(unit_lane() * 4), kept(threadIdx.x % 32 * 16), kept(threadIdx.x % 2 * 16)};
+}
 
 /// What is read of a group before its codes.
 struct GroupHead {
   int slabs, pairs, single, rest;
-  uint2 book;
+  ByteBook book;
   __device__ GroupHead() {}
   __device__ GroupHead(const KeyGroup& group, const LaneOffsets& lane)
       : slabs(group.slabs),
         pairs(group.pairs),
         single(group.single),
         rest(group.rest),
-        book(*reinterpret_cast<const uint2*>(reinterpret_cast<const uint8_t*>(group.books) + lane.book)) {}
+        book(*reinterpret_cast<const ByteBook*>(reinterpret_cast<const uint8_t*>(group.books) + lane.book)) {}
+  __device__ RestLane rest_lane(const uint8_t* table, const LaneOffsets& lane) const {
+    return *reinterpret_cast<const RestLane*>(table + rest + lane.queries);
+  }
 };
 
 /// All of a group, added to the sums. queries: this lane's of the group, then of the next one. rest_lane():
@@ -224,29 +248,27 @@ __device__ inline void add_group(Sums<kTiles, kParts>& high, Sums<kTiles, kParts
                                  const GroupHead& group, RestOf rest_lane, const uint8_t* block,
                                  const uint8_t*& queries, const LaneOffsets& lane, int part,
                                  const Zero& zero) {
-  constexpr bool kSigned = kBits > 3;
+  constexpr bool kAlone = kBits == 4;  // a slab has a product of its own
   constexpr int kHalf = 256 * kTiles;  // bytes of queries
   const uint8_t* codes = block + group.slabs + lane.words * kBits;
 #pragma unroll 1
   for (int pair = 0; pair < group.pairs; ++pair) {
     add_slabs<kTiles, kParts, false, kBits>(high, low, codes, group.book, queries, part, zero);
-    codes += (kSigned ? 1 : 2) * slab_bytes(kBits), queries += 2 * kHalf;
+    codes += (kAlone ? 1 : 2) * slab_bytes(kBits), queries += 2 * kHalf;
   }
-  if constexpr (!kSigned)
-    if (group.single) {
-      uint32_t w[kBits];
-      load_words<kBits>(w, codes, 0, false);
-      add_half<kTiles, kParts, kBits>(high, low, w, group.book, queries - lane.queries / 2, part);
-      queries += kHalf;
-    }
-  if (group.rest) {
-    uint32_t w[2][kBits];
-    load_rest<kBits>(w[0], block, rest_lane());
-    if constexpr (kSigned)
-      add_pair<kTiles, kParts, false, kBits>(high, low, w, group.book, queries, part, zero);
-    else
-      add_half<kTiles, kParts, kBits>(high, low, w[0], group.book, queries - lane.queries / 2, part);
-    queries += (kSigned ? 2 : 1) * kHalf;
+  if (!group.rest && (kAlone || !group.single)) return;
+  uint32_t w[2][kBits];
+  if (group.rest)
+    load_rest<kBits>(w[kAlone ? 0 : 1], block, rest_lane());
+  else
+    load_words<kBits>(w[1], codes, 0, false);
+  if (kAlone || (group.rest && group.single)) {
+    if constexpr (!kAlone) load_words<kBits>(w[0], codes, 0, false);
+    add_pair<kTiles, kParts, false, kBits>(high, low, w, group.book, queries, part, zero);
+    queries += 2 * kHalf;
+  } else if constexpr (!kAlone) {
+    add_half<kTiles, kParts, kBits>(high, low, w[1], group.book, queries - lane.queries / 2, part);
+    queries += kHalf;
   }
 }
 
@@ -274,41 +296,38 @@ __device__ inline void for_widths(uint32_t widths, F f) {
   if (widths >> 4 & 1) f(std::integral_constant<int, 4>());
 }
 
-/// What can be read before a page is there.
+/// Groups by width, read once.
 struct HeldGroups {
+  LaneOffsets lane;
+  uint32_t widths;
   GroupHead heads[kByteBits];
   RestLane rests[kByteBits];
-  __device__ void read(const uint8_t* shared, const PackedTable& t, const LaneOffsets& lane) {
+  __device__ void read(const uint8_t* table) {
+    const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);
+    lane = lane_offsets();
+    widths = t.widths;
 #pragma unroll
     for (int i = 0; i < kByteBits; ++i) {
-      heads[i] = GroupHead(reinterpret_cast<const KeyGroup*>(shared + t.groups)[i], lane);
-      rests[i] = *reinterpret_cast<const RestLane*>(shared + heads[i].rest + lane.queries);
+      heads[i] = GroupHead(reinterpret_cast<const KeyGroup*>(table + t.groups)[i], lane);
+      rests[i] = heads[i].rest_lane(table, lane);
     }
   }
 };
 
-/// s = keys . prepared queries, groups by width. high, low: reset. held: where latency matters more than
-/// registers, or null.
+/// s = keys . prepared queries, groups by width. high, low: reset.
 template <int kTiles, int kParts>
 __device__ void score_widths(Scores<kTiles, kParts>& s, Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
-                             const uint8_t* block, const uint8_t* shared, const PackedTable& t,
-                             const Queries& queries, const LaneOffsets& lane, const HeldGroups* held,
-                             int part, int valid, const Zero& zero) {
-  const KeyGroup* const groups = reinterpret_cast<const KeyGroup*>(shared + t.groups);
-  const uint8_t* q = queries.fixed + lane.queries;
-  uint32_t norms[4];
-  const auto read_norms = [&] { load_norms(norms, block + t.key_norms, threadIdx.x % 32 / 4, valid); };
-  if (held) read_norms();
-  for_widths(t.widths, [&](auto bits) {
+                             const uint8_t* block, const HeldGroups& groups, int key_norms,
+                             const Queries& queries, int part, int valid, const Zero& zero) {
+  const uint8_t* q = queries.fixed + groups.lane.queries;
+  for_widths(groups.widths, [&](auto bits) {
     constexpr int kIndex = bits.value - 1;
-    const GroupHead head = held ? held->heads[kIndex] : GroupHead(groups[kIndex], lane);
-    const auto rest_lane = [&] {
-      return held ? held->rests[kIndex]
-                  : *reinterpret_cast<const RestLane*>(shared + head.rest + lane.queries);
-    };
-    add_group<kTiles, kParts, bits.value>(high, low, head, rest_lane, block, q, lane, part, zero);
+    const auto rest_lane = [&] { return groups.rests[kIndex]; };
+    add_group<kTiles, kParts, bits.value>(high, low, groups.heads[kIndex], rest_lane, block, q, groups.lane,
+                                          part, zero);
   });
-  if (!held) read_norms();
+  uint32_t norms[4];
+  load_norms(norms, block + key_norms, threadIdx.x % 32 / 4, valid);
   take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
 }
 
@@ -319,7 +338,7 @@ __device__ void score_groups(Scores<kTiles, kParts>& s, const uint8_t* block, co
                              const Zero& zero) {
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
   const KeyGroup* const groups = reinterpret_cast<const KeyGroup*>(shared + t.groups);
-  const LaneOffsets offsets;
+  const LaneOffsets offsets = lane_offsets();
   const uint8_t* q = queries.fixed + offsets.queries;
   Sums<kTiles, kParts> high, low;
   uint32_t norms[4];
@@ -329,9 +348,7 @@ __device__ void score_groups(Scores<kTiles, kParts>& s, const uint8_t* block, co
   for (int i = 0; i < n_groups; ++i) {
     const KeyGroup& group = groups[i];
     const GroupHead head(group, offsets);
-    const auto rest_lane = [&] {
-      return *reinterpret_cast<const RestLane*>(shared + head.rest + offsets.queries);
-    };
+    const auto rest_lane = [&] { return head.rest_lane(shared, offsets); };
     with_width(group.bits, [&](auto bits) {
       add_group<kTiles, kParts, bits.value>(high, low, head, rest_lane, block, q, offsets, part, zero);
     });
@@ -363,7 +380,8 @@ __device__ void score_groups(Scores<kTiles, kParts>& s, const uint8_t* block, co
   multiply_norms<kTiles, kParts>(s, norms, part);
 }
 
-/// s += (R_-t0 q) . R_j mean in units of |q| query_scale. angles (D / 2, 2): cos and sin of t0 theta.
+/// s += (R_-t0 q) . R_j mean in units of bound times query_scale. angles (D / 2, 2): cos and sin of t0
+/// theta.
 template <int kDim, int kTiles, int kParts>
 __device__ void score_mean(Scores<kTiles, kParts>& s, const float4* angles, const Queries& queries,
                            const uint4* mean, float query_scale, int part) {
@@ -377,7 +395,7 @@ __device__ void score_mean(Scores<kTiles, kParts>& s, const float4* angles, cons
     for (int tile = 0; tile < kTiles; ++tile) {
       const uint2 q = queries.plain[(slab * kTiles + tile) * 32 + lane];
       const float2 x = unpack2(q.x), y = unpack2(q.y);
-      const float inverse = queries.lengths[2 * (8 * tile + lane / 4) + 1] * unit;
+      const float inverse = queries.bounds[2 * (8 * tile + lane / 4) + 1] * unit;
       b[tile][0] = pack2((x.x * turn.x + x.y * turn.y) * inverse, (x.y * turn.x - x.x * turn.y) * inverse);
       b[tile][1] = pack2((y.x * turn.z + y.y * turn.w) * inverse, (y.y * turn.z - y.x * turn.w) * inverse);
     }

@@ -37,7 +37,7 @@ auto with_layer_widths(const PackedLayer& layer, F f) {
 /// Where the parts of shared memory begin; the table comes first, pages from `end` on. kTiles: of eight query
 /// heads.
 struct SharedPlan {
-  int rows, queries, wide_queries, plain_queries, lengths, mean, end;
+  int rows, queries, wide_queries, plain_queries, bounds, mean, end;
 };
 template <int kDim, int kTiles>
 __host__ __device__ SharedPlan shared_plan(const PackedLayer& layer) {
@@ -46,14 +46,14 @@ __host__ __device__ SharedPlan shared_plan(const PackedLayer& layer) {
   p.queries = p.rows + 8 * kTiles * kQueryPitch<kDim> * 2;
   p.wide_queries = p.queries + layer.key_halves * kTiles * 256;
   p.plain_queries = p.wide_queries + (layer.wide_keys ? layer.key_slabs * kTiles * 256 : 0);
-  p.lengths = p.plain_queries + (layer.key_mean ? kDim / 16 * kTiles * 256 : 0);
-  p.mean = p.lengths + 8 * kTiles * 4 * 2;
+  p.bounds = p.plain_queries + (layer.key_mean ? kDim / 16 * kTiles * 256 : 0);
+  p.mean = p.bounds + 8 * kTiles * 4 * 2;
   p.end = (p.mean + (layer.key_mean ? 4 * (kDim / 16) * 512 : 0) + 127) / 128 * 128;
   return p;
 }
 __device__ inline Queries queries_at(const SharedPlan& p, unsigned char* shared) {
   return {shared + p.queries, reinterpret_cast<uint2*>(shared + p.wide_queries),
-          reinterpret_cast<uint2*>(shared + p.plain_queries), reinterpret_cast<float*>(shared + p.lengths)};
+          reinterpret_cast<uint2*>(shared + p.plain_queries), reinterpret_cast<float*>(shared + p.bounds)};
 }
 
 /// Starts to copy what does not depend on the step, there after wait_for_lines().

@@ -13,15 +13,15 @@ struct alignas(16) UnitEntry {
   int32_t group = 0;
 };
 
-/// Keys of a group of up to kByteBits as the products take them: its whole slabs two by two, one that is left
-/// over, and up to four units that fill none. A slab of 4 bits is a pair of its own: its positive codes
-/// against q, then its negative ones against -q.
+/// Keys of a group of up to kByteBits as the products take them: whole slabs two by two; then one more
+/// or none, and up to four units that fill no slab, half a product each or together a whole one. A slab of 4
+/// bits is a pair of its own: both parts of what is looked up, against the same queries.
 struct alignas(16) KeyGroup {
   int32_t slabs = 0;      // bytes from the start of the block
   int32_t pairs = 0;      // of whole slabs
   int32_t single = 0;     // one more of them
   int32_t rest = 0;       // units that fill none: bytes from the start of the table to their lanes; 0: none
-  int32_t books[4] = {};  // 8 bytes, twice the same
+  int32_t books[8] = {};  // 16 bytes, twice the same; 4 bits: look-ups of the first and the last add up
   int32_t bits = 0;
   int32_t norms = 0;      // where there is a norm per group: bytes from the start of the block
   float longest_row = 1;  // of PackedLayer::query_map, among this norm's
@@ -34,28 +34,27 @@ struct alignas(16) RestLane {
   uint32_t offset, selectors[3];
 };
 
-inline constexpr float kQuerySteps = 127 * 256;  // fixed point of q: the longest row of a norm
+inline constexpr float kQuerySteps = 127 * 256;  // fixed point of q: the bound
 
 /// What becomes of a row of PackedLayer::query_map.
 struct alignas(16) QueryRow {
-  float steps = 0;    // fixed point: kQuerySteps by what one is of the norm's longest row
-  int16_t half = 0;   // first half, of those of all products, of this row's; the last one is for rows of none
-  int16_t wide = -1;  // 16 times its slab + 4 times its unit + its coordinate; -1: up to kByteBits
-  uint8_t place = 0;  // of the high byte, in the bytes of head 0
-  uint8_t pitch = 32;  // bytes from head to head: 64, in half a product 32; an eighth on: the low byte
-  uint8_t negative = 0;  // 4 bytes on: of -q
-  uint8_t unused[5] = {};
+  int32_t at = 0;  // 256 times the first half, of those of all products, of this row's (the last one is for
+                   // rows of none), and where the high byte lies among the bytes of head 0
+  uint16_t pitch = 32;  // bytes from head to head: 64, in half a product 32; an eighth on: the low byte
+  uint16_t twice = 0;   // and both 4 bytes on
+  float steps = 0;      // fixed point: kQuerySteps by KeyGroup::longest_row
+  int32_t wide = -1;    // 16 times its slab + 4 times its unit + its coordinate; -1: up to kByteBits
 };
 
 /// What attention needs of one KV head beside its matrices; (H, table_bytes) in device memory, every part a
 /// multiple of 16 bytes:
 ///
 ///   [PackedTable][UnitEntry (key_slabs, 4)][UnitEntry (value_slabs, 8)][books]
-///   [RestLane (32)]... [KeyGroup (n_groups)][QueryRow (D)]
+///   [RestLane (32)]... [KeyGroup (n_groups)]
 ///
-/// A book holds centroids by stored code, as parts of the largest. 1..3 bits: 8 signed bytes, 127 the
-/// largest, and once more the same; 4 bits: so the 8 positive ones. 5..8 bits: fp16. The matrices have the
-/// largest as a factor.
+/// A book holds centroids by stored code, as parts of the largest, which the matrices have as a factor. Up to
+/// kByteBits: 16 signed bytes, 127 the largest, and once more the same; of 4 bits those below zero among the
+/// first 8 complemented (see look_up()). 5..8 bits: fp16.
 struct alignas(16) PackedTable {
   int32_t key_slabs = 0, value_slabs = 0;
   int32_t group_norms = 0;                    // keys: a norm per group, not per key
@@ -64,7 +63,7 @@ struct alignas(16) PackedTable {
   float query_scale = 1;  // of query_map, which is stored divided by it: no row is longer than 1
   uint32_t wide_keys = 0, wide_values = 0;  // slabs that need the fp16 product, a bit each
   int32_t n_groups = 0;                     // of up to kByteBits; 4 by width where by_width
-  int32_t groups = 0, rows = 0;             // bytes from the start of the table
+  int32_t groups = 0;                       // bytes from the start of the table
   uint32_t widths = 0;                      // of the groups, a bit each
 };
 
@@ -84,6 +83,10 @@ struct PackedLayer {
   // fp16 in fragment order, 16 bytes per lane; zero where a slab has no coordinate:
   const void* query_map =
       nullptr;  // (H, D / 16, D / 16, 32): A operand of backward^T, rows in the order of slabs
+  const QueryRow* query_rows = nullptr;  // (H, D): what becomes of them
+  // fp16 (H, D / 16, 4, 4), of coordinates 16 k + 2 c, + 1, + 8 and + 9: W^2, where no number of B^T q, by
+  // its norm's longest row, is larger than |W q|:
+  const void* query_weights = nullptr;
   const void* slab_map = nullptr;     // (H, key_slabs, D / 16, 32): the same row by row where slabs have them
   const void* value_back = nullptr;   // (H, 16 value_slabs, D) row-major: rows of backward^T in slab order
   const float* value_mean = nullptr;  // (H, D) or null

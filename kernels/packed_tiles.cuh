@@ -41,7 +41,7 @@ __device__ inline void expand_as(const UnitEntry& e, const uint8_t* block, const
                                  Bytes& a) {
   uint32_t w[kBits];
   load_words<kBits>(w, block + e.offset, lane, false);
-  expand<kBits>(w, *reinterpret_cast<const uint2*>(table + e.book), a);
+  expand<kBits>(w, *reinterpret_cast<const ByteBook*>(table + e.book), a);
 }
 
 /// This lane's unit of a slab. Lanes whose codes are bytes do not diverge.

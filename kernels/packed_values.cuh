@@ -152,14 +152,13 @@ __device__ inline void add_halves(float (&o)[kTiles][4], const Weights<kTiles, k
 }
 
 /// o += values times weights, and the excess. Rows of slabs that are not stored have the excess only; B_v is
-/// zero there. kOwnBook: odd lanes read the book's second copy. Where all read the same one the compiler may
-/// move it to registers of the warp, which permutations cannot read: 50 moves per page.
-template <int kSlabs, int kTiles, int kParts, int kBits, bool kOwnBook>
+/// zero there. Of several key widths odd lanes have the book's second copy: where all read the same one the
+/// compiler may move it to registers of the warp, which permutations cannot read: 50 moves per page.
+template <int kSlabs, int kTiles, int kParts, int kKeyBits, int kBits>
 __device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, const uint8_t* shared,
-                           const PackedTable& t, const Weights<kTiles, kParts>& w, int part,
-                           const Zero& zero) {
+                           const HeldTable<kKeyBits, kBits>& table, const Weights<kTiles, kParts>& w,
+                           int part, const Zero& zero) {
   const int lane = threadIdx.x % 32;
-  const UnitEntry* units = units_of(shared) + 4 * t.key_slabs;
   uint2 b[kTiles][kParts];
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
@@ -171,17 +170,18 @@ __device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, c
     for (int j = 0; j < 2; ++j)
       state.excess[tile][j] = fmaf(kZeroRead, w.unit[tile][j], state.excess[tile][j]);
   if constexpr (kBits > 0) {
-    const uint8_t* codes = block + units->offset;
-    const uint2 book = *reinterpret_cast<const uint2*>(shared + units->book + (kOwnBook ? lane % 2 * 8 : 0));
+    const uint8_t* codes = block + table.value_codes;
 #pragma unroll
     for (int slab = 0; slab < kSlabs; ++slab) {
       uint32_t words[kBits];
       load_words<kBits>(words, codes + slab * 128 * kBits, lane, false);
       add_bytes<kTiles, kParts>(state.o[slab], w, b, zero, [&](int i, uint32_t& x, uint32_t& y) {
-        look_up<kBits>(book, nibbles<kBits>(words, part + i), x, y);
+        look_up<kBits>(table.value_book, nibbles<kBits>(words, part + i), x, y);
       });
     }
   } else {
+    const PackedTable& t = *reinterpret_cast<const PackedTable*>(shared);
+    const UnitEntry* units = units_of(shared) + 4 * t.key_slabs;
 #pragma unroll 1
     for (int slab = 0; slab < t.value_slabs; ++slab) {
       const UnitEntry e = units[8 * slab + lane / 4];

@@ -104,8 +104,9 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
       id = a.cache.block_table[sequence * a.cache.stride + range.first + warp];
   };
   if (a.fresh >= 0) read_length();
-  QueryMap<kDim> map;
+  QueryMap<kDim, kKeyBits> map;
   map.load(a.layer, kv_head, warp);
+  map.load_weights(a.layer, kv_head);
   if (a.fresh < 0) {
     wait_for_predecessor();
     read_length();
@@ -124,6 +125,8 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
   // What the kernel before does not write is asked for while that one ends.
   const bool early = a.fresh >= 0 && range.first + warp < max(length - a.fresh, 0) / kPagePositions;
   if (early) load();
+  HeldGroups groups;
+  if constexpr (kKeyBits == kSeveral) groups.read(reinterpret_cast<const uint8_t*>(&in_table));
   wait_for_cluster();  // its blocks have begun: what is sent to them arrives
   if (threadIdx.x == 0) expect_sent(&all_sent, blocks * kSentPitch<kDim> * 4);
   if (a.fresh >= 0) wait_for_predecessor();
@@ -133,22 +136,20 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
   wait_for_lines();
   __syncthreads();
   const PackedTable& t = *reinterpret_cast<const PackedTable*>(shared);
-  const LaneOffsets offsets;
-  HeldGroups groups;
-  if constexpr (kKeyBits == kSeveral) groups.read(shared, t, offsets);
-  prepare_queries<kDim, 1, kKeyBits>(a.layer, kv_head, rows, shared, map, queries);
+  prepare_queries<kDim, 1, kKeyBits>(a.layer, kv_head, rows, map, queries);
   if (a.layer.key_mean) prepare_plain<kDim, 1>(a.layer, rows, queries.plain);
   __syncthreads();
   let_successor_start();
 
   // Scores.
+  const HeldTable<kKeyBits, kValueBits> table(shared);
   const int page = warp / kItems, part = warp % kItems * kParts;
   const bool busy = page < n_pages;
   float s[1][kParts][4] = {}, factor[2], most[2] = {-1e30f, -1e30f}, norm = 0;
   uint32_t pair[4] = {};
 #pragma unroll
   for (int j = 0; j < 2; ++j)
-    factor[j] = fmaxf(queries.lengths[2 * (2 * c + j)] * t.query_scale * a.scale, 1e-30f);
+    factor[j] = fmaxf(queries.bounds[2 * (2 * c + j)] * t.query_scale * a.scale, 1e-30f);
   if (busy) {
     const Zero zero = {kept(kZero), kept(kZero), kept(kZero), kept(kZero)};
     const uint8_t* const block = stages + page * a.stage_bytes;
@@ -157,11 +158,11 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
       Sums<1, kParts> high, low;
       reset<1, kParts>(high, low, zero);
       wait_for_phase(shared_address(barriers + page), 0);
-      score_widths<1, kParts>(s, high, low, block, shared, t, queries, offsets, &groups, part, valid, zero);
+      score_widths<1, kParts>(s, high, low, block, groups, table.key_norms, queries, part, valid, zero);
     } else {
       wait_for_phase(shared_address(barriers + page), 0);
       if constexpr (kKeyBits > 0)
-        score_uniform<kDim, 1, kParts, kKeyBits>(s, block, shared, t, queries, part, valid, zero);
+        score_uniform<kDim, 1, kParts, kKeyBits>(s, block, table, queries, part, valid, zero);
       else
         score_groups<1, kParts>(s, block, shared, t, queries, part, valid, zero);
     }
@@ -170,7 +171,7 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
                                   queries, reinterpret_cast<const uint4*>(shared + plan.mean), t.query_scale,
                                   part);
     if (valid < kPagePositions) mask<1, kParts>(s, part, valid);
-    load_norms(pair, block + t.value_norms, r, valid);
+    load_norms(pair, block + table.value_norms, r, valid);
     norm = largest_norm(pair);
 #pragma unroll
     for (int j = 0; j < 2; ++j) most[j] = fmaxf(largest_score<kParts>(s[0], j) * factor[j], -1e30f);

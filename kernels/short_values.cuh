@@ -78,8 +78,8 @@ __device__ void sum_values(float (&o)[4], int slab, const uint8_t* pages, int st
   };
   if constexpr (kBits > 0) {
     const uint8_t* const codes = pages + units->offset + slab * 128 * kBits;
-    const uint2 book =
-        *reinterpret_cast<const uint2*>(shared + units->book + lane % 2 * 8);  // see add_values()
+    const ByteBook book =
+        *reinterpret_cast<const ByteBook*>(shared + units->book + lane % 2 * 16);  // see add_values()
     // Pages behind the last have no weight.
 #pragma unroll 1
     for (int base = 0; base < n_pages; base += kAtOnce) {

@@ -95,34 +95,36 @@ __device__ inline uint32_t nibbles(const uint32_t* w, int i) {
   return pick<4>(w, i);
 }
 
-/// The centroids of eight codes, the nibbles of `select`: four of the low half, four of the high one. book:
-/// bytes by stored code, of 4 bits the positive ones.
+/// Centroids of up to kByteBits by stored code, see PackedTable.
+using ByteBook = uint4;
+
+/// Four bytes by the nibbles of the low half of `select`, four by those of the high one. A nibble's top bit
+/// asks for the byte's sign instead, eight times, 0 or -1. From the first eight bytes; the last eight, with
+/// top bits turned: so each of them gives 0 or -1 for the other's codes, of the sign that the codes have.
+__device__ inline void look_up_first(const ByteBook& book, uint32_t select, uint32_t& low, uint32_t& high) {
+  low = permute(book.x, book.y, select);
+  high = permute(book.x, book.y, select >> 16);
+}
+__device__ inline void look_up_last(const ByteBook& book, uint32_t select, uint32_t& low, uint32_t& high) {
+  const uint32_t turned = select ^ 0x88888888u;
+  low = permute(book.z, book.w, turned);
+  high = permute(book.z, book.w, turned >> 16);
+}
+
+/// The centroids of eight codes, the nibbles of `select`. Of 4 bits those below zero among the book's first
+/// are their complements, none of them below zero: what the last give for their codes, -1, makes up for it.
 template <int kBits>
-__device__ inline void look_up(uint2 book, uint32_t select, uint32_t& first, uint32_t& second) {
-  if constexpr (kBits < 4) {
-    first = permute(book.x, book.y, select);
-    second = permute(book.x, book.y, select >> 16);
-  } else {  // both the positive and the negative ones, and by the top bit one of them
-    const uint2 negative = {~book.x + 0x01010101u, ~book.y + 0x01010101u};  // no byte is zero: no carry
-    const uint32_t size = select & 0x77777777u, sign = (select >> 3) & 0x11111111u;
-    const auto four = [&](uint32_t size, uint32_t sign) {
-      return choose(permute(0x0000ff00u, 0, sign), permute(negative.x, negative.y, size),
-                    permute(book.x, book.y, size));
-    };
-    first = four(size, sign);
-    second = four(size >> 16, sign >> 16);
+__device__ inline void look_up(const ByteBook& book, uint32_t select, uint32_t& low, uint32_t& high) {
+  look_up_first(book, select, low, high);
+  if constexpr (kBits == 4) {
+    uint32_t other[2];
+    look_up_last(book, select, other[0], other[1]);
+    low ^= other[0], high ^= other[1];
   }
 }
 
-/// Of four bits the positive centroids only, zero for the others: where a selector's nibble has its top bit
-/// set, the permutation gives eight times the byte's sign.
-__device__ inline void look_up_positive(uint2 book, uint32_t select, uint32_t& first, uint32_t& second) {
-  first = permute(book.x, book.y, select);
-  second = permute(book.x, book.y, select >> 16);
-}
-
 template <int kBits>
-__device__ inline void expand(const uint32_t (&w)[kBits], uint2 book, Bytes& a) {
+__device__ inline void expand(const uint32_t (&w)[kBits], const ByteBook& book, Bytes& a) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     look_up<kBits>(book, nibbles<kBits>(w, i), a[i][0], a[i][1]);
@@ -145,7 +147,7 @@ template <int kBits>
 __device__ inline void expand(const uint32_t (&w)[kBits], const uint8_t* book, Operands& a) {
   if constexpr (kBits <= 4) {
     Bytes bytes;
-    expand<kBits>(w, *reinterpret_cast<const uint2*>(book), bytes);
+    expand<kBits>(w, *reinterpret_cast<const ByteBook*>(book), bytes);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       to_halves(bytes[i][0], a[i][0], a[i][2]);
@@ -186,7 +188,7 @@ __device__ inline void unpack(const UnitEntry& e, const uint8_t* block, const ui
     const uint32_t word = j < bits ? *reinterpret_cast<const uint32_t*>(unit + (at & ~3)) : 0;
     w[j] = permute(word, 0, e.half ? (at & 2 ? 0x4342u : 0x4140u) : 0x3210u);
   }
-  const uint2 book = *reinterpret_cast<const uint2*>(table + e.book);
+  const ByteBook book = *reinterpret_cast<const ByteBook*>(table + e.book);
   const uint32_t mask = 0x11111111u * ((1u << bits) - 1);
   const uint32_t spread = nibbles<3>(w, 3);
 #pragma unroll
@@ -194,8 +196,7 @@ __device__ inline void unpack(const UnitEntry& e, const uint8_t* block, const ui
     const uint32_t from = bits >= 3 ? w[i] : bits == 2 ? w[i / 2] : w[0];
     const uint32_t shifted = from >> (bits == 1 ? i : bits == 2 ? i % 2 * 2 : 0);
     const uint32_t select = i == 3 && bits == 3 ? spread : shifted & mask;
-    look_up<4>(book, select, a[i][0],
-               a[i][1]);  // up to 3 bits the sign is the book's, and the top bit is zero
+    look_up<4>(book, select, a[i][0], a[i][1]);  // up to 3 bits the last eight bytes are zero
   }
 }
 

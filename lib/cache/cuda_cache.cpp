@@ -182,7 +182,9 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
   layer_.tables = keep(side_by_side(tables, layer_.table_bytes), stream);
   encoder_.tables = keep(side_by_side(encode_tables, encoder_.table_bytes), stream);
 
-  std::vector<uint16_t> query_map, slab_map, value_back, key_forward, value_forward, key_mean, mean_forward;
+  std::vector<cuda::QueryRow> query_rows;
+  std::vector<uint16_t> query_weights, query_map, slab_map, value_back, key_forward, value_forward, key_mean,
+      mean_forward;
   std::vector<float> value_means, key_means;
   std::vector<uint16_t> key_weights, value_weights;
   const int depth = (dim + 31) / 32 * 32;
@@ -198,6 +200,8 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
     check(key.mean.empty() != centred && value.mean.empty() != value_centred,
           "CudaCache: some heads centred, some not");
     const float scale = heads[h].table().query_scale;
+    query_rows.insert(query_rows.end(), heads[h].query_rows.begin(), heads[h].query_rows.end());
+    query_weights.insert(query_weights.end(), heads[h].query_weights.begin(), heads[h].query_weights.end());
     const auto back = [&](int z, int d) {
       return z < 0 ? 0.0f : key.backward[size_t(d) * n_key + z] * group_of(key, z).centroids.back() / scale;
     };
@@ -256,6 +260,8 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
       });
   }
   layer_.query_map = keep(query_map, stream);
+  layer_.query_rows = keep(query_rows, stream);
+  layer_.query_weights = keep(query_weights, stream);
   layer_.slab_map = keep(slab_map, stream);
   layer_.value_back = keep(value_back, stream);
   encoder_.key_forward = keep(key_forward, stream);

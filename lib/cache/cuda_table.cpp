@@ -1,6 +1,7 @@
 #include "cache/cuda_table.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/error.h"
@@ -9,20 +10,28 @@
 namespace blockgtq {
 namespace {
 
+/// Centroids of up to kByteBits as look_up() wants them.
+std::array<int8_t, 16> byte_book(const LinearCode::Group& g) {
+  std::array<int8_t, 16> book{};
+  for (uint32_t code = 0; code < 1u << g.bits; ++code) {
+    const int byte = byte_centroid(g.centroids[centroid_index(g.bits, code)], g.centroids.back());
+    book[code] = int8_t(g.bits == 4 && code < 8 && byte < 0 ? ~byte : byte);
+  }
+  return book;
+}
+
 /// Centroids as unpack.cuh looks them up.
 int append_book(TableBytes& to, const LinearCode::Group& g) {
-  const float largest = g.centroids.back();
-  const uint32_t stored = g.bits == 4 ? 8 : 1u << g.bits;  // 4 bits: the positive ones only
   if (g.bits > kByteBits) {
     std::vector<uint16_t> half;
-    for (uint32_t code = 0; code < stored; ++code)
-      half.push_back(to_half(g.centroids[centroid_index(g.bits, code)] / largest));
+    for (uint32_t code = 0; code < 1u << g.bits; ++code)
+      half.push_back(to_half(g.centroids[centroid_index(g.bits, code)] / g.centroids.back()));
     return append(to, half.data(), half.size());
   }
-  int8_t bytes[16] = {};
-  for (uint32_t code = 0; code < stored; ++code)
-    bytes[code] = bytes[code + 8] = int8_t(byte_centroid(g.centroids[centroid_index(g.bits, code)], largest));
-  return append(to, bytes, 16);
+  const auto book = byte_book(g);
+  const int at = append(to, book.data(), book.size());
+  append(to, book.data(), book.size());
+  return at;
 }
 
 /// Slabs that the 8-bit product cannot do: some of their codes are wider than its bytes.
@@ -50,18 +59,40 @@ std::vector<cuda::UnitEntry> unit_entries(const CodeStream& stream, const Linear
   return out;
 }
 
-/// The longest row of backward^T, in units of its largest centroid, among the coordinates of every norm.
-std::vector<double> longest_rows(const LinearCode& code, int n_norms) {
-  std::vector<double> out(n_norms);
+/// Rows of backward^T in units of the largest centroid: lengths, and the longest one among the coordinates
+/// of every norm.
+struct RowLengths {
+  std::vector<double> of_row;   // by coordinate of z
+  std::vector<int> norm;        // likewise
+  std::vector<double> longest;  // by norm
+  RowLengths(const LinearCode& code, int n_norms) : longest(n_norms) {
+    const int n = code.n_coords();
+    for (size_t g = 0; g < code.groups.size(); ++g)
+      for (int i = 0; i < code.groups[g].d; ++i) {
+        double square = 0;
+        for (int d = 0; d < code.dim; ++d)
+          square += std::pow(code.backward[size_t(d) * n + of_row.size()], 2);
+        norm.push_back(code.one_norm ? 0 : int(g));
+        of_row.push_back(std::sqrt(square) * code.groups[g].centroids.back());
+        longest[norm.back()] = std::max(longest[norm.back()], of_row.back());
+      }
+  }
+};
+
+/// PackedLayer::query_weights: W of a coordinate of q is the longest row that it has a part in, by the
+/// longest of that row's norm. By Cauchy and Schwarz no row times q is longer than W q then. Not below a
+/// sixteenth, so that q in units of |W q| keeps to fp16, and W^2 q too.
+std::vector<uint16_t> query_weights(const LinearCode& code, const RowLengths& rows) {
   const int n = code.n_coords();
-  int j = 0;
-  for (size_t g = 0; g < code.groups.size(); ++g)
-    for (const int end = j + code.groups[g].d; j < end; ++j) {
-      double square = 0;
-      for (int d = 0; d < code.dim; ++d) square += std::pow(code.backward[size_t(d) * n + j], 2);
-      double& longest = out[code.one_norm ? 0 : g];
-      longest = std::max(longest, std::sqrt(square) * code.groups[g].centroids.back());
-    }
+  std::vector<uint16_t> out;
+  for (int i = 0; i < code.dim; ++i) {
+    const int d = i / 16 * 16 + i % 4 / 2 * 8 + i % 16 / 4 * 2 + i % 2;
+    double weight = 1.0 / 16;
+    for (int j = 0; j < n; ++j)
+      if (code.backward[size_t(d) * n + j] != 0)
+        weight = std::max(weight, rows.of_row[j] / rows.longest[rows.norm[j]]);
+    out.push_back(to_half(float(weight * weight * (1 + 1.0 / 512))));  // roundings make up for no more
+  }
   return out;
 }
 
@@ -92,41 +123,58 @@ struct GroupUnits {
 
 /// Where the queries of a unit's first coordinate go: half `half` of all of them, alone in its product or
 /// not, as unit `c` of the product's first or second half.
-cuda::QueryRow query_row(float steps, bool negative, int half, bool alone, bool second, int c) {
+cuda::QueryRow query_row(float steps, bool twice, int half, bool alone, bool second, int c) {
   cuda::QueryRow row;
   row.steps = steps;
-  row.half = int16_t(half);
   row.pitch = alone ? 32 : 64;
-  row.place = uint8_t(c * row.pitch / 4 + (second ? 4 : 0));
-  row.negative = negative;
+  row.at = 256 * half + c * row.pitch / 4 + (second ? 4 : 0);
+  row.twice = twice;
   return row;
 }
 
 /// A group of up to kByteBits, its units' queries from half `halves` on, which goes to the next group's.
-cuda::KeyGroup add_group(const GroupUnits& units, int bits, float steps, std::vector<cuda::QueryRow>& of_unit,
-                         int& halves) {
-  const bool is_signed = bits > 3;
+cuda::KeyGroup add_group(const GroupUnits& units, int bits, float longest_row,
+                         std::vector<cuda::QueryRow>& of_unit, int& halves) {
+  const bool twice = bits == 4;
   const int n_whole = int(units.whole.size()) / 4;
   cuda::KeyGroup group;
   group.bits = bits;
-  group.pairs = is_signed ? n_whole : n_whole / 2;
-  group.single = is_signed ? 0 : n_whole % 2;
-  for (int i = 0; i < int(units.whole.size()); ++i) {
-    const int slab = i / 4, first = is_signed ? 2 * slab : slab / 2 * 2;
-    of_unit[units.whole[i]] =
-        query_row(steps, is_signed, halves + first, !is_signed && slab / 2 == group.pairs,
-                  !is_signed && slab % 2 == 1, i % 4);
-  }
-  halves += is_signed ? 2 * n_whole : n_whole;
-  for (int i = 0; i < int(units.rest.size()); ++i)
-    of_unit[units.rest[i]] = query_row(steps, is_signed, halves, !is_signed, false, i);
-  if (!units.rest.empty()) halves += is_signed ? 2 : 1;
+  group.longest_row = longest_row;
+  group.pairs = twice ? n_whole : n_whole / 2;
+  group.single = twice ? 0 : n_whole % 2;
+  const bool both = twice || (group.single && !units.rest.empty());  // of what is left, a whole product
+  const auto put = [&](int unit, int half, bool alone, bool second, int c) {
+    of_unit[unit] = query_row(cuda::kQuerySteps / longest_row, twice, halves + half, alone, second, c);
+  };
+  for (int i = 0; i < int(units.whole.size()); ++i)
+    if (twice)
+      put(units.whole[i], i / 4 * 2, false, false, i % 4);
+    else
+      put(units.whole[i], i / 8 * 2, i / 8 == group.pairs && !both, i / 4 % 2 == 1, i % 4);
+  halves += 2 * group.pairs;
+  for (int i = 0; i < int(units.rest.size()); ++i) put(units.rest[i], 0, !both, group.single, i);
+  if (group.single || !units.rest.empty()) halves += both ? 2 : 1;
   return group;
 }
 
-/// Groups of keys behind the table, and what becomes of the query map's rows. Returns the halves of products.
-int append_groups(TableBytes& out, cuda::PackedTable& t, const CodeStream& stream, const LinearCode& code,
-                  const std::vector<int>& books, const std::vector<double>& longest) {
+/// Two copies of a group's book. Of 4 bits one of which the last eight bytes, looked up, are added to the
+/// first: either is 0 or -1 for the other's codes.
+void add_books(cuda::KeyGroup& to, const LinearCode::Group& g) {
+  const auto book = byte_book(g);
+  std::array<int8_t, 16> sums = book;
+  if (g.bits == 4)
+    for (int i = 0; i < 8; ++i)
+      if (book[8 + i] < 0) {
+        sums[i] = int8_t(~book[i] + 1);
+        sums[8 + i] = int8_t(book[8 + i] + (sums[i] < 0 ? 1 : 0));
+      }
+  for (int copy = 0; copy < 2; ++copy)
+    std::memcpy(reinterpret_cast<uint8_t*>(to.books) + 16 * copy, sums.data(), 16);
+}
+
+/// Groups of keys behind the table, and what becomes of the query map's rows.
+void append_groups(HeadTable& made, cuda::PackedTable& t, const CodeStream& stream, const LinearCode& code,
+                   const RowLengths& lengths) {
   std::vector<cuda::KeyGroup> groups;
   std::vector<cuda::QueryRow> of_unit(stream.units.size());  // its first coordinate's
   bool by_width = t.group_norms == 0;
@@ -138,20 +186,18 @@ int append_groups(TableBytes& out, cuda::PackedTable& t, const CodeStream& strea
     by_width = by_width && bits <= kByteBits && widths >> bits == 0;  // rising
     if (bits > kByteBits) {
       for (const auto* some : {&units.whole, &units.rest})
-        for (const int i : *some) of_unit[i].wide = int16_t(4 * i);
+        for (const int i : *some) of_unit[i].wide = 4 * i;
       continue;
     }
     widths |= 1u << bits;
-    const float longest_row = float(longest[norm] / t.query_scale);
-    cuda::KeyGroup& group =
-        groups.emplace_back(add_group(units, bits, cuda::kQuerySteps / longest_row, of_unit, halves));
+    const float longest_row = float(lengths.longest[norm] / t.query_scale);
+    cuda::KeyGroup& group = groups.emplace_back(add_group(units, bits, longest_row, of_unit, halves));
     group.norms = t.key_norms + 2 * kPagePositions * norm;
-    group.longest_row = longest_row;
-    std::memcpy(group.books, &out[books[g]], sizeof group.books);
+    add_books(group, code.groups[g]);
     if (!units.whole.empty()) group.slabs = stream.units[units.whole[0]].offset;
     if (units.rest.empty()) continue;
     const auto lanes = rest_lanes(stream, units.rest);
-    group.rest = append(out, lanes.data(), lanes.size());
+    group.rest = append(made.bytes, lanes.data(), lanes.size());
   }
   if (by_width) {
     std::vector<cuda::KeyGroup> by(kByteBits);
@@ -160,20 +206,18 @@ int append_groups(TableBytes& out, cuda::PackedTable& t, const CodeStream& strea
     t.widths = widths;
   }
   t.n_groups = int(groups.size());
-  t.groups = append(out, groups.data(), groups.size());
-  std::vector<cuda::QueryRow> rows;
+  t.groups = append(made.bytes, groups.data(), groups.size());
   for (const MapRow& row : map_rows(stream, code.dim)) {
-    cuda::QueryRow& to = rows.emplace_back();
-    to.half = int16_t(halves);
+    cuda::QueryRow& to = made.query_rows.emplace_back();
+    to.at = 256 * halves;
     if (row.z < 0) continue;
     const cuda::QueryRow& unit = of_unit[row.unit];
     if (unit.wide >= 0)
-      to.wide = int16_t(unit.wide + row.coordinate);
+      to.wide = unit.wide + row.coordinate;
     else
-      to = unit, to.place += uint8_t(row.coordinate);
+      to = unit, to.at += row.coordinate;
   }
-  t.rows = append(out, rows.data(), rows.size());
-  return halves + 1;
+  made.key_halves = halves + 1;
 }
 
 }  // namespace
@@ -209,12 +253,12 @@ HeadTable make_head_table(const PackedSpec& spec, const PageShape& page, int hea
   t.block_bytes = block.bytes;
   t.key_norms = block.key_norm_offset;
   t.value_norms = block.value_norm_offset;
-  const std::vector<double> longest = longest_rows(key, block.key_norms);
-  const double scale = *std::max_element(longest.begin(), longest.end());
-  t.query_scale = float(scale);
+  const RowLengths lengths(key, block.key_norms);
+  t.query_scale = float(*std::max_element(lengths.longest.begin(), lengths.longest.end()));
   t.wide_keys = wide_slabs(block.key);
   t.wide_values = wide_slabs(block.value);
-  made.key_halves = append_groups(out, t, block.key, key, key_books, longest);
+  append_groups(made, t, block.key, key, lengths);
+  made.query_weights = query_weights(key, lengths);
   std::memcpy(out.data(), &t, sizeof t);
   std::memcpy(out.data() + sizeof t, key_units.data(), key_units.size() * sizeof(cuda::UnitEntry));
   std::memcpy(out.data() + sizeof t + key_units.size() * sizeof(cuda::UnitEntry), value_units.data(),

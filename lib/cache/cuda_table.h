@@ -28,10 +28,13 @@ struct MapRow {
 /// D rows in the order of slabs.
 std::vector<MapRow> map_rows(const CodeStream& keys, int dim);
 
-/// What attention needs of one KV head beside its matrices: see cuda::PackedTable.
+/// What attention needs of one KV head beside its matrices: cuda::PackedTable, and of queries.
 struct HeadTable {
   TableBytes bytes;
-  int key_halves = 0;  // see cuda::PackedLayer
+  // See cuda::PackedLayer:
+  int key_halves = 0;
+  std::vector<cuda::QueryRow> query_rows;  // (D)
+  std::vector<uint16_t> query_weights;     // (D)
   const cuda::PackedTable& table() const { return *reinterpret_cast<const cuda::PackedTable*>(bytes.data()); }
 };
 HeadTable make_head_table(const PackedSpec& spec, const PageShape& page, int head);

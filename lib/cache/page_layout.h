@@ -29,8 +29,8 @@
 // Four quads, or eight pairs, make a slab: the 16 coordinates of one product. A group fills as many slabs of
 // its own as it can; what is left of all groups shares the last slabs.
 //
-// A code is sign and magnitude: the low bits - 1 bits say which magnitude of the (symmetric) codebook,
-// rising; the top bit is set below zero. Bits of 32 codes in `bits` words: code_bit().
+// A code is sign and magnitude: which magnitude of the (symmetric) codebook, rising, and among its bits, at
+// sign_bit(), one that is set below zero. Bits of 32 codes in `bits` words: code_bit().
 
 namespace blockgtq {
 
@@ -74,14 +74,22 @@ constexpr int norm_place(int position) {
   return position % 8 * 8 + position / 8;
 }
 
+/// Where the sign lies in a stored code: among the lowest three bits, so that of 4 bits two codes that differ
+/// in the highest bit only have the same sign: kernels/unpack.cuh looks both up at once.
+constexpr int sign_bit(int bits) {
+  return bits < 3 ? bits - 1 : 2;
+}
+
 /// Centroid index (ascending) <-> stored code.
 constexpr uint32_t stored_code(int bits, uint32_t index) {
-  const uint32_t half = 1u << (bits - 1);
-  return index < half ? (half - 1 - index) | half : index - half;
+  const uint32_t half = 1u << (bits - 1), sign = 1u << sign_bit(bits), negative = index < half ? sign : 0;
+  const uint32_t magnitude = negative ? half - 1 - index : index - half;
+  return (magnitude & (sign - 1)) | negative | (magnitude & ~(sign - 1)) << 1;
 }
 constexpr uint32_t centroid_index(int bits, uint32_t stored) {
-  const uint32_t half = 1u << (bits - 1), magnitude = stored & (half - 1);
-  return stored & half ? half - 1 - magnitude : half + magnitude;
+  const uint32_t half = 1u << (bits - 1), sign = 1u << sign_bit(bits);
+  const uint32_t magnitude = (stored & (sign - 1)) | (stored >> 1 & ~(sign - 1));
+  return stored & sign ? half - 1 - magnitude : half + magnitude;
 }
 
 /// A group of neighbouring coordinates of z: d of them (even), 1..8 bits each.

@@ -19,6 +19,11 @@ TEST_CASE("page layout: every bit of 32 codes has a place of its own", "[cache]"
         }
     for (uint32_t index = 0; index < 1u << bits; ++index)
       REQUIRE(centroid_index(bits, stored_code(bits, index)) == index);
+    const uint32_t half = 1u << (bits - 1);
+    for (uint32_t stored = 0; stored < 1u << bits; ++stored) {  // the lowest three bits have the sign
+      REQUIRE(centroid_index(bits, stored) < 1u << bits);
+      REQUIRE((centroid_index(bits, stored) < half) == (centroid_index(bits, stored & 7) < half));
+    }
   }
 }
 
