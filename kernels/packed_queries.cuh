@@ -14,7 +14,7 @@ struct Queries {
                    // bytes of both halves, low bytes of both; of one (tiles, 32, 8): high bytes, low bytes
   uint2* wide;     // (slabs, tiles, 32): (B^T q) / bound as fp16, where there are wide slabs
   uint2* plain;    // (D / 16, tiles, 32): q itself as fp16, block by block, where keys are centred
-  float* bounds;   // (8 tiles, 2): |W q|, see PackedTable::weights, and 1 by it
+  float* bounds;   // (8 tiles, 2): |W q|, see PackedLayer::query_weights, and 1 by it
 };
 
 /// q itself, in shared memory: (8 tiles, D + 8) fp16, of which the last 8 keep rows on different banks.

@@ -171,6 +171,13 @@ TEST_CASE("decode attention over packed pages", "[kernels][packed]") {
       CHECK(attention_error({128, 8, 8, 3, 3, bits}, lengths, random) < kAttentionBound);
     CHECK(attention_error({128, 8, 8, 3, 3, 3, false}, lengths, random) < kAttentionBound);
   }
+  SECTION("more pages for a warp than it has lanes") {
+    // As many short sequences beside a long one as leave it one block per KV head.
+    std::vector<int32_t> lengths(20, 5);
+    lengths[3] = 27000;
+    CHECK(attention_error({128, 8, 8}, lengths, random) < kAttentionBound);
+    CHECK(attention_error({128, 8, 8, 3, 3, 3}, lengths, random) < kAttentionBound);
+  }
 }
 
 TEST_CASE("decode attention behind the token that was appended", "[kernels][packed]") {
