@@ -157,8 +157,8 @@ cuda::KeyGroup add_group(const GroupUnits& units, int bits, float longest_row,
   return group;
 }
 
-/// Two copies of a group's book. Of 4 bits one of which the last eight bytes, looked up, are added to the
-/// first: either is 0 or -1 for the other's codes.
+/// Two copies of a group's book; of 4 bits of one whose two look-ups add up to the centroid: either gives 0
+/// or -1, the sign, for the other's codes.
 void add_books(cuda::KeyGroup& to, const LinearCode::Group& g) {
   const auto book = byte_book(g);
   std::array<int8_t, 16> sums = book;
