@@ -104,11 +104,11 @@ __device__ inline void add_pair(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>
   for (int i = 0; i < kParts; ++i) {
     uint32_t a[4];
     const uint32_t codes = nibbles<kBits>(w[0], part + i);
-    look_up_first(book, codes, a[0], a[1]);
+    look_up_first<kBits>(book, codes, a[0], a[1]);
     if constexpr (kBits == 4)
       look_up_last(book, codes, a[2], a[3]);
     else
-      look_up_first(book, nibbles<kBits>(w[1], part + i), a[2], a[3]);
+      look_up_first<kBits>(book, nibbles<kBits>(w[1], part + i), a[2], a[3]);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
       if constexpr (kStart) {
@@ -132,7 +132,7 @@ __device__ inline void add_half(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
     uint32_t a[2];
-    look_up_first(book, nibbles<kBits>(w, part + i), a[0], a[1]);
+    look_up_first<kBits>(book, nibbles<kBits>(w, part + i), a[0], a[1]);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       mma(high[tile][i], a, q[tile].x);

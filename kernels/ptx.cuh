@@ -134,6 +134,16 @@ __device__ inline void settle(T*& p) {
   __builtin_assume(__isGlobal(p));
 }
 
+/// The upper half of x in both halves, as fp16 times one: exact, subnormals too, where it is a number.
+__device__ inline uint32_t times_one_upper(uint32_t x) {
+  uint32_t y;
+  asm("{\n .reg .f16 low, high;\n .reg .b32 both;\n mov.b32 {low, high}, %1;\n mov.b32 both, {high, high};\n"
+      " mul.rn.f16x2 %0, both, %2;\n}\n"
+      : "=r"(y)
+      : "r"(x), "r"(0x3c003c00u));
+  return y;
+}
+
 /// x in a register of its own: the compiler does not know what it is.
 __device__ inline int kept(int x) {
   int y;

@@ -98,12 +98,22 @@ __device__ inline uint32_t nibbles(const uint32_t* w, int i) {
 /// Centroids of up to kByteBits by stored code, see PackedTable.
 using ByteBook = uint4;
 
+/// The upper half's nibbles as the lower half's; kBits: none is larger than that. Bit operations and
+/// permutations run at half rate and are what the kernels wait for; a product with one does not. As fp16 no
+/// nibbles below 8 read as infinite or not a number.
+template <int kBits>
+__device__ inline uint32_t upper(uint32_t select) {
+  if constexpr (kBits < 4) return times_one_upper(select);
+  return select >> 16;
+}
+
 /// Four bytes by the nibbles of the low half of `select`, four by those of the high one. A nibble's top bit
 /// asks for the byte's sign instead, eight times, 0 or -1. From the first eight bytes; the last eight, with
 /// top bits turned: so each of them gives 0 or -1 for the other's codes, of the sign that the codes have.
+template <int kBits>
 __device__ inline void look_up_first(const ByteBook& book, uint32_t select, uint32_t& low, uint32_t& high) {
   low = permute(book.x, book.y, select);
-  high = permute(book.x, book.y, select >> 16);
+  high = permute(book.x, book.y, upper<kBits>(select));
 }
 __device__ inline void look_up_last(const ByteBook& book, uint32_t select, uint32_t& low, uint32_t& high) {
   const uint32_t turned = select ^ 0x88888888u;
@@ -115,7 +125,7 @@ __device__ inline void look_up_last(const ByteBook& book, uint32_t select, uint3
 /// are their complements, none of them below zero: what the last give for their codes, -1, makes up for it.
 template <int kBits>
 __device__ inline void look_up(const ByteBook& book, uint32_t select, uint32_t& low, uint32_t& high) {
-  look_up_first(book, select, low, high);
+  look_up_first<kBits>(book, select, low, high);
   if constexpr (kBits == 4) {
     uint32_t other[2];
     look_up_last(book, select, other[0], other[1]);
