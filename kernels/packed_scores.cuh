@@ -100,23 +100,26 @@ __device__ inline void add_pair(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>
   uint4 q[kTiles];
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) q[tile] = reinterpret_cast<const uint4*>(queries)[tile * 32];
+  uint32_t a[kParts][4];
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
-    uint32_t a[4];
     const uint32_t codes = nibbles<kBits>(w[0], part + i);
-    look_up_first<kBits>(book, codes, a[0], a[1]);
+    look_up_first<kBits>(book, codes, a[i][0], a[i][1]);
     if constexpr (kBits == 4)
-      look_up_last(book, codes, a[2], a[3]);
+      look_up_last(book, codes, a[i][2], a[i][3]);
     else
-      look_up_first<kBits>(book, nibbles<kBits>(w[1], part + i), a[2], a[3]);
+      look_up_first<kBits>(book, nibbles<kBits>(w[1], part + i), a[i][2], a[i][3]);
+  }
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
       if constexpr (kStart) {
-        mma_first<false>(high[tile][i], a, q[tile].x, q[tile].y, zero);
-        mma_first<false>(low[tile][i], a, q[tile].z, q[tile].w, zero);
+        mma_first<false>(high[tile][i], a[i], q[tile].x, q[tile].y, zero);
+        mma_first<false>(low[tile][i], a[i], q[tile].z, q[tile].w, zero);
       } else {
-        mma<false>(high[tile][i], a, q[tile].x, q[tile].y);
-        mma<false>(low[tile][i], a, q[tile].z, q[tile].w);
+        mma<false>(high[tile][i], a[i], q[tile].x, q[tile].y);
+        mma<false>(low[tile][i], a[i], q[tile].z, q[tile].w);
       }
   }
 }
@@ -199,10 +202,9 @@ __device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block,
   take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
 }
 
-/// A lane's words of units that fill no slab. What is in the upper halves of halves of 16-bit words meets no
-/// query.
+/// A lane's words of a tail. What is in the upper halves of halves of 16-bit words meets no query.
 template <int kBits>
-__device__ inline void load_rest(uint32_t (&w)[kBits], const uint8_t* block, const RestLane& at) {
+__device__ inline void load_tail(uint32_t (&w)[kBits], const uint8_t* block, const TailLane& at) {
   const uint32_t* const from = reinterpret_cast<const uint32_t*>(block + at.offset);
   uint32_t x[kBits];
 #pragma unroll
@@ -214,55 +216,46 @@ __device__ inline void load_rest(uint32_t (&w)[kBits], const uint8_t* block, con
     w[3] = permute(x[1], x[3], at.selectors[1]);  // 16-bit words of 4 bits begin at whole ones
 }
 
-/// What a lane finds its words and queries by, in registers: computed for every group it would take longer
-/// than what is done with it.
+/// What a lane finds its parts of groups by: computed for every group it would take longer than what is done
+/// with it.
 struct LaneOffsets {
   int words;    // bytes by the width, to its words of a slab
-  int queries;  // bytes to its queries of a whole product, and to its RestLane
+  int queries;  // bytes to its queries of a whole product, and to its TailLane
   int book;     // bytes to its copy of a book, see add_values()
 };
 __device__ inline LaneOffsets lane_offsets() {
   return {kept(unit_lane() * 4), kept(threadIdx.x % 32 * 16), kept(threadIdx.x % 2 * 16)};
 }
 
-/// What is read of a group before its codes.
-struct GroupHead {
-  int slabs, pairs, single, rest;
+/// What a lane knows of a group before its codes.
+struct GroupLane {
+  int words;  // bytes from the start of the block to its words of the first slab
   ByteBook book;
-  __device__ GroupHead() {}
-  __device__ GroupHead(const KeyGroup& group, const LaneOffsets& lane)
-      : slabs(group.slabs),
-        pairs(group.pairs),
-        single(group.single),
-        rest(group.rest),
-        book(*reinterpret_cast<const ByteBook*>(reinterpret_cast<const uint8_t*>(group.books) + lane.book)) {}
-  __device__ RestLane rest_lane(const uint8_t* table, const LaneOffsets& lane) const {
-    return *reinterpret_cast<const RestLane*>(table + rest + lane.queries);
-  }
+  TailLane tail;
+  __device__ GroupLane() {}
+  __device__ GroupLane(const KeyGroup& group, int bits, const uint8_t* table, const LaneOffsets& lane)
+      : words(group.slabs + lane.words * bits),
+        book(*reinterpret_cast<const ByteBook*>(reinterpret_cast<const uint8_t*>(group.books) + lane.book)),
+        tail(*reinterpret_cast<const TailLane*>(table + group.lanes + lane.queries)) {}
 };
 
-/// All of a group, added to the sums. queries: this lane's of the group, then of the next one. rest_lane():
-/// of the units that fill no slab.
-template <int kTiles, int kParts, int kBits, class RestOf>
-__device__ inline void add_group(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
-                                 const GroupHead& group, RestOf rest_lane, const uint8_t* block,
-                                 const uint8_t*& queries, const LaneOffsets& lane, int part,
-                                 const Zero& zero) {
+/// All of a group, added to the sums. queries: this lane's of the group, then of the next one.
+template <int kTiles, int kParts, int kBits>
+__device__ inline void add_group(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, int pairs, int tail,
+                                 const GroupLane& group, const uint8_t* block, const uint8_t*& queries,
+                                 const LaneOffsets& lane, int part, const Zero& zero) {
   constexpr bool kAlone = kBits == 4;  // a slab has a product of its own
   constexpr int kHalf = 256 * kTiles;  // bytes of queries
-  const uint8_t* codes = block + group.slabs + lane.words * kBits;
+  const uint8_t* codes = block + group.words;
 #pragma unroll 1
-  for (int pair = 0; pair < group.pairs; ++pair) {
+  for (int pair = 0; pair < pairs; ++pair) {
     add_slabs<kTiles, kParts, false, kBits>(high, low, codes, group.book, queries, part, zero);
     codes += (kAlone ? 1 : 2) * slab_bytes(kBits), queries += 2 * kHalf;
   }
-  if (!group.rest && (kAlone || !group.single)) return;
+  if (tail == kNoTail) return;
   uint32_t w[2][kBits];
-  if (group.rest)
-    load_rest<kBits>(w[kAlone ? 0 : 1], block, rest_lane());
-  else
-    load_words<kBits>(w[1], codes, 0, false);
-  if (kAlone || (group.rest && group.single)) {
+  load_tail<kBits>(w[kAlone ? 0 : 1], block, group.tail);
+  if (kAlone || tail == kWholeTail) {
     if constexpr (!kAlone) load_words<kBits>(w[0], codes, 0, false);
     add_pair<kTiles, kParts, false, kBits>(high, low, w, group.book, queries, part, zero);
     queries += 2 * kHalf;
@@ -287,45 +280,38 @@ __device__ inline void with_width(int bits, F f) {
   }
 }
 
-/// f(1) to f(kByteBits) as types, of widths that there are.
-template <class F>
-__device__ inline void for_widths(uint32_t widths, F f) {
-  if (widths >> 1 & 1) f(std::integral_constant<int, 1>());
-  if (widths >> 2 & 1) f(std::integral_constant<int, 2>());
-  if (widths >> 3 & 1) f(std::integral_constant<int, 3>());
-  if (widths >> 4 & 1) f(std::integral_constant<int, 4>());
-}
-
-/// Groups by width, read once.
+/// Groups by width, read once: in few registers, so that products have theirs.
 struct HeldGroups {
   LaneOffsets lane;
-  uint32_t widths;
-  GroupHead heads[kByteBits];
-  RestLane rests[kByteBits];
+  uint32_t shapes;  // see PackedTable
+  GroupLane groups[kByteBits];
   __device__ void read(const uint8_t* table) {
     const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);
     lane = lane_offsets();
-    widths = t.widths;
+    shapes = t.shapes;
 #pragma unroll
-    for (int i = 0; i < kByteBits; ++i) {
-      heads[i] = GroupHead(reinterpret_cast<const KeyGroup*>(table + t.groups)[i], lane);
-      rests[i] = heads[i].rest_lane(table, lane);
-    }
+    for (int i = 0; i < kByteBits; ++i)
+      groups[i] = GroupLane(reinterpret_cast<const KeyGroup*>(table + t.groups)[i], i + 1, table, lane);
   }
 };
 
 /// s = keys . prepared queries, groups by width. high, low: reset.
 template <int kTiles, int kParts>
 __device__ void score_widths(Scores<kTiles, kParts>& s, Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
-                             const uint8_t* block, const HeldGroups& groups, int key_norms,
+                             const uint8_t* block, const HeldGroups& held, int key_norms,
                              const Queries& queries, int part, int valid, const Zero& zero) {
-  const uint8_t* q = queries.fixed + groups.lane.queries;
-  for_widths(groups.widths, [&](auto bits) {
+  const uint8_t* q = queries.fixed + held.lane.queries;
+  const auto add = [&](auto bits) {
     constexpr int kIndex = bits.value - 1;
-    const auto rest_lane = [&] { return groups.rests[kIndex]; };
-    add_group<kTiles, kParts, bits.value>(high, low, groups.heads[kIndex], rest_lane, block, q, groups.lane,
-                                          part, zero);
-  });
+    if (!(held.shapes & 255u << 8 * kIndex)) return;
+    const uint32_t shape = held.shapes >> 8 * kIndex;
+    add_group<kTiles, kParts, bits.value>(high, low, shape & 31, shape >> 5 & 3, held.groups[kIndex], block,
+                                          q, held.lane, part, zero);
+  };
+  add(std::integral_constant<int, 1>());
+  add(std::integral_constant<int, 2>());
+  add(std::integral_constant<int, 3>());
+  add(std::integral_constant<int, 4>());
   uint32_t norms[4];
   load_norms(norms, block + key_norms, threadIdx.x % 32 / 4, valid);
   take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
@@ -347,10 +333,10 @@ __device__ void score_groups(Scores<kTiles, kParts>& s, const uint8_t* block, co
 #pragma unroll 1
   for (int i = 0; i < n_groups; ++i) {
     const KeyGroup& group = groups[i];
-    const GroupHead head(group, offsets);
-    const auto rest_lane = [&] { return head.rest_lane(shared, offsets); };
+    const GroupLane of_lane(group, group.bits, shared, offsets);
     with_width(group.bits, [&](auto bits) {
-      add_group<kTiles, kParts, bits.value>(high, low, head, rest_lane, block, q, offsets, part, zero);
+      add_group<kTiles, kParts, bits.value>(high, low, group.pairs, group.tail, of_lane, block, q, offsets,
+                                            part, zero);
     });
     if (!t.group_norms) continue;
     load_norms(norms, block + group.norms, r, valid);

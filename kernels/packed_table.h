@@ -13,14 +13,18 @@ struct alignas(16) UnitEntry {
   int32_t group = 0;
 };
 
-/// Keys of a group of up to kByteBits as the products take them: whole slabs two by two; then one more
-/// or none, and up to four units that fill no slab, half a product each or together a whole one. A slab of 4
+/// What follows a group's pairs: nothing, half a product of lanes of their own, or a whole one, a slab before
+/// them.
+enum Tail : int32_t { kNoTail, kHalfTail, kWholeTail };
+
+/// Keys of a group of up to kByteBits as the products take them: whole slabs two by two; then one more or
+/// none, and up to four units that fill no slab, half a product each or together a whole one. A slab of 4
 /// bits is a pair of its own: both parts of what is looked up, against the same queries.
 struct alignas(16) KeyGroup {
-  int32_t slabs = 0;      // bytes from the start of the block
-  int32_t pairs = 0;      // of whole slabs
-  int32_t single = 0;     // one more of them
-  int32_t rest = 0;       // units that fill none: bytes from the start of the table to their lanes; 0: none
+  int32_t slabs = 0;  // bytes from the start of the block
+  int32_t pairs = 0;  // of whole slabs
+  int32_t tail = kNoTail;
+  int32_t lanes = 0;      // the tail's: bytes from the start of the table
   int32_t books[8] = {};  // 16 bytes, twice the same; 4 bits: look-ups of the first and the last add up
   int32_t bits = 0;
   int32_t norms = 0;      // where there is a norm per group: bytes from the start of the block
@@ -28,9 +32,9 @@ struct alignas(16) KeyGroup {
   int32_t unused = 0;
 };
 
-/// A lane's words of the units that fill no slab: where, in bytes from the start of the block, and what makes
-/// whole words of them, which may be 16-bit ones: byte selectors of words 0 and 0, 0 and 1, 1 and 2.
-struct alignas(16) RestLane {
+/// A lane's words of a tail: where, in bytes from the start of the block, and what makes whole words of them,
+/// which may be 16-bit ones: byte selectors of words 0 and 0, 0 and 1, 1 and 2.
+struct alignas(16) TailLane {
   uint32_t offset, selectors[3];
 };
 
@@ -50,7 +54,7 @@ struct alignas(16) QueryRow {
 /// multiple of 16 bytes:
 ///
 ///   [PackedTable][UnitEntry (key_slabs, 4)][UnitEntry (value_slabs, 8)][books]
-///   [RestLane (32)]... [KeyGroup (n_groups)]
+///   [TailLane (32)]... [KeyGroup (n_groups)]
 ///
 /// A book holds centroids by stored code, as parts of the largest, which the matrices have as a factor. Up to
 /// kByteBits: 16 signed bytes, 127 the largest, and once more the same; of 4 bits those below zero among the
@@ -64,7 +68,7 @@ struct alignas(16) PackedTable {
   uint32_t wide_keys = 0, wide_values = 0;  // slabs that need the fp16 product, a bit each
   int32_t n_groups = 0;                     // of up to kByteBits; 4 by width where by_width
   int32_t groups = 0;                       // bytes from the start of the table
-  uint32_t widths = 0;                      // of the groups, a bit each
+  uint32_t shapes = 0;  // by width: its pairs and, from the sixth bit on, its tail, in a byte
 };
 
 /// Whole numbers of all heads of a layer, and where their parts lie in device memory.

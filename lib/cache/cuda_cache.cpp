@@ -177,7 +177,7 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
   for (const HeadTable& head : heads) {
     const cuda::PackedTable& t = head.table();
     layer_.wide_keys |= t.wide_keys != 0;
-    layer_.by_width &= t.widths != 0;
+    layer_.by_width &= t.shapes != 0;
   }
   layer_.tables = keep(side_by_side(tables, layer_.table_bytes), stream);
   encoder_.tables = keep(side_by_side(encode_tables, encoder_.table_bytes), stream);

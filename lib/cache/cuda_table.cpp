@@ -96,9 +96,9 @@ std::vector<uint16_t> query_weights(const LinearCode& code, const RowLengths& ro
   return out;
 }
 
-/// A lane's words of units that fill no slab.
-std::vector<cuda::RestLane> rest_lanes(const CodeStream& stream, const std::vector<int>& units) {
-  std::vector<cuda::RestLane> lanes;
+/// Lanes' words of up to four units.
+std::vector<cuda::TailLane> tail_lanes(const CodeStream& stream, const std::vector<int>& units) {
+  std::vector<cuda::TailLane> lanes;
   for (int lane = 0; lane < 32; ++lane) {
     // Where there is no unit a lane reads what another one does, against queries that are zero.
     const CodeUnit& u = stream.units[units[lane % 4 < int(units.size()) ? lane % 4 : 0]];
@@ -132,17 +132,18 @@ cuda::QueryRow query_row(float steps, bool twice, int half, bool alone, bool sec
   return row;
 }
 
-/// A group of up to kByteBits, its units' queries from half `halves` on, which goes to the next group's.
-cuda::KeyGroup add_group(const GroupUnits& units, int bits, float longest_row,
-                         std::vector<cuda::QueryRow>& of_unit, int& halves) {
+/// A group of up to kByteBits, its units' queries from half `halves` on, which goes to the next group's;
+/// lanes of its tail to the table.
+cuda::KeyGroup add_group(const CodeStream& stream, const GroupUnits& units, int bits, float longest_row,
+                         std::vector<cuda::QueryRow>& of_unit, int& halves, TableBytes& table) {
   const bool twice = bits == 4;
   const int n_whole = int(units.whole.size()) / 4;
+  const bool single = !twice && n_whole % 2, both = twice || (single && !units.rest.empty());
   cuda::KeyGroup group;
   group.bits = bits;
   group.longest_row = longest_row;
   group.pairs = twice ? n_whole : n_whole / 2;
-  group.single = twice ? 0 : n_whole % 2;
-  const bool both = twice || (group.single && !units.rest.empty());  // of what is left, a whole product
+  if (n_whole > 0) group.slabs = stream.units[units.whole[0]].offset;
   const auto put = [&](int unit, int half, bool alone, bool second, int c) {
     of_unit[unit] = query_row(cuda::kQuerySteps / longest_row, twice, halves + half, alone, second, c);
   };
@@ -152,8 +153,13 @@ cuda::KeyGroup add_group(const GroupUnits& units, int bits, float longest_row,
     else
       put(units.whole[i], i / 8 * 2, i / 8 == group.pairs && !both, i / 4 % 2 == 1, i % 4);
   halves += 2 * group.pairs;
-  for (int i = 0; i < int(units.rest.size()); ++i) put(units.rest[i], 0, !both, group.single, i);
-  if (group.single || !units.rest.empty()) halves += both ? 2 : 1;
+  for (int i = 0; i < int(units.rest.size()); ++i) put(units.rest[i], 0, !both, single, i);
+  if (!single && units.rest.empty()) return group;
+  group.tail = both ? cuda::kWholeTail : cuda::kHalfTail;
+  halves += both ? 2 : 1;
+  const auto lanes = tail_lanes(
+      stream, units.rest.empty() ? std::vector(units.whole.end() - 4, units.whole.end()) : units.rest);
+  group.lanes = append(table, lanes.data(), lanes.size());
   return group;
 }
 
@@ -191,19 +197,16 @@ void append_groups(HeadTable& made, cuda::PackedTable& t, const CodeStream& stre
     }
     widths |= 1u << bits;
     const float longest_row = float(lengths.longest[norm] / t.query_scale);
-    cuda::KeyGroup& group = groups.emplace_back(add_group(units, bits, longest_row, of_unit, halves));
+    cuda::KeyGroup& group =
+        groups.emplace_back(add_group(stream, units, bits, longest_row, of_unit, halves, made.bytes));
     group.norms = t.key_norms + 2 * kPagePositions * norm;
     add_books(group, code.groups[g]);
-    if (!units.whole.empty()) group.slabs = stream.units[units.whole[0]].offset;
-    if (units.rest.empty()) continue;
-    const auto lanes = rest_lanes(stream, units.rest);
-    group.rest = append(made.bytes, lanes.data(), lanes.size());
   }
   if (by_width) {
     std::vector<cuda::KeyGroup> by(kByteBits);
     for (const cuda::KeyGroup& group : groups) by[group.bits - 1] = group;
     groups = by;
-    t.widths = widths;
+    for (int i = 0; i < kByteBits; ++i) t.shapes |= uint32_t(by[i].pairs | by[i].tail << 5) << 8 * i;
   }
   t.n_groups = int(groups.size());
   t.groups = append(made.bytes, groups.data(), groups.size());
