@@ -117,6 +117,8 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(c
   // keep its last loads waiting.
   const bool early = first < max(length - a.fresh, 0) / kPagePositions * kItems && a.fresh >= 0;
   if (early) load(0);
+  HeldGroups groups;
+  if constexpr (kKeyBits == kSeveral) groups.read(reinterpret_cast<const uint8_t*>(&in_table));
   if (a.fresh >= 0) wait_for_predecessor();
   load_queries<kDim, kTiles>(q, n_heads, reinterpret_cast<__half*>(shared + plan.rows));
   if (!early) load(0);
@@ -131,8 +133,6 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(c
   let_successor_start();
   const PackedTable& t = *reinterpret_cast<const PackedTable*>(shared);
   const HeldTable<kKeyBits, kValueBits> table(shared);
-  HeldGroups groups;
-  if constexpr (kKeyBits == kSeveral) groups.read(shared);
 
   const Zero zero = {kept(kZero), kept(kZero), kept(kZero), kept(kZero)};
   State<kSlabs, kTiles> state;
@@ -152,16 +152,16 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(c
     const int stage = n % kStages, valid = length - page * kPagePositions;
     if ((n + kStages) % 32 == 0) read_ids(n + kStages);
     const unsigned char* block = stages + stage * a.stage_bytes;
+    Sums<kTiles, kParts> high, low;
+    if constexpr (kKeyBits == kSeveral) reset(high, low, zero, groups);
     arrivals.wait(stage, n / kStages);
     float s[kTiles][kParts][4] = {};
     uint32_t pair[4];
     if constexpr (kKeyBits > 0)
       score_uniform<kDim, kTiles, kParts, kKeyBits>(s, block, table, queries, part, valid, zero);
-    else if constexpr (kKeyBits == kSeveral) {
-      Sums<kTiles, kParts> high, low;
-      reset<kParts, kSlabs>(high, low, zero, state);
+    else if constexpr (kKeyBits == kSeveral)
       score_widths<kTiles, kParts>(s, high, low, block, groups, table.key_norms, queries, part, valid, zero);
-    } else
+    else
       score_groups<kTiles, kParts>(s, block, shared, t, queries, part, valid, zero);
     if (a.layer.key_mean)
       score_mean<kDim, kTiles, kParts>(s, reinterpret_cast<const float4*>(block + a.stage_bytes - kDim * 4),

@@ -46,18 +46,6 @@ __device__ inline void reset(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& l
       for (int j = 0; j < 4; ++j) high[tile][i][j] = low[tile][i][j] = zero[j];
 }
 
-/// The same by a fourth of the instructions. state: registers that differ, or the compiler makes one of all.
-template <int kParts, int kSlabs>
-__device__ inline void reset(Sums<1, kParts>& high, Sums<1, kParts>& low, const Zero& zero,
-                             const State<kSlabs, 1>& state) {
-  static_assert(2 * kParts <= kSlabs);
-#pragma unroll
-  for (int i = 0; i < kParts; ++i) {
-    set_sums(high[0][i], state.o[2 * i][0][0], state.o[2 * i][0][1], zero);
-    set_sums(low[0][i], state.o[2 * i + 1][0][0], state.o[2 * i + 1][0][1], zero);
-  }
-}
-
 /// s += sums times the positions' norms (pair; null: one) and what one is of the longest row. kFirst: s =.
 template <int kTiles, int kParts, bool kFirst = false>
 __device__ inline void take_sums(Scores<kTiles, kParts>& s, const Sums<kTiles, kParts>& high,
@@ -295,12 +283,27 @@ struct HeldGroups {
   }
 };
 
+/// Integer sums to their start by products with zeros: a fourth of the instructions. Of registers that
+/// differ, or the compiler makes one of all.
+template <int kParts>
+__device__ inline void reset(Sums<1, kParts>& high, Sums<1, kParts>& low, const Zero& zero,
+                             const HeldGroups& held) {
+  static_assert(kParts <= kByteBits);
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    const TailLane& x = held.groups[i].tail;
+    set_sums(high[0][i], x.offset, x.selectors[0], zero);
+    set_sums(low[0][i], x.selectors[1], x.selectors[2], zero);
+  }
+}
+
 /// s = keys . prepared queries, groups by width. high, low: reset.
 template <int kTiles, int kParts>
 __device__ void score_widths(Scores<kTiles, kParts>& s, Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
                              const uint8_t* block, const HeldGroups& held, int key_norms,
                              const Queries& queries, int part, int valid, const Zero& zero) {
   const uint8_t* q = queries.fixed + held.lane.queries;
+  __syncwarp();  // or the compiler expects lanes apart in every branch
   const auto add = [&](auto bits) {
     constexpr int kIndex = bits.value - 1;
     if (!(held.shapes & 255u << 8 * kIndex)) return;

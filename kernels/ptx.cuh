@@ -98,12 +98,11 @@ __device__ inline void mma_first(int (&d)[4], const uint32_t (&a)[4], uint32_t b
 }
 
 /// d = from in one instruction instead of four: a product of anything with zeros.
-__device__ inline void set_sums(int (&d)[4], float anything, float other, const int (&from)[4]) {
+__device__ inline void set_sums(int (&d)[4], uint32_t anything, uint32_t other, const int (&from)[4]) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%7,%8,%9,%10};\n"
       : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-      : "r"(__float_as_uint(anything)), "r"(__float_as_uint(other)), "r"(0), "r"(from[0]), "r"(from[1]),
-        "r"(from[2]), "r"(from[3]));
+      : "r"(anything), "r"(other), "r"(0), "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(from[3]));
 }
 
 /// Transposes an 8 x 8 matrix of fp16: lane (row = lane / 4) holds columns 2 (lane % 4) and the next.

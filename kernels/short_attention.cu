@@ -154,18 +154,15 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
     const Zero zero = {kept(kZero), kept(kZero), kept(kZero), kept(kZero)};
     const uint8_t* const block = stages + page * a.stage_bytes;
     const int valid = length - (range.first + page) * kPagePositions;
-    if constexpr (kKeyBits == kSeveral) {
-      Sums<1, kParts> high, low;
-      reset<1, kParts>(high, low, zero);
-      wait_for_phase(shared_address(barriers + page), 0);
+    Sums<1, kParts> high, low;
+    if constexpr (kKeyBits == kSeveral) reset(high, low, zero, groups);
+    wait_for_phase(shared_address(barriers + page), 0);
+    if constexpr (kKeyBits > 0)
+      score_uniform<kDim, 1, kParts, kKeyBits>(s, block, table, queries, part, valid, zero);
+    else if constexpr (kKeyBits == kSeveral)
       score_widths<1, kParts>(s, high, low, block, groups, table.key_norms, queries, part, valid, zero);
-    } else {
-      wait_for_phase(shared_address(barriers + page), 0);
-      if constexpr (kKeyBits > 0)
-        score_uniform<kDim, 1, kParts, kKeyBits>(s, block, table, queries, part, valid, zero);
-      else
-        score_groups<1, kParts>(s, block, shared, t, queries, part, valid, zero);
-    }
+    else
+      score_groups<1, kParts>(s, block, shared, t, queries, part, valid, zero);
     if (a.layer.key_mean)
       score_mean<kDim, 1, kParts>(s, reinterpret_cast<const float4*>(block + a.stage_bytes - kDim * 4),
                                   queries, reinterpret_cast<const uint4*>(shared + plan.mean), t.query_scale,
