@@ -15,7 +15,8 @@
 // other pipes have work at the same time. What is expanded costs no less for few rows: W and kTiles are as
 // large as fill the device. Blocks of few rows have four more warps, which do nothing but expand.
 //
-// The mean of centred keys enters in the quantizer's coordinates, F R_t mean, added to the norm times the
+// Scores take the norms of keys where they have one each and no mean; else tiles do (packed_tiles.cuh). The
+// mean of centred keys enters in the quantizer's coordinates, F R_t mean, added to the norm times the
 // centroid where a page is expanded: B F = 1, so that q . R_t mean = (B^T q) . (F R_t mean). It depends on
 // the position and the KV head only; prepare_kernel makes it once for all rows and sequences. It also turns
 // the queries, and brings the chunk's keys and values into the order of a tile.
@@ -32,6 +33,8 @@ namespace {
 
 constexpr int kMostRowTiles = 16;  // of a block
 
+constexpr int kNormWords = kPagePositions / 4;  // of a tile, behind keys and values
+
 /// Where the parts of shared memory begin; the table comes first.
 struct SharedPlan {
   int queries, tiles, stages, bytes;
@@ -41,7 +44,7 @@ __host__ __device__ SharedPlan shared_plan(const PrefillArguments& a, int row_ti
   SharedPlan p{};
   p.queries = a.layer.table_bytes;
   p.tiles = p.queries + row_tiles * a.layer.key_slabs * 512;
-  p.stages = p.tiles + a.buffers * (a.layer.key_slabs + kDim / 16) * 2048;
+  p.stages = p.tiles + a.buffers * ((a.layer.key_slabs + kDim / 16) * 128 + kNormWords) * 16;
   p.bytes = p.stages + 2 * a.stage_bytes;
   return p;
 }
@@ -77,7 +80,8 @@ __global__ void __launch_bounds__(32 * (kWarps + helpers(kWarps)), 1)
   const PackedTable& t = *reinterpret_cast<const PackedTable*>(shared);
   uint4* const queries = reinterpret_cast<uint4*>(shared + plan.queries);
   uint4* const tiles = reinterpret_cast<uint4*>(shared + plan.tiles);
-  const int value_words = a.layer.key_slabs * 128, tile_words = value_words + kSlabs * 128;
+  const int value_words = a.layer.key_slabs * 128, norm_words = value_words + kSlabs * 128,
+            tile_words = norm_words + kNormWords;
   const int64_t place = (int64_t(sequence) * a.layer.n_kv_heads + kv_head) * a.row_tiles + first_tile;
   const int length = a.cache.lengths[sequence], n_pages = (length + kPagePositions - 1) / kPagePositions;
 
@@ -106,12 +110,15 @@ __global__ void __launch_bounds__(32 * (kWarps + helpers(kWarps)), 1)
     const auto expand = [&](int page) {
       const uint8_t* block = shared + plan.stages + page % 2 * a.stage_bytes;
       const int valid = length - page * kPagePositions;
-      for (int i = expander; i < t.key_slabs + t.value_slabs; i += kExpanders)
+      const bool apart = !mean && !t.group_norms;
+      for (int i = expander; i < t.key_slabs + t.value_slabs + apart; i += kExpanders)
         if (i < t.key_slabs)
-          expand_keys(i, block, table, valid, mean ? mean + int64_t(page) * value_words : nullptr,
+          expand_keys(i, block, table, valid, mean ? mean + int64_t(page) * value_words : nullptr, apart,
                       tile_of(page));
-        else
+        else if (i < t.key_slabs + t.value_slabs)
           expand_values(i - t.key_slabs, block, table, valid, tile_of(page) + value_words);
+        else
+          expand_norms(block, table, valid, reinterpret_cast<float*>(tile_of(page) + norm_words));
     };
     copy_words<kThreads>(reinterpret_cast<uint4*>(shared), reinterpret_cast<const uint4*>(from),
                          a.layer.table_bytes / 16);
@@ -143,8 +150,10 @@ __global__ void __launch_bounds__(32 * (kWarps + helpers(kWarps)), 1)
           if (n + 1 < n_pages && expander >= 0) expand(n + 1);
         } else if (!idle) {
           const uint4* tile = tile_of(n) + lane;
+          const float2* norms =
+              mean || t.group_norms ? nullptr : reinterpret_cast<const float2*>(tile_of(n) + norm_words);
           attend<kDim, kTiles>(state, queries + warp * kTiles * slabs * 32 + lane, slabs, tile,
-                               tile + value_words, factor, n * kPagePositions, last, n + 1 == n_pages);
+                               tile + value_words, norms, factor, n * kPagePositions, last, n + 1 == n_pages);
         }
       }
     }
@@ -178,7 +187,7 @@ __global__ void __launch_bounds__(32 * (kWarps + helpers(kWarps)), 1)
     if (!idle && n * kPagePositions <= last_token) {
       const uint4* tile = tile_of(n) + lane;
       attend<kDim, kTiles>(state, queries + warp * kTiles * kSlabs * 32 + lane, kSlabs, tile,
-                           tile + value_words, fmaxf(a.scale, 1e-30f), n * kPagePositions, last,
+                           tile + value_words, nullptr, fmaxf(a.scale, 1e-30f), n * kPagePositions, last,
                            n * kPagePositions + kPagePositions - 1 > first_token);
     }
     if (a.buffers == 1) {

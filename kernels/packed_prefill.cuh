@@ -152,11 +152,12 @@ struct RowState {
 };
 
 /// 64 positions in order from `base`: a row sees those up to `last`. q: this lane's words (tile, slab, 32);
-/// keys and values likewise. factor: of the scores, in powers of two.
+/// keys and values likewise. norms: of the keys, two by two, or null. factor: of the scores, in powers of
+/// two.
 template <int kDim, int kTiles>
 __device__ __forceinline__ void attend(RowState<kDim, kTiles>& state, const uint4* q, int slabs,
-                                       const uint4* keys, const uint4* values, float factor, int base,
-                                       const int (&last)[kTiles][2], bool masked) {
+                                       const uint4* keys, const uint4* values, const float2* norms,
+                                       float factor, int base, const int (&last)[kTiles][2], bool masked) {
   constexpr int kSlabs = kDim / 16;
   float s[kTiles][8][4] = {};
   const auto multiply = [&](int slab) {
@@ -177,8 +178,17 @@ __device__ __forceinline__ void attend(RowState<kDim, kTiles>& state, const uint
 #pragma unroll
   for (int slab = 0; slab < kSlabs; ++slab) multiply(slab);
   if (slabs > kSlabs) multiply(kSlabs);  // halves of units make one more
+  const int c = threadIdx.x % 4;
+  if (norms)
+#pragma unroll
+    for (int n = 0; n < 8; ++n) {
+      const float2 norm = norms[4 * n + c];
+#pragma unroll
+      for (int m = 0; m < kTiles; ++m)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) s[m][n][j] *= j % 2 ? norm.y : norm.x;
+    }
   if (masked) {
-    const int c = threadIdx.x % 4;
 #pragma unroll
     for (int m = 0; m < kTiles; ++m)
 #pragma unroll

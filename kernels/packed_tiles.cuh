@@ -11,8 +11,10 @@
 // This is how a lane holds the A operand of K (or of V^T), which is how codes lie in a page
 // (cache/page_layout.h): a lane unpacks a unit and stores what it has.
 //
-// Entries are norm times centroid, rounded once. A centroid that is a byte counts 1 / 128 here, which is
-// exact; kByteUnit makes up for it where queries are prepared and outputs turned back.
+// Entries are norm times centroid, rounded once. Keys with one norm and no mean are centroids alone, which is
+// exact, and scores take the norms (expand_norms()): a norm's few products with centroids are all that a key
+// has, and their roundings do not average. A centroid that is a byte counts 1 / 128 here, which is exact too;
+// kByteUnit makes up for it where queries are prepared and outputs turned back.
 #pragma once
 #include "cache/page_layout.h"
 #include "unpack.cuh"
@@ -78,9 +80,18 @@ __device__ inline uint32_t multiply_add2(uint32_t x, uint32_t y, uint32_t add) {
   return *reinterpret_cast<const uint32_t*>(&z);
 }
 
-/// One slab of a page's keys, by one warp. mean (slab, i, lane): F R_t mean of the page, or null.
+/// The norms of a page's keys by position, by one warp; 0 from `valid` on.
+__device__ inline void expand_norms(const uint8_t* block, const uint8_t* table, int valid, float* norms) {
+  const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);
+  const __half* const from = reinterpret_cast<const __half*>(block + t.key_norms);
+  for (int i = threadIdx.x % 32; i < kPagePositions; i += 32)
+    norms[i] = i < valid ? __half2float(from[norm_place(i)]) : 0.0f;
+}
+
+/// One slab of a page's keys, by one warp. mean (slab, i, lane): F R_t mean of the page, or null. apart: no
+/// norms.
 __device__ inline void expand_keys(int slab, const uint8_t* block, const uint8_t* table, int valid,
-                                   const uint4* mean, uint4* tile) {
+                                   const uint4* mean, bool apart, uint4* tile) {
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
   const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);
   const UnitEntry e = units_of(table)[4 * slab + c];
@@ -90,6 +101,11 @@ __device__ inline void expand_keys(int slab, const uint8_t* block, const uint8_t
     for (int i = 0; i < 4; ++i) m[i] = mean[(4 * slab + i) * 32 + lane];
   Operands a;
   expand_unit(e, block, table, r, a);
+  if (apart) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) tile[(4 * slab + i) * 32 + lane] = {a[i][0], a[i][1], a[i][2], a[i][3]};
+    return;
+  }
   uint32_t pair[4];
   load_norms(pair, block + t.key_norms + 2 * kPagePositions * e.norm, r, valid);
 #pragma unroll
