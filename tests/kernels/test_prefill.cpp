@@ -90,10 +90,10 @@ Errors prefill_error(const CacheCase& c, const std::vector<int32_t>& prefixes, i
 }
 
 // fp16 where numbers enter a product (B^T q, weight, and norm times centroid but of keys with one norm and no
-// mean) and in the output: 2e-4 root mean square each, which in a logit add up to some 3e-4 |q| |k| / D. Keys in groups with a norm each are as long
-// as 5 sqrt(D) here: 1.5e-3 of a weight, the worst token of many four times that where few positions carry
-// it. A position too many or too few of n makes 1 / sqrt(n) of a token's output, 0.03 of 1000. The bound of
-// the whole is what the cache promises.
+// mean) and in the output: 2e-4 root mean square each, which in a logit add up to some 3e-4 |q| |k| / D. Keys
+// in groups with a norm each are as long as 5 sqrt(D) here: 1.5e-3 of a weight, the worst token of many four
+// times that where few positions carry it. A position too many or too few of n makes 1 / sqrt(n) of a token's
+// output, 0.03 of 1000. The bound of the whole is what the cache promises.
 void good(const CacheCase& c, const std::vector<int32_t>& prefixes, int64_t chunk, Random& random) {
   const Errors errors = prefill_error(c, prefixes, chunk, random);
   CHECK(errors.whole < 2e-3);
