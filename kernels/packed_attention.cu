@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(c
   // keep its last loads waiting.
   const bool early = first < max(length - a.fresh, 0) / kPagePositions * kItems && a.fresh >= 0;
   if (early) load(0);
-  HeldGroups groups;
+  HeldGroups groups;  // a chain of three loads, while the kernel before ends
   if constexpr (kKeyBits == kSeveral) groups.read(reinterpret_cast<const uint8_t*>(&in_table));
   if (a.fresh >= 0) wait_for_predecessor();
   load_queries<kDim, kTiles>(q, n_heads, reinterpret_cast<__half*>(shared + plan.rows));
