@@ -308,8 +308,8 @@ __device__ void score_widths(Scores<kTiles, kParts>& s, Sums<kTiles, kParts>& hi
     constexpr int kIndex = bits.value - 1;
     if (!(held.shapes & 255u << 8 * kIndex)) return;
     const uint32_t shape = held.shapes >> 8 * kIndex;
-    add_group<kTiles, kParts, bits.value>(high, low, shape & 31, shape >> 5 & 3, held.groups[kIndex], block,
-                                          q, held.lane, part, zero);
+    add_group<kTiles, kParts, bits.value>(high, low, pairs_of(shape), tail_of(shape), held.groups[kIndex],
+                                          block, q, held.lane, part, zero);
   };
   add(std::integral_constant<int, 1>());
   add(std::integral_constant<int, 2>());

@@ -32,6 +32,17 @@ struct alignas(16) KeyGroup {
   int32_t unused = 0;
 };
 
+/// A group's pairs, up to 31, and its tail as a byte.
+constexpr uint32_t shape_of(const KeyGroup& group) {
+  return uint32_t(group.pairs | group.tail << 5);
+}
+constexpr int pairs_of(uint32_t shape) {
+  return shape & 31;
+}
+constexpr int tail_of(uint32_t shape) {
+  return shape >> 5 & 3;
+}
+
 /// A lane's words of a tail: where, in bytes from the start of the block, and what makes whole words of them,
 /// which may be 16-bit ones: byte selectors of words 0 and 0, 0 and 1, 1 and 2.
 struct alignas(16) TailLane {
@@ -68,7 +79,7 @@ struct alignas(16) PackedTable {
   uint32_t wide_keys = 0, wide_values = 0;  // slabs that need the fp16 product, a bit each
   int32_t n_groups = 0;                     // of up to kByteBits; 4 by width where by_width
   int32_t groups = 0;                       // bytes from the start of the table
-  uint32_t shapes = 0;  // by width: its pairs and, from the sixth bit on, its tail, in a byte
+  uint32_t shapes = 0;                      // by width, a byte each: shape_of(); 0: not by width
 };
 
 /// Whole numbers of all heads of a layer, and where their parts lie in device memory.

@@ -137,21 +137,20 @@ cuda::QueryRow query_row(float steps, bool twice, int half, bool alone, bool sec
 cuda::KeyGroup add_group(const CodeStream& stream, const GroupUnits& units, int bits, float longest_row,
                          std::vector<cuda::QueryRow>& of_unit, int& halves, TableBytes& table) {
   const bool twice = bits == 4;
-  const int n_whole = int(units.whole.size()) / 4;
-  const bool single = !twice && n_whole % 2, both = twice || (single && !units.rest.empty());
+  const int n_whole = int(units.whole.size()) / 4, of_pair = twice ? 1 : 2;  // slabs
+  const bool single = n_whole % of_pair, both = twice || (single && !units.rest.empty());
   cuda::KeyGroup group;
   group.bits = bits;
   group.longest_row = longest_row;
-  group.pairs = twice ? n_whole : n_whole / 2;
+  group.pairs = n_whole / of_pair;
   if (n_whole > 0) group.slabs = stream.units[units.whole[0]].offset;
   const auto put = [&](int unit, int half, bool alone, bool second, int c) {
     of_unit[unit] = query_row(cuda::kQuerySteps / longest_row, twice, halves + half, alone, second, c);
   };
-  for (int i = 0; i < int(units.whole.size()); ++i)
-    if (twice)
-      put(units.whole[i], i / 4 * 2, false, false, i % 4);
-    else
-      put(units.whole[i], i / 8 * 2, i / 8 == group.pairs && !both, i / 4 % 2 == 1, i % 4);
+  for (int i = 0; i < int(units.whole.size()); ++i) {
+    const int slab = i / 4, pair = slab / of_pair;
+    put(units.whole[i], 2 * pair, pair == group.pairs && !both, slab % of_pair == 1, i % 4);
+  }
   halves += 2 * group.pairs;
   for (int i = 0; i < int(units.rest.size()); ++i) put(units.rest[i], 0, !both, single, i);
   if (!single && units.rest.empty()) return group;
@@ -184,18 +183,17 @@ void append_groups(HeadTable& made, cuda::PackedTable& t, const CodeStream& stre
   std::vector<cuda::KeyGroup> groups;
   std::vector<cuda::QueryRow> of_unit(stream.units.size());  // its first coordinate's
   bool by_width = t.group_norms == 0;
-  uint32_t widths = 0;
-  int halves = 0;
+  int widest = 0, halves = 0;
   for (int g = 0; g < int(code.groups.size()); ++g) {
     const GroupUnits units(stream, code, g);
     const int bits = code.groups[g].bits, norm = code.one_norm ? 0 : g;
-    by_width = by_width && bits <= kByteBits && widths >> bits == 0;  // rising
+    by_width = by_width && bits <= kByteBits && bits > widest;
+    widest = bits;
     if (bits > kByteBits) {
       for (const auto* some : {&units.whole, &units.rest})
         for (const int i : *some) of_unit[i].wide = 4 * i;
       continue;
     }
-    widths |= 1u << bits;
     const float longest_row = float(lengths.longest[norm] / t.query_scale);
     cuda::KeyGroup& group =
         groups.emplace_back(add_group(stream, units, bits, longest_row, of_unit, halves, made.bytes));
@@ -206,7 +204,7 @@ void append_groups(HeadTable& made, cuda::PackedTable& t, const CodeStream& stre
     std::vector<cuda::KeyGroup> by(kByteBits);
     for (const cuda::KeyGroup& group : groups) by[group.bits - 1] = group;
     groups = by;
-    for (int i = 0; i < kByteBits; ++i) t.shapes |= uint32_t(by[i].pairs | by[i].tail << 5) << 8 * i;
+    for (int i = 0; i < kByteBits; ++i) t.shapes |= shape_of(by[i]) << 8 * i;
   }
   t.n_groups = int(groups.size());
   t.groups = append(made.bytes, groups.data(), groups.size());
