@@ -107,14 +107,14 @@ __global__ void __launch_bounds__(32 * (kWarps + helpers(kWarps)), 1)
     };
     const int slabs = a.layer.key_slabs;
     const uint4* const mean = a.mean ? a.mean + int64_t(kv_head) * a.pages * value_words : nullptr;
-    const auto norms_apart = [&] { return !mean && !t.group_norms; };  // once the table is there
     const auto expand = [&](int page) {
       const uint8_t* block = shared + plan.stages + page % 2 * a.stage_bytes;
       const int valid = length - page * kPagePositions;
-      for (int i = expander; i < t.key_slabs + t.value_slabs + norms_apart(); i += kExpanders)
+      const bool apart = !mean && !t.group_norms;
+      for (int i = expander; i < t.key_slabs + t.value_slabs + apart; i += kExpanders)
         if (i < t.key_slabs)
-          expand_keys(i, block, table, valid, mean ? mean + int64_t(page) * value_words : nullptr,
-                      norms_apart(), tile_of(page));
+          expand_keys(i, block, table, valid, mean ? mean + int64_t(page) * value_words : nullptr, apart,
+                      tile_of(page));
         else if (i < t.key_slabs + t.value_slabs)
           expand_values(i - t.key_slabs, block, table, valid, tile_of(page) + value_words);
         else
@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(32 * (kWarps + helpers(kWarps)), 1)
         } else if (!idle) {
           const uint4* tile = tile_of(n) + lane;
           const float2* norms =
-              norms_apart() ? reinterpret_cast<const float2*>(tile_of(n) + norm_words) : nullptr;
+              mean || t.group_norms ? nullptr : reinterpret_cast<const float2*>(tile_of(n) + norm_words);
           attend<kDim, kTiles>(state, queries + warp * kTiles * slabs * 32 + lane, slabs, tile,
                                tile + value_words, norms, factor, n * kPagePositions, last, n + 1 == n_pages);
         }
