@@ -9,7 +9,7 @@ namespace blockgtq {
 
 namespace fs = std::filesystem;
 
-/// A regular file mapped read-only. Errors name the path (Exit::input).
+/// A regular file mapped read-only. Errors name the path (Exit::input); a Git LFS pointer is one.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -33,7 +33,7 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// A whole text file of at most max_bytes.
+/// A whole text file of at most max_bytes; no Git LFS pointer.
 std::string read_text(const fs::path& path, size_t max_bytes);
 
 /// An output that appears under its name only when complete: written to a temporary file beside the target,

@@ -130,6 +130,15 @@ void sync_folder(const fs::path& target) {
   if (error == EIO || error == ENOSPC || error == EDQUOT) fail_write(target, error);
 }
 
+/// write() cannot read its source: where that is a mapped file which became shorter, touching it says so.
+void touch(std::string_view text) {
+  const volatile char* from = text.data();
+  char last = 0;
+  for (size_t i = 0; i < text.size(); ++i) last = from[i];
+  static_cast<void>(last);
+  errno = EFAULT;
+}
+
 }  // namespace
 
 OutputFile::OutputFile(fs::path target, bool force) : target_(std::move(target)), force_(force) {
@@ -169,6 +178,7 @@ void OutputFile::write(std::string_view text) {
   while (!text.empty()) {
     const ssize_t n = ::write(fd_, text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EFAULT) touch(text);
     if (n < 0) fail_write(target_, errno);
     text.remove_prefix(size_t(n));
   }

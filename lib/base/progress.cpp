@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <vector>
 
 #include "base/json.h"
@@ -72,7 +73,7 @@ class StderrProgress : public Progress {
   }
   void warn(const std::string& text) final {
     const std::lock_guard lock(mutex_);
-    show_warning(one_line(text));
+    if (warned_.insert(text).second) show_warning(one_line(text));
   }
 
  protected:
@@ -85,6 +86,7 @@ class StderrProgress : public Progress {
 
  private:
   bool quiet_;
+  std::set<std::string> warned_;
   std::mutex mutex_;
 };
 
