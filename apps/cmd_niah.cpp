@@ -91,13 +91,9 @@ class Niah {
     for (const CacheSpec& spec : specs)
       caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr, codebook));
     const Tokenizer tokenizer(session.model->folder() / "tokenizer.json");
-    const int64_t reach = session.model->config().max_position;
     for (int64_t context : contexts_) {
-      if (reach > 0 && context > reach) {
-        progress_->warn(
-            fmt::format("{}: context {} is longer than the model's {}: left out", job.name, context, reach));
-        continue;
-      }
+      if (const std::string text = beyond_positions(*session.model, context); !text.empty())
+        progress_->warn(text);
       NeedleSpec needles = o_.needles;
       needles.context = context;
       const std::vector<Retrieval> found =

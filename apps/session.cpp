@@ -38,12 +38,22 @@ RealAttention real_attention(const Config& config, int64_t longest_chunk) {
   return {config.blocks(), frequencies.inv_freq, frequencies.attention_factor};
 }
 
+std::string beyond_positions(const Checkpoint& model, int64_t tokens) {
+  const Config& config = model.config();
+  if (tokens <= config.max_position) return "";
+  return fmt::format("{}: windows of {} tokens reach beyond the model's max_position_embeddings: {}{}",
+                     model.folder().string(), tokens, config.max_position,
+                     config.rope.type == RopeType::dynamic
+                         ? "; dynamic RoPE: the frequencies are those of a whole window"
+                         : "");
+}
+
 Session open_session(const RunOptions& run, const GlobalOptions& global, Progress& progress) {
   Session session;
   const fs::path folder = resolve_model(run.model);
   session.model = std::make_unique<Checkpoint>(folder);
   const Config& config = session.model->config();
-  check_weights(*session.model);
+  for (const std::string& remark : check_weights(*session.model)) progress.warn(remark);
   DeviceChoice choice = choose_device(run, config, global);
   session.backend = std::move(choice.backend);
   session.device = choice.device;
@@ -80,8 +90,8 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
   global.note(fmt::format("{}: {} tokens in windows of {} from {}, {} on {} with {} threads, signature {}",
                           folder.string(), session.n_tokens(), session.chunk, session.corpus.description,
                           choice.dtype, choice.device, threads(), session.signature.substr(0, 16)));
-  if (config.rope.type == RopeType::dynamic && session.chunk > config.max_position)
-    progress.warn("dynamic RoPE: frequencies are those of a window of one chunk");
+  if (const std::string text = beyond_positions(*session.model, session.chunk); !text.empty())
+    progress.warn(text);
   return session;
 }
 

@@ -29,6 +29,10 @@ struct Session {
 /// Opens the model, checks every weight's shape, reads the text, picks the device. Nothing heavy yet.
 Session open_session(const RunOptions& run, const GlobalOptions& global, Progress& progress);
 
+/// Empty, or one line: windows of `tokens` reach beyond the positions that the model was made for. What runs
+/// a model shows it and runs.
+std::string beyond_positions(const Checkpoint& model, int64_t tokens);
+
 /// Of every layer, how the model weighs an error of a value: (H, Dv, Dv) as LayerStats::output has it; empty
 /// where values are not cached per head.
 std::vector<std::vector<double>> output_moments(const Session& session);

@@ -166,13 +166,22 @@ void parse_common(const ConfigFields& config, const Family& family, Config& out)
   out.qk_norm = out.model_type == "qwen3" || out.model_type == "qwen3_moe";
   const bool glm = family.dialect == Dialect::glm;
   out.rope =
-      parse_rope(config, {glm ? Pairing::interleaved : Pairing::half, out.head_dim, glm ? 0.5 : 1.0, true},
-                 out.max_position);
+      parse_rope(config, {glm ? Pairing::interleaved : Pairing::half, out.head_dim, glm ? 0.5 : 1.0, !glm},
+                 out.max_position, out.remarks);
   out.layer_is_moe.assign(size_t(out.n_layers), false);
   if (out.model_type == "qwen3_moe") parse_qwen3_experts(config, out);
 }
 
 }  // namespace
+
+const char* embedding_name(Dialect dialect) {
+  return dialect == Dialect::chatglm ? "transformer.embedding.word_embeddings.weight"
+                                     : "model.embed_tokens.weight";
+}
+
+const char* head_name(Dialect dialect) {
+  return dialect == Dialect::chatglm ? "transformer.output_layer.weight" : "lm_head.weight";
+}
 
 Config parse_config(const Json& json, const std::string& name) {
   const ConfigFields config(json, name);

@@ -23,16 +23,21 @@ struct RopeConfig {
   int rotary_dim = 0;  // R
   double theta = 0;    // base, rope_ratio already applied
   double factor = 1;
-  double low_freq_factor = 1, high_freq_factor = 4;       // llama3
-  double beta_fast = 32, beta_slow = 1;                   // yarn
-  bool truncate = true;                                   // yarn
+  double low_freq_factor = 1, high_freq_factor = 4;                // llama3
+  double beta_fast = 32, beta_slow = 1;                            // yarn
+  bool truncate = true;                                            // yarn
   std::optional<double> attention_factor, mscale, mscale_all_dim;  // yarn
-  int original_max_position = 0;                          // llama3, yarn, dynamic
+  int original_max_position = 0;                                   // llama3, yarn, dynamic
 };
 
 enum class AttentionKind { gqa, mla };
 /// How the weights are named and fused.
 enum class Dialect { llama, glm, chatglm, deepseek_v2 };
+
+/// "model.embed_tokens.weight" and "lm_head.weight", or the dialect's own names: the two that a config can
+/// tie.
+const char* embedding_name(Dialect);
+const char* head_name(Dialect);
 
 struct MlaConfig {
   int q_lora_rank = 0;  // 0: one q_proj
@@ -42,7 +47,7 @@ struct MlaConfig {
 struct MoeConfig {
   int n_experts = 0;  // 0: a dense model
   int n_per_token = 0, intermediate = 0;
-  int n_shared = 0;               // shared experts, of intermediate * n_shared together
+  int n_shared = 0;  // shared experts, of intermediate * n_shared together
   bool normalize_top_k = false;
   double routed_scale = 1;
   int n_group = 1, topk_group = 1;  // group_limited_greedy; 1: plain greedy
@@ -59,9 +64,9 @@ struct Config {
   int head_dim = 0;    // D of the quantized key: qk_rope_head_dim for MLA
   int v_dim = 0;       // of a cached value; 0 for MLA, whose values are not cached per head
   double rms_eps = 1e-6;
-  bool tied = false;       // lm_head is the embedding
+  bool tied = false;  // lm_head is the embedding; a Checkpoint that has a head of its own is not tied
   bool qkv_bias = false, o_bias = false, mlp_bias = false;
-  bool qk_norm = false;    // RMSNorm over every head of q and k
+  bool qk_norm = false;  // RMSNorm over every head of q and k
   int max_position = 0;
   int sliding_window = 0;  // tokens; 0: none. A run whose window is longer is refused
   RopeConfig rope;
@@ -69,6 +74,7 @@ struct Config {
   MoeConfig moe;
   std::vector<bool> layer_is_moe;  // (n_layers)
   std::string torch_dtype;
+  std::vector<std::string> remarks;  // what the folder says and the model does not do, one line each
 
   int group() const { return n_heads / n_kv_heads; }  // G: query heads per KV head
   BlockLayout blocks() const { return {head_dim, rope.rotary_dim, rope.pairing}; }

@@ -6,6 +6,8 @@
 
 #include <functional>
 
+#include "model/other_tensors.h"
+
 namespace blockgtq {
 
 namespace {
@@ -90,11 +92,6 @@ void find_experts(const Lookup& get, const std::string& prefix, const Config& c,
                           c.mlp_bias);
 }
 
-std::string layer_prefix(const Config& c, int layer) {
-  const char* stack = c.dialect == Dialect::chatglm ? "transformer.encoder" : "model";
-  return fmt::format("{}.layers.{}.", stack, layer);
-}
-
 LayerWeights find_layer(const Lookup& get, const Config& c, int layer) {
   LayerWeights out;
   const std::string prefix = layer_prefix(c, layer), attention = attention_module(c, layer) + ".";
@@ -134,16 +131,10 @@ LayerWeights find_layer(const Lookup& get, const Config& c, int layer) {
 OuterWeights find_outer(const Lookup& get, const Config& c) {
   const bool chatglm = c.dialect == Dialect::chatglm;
   OuterWeights out;
-  out.embedding = get(chatglm ? "transformer.embedding.word_embeddings.weight" : "model.embed_tokens.weight",
-                      {c.vocab, c.hidden});
+  out.embedding = get(embedding_name(c.dialect), {c.vocab, c.hidden});
   out.final_norm =
       get(chatglm ? "transformer.encoder.final_layernorm.weight" : "model.norm.weight", {c.hidden});
-  if (c.tied) {
-    out.lm_head.weight = out.embedding;
-  } else {
-    out.lm_head =
-        find_linear(get, chatglm ? "transformer.output_layer" : "lm_head", c.vocab, c.hidden, false);
-  }
+  out.lm_head.weight = c.tied ? out.embedding : get(head_name(c.dialect), {c.vocab, c.hidden});
   return out;
 }
 
@@ -198,6 +189,11 @@ std::vector<const Tensor*> LayerWeights::all() const {
   return out;
 }
 
+std::string layer_prefix(const Config& config, int layer) {
+  const char* stack = config.dialect == Dialect::chatglm ? "transformer.encoder" : "model";
+  return fmt::format("{}.layers.{}.", stack, layer);
+}
+
 std::string attention_module(const Config& config, int layer) {
   return layer_prefix(config, layer) + (config.dialect == Dialect::chatglm ? "self_attention" : "self_attn");
 }
@@ -225,9 +221,13 @@ std::vector<std::pair<std::string, std::vector<int64_t>>> expected_tensors(const
   return out;
 }
 
-void check_weights(const Checkpoint& model) {
+std::vector<std::string> check_weights(const Checkpoint& model) {
+  refuse_other_names(model);
   outer_weights(model);
   for (int layer = 0; layer < model.config().n_layers; ++layer) layer_weights(model, layer);
+  std::vector<std::string> remarks = model.config().remarks;
+  if (std::string unused = unused_tensors(model); !unused.empty()) remarks.push_back(std::move(unused));
+  return remarks;
 }
 
 }  // namespace blockgtq

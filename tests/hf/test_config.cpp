@@ -272,7 +272,7 @@ TEST_CASE("config: both spellings of RoPE", "[config]") {
             .factor == 4);
   CHECK(rope(kLlama31, R"({"rope_scaling": {"rope_type": "default"}})").type == RopeType::standard);
   CHECK(rope(kLlama31, R"({"rope_scaling": {}})").type == RopeType::standard);
-  CHECK(rope(kLlama31, R"({"partial_rotary_factor": 0.25})").rotary_dim == 32);
+  CHECK(rope(kGlm, R"({"partial_rotary_factor": 0.25})").rotary_dim == 32);
   CHECK(rope(kGlm, R"({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}})")
             .rotary_dim == 64);
   CHECK(std::string(name(RopeType::standard)) == "default");
