@@ -14,6 +14,7 @@
 #include "model/matmul.h"
 #include "model/weights.h"
 #include "report/map_export.h"
+#include "result_files.h"
 #include "session.h"
 #include "store/acts_file.h"
 #include "store/map_file.h"
@@ -236,8 +237,7 @@ void add_inspect(CLI::App& app, const GlobalOptions& global) {
       sheet = inspect_file(*o, path, global.use_color(), picture);
     else
       sheet = inspect_model(*o, fs::is_regular_file(path) ? path.parent_path() : resolve_model(o->path));
-    if (!o->json.empty()) write_json(sheet.json(), o->json, false);
-    if (o->json != "-") write_stdout(sheet.text() + picture);
+    ResultFiles(o->json, false).write(sheet.json(), sheet.text() + picture);
   });
 }
 
