@@ -266,7 +266,15 @@ class Reader {
 void set_variables(CLI::App& app) {
   for (CLI::Option* option : app.get_options())
     if (has_variable(*option)) option->envname(variable_of(*option));
-  for (CLI::App* command : app.get_subcommands({})) set_variables(*command);
+}
+
+/// A command has its variables from where it is parsed: CLI11 reads those of all commands, and what is right
+/// for one may be out of another's range.
+void set_variables_when_parsed(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands({})) {
+    command->preparse_callback([command](size_t) { set_variables(*command); });
+    set_variables_when_parsed(*command);
+  }
 }
 
 }  // namespace
@@ -294,6 +302,7 @@ const ConfigFile& add_environment_and_config(CLI::App& app) {
   app.set_config("--config", "",
                  "Options from a TOML file: those of all commands at the top, then [command] sections");
   set_variables(app);
+  set_variables_when_parsed(app);
   return *file;
 }
 

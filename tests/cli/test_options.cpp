@@ -112,6 +112,14 @@ TEST_CASE("flag, then environment, then file") {
   CHECK(lines(good(with_flag, {"BLOCKGTQ_TOKENS=5"})) == 7);
 }
 
+TEST_CASE("the environment is that of the command that runs") {
+  // 0 is all tokens here, and out of range for inspect.
+  CHECK(lines(good(tokenize({}), {"BLOCKGTQ_TOKENS=0"})) > 1000);
+  check_usage(blockgtq({"inspect", kModel}, {"BLOCKGTQ_TOKENS=0"}), "--tokens: ");
+  check_usage(blockgtq({"bench", "diagnostics"}, {"BLOCKGTQ_REPEAT=0x1"}), "--repeat: ");
+  CHECK_THAT(good({"tokenize", "--help"}).out, ContainsSubstring("BLOCKGTQ_TOKENS"));
+}
+
 TEST_CASE("what a configuration file may say") {
   // Options of all commands at the top, sections of other commands, comments, both spellings.
   const Outcome all = with_config(
