@@ -23,7 +23,8 @@ void add_allocate(CLI::App& app, const GlobalOptions& global) {
   command->callback([o, &global] {
     check_allocation(o->allocation);
     OutputFile file(o->output.path, o->output.force);
-    allocate_and_report(read_stats(o->stats), o->allocation, o->output, file, global);
+    ResultFiles files(o->allocation.json, o->output.force);
+    allocate_and_report(read_stats(o->stats), o->allocation, file, files, global);
   });
 }
 

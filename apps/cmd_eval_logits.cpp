@@ -11,6 +11,7 @@
 #include "evaluation.h"
 #include "quant/methods.h"
 #include "report/table.h"
+#include "result_files.h"
 #include "store/acts_file.h"
 #include "store/map_file.h"
 
@@ -184,10 +185,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
                   o->activations.empty()
                       ? "an input is missing: give -m MODEL and -f TEXT, or --activations ACTS.h5"
                       : "--activations and -m exclude each other");
-    std::optional<OutputFile> json_file, csv_file, markdown_file;
-    if (!o->json.empty() && o->json != "-") json_file.emplace(o->json, o->force);
-    if (!o->csv.empty()) csv_file.emplace(o->csv, o->force);
-    if (!o->markdown.empty()) markdown_file.emplace(o->markdown, o->force);
+    ResultFiles files(o->json, o->csv, o->markdown, o->force);
 
     std::optional<BitMap> map;
     if (!o->map.empty()) map = read_map(o->map);
@@ -233,13 +231,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
       text += gap + table.text();
       markdown += gap + table.markdown();
     }
-    if (o->json == "-")
-      write_json(json, "-", false);
-    else
-      write_stdout(text);
-    if (json_file) json_file->write(dump_json(json)), json_file->commit();
-    if (csv_file) csv_file->write(csv_table(layers).csv()), csv_file->commit();
-    if (markdown_file) markdown_file->write(markdown), markdown_file->commit();
+    files.write(json, csv_table(layers).csv(), markdown, text);
   });
 }
 

@@ -16,6 +16,7 @@
 #include "model/matmul.h"
 #include "model/weights.h"
 #include "report/map_export.h"
+#include "result_files.h"
 #include "session.h"
 #include "store/acts_file.h"
 #include "store/map_file.h"
@@ -226,6 +227,10 @@ Sheet inspect_file(const Options& o, const fs::path& path, bool color, std::stri
     const Stats stats = read_stats(path);
     sheet.add("file", "statistics");
     sheet.add("chunks", fmt::format("{} to {}", stats.first_chunk, stats.first_chunk + stats.n_chunks() - 1));
+    if (stats.run_chunks > 0) sheet.add("run_chunks", stats.run_chunks);
+    if (const int64_t part = part_number(stats))
+      sheet.add("part", fmt::format("{} of {}", part, stats.n_parts));
+    if (const std::string missing = missing_chunks(stats); !missing.empty()) sheet.add("missing", missing);
     sheet.add("tokens_here", stats.n_tokens());
     add_shape(sheet, stats.shape);
     add_origin(sheet, stats.signature, stats.provenance);
@@ -269,8 +274,8 @@ void add_inspect(CLI::App& app, const GlobalOptions& global) {
     else
       sheet =
           inspect_model(*o, fs::is_regular_file(path) ? path.parent_path() : resolve_model(o->path), refused);
-    if (!o->json.empty() && (!refused || o->json == "-")) write_json(sheet.json(), o->json, false);
-    if (o->json != "-") write_stdout(sheet.text() + picture);
+    const std::string json = refused && o->json != "-" ? "" : o->json;  // what is refused leaves no file
+    ResultFiles(json, false).write(sheet.json(), sheet.text() + picture);
     if (refused) throw *refused;
   });
 }

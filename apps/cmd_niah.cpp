@@ -1,17 +1,20 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "cache_run.h"
 #include "cache_spec.h"
 #include "commands.h"
+#include "decimal.h"
 #include "eval/needle.h"
 #include "hf/tokenizer.h"
 #include "model_set.h"
 #include "report/number.h"
 #include "report/table.h"
+#include "result_files.h"
 
 namespace blockgtq {
 namespace {
@@ -28,12 +31,11 @@ struct Options {
 std::vector<int64_t> parse_contexts(const std::string& text) {
   std::vector<int64_t> contexts;
   for (const std::string& part : split(text, ',')) {
-    char* end = nullptr;
-    const long long value = std::strtoll(part.c_str(), &end, 10);
-    if (part.empty() || *end || value < 64 || value > (1 << 24))
+    const std::optional<int64_t> value = parse_whole(part);
+    if (!value || *value < 64 || *value > (1 << 24))
       throw Error(Exit::usage,
                   fmt::format("--context: '{}' is not a number of tokens from 64 to 2^24", part));
-    contexts.push_back(value);
+    contexts.push_back(*value);
   }
   return contexts;
 }
@@ -60,22 +62,12 @@ class Niah {
   }
 
   void run() {
-    std::optional<OutputFile> json_file, csv_file, markdown_file;
-    if (!o_.json.empty() && o_.json != "-") json_file.emplace(o_.json, o_.force);
-    if (!o_.csv.empty()) csv_file.emplace(o_.csv, o_.force);
-    if (!o_.markdown.empty()) markdown_file.emplace(o_.markdown, o_.force);
+    ResultFiles files(o_.json, o_.csv, o_.markdown, o_.force);
     for_each_model(
         o_.set, *progress_, [&](const ModelJob& job) { run_model(job); },
         [&](const std::vector<ModelFailure>& failures) {
-          const Json json = document(failures);
           const Table table = result_table();
-          if (o_.json == "-")
-            write_json(json, "-", false);
-          else
-            write_stdout(table.text());
-          if (json_file) json_file->write(dump_json(json)), json_file->commit();
-          if (csv_file) csv_file->write(table.csv()), csv_file->commit();
-          if (markdown_file) markdown_file->write(table.markdown()), markdown_file->commit();
+          files.write(document(failures), table.csv(), table.markdown(), table.text());
         });
   }
 

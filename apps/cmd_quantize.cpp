@@ -12,6 +12,7 @@
 #include "evaluation.h"
 #include "quant/methods.h"
 #include "report/table.h"
+#include "result_files.h"
 #include "store/acts_file.h"
 #include "store/map_file.h"
 #include "store/packed_file.h"
@@ -52,6 +53,8 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
   add_output_option(*command, o->output, "Packed keys (PACKED.h5)");
   command->callback([o, &global] {
     OutputFile output(o->output.path, o->output.force);
+    ResultFiles files(o->json, o->output.force);
+    files.include(output);
     const BitMap map = read_map(o->map);
     const Budget& budget = choose_budget(map, o->bits);
     const std::string method = code_method(o->method, map, budget).name;
@@ -112,12 +115,7 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
     }
     progress->end();
     writer.finish();
-    output.commit();
-    if (o->json == "-")
-      write_json(json, "-", false);
-    else
-      write_stdout(table.text());
-    if (!o->json.empty() && o->json != "-") write_json(json, o->json, o->output.force);
+    files.write(json, table.text());
   });
 }
 

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "decimal.h"
 #include "model/cuda_backend.h"
 #ifdef BLOCKGTQ_CUDA
 #include "kernels/attention.h"
@@ -85,10 +86,8 @@ int gpu_index(const std::string& device, const GlobalOptions& global) {
   }
   if (device != "cuda" && device.rfind("cuda:", 0) != 0)
     throw Error(Exit::usage, fmt::format("--device: '{}' is none of auto, cpu, cuda, cuda:N", device));
-  char* end = nullptr;
-  const char* number = device == "cuda" ? "0" : device.c_str() + 5;
-  const long index = std::strtol(number, &end, 10);
-  if (end == number || *end || index < 0 || index > 1023)
+  const int64_t index = device == "cuda" ? 0 : parse_whole(device.substr(5)).value_or(-1);
+  if (index < 0 || index > 1023)
     throw Error(Exit::usage, fmt::format("--device: '{}' names no device", device));
   const std::string why = why_no_gpu();
   if (!why.empty()) throw Error(Exit::device, fmt::format("--device: {}: {}", device, why), "--device cpu");

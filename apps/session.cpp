@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "base/sha256.h"
 #include "base/stop.h"
+#include "decimal.h"
 #include "device.h"
 #include "eval/cuda_stats.h"
 #include "hf/tokenizer.h"
@@ -21,9 +22,9 @@ namespace {
 /// "I/N" -> chunks [first, last) of n_chunks.
 std::pair<int64_t, int64_t> part_range(const std::string& part, int64_t n_chunks) {
   if (part.empty()) return {0, n_chunks};
-  long long i = 0, n = 0;
-  char rest = 0;
-  if (std::sscanf(part.c_str(), "%lld/%lld%c", &i, &n, &rest) != 2 || i < 1 || n < i)
+  const std::vector<std::string> numbers = split(part, '/');
+  const int64_t i = parse_whole(numbers[0]).value_or(0), n = parse_whole(numbers.back()).value_or(0);
+  if (numbers.size() != 2 || i < 1 || n < i)
     throw Error(Exit::usage, fmt::format("--part: '{}' is not I/N with 1 <= I <= N", part));
   if (n > n_chunks)
     throw Error(Exit::usage,

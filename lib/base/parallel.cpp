@@ -1,12 +1,14 @@
 #include "base/parallel.h"
 
-#include <omp.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <filesystem>
 #include <fstream>
@@ -15,6 +17,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/worker_pool.h"
 
 namespace blockgtq {
 namespace {
@@ -59,7 +62,17 @@ int quota_processors() {
   return int(std::ceil(least));
 }
 
+/// The first number of OMP_NUM_THREADS ("4" or "4,2"), by which a batch system says what a job may use; 0
+/// where it says nothing.
+int asked_by_environment() {
+  const char* text = std::getenv("OMP_NUM_THREADS");
+  int n = 0;
+  if (text) std::from_chars(text, text + std::strlen(text), n);
+  return std::clamp(n, 0, kMaxThreads);
+}
+
 int automatic_threads() {
+  if (const int asked = asked_by_environment(); asked > 0) return asked;
   int n = affinity_processors();
   if (const int quota = quota_processors(); quota > 0) n = std::min(n, quota);
   return std::min(n, kMaxThreads);
@@ -84,7 +97,7 @@ int threads() {
 
 void parallel_for(size_t n, const std::function<void(size_t)>& body) {
   const size_t team = std::min(n, size_t(threads()));
-  if (team <= 1 || omp_in_parallel()) {
+  if (team <= 1 || runs_together()) {
     for (size_t i = 0; i < n; ++i) body(i);
     return;
   }
@@ -93,19 +106,21 @@ void parallel_for(size_t n, const std::function<void(size_t)>& body) {
   std::atomic<size_t> failed{n};
   std::exception_ptr error;
   std::mutex mutex;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(int(team))
-  for (size_t i = 0; i < n; ++i) {
-    if (i > failed.load(std::memory_order_relaxed)) continue;
-    try {
-      body(i);
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      if (i < failed) {
-        failed = i;
-        error = std::current_exception();
+  std::atomic<size_t> next{0};
+  run_together(team - 1, [&] {
+    for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) {
+      if (i > failed.load(std::memory_order_relaxed)) continue;
+      try {
+        body(i);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (i < failed) {
+          failed = i;
+          error = std::current_exception();
+        }
       }
     }
-  }
+  });
   if (error) std::rethrow_exception(error);
 }
 

@@ -4,7 +4,8 @@
 
 namespace blockgtq {
 
-/// Threads used by parallel_for: n >= 1, or 0 for the processors this process may run on.
+/// Threads used by parallel_for: n >= 1, or 0 for OMP_NUM_THREADS where it is set, else the processors this
+/// process may run on.
 void set_threads(int n);
 int threads();
 

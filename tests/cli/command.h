@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -38,6 +39,16 @@ inline Outcome blockgtq(std::vector<std::string> args, const std::vector<std::st
   }
   int status = 0;
   waitpid(child, &status, 0);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), get_file(out), get_file(err)};
+}
+
+/// Runs a line of bash in which $BLOCKGTQ is the binary: for pipes and for descriptors that are closed or
+/// full.
+inline Outcome shell(const std::string& line) {
+  TempFolder folder;
+  const std::string out = folder / "out", err = folder / "err", script = folder / "script";
+  put_file(script, "BLOCKGTQ='" BLOCKGTQ_BINARY "'\n" + line + "\n");
+  const int status = std::system(("bash '" + script + "' >'" + out + "' 2>'" + err + "'").c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), get_file(out), get_file(err)};
 }
 
