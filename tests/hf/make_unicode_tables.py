@@ -78,10 +78,18 @@ def inert(old, newest):
     return {c for c in new | special | dives_akuru if not moves(c)}
 
 
+def cut_off(split, separator):
+    """Code points that a pre-tokenizer cuts off from white space before and behind them."""
+    pieces = split.pre_tokenize_str("".join(chr(c) + separator for c in ALL if chr(c) != separator))
+    return {ord(p) for p, _ in pieces if len(p) == 1 and p != separator}
+
+
 def numeric():
-    split = pre_tokenizers.Digits(individual_digits=True)
-    pieces = split.pre_tokenize_str("".join(chr(c) + "\n" for c in ALL if c != 10))
-    return {ord(p) for p, _ in pieces if len(p) == 1 and p != "\n"}
+    return cut_off(pre_tokenizers.Digits(individual_digits=True), "\n")
+
+
+def punctuation():
+    return cut_off(pre_tokenizers.Punctuation("isolated"), "\n")
 
 
 def word():
@@ -111,6 +119,7 @@ def main():
     table("CodeReplacement", "kReplaced", replacements(old, now, newest))
     table("CodeRange", "kInert", ranges(inert(old, newest)))
     table("CodeRange", "kNumeric", ranges(numeric()))
+    table("CodeRange", "kPunctuation", ranges(punctuation()))
     table("CodeRange", "kWord", ranges(word()))
     print("}  // namespace blockgtq")
 
