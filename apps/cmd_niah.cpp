@@ -81,7 +81,9 @@ class Niah {
 
  private:
   void run_model(const ModelJob& job) {
-    const Session session = open_session(job.evaluation, global_, *progress_);
+    RunOptions haystack = job.evaluation;
+    haystack.bos = false;  // questions have it, not the text they are put into
+    const Session session = open_session(haystack, global_, *progress_);
     const std::vector<CacheSpec> specs =
         specs_of_model(specs_, session.shape, job.name, !o_.set.panel.empty(), *progress_);
     const std::optional<BitMap> map =
@@ -90,7 +92,10 @@ class Niah {
     std::vector<QuantizedCache> caches(1);  // the exact one
     for (const CacheSpec& spec : specs)
       caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr, codebook));
-    const Tokenizer tokenizer(session.model->folder() / "tokenizer.json");
+    const Tokenizer tokenizer = open_tokenizer(session.model->folder());
+    NeedleSpec needles = o_.needles;
+    if (job.evaluation.bos)
+      needles.bos = first_token_id(session.model->folder(), session.model->config().vocab);
     const int64_t reach = session.model->config().max_position;
     for (int64_t context : contexts_) {
       if (reach > 0 && context > reach) {
@@ -98,7 +103,6 @@ class Niah {
             fmt::format("{}: context {} is longer than the model's {}: left out", job.name, context, reach));
         continue;
       }
-      NeedleSpec needles = o_.needles;
       needles.context = context;
       const std::vector<Retrieval> found =
           ask(session, caches, make_needles(tokenizer, session.corpus.ids, needles),
