@@ -73,9 +73,10 @@ def inert(old, newest):
 
     new = {c for c in ALL if old[c] == "Cn" and newest[c] != "Cn"}
     dives_akuru = {0x11930, 0x11935, 0x11938}  # composes since Unicode 13
+    no_consonant = {0x11A7}  # utf8proc takes it for a trailing consonant that leaves the syllable as it is
     # U+10000 and above, and what is new: there no composition of Unicode 9 has a part that does not move.
     # NFD of 11935 11930 and the like is checked by the comparison test.
-    return {c for c in new | special | dives_akuru if not moves(c)}
+    return {c for c in new | special | dives_akuru | no_consonant if not moves(c)}
 
 
 def cut_off(split, separator):

@@ -29,6 +29,8 @@ TEST_CASE("normalization forms", "[hf][normalizer]") {
   CHECK(nfc("q\u0307\u0323") == "q\u0323\u0307");
   CHECK(nfc("\u1100\u1161\u11a8") == "\uac01");
   CHECK(nfc("\uac00\u11a8") == "\uac01");  // a syllable and a trailing consonant
+  CHECK(nfc("\u1101\u1161\u11a7\u11a8") == "\uae4c\u11a7\u11a8");  // U+11A7 is no consonant
+  CHECK(nfc("\uac00\u11a7") == "\uac00\u11a7");
   CHECK(nfc("\u304b\u3099") == "\u304c");
   CHECK(nfc("\u212b\uf900\u0958") == "\u00c5\u8c48\u0915\u093c");
   CHECK(nfc("<\u0338") == "\u226e");  // an ASCII sign that composes
