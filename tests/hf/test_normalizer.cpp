@@ -28,7 +28,7 @@ TEST_CASE("normalization forms", "[hf][normalizer]") {
   CHECK(nfc("xe\u0301\u0301 e\u0323\u0301y") == "x\u00e9\u0301 \u1eb9\u0301y");
   CHECK(nfc("q\u0307\u0323") == "q\u0323\u0307");
   CHECK(nfc("\u1100\u1161\u11a8") == "\uac01");
-  CHECK(nfc("\uac00\u11a8") == "\uac01");  // a syllable and a trailing consonant
+  CHECK(nfc("\uac00\u11a8") == "\uac01");                          // a syllable and a trailing consonant
   CHECK(nfc("\u1101\u1161\u11a7\u11a8") == "\uae4c\u11a7\u11a8");  // U+11A7 is no consonant
   CHECK(nfc("\uac00\u11a7") == "\uac00\u11a7");
   CHECK(nfc("\u304b\u3099") == "\u304c");
