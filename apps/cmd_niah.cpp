@@ -73,7 +73,9 @@ class Niah {
 
  private:
   void run_model(const ModelJob& job) {
-    const Session session = open_session(job.evaluation, global_, *progress_);
+    RunOptions haystack = job.evaluation;
+    haystack.bos = false;  // questions have it, not the text they are put into
+    const Session session = open_session(haystack, global_, *progress_);
     const std::vector<CacheSpec> specs =
         specs_of_model(specs_, session.shape, job.name, !o_.set.panel.empty(), *progress_);
     const std::optional<BitMap> map =
@@ -82,11 +84,13 @@ class Niah {
     std::vector<QuantizedCache> caches(1);  // the exact one
     for (const CacheSpec& spec : specs)
       caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr, codebook));
-    const Tokenizer tokenizer(session.model->folder() / "tokenizer.json");
+    const Tokenizer tokenizer = open_tokenizer(session.model->folder());
+    NeedleSpec needles = o_.needles;
+    if (job.evaluation.bos)
+      needles.bos = first_token_id(session.model->folder(), session.model->config().vocab);
     for (int64_t context : contexts_) {
       if (const std::string text = beyond_positions(*session.model, context); !text.empty())
         progress_->warn(text);
-      NeedleSpec needles = o_.needles;
       needles.context = context;
       const std::vector<Retrieval> found =
           ask(session, caches, make_needles(tokenizer, session.corpus.ids, needles),

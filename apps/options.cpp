@@ -61,6 +61,7 @@ CorpusSpec RunOptions::corpus() const {
   spec.n_tokens = tokens;
   spec.skip_tokens = skip;
   spec.bos = bos;
+  spec.window = chunk;
   return spec;
 }
 
@@ -102,8 +103,10 @@ void add_run_options(CLI::App& command, RunOptions& run, bool model_required) {
   if (model_required) model->required();
   command.add_option("-f,--file", run.files, "UTF-8 text; may be repeated")->allow_extra_args(false);
   command.add_option("--ids", run.ids, "Token ids instead of text");
-  command.add_flag("--bos,!--no-bos", run.bos,
-                   "Put the model's first-token id before the text (default: no)");
+  command.add_flag(
+      "--bos,!--no-bos", run.bos,
+      "Begin every window (niah: every question) with the model's bos token: before the text, and "
+      "in place of the first token of the other windows, as llama.cpp does (default: no)");
   command.add_option("--tokens", run.tokens, "Tokens to use; 0: all")
       ->check(in_range(int64_t(0), int64_t(1) << 40))
       ->capture_default_str();

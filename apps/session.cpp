@@ -12,7 +12,6 @@
 #include "decimal.h"
 #include "device.h"
 #include "eval/cuda_stats.h"
-#include "hf/tokenizer.h"
 #include "model/model_shape.h"
 #include "model/output_moment.h"
 
@@ -60,6 +59,7 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
   session.device = choice.device;
 
   Corpus corpus = read_corpus(run.corpus(), folder, config.vocab);
+  for (const std::string& warning : corpus.warnings) progress.warn(warning);
   const int64_t n_tokens = int64_t(corpus.ids.size());
   session.chunk = run.chunk == 0 ? n_tokens : std::min(run.chunk, n_tokens);
   const int64_t n_chunks = (n_tokens + session.chunk - 1) / session.chunk;
@@ -73,11 +73,10 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
   const std::string weights = session.model->fingerprint();
   const std::string compat = run.compat.empty() ? "none" : run.compat;
   const std::string config_sha = sha256_hex(read_text(folder / "config.json", kMaxConfigBytes));
-  const std::string tokenizer =
-      run.files.empty() ? "none" : sha256_hex(read_text(folder / "tokenizer.json", kMaxTokenizerBytes));
-  session.signature = sha256_hex(fmt::format(
-      "config {}\nweights {}\ntokenizer {}\ncorpus {}\nbos {}\nchunk {}\ndtype {}\ncompat {}\n", config_sha,
-      weights, tokenizer, session.corpus.sha256, run.bos, session.chunk, choice.dtype, compat));
+  session.signature = sha256_hex(
+      fmt::format("config {}\nweights {}\ntokenizer {}\ncorpus {}\nbos {}\nchunk {}\ndtype {}\ncompat {}\n",
+                  config_sha, weights, session.corpus.tokenizer, session.corpus.sha256,
+                  run.bos ? "every window" : "false", session.chunk, choice.dtype, compat));
   session.provenance = {{"blockgtq", BLOCKGTQ_VERSION},
                         {"model", fs::absolute(folder).lexically_normal().filename().string()},
                         {"model_type", config.model_type},

@@ -18,23 +18,6 @@ namespace blockgtq {
 
 namespace {
 
-int32_t read_bos(const fs::path& model, int vocab) {
-  for (const char* file : {"generation_config.json", "config.json"}) {
-    const fs::path path = model / file;
-    if (!fs::exists(path)) continue;
-    const Json config = read_json(path, kMaxConfigBytes);
-    const auto it = config.is_object() ? config.find("bos_token_id") : config.end();
-    if (it == config.end() || it->is_null()) continue;
-    const int64_t id = non_negative(*it);
-    if (id < 0 || id >= vocab)
-      fail_input("{}: bos_token_id is not a token id: {}, allowed: 0..{}", path.string(), it->dump(),
-                 vocab - 1);
-    return int32_t(id);
-  }
-  fail_input("{}: no bos_token_id in generation_config.json or config.json, which --bos needs",
-             model.string());
-}
-
 /// The first `wanted` ids of a list of decimal numbers, separated by white space or commas; what is behind
 /// them is not looked at.
 std::vector<int32_t> parse_ids(std::string_view text, const std::string& name, size_t wanted, int vocab) {
@@ -96,6 +79,23 @@ std::vector<int32_t> check_ids(std::vector<int32_t> ids, const std::string& name
 
 }  // namespace
 
+int32_t first_token_id(const fs::path& model, int vocab) {
+  for (const char* file : {"generation_config.json", "config.json"}) {
+    const fs::path path = model / file;
+    if (!fs::exists(path)) continue;
+    const Json config = read_json(path, kMaxConfigBytes);
+    const auto it = config.is_object() ? config.find("bos_token_id") : config.end();
+    if (it == config.end() || it->is_null()) continue;
+    const int64_t id = non_negative(*it);
+    if (id < 0 || id >= vocab)
+      fail_input("{}: bos_token_id is not a token id: {}, allowed: 0..{}", path.string(), it->dump(),
+                 vocab - 1);
+    return int32_t(id);
+  }
+  fail_input("{}: no bos_token_id in generation_config.json or config.json, which --bos needs",
+             model.string());
+}
+
 Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab) {
   const bool from_ids = !spec.ids.empty();
   if (from_ids && !spec.files.empty())
@@ -108,7 +108,7 @@ Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab) {
 
   Corpus corpus;
   std::optional<int32_t> bos;  // the first of the tokens, before what is left of the text
-  if (spec.bos) bos = read_bos(model, vocab);
+  if (spec.bos) bos = first_token_id(model, vocab);
   const size_t before = bos ? 1 : 0, skip = size_t(spec.skip_tokens);
   // Of the text, skipped ones included; all of it when n_tokens is 0.
   const size_t wanted = spec.n_tokens == 0 ? SIZE_MAX : skip + size_t(spec.n_tokens) - before;
@@ -126,7 +126,7 @@ Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab) {
       const std::vector<int32_t> ids = first_ids(
           source, wanted - found.size(), [&](std::string_view usable, size_t n) -> std::vector<int32_t> {
             if (from_ids) return parse_ids(usable, source.name(), n, vocab);
-            if (!tokenizer) tokenizer.emplace(model / "tokenizer.json");
+            if (!tokenizer) tokenizer.emplace(open_tokenizer(model));
             return check_ids(tokenizer->encode(usable, n), source.name(), vocab);
           });
       found.insert(found.end(), ids.begin(), ids.end());
@@ -134,6 +134,10 @@ Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab) {
     hash.update(text);
   }
   corpus.sha256 = hash.hex();
+  corpus.tokenizer = tokenizer ? tokenizer->sha256() : "none";
+  if (tokenizer)
+    for (const std::string& warning : tokenizer->warnings())
+      corpus.warnings.push_back(fmt::format("{}: {}", model.string(), warning));
 
   const size_t left = found.size() > skip ? found.size() - skip : 0;
   if (spec.n_tokens > 0 && before + left < size_t(spec.n_tokens))
@@ -143,6 +147,8 @@ Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab) {
   corpus.ids.reserve(before + left);
   if (bos) corpus.ids.push_back(*bos);
   corpus.ids.insert(corpus.ids.end(), found.begin() + std::ptrdiff_t(skip), found.end());
+  if (bos && spec.window > 0)
+    for (size_t i = 0; i < corpus.ids.size(); i += size_t(spec.window)) corpus.ids[i] = *bos;
   return corpus;
 }
 

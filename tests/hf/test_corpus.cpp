@@ -84,6 +84,20 @@ TEST_CASE("the first-token id", "[hf][corpus]") {
   CHECK(read_corpus(spec, f.path, kVocab).ids == Ids{9, 'c', 'd'});
   spec.n_tokens = 1;
   CHECK(read_corpus(spec, f.path, kVocab).ids == Ids{9});
+  // In windows: the same tokens, and the id in place of the first of every window.
+  spec.skip_tokens = 0;
+  spec.n_tokens = 0;
+  for (const auto& [window, expected] : {std::pair<int64_t, Ids>{0, {9, 'a', 'b', 'c', 'd'}},
+                                         {2, {9, 'a', 9, 'c', 9}},
+                                         {4, {9, 'a', 'b', 'c', 9}},
+                                         {5, {9, 'a', 'b', 'c', 'd'}}}) {
+    spec.window = window;
+    CHECK(read_corpus(spec, f.path, kVocab).ids == expected);
+  }
+  spec.bos = false;
+  spec.window = 2;
+  CHECK(read_corpus(spec, f.path, kVocab).ids == Ids{'a', 'b', 'c', 'd'});
+  spec.bos = true;
   for (const char* bad : {"256", "-1", "[1]", "\"1\"", "1.5"}) {
     CAPTURE(bad);
     f.write("generation_config.json", std::string(R"({"bos_token_id":)") + bad + "}");
