@@ -195,6 +195,10 @@ Sheet inspect_file(const Options& o, const fs::path& path, bool color, std::stri
     const Stats stats = read_stats(path);
     sheet.add("file", "statistics");
     sheet.add("chunks", fmt::format("{} to {}", stats.first_chunk, stats.first_chunk + stats.n_chunks() - 1));
+    if (stats.run_chunks > 0) sheet.add("run_chunks", stats.run_chunks);
+    if (const int64_t part = part_number(stats))
+      sheet.add("part", fmt::format("{} of {}", part, stats.n_parts));
+    if (const std::string missing = missing_chunks(stats); !missing.empty()) sheet.add("missing", missing);
     sheet.add("tokens_here", stats.n_tokens());
     add_shape(sheet, stats.shape);
     add_origin(sheet, stats.signature, stats.provenance);
