@@ -209,6 +209,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
       set_metrics(spec, metrics, dumped_attention(header), header.chunk, *progress);
       if (map) warn_about_origin(*map, header.provenance, *progress);
       layers = evaluate_dump(spec, reader, *progress);
+      warn_clipped(layers, *progress);
       json = eval_json(spec, layers, header.provenance, header.n_tokens, header.chunk, "cpu");
     } else {
       Session session = open_session(o->run, global, *progress);

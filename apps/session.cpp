@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "base/error.h"
@@ -13,13 +14,15 @@
 #include "device.h"
 #include "eval/cuda_stats.h"
 #include "model/model_shape.h"
+#include "model/nonfinite.h"
 #include "model/output_moment.h"
 
 namespace blockgtq {
 namespace {
 
-/// "I/N" -> chunks [first, last) of n_chunks.
-std::pair<int64_t, int64_t> part_range(const std::string& part, int64_t n_chunks) {
+/// The chunks of "I/N" of n_chunks; the session notes what they are a part of.
+ChunkRange take_part(const std::string& part, int64_t n_chunks, Session& session) {
+  session.run_chunks = n_chunks;
   if (part.empty()) return {0, n_chunks};
   const std::vector<std::string> numbers = split(part, '/');
   const int64_t i = parse_whole(numbers[0]).value_or(0), n = parse_whole(numbers.back()).value_or(0);
@@ -28,7 +31,8 @@ std::pair<int64_t, int64_t> part_range(const std::string& part, int64_t n_chunks
   if (n > n_chunks)
     throw Error(Exit::usage,
                 fmt::format("--part: {} parts of {} chunks: at most one part per chunk", n, n_chunks));
-  return {(i - 1) * n_chunks / n, i * n_chunks / n};
+  session.n_parts = n;
+  return part_chunks(i, n, n_chunks);
 }
 
 }  // namespace
@@ -63,7 +67,7 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
   const int64_t n_tokens = int64_t(corpus.ids.size());
   session.chunk = run.chunk == 0 ? n_tokens : std::min(run.chunk, n_tokens);
   const int64_t n_chunks = (n_tokens + session.chunk - 1) / session.chunk;
-  const auto [first, last] = part_range(run.part, n_chunks);
+  const auto [first, last] = take_part(run.part, n_chunks, session);
   session.first_chunk = first;
   corpus.ids = {corpus.ids.begin() + first * session.chunk,
                 corpus.ids.begin() + std::min(last * session.chunk, n_tokens)};
@@ -98,8 +102,13 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
 std::vector<std::vector<double>> output_moments(const Session& session) {
   std::vector<std::vector<double>> moments;
   if (session.shape.v_dim == 0) return moments;
-  for (int l = 0; l < session.shape.n_layers; ++l)
-    moments.push_back(output_moment(layer_weights(*session.model, l).o, session.shape));
+  for (int l = 0; l < session.shape.n_layers; ++l) {
+    const Linear o = layer_weights(*session.model, l).o;
+    moments.push_back(output_moment(o, session.shape));
+    // Squares of floats do not overflow float64: a sum is finite where all weights are.
+    if (!std::all_of(moments.back().begin(), moments.back().end(), [](double x) { return std::isfinite(x); }))
+      require_finite(*session.model, o.weight);
+  }
   return moments;
 }
 
@@ -107,6 +116,8 @@ Stats collect_stats(Session& session, Progress& progress) {
   Stats stats;
   stats.shape = session.shape;
   stats.first_chunk = session.first_chunk;
+  stats.run_chunks = session.run_chunks;
+  stats.n_parts = session.n_parts;
   stats.signature = session.signature;
   stats.provenance = session.provenance;
   stats.layers.resize(session.shape.n_layers);

@@ -17,6 +17,8 @@ struct Session {
   Corpus corpus;            // the tokens of this run's chunks only
   int64_t chunk = 0;        // tokens; at least 1
   int64_t first_chunk = 0;  // absolute number of the first chunk of this run
+  int64_t run_chunks = 0;   // of the whole text
+  int64_t n_parts = 1;      // N of --part I/N
   AttentionShape shape;     // layout as --compat asks
   std::string signature;    // of everything the numbers depend on, token range left out
   Provenance provenance;

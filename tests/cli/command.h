@@ -19,12 +19,11 @@ struct Outcome {
   std::string out, err;
 };
 
-/// Runs the built binary as a user would: arguments as given, both streams caught, the exit code or 128 +
+/// Runs a program, args[0], as a user would: arguments as given, both streams caught, the exit code or 128 +
 /// signal. `environment` holds NAME=VALUE settings beside the inherited ones.
-inline Outcome blockgtq(std::vector<std::string> args, const std::vector<std::string>& environment = {}) {
+inline Outcome run(std::vector<std::string> args, const std::vector<std::string>& environment = {}) {
   TempFolder folder;
   const std::string out = folder / "out", err = folder / "err";
-  args.insert(args.begin(), BLOCKGTQ_BINARY);
   const pid_t child = fork();
   REQUIRE(child >= 0);
   if (child == 0) {
@@ -40,6 +39,12 @@ inline Outcome blockgtq(std::vector<std::string> args, const std::vector<std::st
   int status = 0;
   waitpid(child, &status, 0);
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), get_file(out), get_file(err)};
+}
+
+/// Runs the built binary.
+inline Outcome blockgtq(std::vector<std::string> args, const std::vector<std::string>& environment = {}) {
+  args.insert(args.begin(), BLOCKGTQ_BINARY);
+  return run(std::move(args), environment);
 }
 
 /// Runs a line of bash in which $BLOCKGTQ is the binary: for pipes and for descriptors that are closed or
