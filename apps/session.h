@@ -18,12 +18,16 @@ struct Session {
   int64_t chunk = 0;        // tokens; at least 1
   int64_t first_chunk = 0;  // absolute number of the first chunk of this run
   AttentionShape shape;     // layout as --compat asks
-  std::string signature;    // of everything the numbers depend on, token range left out
-  Provenance provenance;
-  std::string device;  // "cpu" or "cuda"
+  std::string facts;        // what the numbers depend on, the weights and the token range left out
+  Provenance origin;        // the weights left out
+  std::string device;       // "cpu" or "cuda"
   std::unique_ptr<Backend> backend;
 
   int64_t n_tokens() const { return int64_t(corpus.ids.size()); }
+  /// Of everything the numbers depend on, token range left out; and where they come from. Both wait for the
+  /// fingerprint of the weights, which is computed while the model runs: best asked for behind that.
+  std::string signature() const;
+  Provenance provenance() const;
 };
 
 /// Opens the model, checks every weight's shape, reads the text, picks the device. Nothing heavy yet.
