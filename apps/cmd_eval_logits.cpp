@@ -216,9 +216,10 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
       EvalSpec spec = make_eval_spec(request, session.shape);
       set_metrics(spec, metrics, real_attention(session.model->config(), session.chunk), session.chunk,
                   *progress);
-      if (map) warn_about_origin(*map, session.provenance, *progress);
       layers = evaluate_session(spec, session, *progress);
-      json = eval_json(spec, layers, session.provenance, session.n_tokens(), session.chunk, session.device);
+      const Provenance provenance = session.provenance();
+      if (map) warn_about_origin(*map, provenance, *progress);
+      json = eval_json(spec, layers, provenance, session.n_tokens(), session.chunk, session.device);
     }
 
     std::vector<Table> tables = {result_table(layers), summary_table(layers)};

@@ -89,9 +89,6 @@ class Perplexity {
     const Session session = open_session(job.evaluation, global_, *progress_);
     ModelQuality model;
     model.name = job.name;
-    model.provenance = session.provenance;
-    if (const std::string text = describe(job.allocation); !text.empty())
-      model.provenance.emplace_back("allocator", text);
     model.codebook = codebook_;
     model.n_tokens = session.n_tokens();
     model.chunk = session.chunk;
@@ -117,6 +114,9 @@ class Perplexity {
     for (size_t c = 0; c < specs.size(); ++c)
       model.caches.push_back({specs[c], caches[c].key_bytes(session.chunk),
                               caches[c].value_bytes(session.chunk), run.caches[c]});
+    model.provenance = session.provenance();
+    if (const std::string text = describe(job.allocation); !text.empty())
+      model.provenance.emplace_back("allocator", text);
     return model;
   }
 

@@ -58,6 +58,7 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
   session.model = std::make_unique<Checkpoint>(folder);
   const Config& config = session.model->config();
   for (const std::string& remark : check_weights(*session.model)) progress.warn(remark);
+  session.model->begin_fingerprint();
   DeviceChoice choice = choose_device(run, config, global);
   session.backend = std::move(choice.backend);
   session.device = choice.device;
@@ -74,29 +75,36 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
   session.corpus = std::move(corpus);
   session.shape = attention_shape(config, session.chunk, run.reference());
 
-  const std::string weights = session.model->fingerprint();
   const std::string compat = run.compat.empty() ? "none" : run.compat;
   const std::string config_sha = sha256_hex(read_text(folder / "config.json", kMaxConfigBytes));
-  session.signature = sha256_hex(
-      fmt::format("config {}\nweights {}\ntokenizer {}\ncorpus {}\nbos {}\nchunk {}\ndtype {}\ncompat {}\n",
-                  config_sha, weights, session.corpus.tokenizer, session.corpus.sha256,
-                  run.bos ? "every window" : "false", session.chunk, choice.dtype, compat));
-  session.provenance = {{"blockgtq", BLOCKGTQ_VERSION},
-                        {"model", fs::absolute(folder).lexically_normal().filename().string()},
-                        {"model_type", config.model_type},
-                        {"weights", weights},
-                        {"corpus", session.corpus.description},
-                        {"corpus_sha256", session.corpus.sha256},
-                        {"chunk", fmt::format("{}", session.chunk)},
-                        {"bos", run.bos ? "yes" : "no"},
-                        {"dtype", choice.dtype},
-                        {"compat", compat}};
-  global.note(fmt::format("{}: {} tokens in windows of {} from {}, {} on {} with {} threads, signature {}",
-                          folder.string(), session.n_tokens(), session.chunk, session.corpus.description,
-                          choice.dtype, choice.device, threads(), session.signature.substr(0, 16)));
+  session.facts = fmt::format("config {}\ntokenizer {}\ncorpus {}\nbos {}\nchunk {}\ndtype {}\ncompat {}\n",
+                              config_sha, session.corpus.tokenizer, session.corpus.sha256,
+                              run.bos ? "every window" : "false", session.chunk, choice.dtype, compat);
+  session.origin = {{"blockgtq", BLOCKGTQ_VERSION},
+                    {"model", fs::absolute(folder).lexically_normal().filename().string()},
+                    {"model_type", config.model_type},
+                    {"corpus", session.corpus.description},
+                    {"corpus_sha256", session.corpus.sha256},
+                    {"chunk", fmt::format("{}", session.chunk)},
+                    {"bos", run.bos ? "yes" : "no"},
+                    {"dtype", choice.dtype},
+                    {"compat", compat}};
+  global.note(fmt::format("{}: {} tokens in windows of {} from {}, {} on {} with {} threads", folder.string(),
+                          session.n_tokens(), session.chunk, session.corpus.description, choice.dtype,
+                          choice.device, threads()));
   if (const std::string text = beyond_positions(*session.model, session.chunk); !text.empty())
     progress.warn(text);
   return session;
+}
+
+std::string Session::signature() const {
+  return sha256_hex(fmt::format("{}weights {}\n", facts, model->fingerprint()));
+}
+
+Provenance Session::provenance() const {
+  Provenance all = origin;
+  all.emplace(all.begin() + 3, "weights", model->fingerprint());  // behind the model's name and type
+  return all;
 }
 
 std::vector<std::vector<double>> output_moments(const Session& session) {
@@ -118,8 +126,6 @@ Stats collect_stats(Session& session, Progress& progress) {
   stats.first_chunk = session.first_chunk;
   stats.run_chunks = session.run_chunks;
   stats.n_parts = session.n_parts;
-  stats.signature = session.signature;
-  stats.provenance = session.provenance;
   stats.layers.resize(session.shape.n_layers);
   std::vector<std::vector<double>> moments = output_moments(session);
   for (size_t l = 0; l < moments.size(); ++l) stats.layers[l].output = std::move(moments[l]);
@@ -146,6 +152,8 @@ Stats collect_stats(Session& session, Progress& progress) {
   };
   session.backend->forward(*session.model, request);
   if (on_device) on_device->finish();
+  stats.signature = session.signature();
+  stats.provenance = session.provenance();
   return stats;
 }
 

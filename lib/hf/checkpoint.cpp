@@ -1,16 +1,9 @@
 #include "hf/checkpoint.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "base/sha256.h"
 #include "hf/config_fields.h"
 
 namespace blockgtq {
@@ -75,51 +68,6 @@ std::map<std::string, std::string> read_index(const fs::path& path) {
     out[tensor] = shard;
   }
   return out;
-}
-
-/// An open file, read at offsets: what is read here stays out of the mapping's resident set.
-class ReadAt {
- public:
-  explicit ReadAt(const fs::path& path) : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (fd_ < 0) fail_input("{}: cannot be opened: {}", path.string(), std::strerror(errno));
-  }
-  ReadAt(const ReadAt&) = delete;
-  ReadAt& operator=(const ReadAt&) = delete;
-  ~ReadAt() { ::close(fd_); }
-
-  void hash(uint64_t first, uint64_t n, Sha256& sha) {
-    while (n > 0) {
-      const ssize_t got = ::pread(fd_, buffer_.data(), std::min<uint64_t>(n, buffer_.size()), off_t(first));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) fail_input("{}: cannot be read: {}", path_.string(), std::strerror(errno));
-      if (got == 0) fail_input("{}: became shorter while it was read", path_.string());
-      sha.update(std::span<const std::byte>(buffer_.data(), size_t(got)));
-      first += uint64_t(got);
-      n -= uint64_t(got);
-    }
-  }
-
- private:
-  fs::path path_;
-  int fd_;
-  std::vector<std::byte> buffer_ = std::vector<std::byte>(size_t(1) << 18);
-};
-
-void hash_shard(const MappedFile& shard, Sha256& sha) {
-  constexpr uint64_t kWhole = 256 << 10, kBlock = 4 << 10, kBlocks = 64;
-  const uint64_t size = shard.bytes().size();
-  std::array<std::byte, 8> length{};
-  for (size_t i = 0; i < length.size(); ++i) length[i] = std::byte(size >> (8 * i) & 0xff);
-  sha.update(length);
-  ReadAt file(shard.path());
-  if (size <= kWhole) {
-    file.hash(0, size, sha);
-    return;
-  }
-  uint64_t header = 0;
-  std::memcpy(&header, shard.bytes().data(), sizeof header);  // checked when the shard was read
-  file.hash(0, 8 + header, sha);
-  for (uint64_t i = 0; i < kBlocks; ++i) file.hash(i * (size - kBlock) / (kBlocks - 1), kBlock, sha);
 }
 
 }  // namespace
@@ -246,10 +194,16 @@ void Checkpoint::release(const Tensor& tensor) const {
   shards_[shard_of_.at(tensor.name)].release(tensor.data);
 }
 
+void Checkpoint::begin_fingerprint() const {
+  if (fingerprint_) return;
+  std::vector<fs::path> files;
+  for (const MappedFile& shard : shards_) files.push_back(shard.path());
+  fingerprint_ = shared_fingerprint(files);
+}
+
 std::string Checkpoint::fingerprint() const {
-  Sha256 sha;
-  for (const MappedFile& shard : shards_) hash_shard(shard, sha);
-  return sha.hex();
+  begin_fingerprint();
+  return fingerprint_->hex();
 }
 
 }  // namespace blockgtq

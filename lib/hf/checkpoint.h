@@ -1,10 +1,12 @@
 #pragma once
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "hf/config.h"
+#include "hf/fingerprint.h"
 #include "hf/safetensors.h"
 
 namespace blockgtq {
@@ -36,8 +38,9 @@ class Checkpoint {
   void prefetch(const Tensor&) const;
   void release(const Tensor&) const;  // its pages leave the resident set
 
-  /// Identifies the weights without reading them all: SHA-256 over every shard's header, length and 64 evenly
-  /// spaced blocks of 4 KiB (a shard of at most 256 KiB is hashed whole), shards in name order.
+  /// Identifies the weights by every byte of every shard, in name order (hf/fingerprint.h). It is computed by
+  /// threads of its own from begin_fingerprint() on; fingerprint() waits for them.
+  void begin_fingerprint() const;
   std::string fingerprint() const;
 
  private:
@@ -49,6 +52,7 @@ class Checkpoint {
   std::vector<MappedFile> shards_;
   std::map<std::string, Tensor> tensors_;
   std::map<std::string, size_t> shard_of_;
+  mutable std::shared_ptr<Fingerprint> fingerprint_;
 };
 
 /// DIR as it is, or org/name or org/name@revision looked up in the local Hugging Face cache (HF_HUB_CACHE,

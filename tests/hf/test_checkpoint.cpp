@@ -1,7 +1,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/sha256.h"
 #include "catch.h"
 #include "config_samples.h"
 #include "hf/checkpoint.h"
@@ -199,42 +198,6 @@ TEST_CASE("checkpoint: symbolic links, as the Hugging Face cache has them", "[ch
   CHECK_THROWS_WITH(
       Checkpoint(snapshot),
       ContainsSubstring("model.safetensors: a link to a file that is not there: \"../../blobs/22\""));
-}
-
-TEST_CASE("checkpoint: fingerprint", "[checkpoint]") {
-  Folder small;
-  SafetensorsBuilder b;
-  b.add("w", "U8", {100}, std::string(100, 'a'));
-  b.write(small.dir / "model.safetensors");
-  const std::string bytes = b.bytes();
-  std::string length(8, '\0');
-  for (int i = 0; i < 8; ++i) length[size_t(i)] = char(bytes.size() >> (8 * i) & 0xff);
-  const std::string print = Checkpoint(small.dir.path()).fingerprint();
-  CHECK(print == sha256_hex(length + bytes));  // a small shard is hashed whole
-  CHECK(print == Checkpoint(small.dir.path()).fingerprint());
-
-  // A large one: header, length, 64 blocks, the first and the last among them.
-  Folder large;
-  const size_t n = 1 << 20;
-  const auto with = [&](size_t at) {
-    std::string data(n, 'a');
-    if (at < n) data[at] = 'b';
-    SafetensorsBuilder big;
-    big.add("w", "U8", {int64_t(n)}, data);
-    big.write(large.dir / "model.safetensors");
-    return Checkpoint(large.dir.path()).fingerprint();
-  };
-  const std::string plain = with(n);
-  CHECK(plain == with(n));
-  CHECK(plain != with(0));
-  CHECK(plain != with(n - 1));
-  const size_t header = b.bytes().size() - 100;
-  CHECK(header < 4096);
-  const uint64_t size = fs::file_size(large.dir / "model.safetensors");
-  const uint64_t block10 = 10 * (size - 4096) / 63, data_start = size - n;
-  CHECK(plain != with(size_t(block10 - data_start)));         // first byte of block 10
-  CHECK(plain != with(size_t(block10 + 4095 - data_start)));  // its last
-  CHECK(plain == with(size_t(block10 + 4096 - data_start)));  // between two blocks
 }
 
 TEST_CASE("checkpoint: the models of data/", "[checkpoint]") {
