@@ -85,7 +85,7 @@ QualityRun measure_quality(const Session& session, const std::vector<QuantizedCa
   run.chunk = chunk;
   run.caches = {&exact, &exact};  // what the others are held against, and the noise floor
   for (const QuantizedCache& cache : caches) run.caches.push_back(&cache);
-  ExactWindow window;
+  ExactLogits window;
   std::vector<std::vector<TokenScore>> scores(run.caches.size() - 1);  // (caches, T)
   for (auto& s : scores) s.resize(size_t(n_tokens));
   run.on_logits = [&](int64_t w, size_t cache, int64_t first, int64_t n, const float* logits) {

@@ -125,7 +125,7 @@ class Panel {
                   "--force replaces it");
   }
 
-  RunOptions run_options(const PanelModel& model, RunOptions run, bool calibrating) const {
+  RunOptions run_options(const PanelEntry& model, RunOptions run, bool calibrating) const {
     run.model = model.path.string();
     run.files = {(calibrating ? spec_.calibration : spec_.evaluation).string()};
     run.tokens = calibrating ? spec_.calibration_tokens : spec_.evaluation_tokens;
@@ -134,7 +134,7 @@ class Panel {
   }
 
   /// A result of an earlier run counts when it was made from the same inputs and options.
-  Json run_or_reuse(const PanelModel& model, const RunOptions& run) {
+  Json run_or_reuse(const PanelEntry& model, const RunOptions& run) {
     const fs::path result_path = out_ / "models" / (model.name + ".json");
     try {
       Session calibration = open_session(run_options(model, run, true), global_, *progress_);
@@ -161,7 +161,7 @@ class Panel {
     }
   }
 
-  Json run_model(const PanelModel& model, Session& calibration, Session& evaluation) {
+  Json run_model(const PanelEntry& model, Session& calibration, Session& evaluation) {
     check_blocks(share_.allocator, calibration.shape.layout.n_blocks());
     const Stats stats = collect_stats(calibration, *progress_);
     const BitMap map = make_bit_map(stats, spec_.bits, share_);
