@@ -11,6 +11,7 @@
 #include "model/cuda_backend.h"
 #ifdef BLOCKGTQ_CUDA
 #include "kernels/attention.h"
+#include "kernels/blas.h"
 #include "kernels/device.h"
 #endif
 
@@ -117,9 +118,10 @@ DeviceChoice choose_device(const RunOptions& run, const Config& config, const Gl
 std::vector<std::string> describe_cuda() {
 #ifdef BLOCKGTQ_CUDA
   const cuda::DeviceReport report = cuda::probe_devices();
-  std::vector<std::string> lines = {fmt::format("runtime {}, driver {}, code for {}", report.runtime,
-                                                report.driver.empty() ? "none" : report.driver,
-                                                report.architectures)};
+  std::vector<std::string> lines = {
+      fmt::format("runtime {}, driver {}, code for {}", report.runtime,
+                  report.driver.empty() ? "none" : report.driver, report.architectures),
+      cuda::describe_blas()};
   for (const cuda::DeviceInfo& d : report.devices)
     lines.push_back(
         fmt::format("cuda:{} {}, compute capability {}.{}, {} multiprocessors, {:.1f} of {:.1f} GiB free",

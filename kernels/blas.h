@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "device.h"
 #include "float_type.h"
@@ -18,13 +19,16 @@ struct Product {
   bool add = false;
 };
 
+/// "cuBLASLt 13.1.0", or why it cannot be opened. Opens it; never throws.
+std::string describe_blas();
+
 /// cuBLASLt with one workspace, for one stream at a time. The algorithm of a shape is chosen once, by the
 /// shape alone, and never adds partial sums in an order of its own: same inputs, same bits.
 class Blas {
  public:
   static constexpr int64_t kWorkspaceBytes = 32 << 20;
 
-  Blas();  // on this thread's device
+  Blas();  // on this thread's device; Exit::device when the library cannot be opened
   Blas(const Blas&) = delete;
   ~Blas();
   void multiply(const Product& product, const Stream& stream);
