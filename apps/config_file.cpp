@@ -296,6 +296,17 @@ std::string variable_of(const CLI::Option& option) {
   return name;
 }
 
+void require_environment(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    if (option->count() > 0 || !has_variable(*option)) continue;
+    const char* value = std::getenv(variable_of(*option).c_str());
+    if (!value || !*value) continue;
+    option->add_result(value);
+    option->run_callback();  // throws what is wrong with it
+  }
+  for (CLI::App* command : app.get_subcommands()) require_environment(*command);
+}
+
 const ConfigFile& add_environment_and_config(CLI::App& app) {
   const auto file = std::make_shared<ConfigFile>(app);
   app.config_formatter(file);

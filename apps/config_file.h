@@ -26,6 +26,10 @@ class ConfigFile final : public CLI::ConfigTOML {
 /// The variable of an option: BLOCKGTQ_TOKENS.
 std::string variable_of(const CLI::Option& option);
 
+/// After the command line is parsed: a variable whose value its option refuses is an error, as on the command
+/// line. CLI11 2.4 leaves it out without a word (App::_process_env), 2.1 reports it.
+void require_environment(CLI::App& app);
+
 /// Gives every option of every command its BLOCKGTQ_ variable, and --config FILE.toml behind them: flag, then
 /// environment, then file.
 const ConfigFile& add_environment_and_config(CLI::App& app);

@@ -53,7 +53,10 @@ int run(int argc, char** argv) {
   app.get_formatter()->column_width(36);
   GlobalOptions global;
   add_global_options(app, global);
-  app.parse_complete_callback([&] { set_threads(global.threads); });
+  app.parse_complete_callback([&] {
+    require_environment(app);
+    set_threads(global.threads);
+  });
   for (auto* add : {add_inspect, add_tokenize, add_dump, add_energy, add_merge, add_allocate, add_calibrate,
                     add_quantize, add_eval_logits, add_export_bitmap, add_panel, add_perplexity, add_niah,
                     add_correlate, add_bench, add_doctor})
@@ -73,6 +76,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace blockgtq;
+  use_sleeping_threads(argv);
   reserve_standard_descriptors();
   install_stop_handlers();
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe and a file size limit are write errors with a message

@@ -1,6 +1,8 @@
 #include "base/parallel.h"
 
+#include <omp.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -14,10 +16,10 @@
 #include <fstream>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
-#include "base/worker_pool.h"
 
 namespace blockgtq {
 namespace {
@@ -95,9 +97,18 @@ int threads() {
   return n;
 }
 
+void use_sleeping_threads(char** argv) {
+  bool changed = false;
+  for (const auto& [name, value] :
+       {std::pair("OMP_WAIT_POLICY", "passive"), std::pair("OMP_STACKSIZE", "8M")})
+    if (!std::getenv(name)) changed = setenv(name, value, 0) == 0 || changed;
+  if (changed) execv("/proc/self/exe", argv);  // where that fails, the threads are as they were
+}
+
 void parallel_for(size_t n, const std::function<void(size_t)>& body) {
+  static const pid_t owner = getpid();  // a child of fork() has no threads but its own
   const size_t team = std::min(n, size_t(threads()));
-  if (team <= 1 || runs_together()) {
+  if (team <= 1 || omp_in_parallel() || getpid() != owner) {
     for (size_t i = 0; i < n; ++i) body(i);
     return;
   }
@@ -106,21 +117,19 @@ void parallel_for(size_t n, const std::function<void(size_t)>& body) {
   std::atomic<size_t> failed{n};
   std::exception_ptr error;
   std::mutex mutex;
-  std::atomic<size_t> next{0};
-  run_together(team - 1, [&] {
-    for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) {
-      if (i > failed.load(std::memory_order_relaxed)) continue;
-      try {
-        body(i);
-      } catch (...) {
-        const std::lock_guard lock(mutex);
-        if (i < failed) {
-          failed = i;
-          error = std::current_exception();
-        }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(int(team))
+  for (size_t i = 0; i < n; ++i) {
+    if (i > failed.load(std::memory_order_relaxed)) continue;
+    try {
+      body(i);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (i < failed) {
+        failed = i;
+        error = std::current_exception();
       }
     }
-  });
+  }
   if (error) std::rethrow_exception(error);
 }
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
+#include "base/printable.h"
 #include "hf/checkpoint.h"
 #include "hf/config_fields.h"
 
@@ -131,7 +132,7 @@ fs::path resolve_model(const std::string& dir_or_name) {
   const std::string org = name.substr(0, slash);
   const std::string model = slash == std::string::npos ? "" : name.substr(slash + 1);
   if (!is_word(org) || !is_word(model) || (at != std::string::npos && !is_revision(revision)))
-    fail_input("{}: no such folder", shown(dir_or_name));
+    fail_input("{}: no such folder", printable(dir_or_name));
 
   const std::string hint = "hf download " + name + (revision.empty() ? "" : " --revision " + revision);
   const std::vector<fs::path> caches = cache_folders();

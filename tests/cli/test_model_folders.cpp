@@ -72,9 +72,10 @@ TEST_CASE("what of a folder the model leaves aside is one warning line each") {
   args.insert(args.end(), {"--calibration", text("calibration"), "--calibration-tokens", "128"});
   const std::vector<std::string> said = warnings(good(args));
   REQUIRE(said.size() == 3);
-  CHECK(said[0] == folder.path +
-                       "/config.json: partial_rotary_factor: 0.5 is ignored, as transformers does "
-                       "for this model: all 128 coordinates of a head turn");
+  CHECK(said[0] ==
+        folder.path +
+            "/config.json: rope_parameters.partial_rotary_factor: 0.5 is ignored, as transformers does "
+            "for this model: all 128 coordinates of a head turn");
   CHECK_THAT(said[1], ContainsSubstring("lm_head.weight differs from model.embed_tokens.weight: it is used"));
   CHECK_THAT(said[2], ContainsSubstring("1 tensor has no place in a llama of this config and is ignored"));
   const Json sheet = Json::parse(good({"inspect", folder.path, "--json", "-"}).out);
