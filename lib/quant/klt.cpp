@@ -1,12 +1,11 @@
 #include "quant/klt.h"
 
-#include "quant/eigen.h"
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "base/error.h"
+#include "quant/eigen.h"
 #include "quant/group_code.h"
 
 namespace blockgtq {

@@ -42,9 +42,11 @@ inline Outcome run(std::vector<std::string> args, const std::vector<std::string>
 }
 
 /// Runs the built binary.
-inline Outcome blockgtq(std::vector<std::string> args, const std::vector<std::string>& environment = {}) {
-  args.insert(args.begin(), BLOCKGTQ_BINARY);
-  return run(std::move(args), environment);
+inline Outcome blockgtq(const std::vector<std::string>& args,
+                        const std::vector<std::string>& environment = {}) {
+  std::vector<std::string> all = {BLOCKGTQ_BINARY};
+  all.insert(all.end(), args.begin(), args.end());
+  return run(std::move(all), environment);
 }
 
 /// Runs a line of bash in which $BLOCKGTQ is the binary: for pipes and for descriptors that are closed or
