@@ -24,6 +24,7 @@ class Checkpoint {
   explicit Checkpoint(const fs::path& folder_or_gguf);
 
   const fs::path& folder() const { return folder_; }  // or the GGUF file
+  bool from_gguf() const { return gguf_ != nullptr; }
   const Config& config() const { return config_; }
   int64_t weight_bytes() const;
   size_t n_shards() const { return shards_.size(); }

@@ -201,6 +201,8 @@ TEST_CASE("a GGUF file that is not a model this computes is refused by key or te
        "rope_freqs.weight: expected 64 numbers of F32"},
       {[&](GgufBuilder& b) { b.entry(q).name = "blk.1.attn_x.weight"; },
        "\"blk.1.attn_x.weight\": models of llama have none"},
+      {[](GgufBuilder& b) { b.tensor("blk.1.attn_q.bias", {512}, 0, std::string(2048, '\0')); },
+       "\"blk.1.attn_q.bias\": has no place in a llama of this config"},
       {[&](GgufBuilder& b) { b.entry(q).name = "blk.9.attn_q.weight"; },
        "\"blk.1.attn_q.weight\" is missing"},
       {[&](GgufBuilder& b) {
