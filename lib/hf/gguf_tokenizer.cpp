@@ -122,14 +122,14 @@ std::vector<Token> read_tokens(const GgufMetadata& metadata) {
 }
 
 /// A string as JSON has it.
-std::string quoted(std::string_view text) {
+std::string json_text(std::string_view text) {
   return Json(std::string(text)).dump();
 }
 
 std::string vocabulary(const std::vector<Token>& tokens) {
   std::string out = "{";
   for (size_t i = 0; i < tokens.size(); ++i)
-    out += (i ? "," : "") + quoted(tokens[i].text) + ":" + std::to_string(i);
+    out += (i ? "," : "") + json_text(tokens[i].text) + ":" + std::to_string(i);
   return out + "}";
 }
 
@@ -188,7 +188,7 @@ std::string byte_level_tokenizer(const GgufMetadata& metadata) {
   root["model"] = {{"type", "BPE"}, {"ignore_merges", pattern.ignore_merges}};
   std::string merges = "[";
   for (const std::string_view merge : metadata.texts("tokenizer.ggml.merges"))
-    merges += (merges.size() > 1 ? "," : "") + quoted(merge);
+    merges += (merges.size() > 1 ? "," : "") + json_text(merge);
   return assemble(std::move(root), vocabulary(tokens), merges + "]");
 }
 
@@ -214,7 +214,7 @@ std::string merges_by_score(const GgufMetadata& metadata, const std::vector<Toke
       at += size_t(decode_utf8(piece.data() + at).length);
       const std::string_view left = piece.substr(0, at), right = piece.substr(at);
       if (right.empty() || !pieces.count(left) || !pieces.count(right)) continue;
-      out += (out.size() > 1 ? "," : "") + quoted(std::string(left) + " " + std::string(right));
+      out += (out.size() > 1 ? "," : "") + json_text(std::string(left) + " " + std::string(right));
     }
   }
   return out + "]";
