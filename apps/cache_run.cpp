@@ -88,18 +88,20 @@ QualityRun measure_quality(const Session& session, const std::vector<QuantizedCa
   CacheRun run;
   run.tokens = ids;
   run.chunk = chunk;
-  run.caches = {&exact, &exact};  // what the others are held against, and the noise floor
+  run.caches = {&exact};                              // what the others are held against
+  if (!caches.empty()) run.caches.push_back(&exact);  // the noise floor
   for (const QuantizedCache& cache : caches) run.caches.push_back(&cache);
   ExactLogits window;
-  std::vector<std::vector<TokenScore>> scores(run.caches.size() - 1);  // (caches, T)
+  std::vector<std::vector<TokenScore>> scores(caches.size() + 1);  // (exact and caches, T)
   for (auto& s : scores) s.resize(size_t(n_tokens));
   run.on_logits = [&](int64_t w, size_t cache, int64_t first, int64_t n, const float* logits) {
+    const int64_t t = w * chunk + first;
     if (cache == 0) {
       if (first == 0) window.reset(std::min(chunk, n_tokens - w * chunk), vocab);
-      return window.set(first, n, logits);
+      window.set(first, n, logits);
+      if (!caches.empty()) return;  // the next pass is the exact cache's second
     }
-    const int64_t t = w * chunk + first;
-    window.compare(first, n, logits, next.data() + t, scores[cache - 1].data() + t);
+    window.compare(first, n, logits, next.data() + t, scores[cache == 0 ? 0 : cache - 1].data() + t);
   };
   run_caches(session, run, what, progress);
 

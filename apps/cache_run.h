@@ -28,7 +28,8 @@ void run_caches(const Session& session, const CacheRun& run, const std::string& 
 
 /// The quality of every cache on the session's text, and the noise floor: the exact cache against itself.
 struct QualityRun {
-  Quality exact;  // against itself, from two passes: not zero where arithmetic depends on the batch
+  Quality exact;  // against itself; where there are caches, from two passes: not zero where arithmetic
+                  // depends on the batch
   std::vector<Quality> caches;
 };
 QualityRun measure_quality(const Session& session, const std::vector<QuantizedCache>& caches,

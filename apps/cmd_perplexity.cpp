@@ -34,7 +34,7 @@ class Perplexity {
         codebook_(codebook_of(o.caches, o.set.run)) {
     if (!o.bits_kv.empty())
       read_split();
-    else
+    else if (!exact_alone())
       specs_ = cache_specs(o.caches);
     if (!o.choose.empty()) choose_specs(o.choose, specs_);
     if (const std::string option = choosing(); !option.empty()) {
@@ -58,6 +58,15 @@ class Perplexity {
   }
 
  private:
+  /// A model and a text, and nothing about a quantized cache.
+  bool exact_alone() const {
+    const CacheOptions& c = o_.caches;
+    const ModelSetOptions& set = o_.set;
+    return c.k_methods.empty() && c.v_methods.empty() && c.pairs.empty() && c.bits_k.empty() &&
+           c.bits_v.empty() && o_.choose.empty() && o_.gates.empty() && set.map.empty() &&
+           set.calibration.empty() && set.panel.empty();
+  }
+
   /// What of --choose and --bits-kv was given.
   std::string choosing() const {
     return !o_.choose.empty() ? "--choose" : !o_.bits_kv.empty() ? "--bits-kv" : "";
@@ -169,7 +178,9 @@ void add_perplexity(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
   o->set.run.chunk = 512;
   CLI::App* command =
-      app.add_subcommand("perplexity", "What a quantized cache does to the model's next-token distribution");
+      app.add_subcommand("perplexity",
+                         "What a quantized cache does to the model's next-token distribution; "
+                         "without --k-method and --v-method: the model's perplexity");
   add_model_set_options(*command, o->set);
   add_cache_options(*command, o->caches);
   command->add_option(

@@ -56,11 +56,11 @@ Json model_json(const ModelQuality& m) {
       {"chunk", m.chunk},
       {"device", m.device},
       {"exact",
-       {{"perplexity", number(m.exact.perplexity)}, {"perplexity_error", number(m.exact.perplexity_error)}}},
-      {"noise_floor",
-       {{"kl_mean", number(m.exact.kl_mean)},
-        {"kl_max", number(m.exact.kl_max)},
-        {"same_top", number(m.exact.same_top)}}}};
+       {{"perplexity", number(m.exact.perplexity)}, {"perplexity_error", number(m.exact.perplexity_error)}}}};
+  if (!m.caches.empty())
+    json["noise_floor"] = {{"kl_mean", number(m.exact.kl_mean)},
+                           {"kl_max", number(m.exact.kl_max)},
+                           {"same_top", number(m.exact.same_top)}};
   json["caches"] = Json::array();
   for (const CacheQuality& c : m.caches) json["caches"].push_back(cache_json(c));
   for (const Choice& choice : m.choices) {
@@ -117,6 +117,12 @@ Json quality_json(const std::vector<ModelQuality>& models, const std::vector<Mod
 }
 
 Table quality_table(const ModelQuality& m) {
+  if (m.caches.empty()) {
+    Table exact({"cache", "perplexity", "tokens", "predicted"});
+    exact.row({"exact", with_error(m.exact.perplexity, m.exact.perplexity_error), std::to_string(m.n_tokens),
+               std::to_string(m.exact.n_predicted)});
+    return exact;
+  }
   Table table({"cache", "K method", "V method", "bytes/token", "perplexity", "KL mean", "KL median",
                "KL 99 %", "same top"});
   table.row({"exact", "exact", "exact", "", with_error(m.exact.perplexity, m.exact.perplexity_error),

@@ -53,6 +53,21 @@ TEST_CASE("perplexity: nothing against itself, more bits are less KL, any number
   CHECK(same);
 }
 
+TEST_CASE("perplexity: the model's alone, where nothing is quantized") {
+  const Json both = Json::parse(good(perplexity({"--k-method", "fp8", "--pairs", "K8", "--json", "-"})).out);
+  const Json alone = Json::parse(good(perplexity({"--json", "-"})).out);
+  CHECK(alone.at("models").at(0).at("exact") == both.at("models").at(0).at("exact"));
+  CHECK(alone.at("models").at(0).at("caches").empty());
+  CHECK_FALSE(alone.at("models").at(0).contains("noise_floor"));
+  CHECK_THAT(good(perplexity({})).out, ContainsSubstring("perplexity"));
+  for (const auto& more :
+       {std::vector<std::string>{"--pairs", "K3"}, {"--calibration", kCalibration}, {"--fail-if", "kl>1"}}) {
+    const Outcome refused = blockgtq(perplexity(more));
+    CHECK(refused.code == 2);
+    CHECK_THAT(refused.err, ContainsSubstring("nothing to quantize: give --k-method or --v-method"));
+  }
+}
+
 TEST_CASE("perplexity: a map, or a calibration on the way, is the same; csv and md are written") {
   TempFolder dir;
   const std::string map = dir / "m.h5", csv = dir / "q.csv", md = dir / "q.md";
@@ -223,7 +238,7 @@ TEST_CASE("perplexity and niah: one line and the documented exit code") {
   };
   const std::vector<Mistake> mistakes = {
       {{"perplexity", "-f", kText, "--k-method", "tq-mse"}, 2, "--panel"},
-      {perplexity({}), 2, "--k-method"},
+      {perplexity({"--pairs", "K2"}), 2, "--k-method"},
       {perplexity({"--k-method", "magic"}), 2, "magic"},
       {perplexity({"--k-method", "tq-mse", "--pairs", "K2V2"}), 2, "--v-method"},
       {perplexity({"--k-method", "tq-mse", "--pairs", "V2K2"}), 2, "V2K2"},
