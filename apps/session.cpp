@@ -33,11 +33,6 @@ std::pair<int64_t, int64_t> part_range(const std::string& part, int64_t n_chunks
 
 }  // namespace
 
-RealAttention real_attention(const Config& config, int64_t longest_chunk) {
-  const RopeFrequencies frequencies = rope_frequencies(config.rope, config.max_position, longest_chunk);
-  return {config.blocks(), frequencies.inv_freq, frequencies.attention_factor};
-}
-
 Session open_session(const RunOptions& run, const GlobalOptions& global, Progress& progress) {
   Session session;
   const fs::path folder = resolve_model(run.model);
@@ -88,7 +83,7 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
 std::vector<std::vector<double>> output_moments(const Session& session) {
   std::vector<std::vector<double>> moments;
   if (session.shape.v_dim == 0) return moments;
-  for (int l = 0; l < session.shape.n_layers; ++l)
+  for (const int l : session.model->config().kv_layers())
     moments.push_back(output_moment(layer_weights(*session.model, l).o, session.shape));
   return moments;
 }

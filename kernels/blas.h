@@ -7,7 +7,7 @@
 
 namespace blockgtq::cuda {
 
-/// y (n, rows) = x (n, cols) w^T, or += with `add`; w (rows, cols). Accumulated in float32; f32 operands are
+/// y (n, rows) = scale x (n, cols) w^T, or += with `add`; w (rows, cols). Accumulated in float32; f32 operands are
 /// multiplied as float32, never as TF32.
 struct Product {
   const void* w = nullptr;  // dense
@@ -16,6 +16,7 @@ struct Product {
   int64_t rows = 0, cols = 0, n = 0, y_stride = 0;
   FloatType type = FloatType::f32;  // of w and x
   bool add = false;
+  float scale = 1;
 };
 
 /// cuBLASLt with one workspace, for one stream at a time. The algorithm of a shape is chosen once, by the

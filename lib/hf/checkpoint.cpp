@@ -21,6 +21,11 @@ constexpr size_t kMaxIndexBytes = 64 << 20;
 constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 
+/// What stands before the decoder's tensors: a model alone, the text tower of a vision model in its newer and
+/// older folders, a decoder saved without its head.
+constexpr const char* kPrefixes[] = {"model.", "model.language_model.", "language_model.model.",
+                                     "language_model.", ""};
+
 bool present(const fs::path& path) {
   std::error_code error;
   return fs::exists(path, error);
@@ -161,6 +166,11 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
   for (const auto& [tensor, shard] : weight_map) {
     if (!tensors_.count(tensor))
       fail_input("{}: tensor {} is not in {}", index.string(), shown(tensor), shown(shard));
+  }
+  for (const char* prefix : kPrefixes) {
+    if (!tensors_.count(std::string(prefix) + "embed_tokens.weight")) continue;
+    config_.prefix = prefix;
+    break;
   }
 }
 

@@ -10,6 +10,8 @@ struct RopeDialect {
   int head_dim = 0;
   double partial = 1;           // rotary share of the head where the config names none
   bool partial_allowed = true;  // false: the whole head turns, whatever its size
+  bool mrope = false;           // mrope is the default kind
+  bool longrope_only = false;   // "su" and "yarn" are older names of longrope
 };
 
 /// RoPE in both spellings: rope_theta and rope_scaling (key type), and rope_parameters (key rope_type). Where

@@ -49,7 +49,8 @@ struct ActsWriter::State {
 };
 
 ActsWriter::ActsWriter(const fs::path& path, const ActsHeader& header)
-    : state_(new State{{path, kSchema}, header, std::vector<bool>(header.shape.n_layers)}) {
+    : state_(new State{
+          {path, kSchema, version_for(header.shape)}, header, std::vector<bool>(header.shape.n_layers)}) {
   check(header.tokens.size() == size_t(header.n_tokens), "one token id per token");
   H5Output& file = state_->file;
   write_preamble(file, header.shape, header.signature, header.provenance);

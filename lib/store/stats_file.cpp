@@ -113,7 +113,7 @@ LayerStats read_layer(const H5Input& file, const std::string& layer, const Sizes
 void write_stats(const fs::path& path, const Stats& stats) {
   const Sizes sizes(stats);
   check(stats.layers.size() == size_t(stats.shape.n_layers), "statistics of every layer");
-  H5Output file(path, kSchema);
+  H5Output file(path, kSchema, version_for(stats.shape));
   write_preamble(file, stats.shape, stats.signature, stats.provenance);
   file.put_int("first_chunk", stats.first_chunk);
   file.write("chunk_tokens", {sizes.n_chunks}, stats.chunk_tokens.data());
@@ -133,7 +133,7 @@ void write_stats(const fs::path& path, const Stats& stats) {
 }
 
 Stats read_stats(const fs::path& path) {
-  const H5Input file(path, kSchema);
+  const H5Input file(path, kSchema, kSpecialVersion);
   Preamble preamble = read_preamble(file);
   Stats stats;
   stats.shape = std::move(preamble.shape);
