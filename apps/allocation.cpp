@@ -129,12 +129,12 @@ void check_allocation(const AllocationOptions& o, const AttentionShape& shape) {
   check_blocks(make_spec(o).allocator, shape.layout.n_blocks());
 }
 
-void allocate_and_report(const Stats& stats, const AllocationOptions& o, const OutputOptions& output,
-                         OutputFile& file, const GlobalOptions& global) {
+void allocate_and_report(const Stats& stats, const AllocationOptions& o, OutputFile& file, ResultFiles& files,
+                         const GlobalOptions& global) {
   const ShareSpec spec = make_spec(o);
   const BitMap map = make_bit_map(stats, averages(o, stats.shape), spec);
   write_map(file.temporary(), map);
-  file.commit();
+  files.include(file);
 
   const AttentionShape& shape = map.shape;
   const double n_coords = double(shape.n_layers) * shape.n_kv_heads * shape.layout.head_dim;
@@ -180,11 +180,7 @@ void allocate_and_report(const Stats& stats, const AllocationOptions& o, const O
     add(budget, budget.bits, KeyForm::published);
     add(budget, budget.product_bits, KeyForm::balanced);
   }
-  if (o.json == "-")
-    write_json(json, "-", false);
-  else
-    write_stdout(table.text());
-  if (!o.json.empty() && o.json != "-") write_json(json, o.json, output.force);
+  files.write(json, table.text());
 }
 
 }  // namespace blockgtq

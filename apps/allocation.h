@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "options.h"
 #include "quant/bit_map.h"
+#include "result_files.h"
 
 namespace blockgtq {
 
@@ -29,9 +30,9 @@ void check_allocation(const AllocationOptions& options);
 /// Exit::usage for what is wrong for this model: checked before its forward pass.
 void check_allocation(const AllocationOptions& options, const AttentionShape& shape);
 
-/// Makes the map, commits it to `file`, and prints what it costs: a table, or JSON (schema
+/// Makes the map, writes it to `file`, and `files` with it: what it costs as a table, or as JSON (schema
 /// blockgtq.allocate/1). With -v or --json also how far the bits depend on the text.
-void allocate_and_report(const Stats& stats, const AllocationOptions& options, const OutputOptions& output,
-                         OutputFile& file, const GlobalOptions& global);
+void allocate_and_report(const Stats& stats, const AllocationOptions& options, OutputFile& file,
+                         ResultFiles& files, const GlobalOptions& global);
 
 }  // namespace blockgtq

@@ -128,7 +128,8 @@ AllocatorOptions allocator_options(const Json& json, const std::string& file) {
   AllocatorOptions o;
   for (const auto& [key, value] : json.items()) {
     const auto& all = fields();
-    const auto field = std::find_if(all.begin(), all.end(), [&](const Field& f) { return f.key == key; });
+    const auto field =
+        std::find_if(all.begin(), all.end(), [&key = key](const Field& f) { return f.key == key; });
     if (field == all.end()) {
       std::vector<std::string> known;
       for (const Field& f : all) known.push_back(f.key);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "evaluation.h"
 
 namespace blockgtq {
 namespace {
@@ -18,8 +19,8 @@ struct Item {
   size_t cache;
 };
 
-/// One forward pass over items of one length.
-void run_pass(const Session& session, const CacheRun& run, std::span<const Item> items, int64_t length) {
+/// One forward pass over items of one length; returns how many fp16 norms and scales were cut.
+int64_t run_pass(const Session& session, const CacheRun& run, std::span<const Item> items, int64_t length) {
   std::vector<int32_t> tokens;
   CachedLayer cached;
   for (const Item& item : items) {
@@ -28,6 +29,7 @@ void run_pass(const Session& session, const CacheRun& run, std::span<const Item>
     cached.caches.push_back(run.caches[item.cache]);
   }
   const AttentionShape& shape = session.shape;
+  int64_t clipped = 0;
   ForwardRequest request;
   request.tokens = tokens;
   request.chunk = length;
@@ -38,15 +40,16 @@ void run_pass(const Session& session, const CacheRun& run, std::span<const Item>
     cached.chunk = length;
     cached.k = acts.k;
     cached.v = acts.v;
-    if (!acts.stream) return requantize(cached);
-    cuda_requantize(cached, int64_t(shape.n_kv_heads) * shape.layout.head_dim,
-                    int64_t(shape.n_kv_heads) * shape.v_dim, acts.stream);
+    clipped += acts.stream ? cuda_requantize(cached, int64_t(shape.n_kv_heads) * shape.layout.head_dim,
+                                             int64_t(shape.n_kv_heads) * shape.v_dim, acts.stream)
+                           : requantize(cached);
   };
   request.on_logits = [&](int64_t first, int64_t n, const float* logits) {
     const Item& item = items[size_t(first / length)];
     run.on_logits(item.window, item.cache, first % length, n, logits);
   };
   session.backend->forward(*session.model, request);
+  return clipped;
 }
 
 }  // namespace
@@ -60,15 +63,17 @@ void run_caches(const Session& session, const CacheRun& run, const std::string& 
   auto length = [&](const Item& item) { return std::min(chunk, n_tokens - item.window * chunk); };
 
   const auto most = size_t(std::max<int64_t>(1, kPassTokens / chunk));
+  int64_t clipped = 0;
   progress.begin(what, (n_tokens + chunk - 1) / chunk);
   for (size_t i = 0; i < items.size();) {
     size_t end = i;
     while (end < items.size() && end - i < most && length(items[end]) == length(items[i])) ++end;
-    run_pass(session, run, std::span(items).subspan(i, end - i), length(items[i]));
+    clipped += run_pass(session, run, std::span(items).subspan(i, end - i), length(items[i]));
     for (; i < end; ++i)
       if (items[i].cache + 1 == run.caches.size()) progress.step(fmt::format("window {}", items[i].window));
   }
   progress.end();
+  warn_clipped(clipped, "keys or values of the quantized caches", progress);
 }
 
 QualityRun measure_quality(const Session& session, const std::vector<QuantizedCache>& caches,
@@ -85,7 +90,7 @@ QualityRun measure_quality(const Session& session, const std::vector<QuantizedCa
   run.chunk = chunk;
   run.caches = {&exact, &exact};  // what the others are held against, and the noise floor
   for (const QuantizedCache& cache : caches) run.caches.push_back(&cache);
-  ExactWindow window;
+  ExactLogits window;
   std::vector<std::vector<TokenScore>> scores(run.caches.size() - 1);  // (caches, T)
   for (auto& s : scores) s.resize(size_t(n_tokens));
   run.on_logits = [&](int64_t w, size_t cache, int64_t first, int64_t n, const float* logits) {

@@ -4,9 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
+#include <cstring>
 
 #include "base/error.h"
+#include "decimal.h"
 #include "quant/codebook.h"
 #include "quant/methods.h"
 
@@ -20,10 +21,10 @@ constexpr uint64_t kSeed = 42;  // of rotations, where no map says
 double take_bits(char letter, const char*& text) {
   if (*text != letter) return 0;
   if (text[1] < '0' || text[1] > '9') return -1;
-  char* end = nullptr;
-  const double bits = std::strtod(text + 1, &end);
+  const std::string_view number(text + 1, std::strspn(text + 1, "0123456789."));
+  const double bits = parse_decimal(number).value_or(0);
   if (!(bits >= 1 && bits <= kMaxBits)) return -1;
-  text = end;
+  text = number.data() + number.size();
   return bits;
 }
 

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include "allocation.h"
 #include "base/file.h"
 #include "commands.h"
@@ -23,7 +25,14 @@ void add_allocate(CLI::App& app, const GlobalOptions& global) {
   command->callback([o, &global] {
     check_allocation(o->allocation);
     OutputFile file(o->output.path, o->output.force);
-    allocate_and_report(read_stats(o->stats), o->allocation, o->output, file, global);
+    const Stats stats = read_stats(o->stats);
+    require_complete(stats, o->stats, "merge it with the other parts of the run first");
+    if (stats.run_chunks == 0)
+      global.make_progress()->warn(
+          fmt::format("{}: of an older version, which does not say whether chunks behind {} are missing",
+                      o->stats, stats.n_chunks() - 1));
+    ResultFiles files(o->allocation.json, o->output.force);
+    allocate_and_report(stats, o->allocation, file, files, global);
   });
 }
 

@@ -16,6 +16,7 @@
 #include "eval/score.h"
 #include "quant/random.h"
 #include "report/table.h"
+#include "result_files.h"
 #ifdef BLOCKGTQ_CUDA
 #include "kernels/device.h"
 #endif
@@ -216,11 +217,6 @@ std::vector<Phases> run_diagnostics(const Options& o, int gpu, std::string& devi
   return runs;
 }
 
-void print(const Options& o, const Table& table, const Json& json) {
-  if (o.json != "-") write_stdout(table.text());
-  if (!o.json.empty()) write_json(json, o.json, true);
-}
-
 void bench_diagnostics(const Options& o, const GlobalOptions& global) {
   std::string device;
   const int gpu = gpu_index(o.device, global);
@@ -253,7 +249,7 @@ void bench_diagnostics(const Options& o, const GlobalOptions& global) {
     row(runs[0].ms[p].first, median(ms));
   }
   row("total", median(totals));
-  print(o, table, json);
+  ResultFiles(o.json, true).write(json, table.text());
 }
 
 void add_shape_options(CLI::App& command, Options& o) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -10,9 +11,11 @@
 #include "bench_cache.h"
 #include "cache_spec.h"
 #include "commands.h"
+#include "decimal.h"
 #include "device.h"
 #include "report/chart.h"
 #include "report/table.h"
+#include "result_files.h"
 #ifdef BLOCKGTQ_CUDA
 #include "kernels/device.h"
 #endif
@@ -31,16 +34,12 @@ struct Options {
 
 /// "4k" or "4096".
 int64_t parse_count(const std::string& text, const char* option) {
-  size_t end = 0;
-  int64_t n = 0;
-  try {
-    n = std::stoll(text, &end);
-  } catch (const std::exception&) {
-  }
-  if (end + 1 == text.size() && (text[end] == 'k' || text[end] == 'K')) n *= 1024, ++end;
-  if (end != text.size() || n < 1 || n > (int64_t(1) << 22))
+  constexpr int64_t kMost = int64_t(1) << 22;
+  const bool kilo = text.ends_with('k') || text.ends_with('K');
+  const int64_t n = parse_whole(std::string_view(text).substr(0, text.size() - kilo)).value_or(0);
+  if (n < 1 || n > (kilo ? kMost / 1024 : kMost))
     throw Error(Exit::usage, fmt::format("{}: {}: a count from 1 to 4096k is expected", option, text));
-  return n;
+  return kilo ? n * 1024 : n;
 }
 
 /// "K3V2,K4V4" -> pairs of whole bits for keys and for values.
@@ -88,11 +87,6 @@ void add_row(Table& table, Json& rows, const Json& what, const std::vector<std::
   json["fraction_of_copy"] = rate / copy;
   json["bytes_per_position"] = time.bytes_per_position;
   rows.push_back(std::move(json));
-}
-
-void print(const Options& o, const Table& table, const Json& json) {
-  if (o.json != "-") write_stdout(table.text());
-  if (!o.json.empty()) write_json(json, o.json, true);
 }
 
 void bench_attention(const Options& o, const GlobalOptions& global) {
@@ -144,8 +138,14 @@ void bench_attention(const Options& o, const GlobalOptions& global) {
         chart.series.push_back(times);
         chart.series.push_back(floor);
       }
-  print(o, table, json);
-  if (!o.chart.empty()) write_file(o.chart, line_chart(chart), true);
+  ResultFiles files(o.json, true);
+  std::optional<OutputFile> picture;
+  if (!o.chart.empty()) {
+    picture.emplace(o.chart, true);
+    picture->write(line_chart(chart));
+    files.include(*picture);
+  }
+  files.write(json, table.text());
 }
 
 void bench_prefill(const Options& o, const GlobalOptions& global) {
@@ -190,7 +190,7 @@ void bench_prefill(const Options& o, const GlobalOptions& global) {
                                     {"flops_per_second", rate},
                                     {"bytes_per_position", time.bytes_per_position}});
           }
-  print(o, table, json);
+  ResultFiles(o.json, true).write(json, table.text());
 }
 
 void bench_encode(const Options& o, const GlobalOptions& global) {
@@ -217,7 +217,7 @@ void bench_encode(const Options& o, const GlobalOptions& global) {
               {kind, pair_text(bits), fmt::format("{}", o.tokens)}, time_encode(bench, o.tokens, o.values),
               copy);
     }
-  print(o, table, json);
+  ResultFiles(o.json, true).write(json, table.text());
 }
 #else
 void bench_attention(const Options& o, const GlobalOptions& global) {

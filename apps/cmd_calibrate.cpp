@@ -24,11 +24,12 @@ void add_calibrate(CLI::App& app, const GlobalOptions& global) {
   command->callback([o, &global] {
     check_allocation(o->allocation);
     OutputFile file(o->output.path, o->output.force);
+    ResultFiles files(o->allocation.json, o->output.force);
     auto progress = global.make_progress();
     Session session = open_session(o->run, global, *progress);
     check_allocation(o->allocation, session.shape);
     const Stats stats = collect_stats(session, *progress);
-    allocate_and_report(stats, o->allocation, o->output, file, global);
+    allocate_and_report(stats, o->allocation, file, files, global);
   });
 }
 

@@ -13,6 +13,7 @@
 #include "commands.h"
 #include "eval/rank_correlation.h"
 #include "report/table.h"
+#include "result_files.h"
 
 namespace blockgtq {
 namespace {
@@ -217,13 +218,11 @@ void add_correlate(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--md", o->markdown, "The table as Markdown");
   command->add_flag("--force", o->force, "Replace existing outputs");
   command->callback([o] {
+    ResultFiles files(o->json, o->csv, o->markdown, o->force);
     const Correlation correlation(*o);
     const Table table = correlation.table();
-    if (!o->json.empty()) write_json(correlation.json(), o->json, o->force);
-    if (!o->csv.empty()) write_file(o->csv, table.csv(), o->force);
-    if (!o->markdown.empty()) write_file(o->markdown, table.markdown(), o->force);
-    if (o->json != "-")
-      write_stdout(fmt::format("Spearman's rank correlation with {}\n\n", o->against) + table.text());
+    files.write(correlation.json(), table.csv(), table.markdown(),
+                fmt::format("Spearman's rank correlation with {}\n\n", o->against) + table.text());
   });
 }
 

@@ -34,9 +34,9 @@ void add_dump(CLI::App& app, const GlobalOptions& global) {
     header.chunk = session.chunk;
     header.type = o->store == "f32" ? ActsType::f32 : o->store == "bf16" ? ActsType::bf16 : ActsType::f16;
     header.tokens = session.corpus.ids;
-    header.signature = session.signature;
     header.output = output_moments(session);
-    header.provenance = session.provenance;
+    header.signature = session.signature();
+    header.provenance = session.provenance();
     ActsWriter writer(output.temporary(), header);
     ForwardRequest request;
     request.tokens = session.corpus.ids;

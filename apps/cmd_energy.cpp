@@ -29,6 +29,8 @@ Stats stats_of_dump(const fs::path& path, Progress& progress) {
   for (size_t l = 0; l < header.output.size(); ++l) stats.layers[l].output = header.output[l];
   for (int64_t t = 0; t < header.n_tokens; t += chunk)
     stats.chunk_tokens.push_back(std::min(chunk, header.n_tokens - t));
+  stats.run_chunks = stats.n_chunks();
+  stats.n_parts = 1;
   progress.begin("energy", shape.n_layers);
   for (int l = 0; l < shape.n_layers; ++l) {
     check_stop();

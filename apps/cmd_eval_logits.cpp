@@ -12,6 +12,7 @@
 #include "model/model_shape.h"
 #include "quant/methods.h"
 #include "report/table.h"
+#include "result_files.h"
 #include "store/acts_file.h"
 #include "store/map_file.h"
 
@@ -185,10 +186,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
                   o->activations.empty()
                       ? "an input is missing: give -m MODEL and -f TEXT, or --activations ACTS.h5"
                       : "--activations and -m exclude each other");
-    std::optional<OutputFile> json_file, csv_file, markdown_file;
-    if (!o->json.empty() && o->json != "-") json_file.emplace(o->json, o->force);
-    if (!o->csv.empty()) csv_file.emplace(o->csv, o->force);
-    if (!o->markdown.empty()) markdown_file.emplace(o->markdown, o->force);
+    ResultFiles files(o->json, o->csv, o->markdown, o->force);
 
     std::optional<BitMap> map;
     if (!o->map.empty()) map = read_map(o->map);
@@ -212,15 +210,17 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
       set_metrics(spec, metrics, dumped_attention(header), header.chunk, *progress);
       if (map) warn_about_origin(*map, header.provenance, *progress);
       layers = evaluate_dump(spec, reader, *progress);
+      warn_clipped(layers, *progress);
       json = eval_json(spec, layers, header.provenance, header.n_tokens, header.chunk, "cpu");
     } else {
       Session session = open_session(o->run, global, *progress);
       EvalSpec spec = make_eval_spec(request, session.shape);
       set_metrics(spec, metrics, attention_shape(session.model->config(), session.chunk), session.chunk,
                   *progress);
-      if (map) warn_about_origin(*map, session.provenance, *progress);
       layers = evaluate_session(spec, session, *progress);
-      json = eval_json(spec, layers, session.provenance, session.n_tokens(), session.chunk, session.device);
+      const Provenance provenance = session.provenance();
+      if (map) warn_about_origin(*map, provenance, *progress);
+      json = eval_json(spec, layers, provenance, session.n_tokens(), session.chunk, session.device);
     }
 
     std::vector<Table> tables = {result_table(layers), summary_table(layers)};
@@ -234,13 +234,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
       text += gap + table.text();
       markdown += gap + table.markdown();
     }
-    if (o->json == "-")
-      write_json(json, "-", false);
-    else
-      write_stdout(text);
-    if (json_file) json_file->write(dump_json(json)), json_file->commit();
-    if (csv_file) csv_file->write(csv_table(layers).csv()), csv_file->commit();
-    if (markdown_file) markdown_file->write(markdown), markdown_file->commit();
+    files.write(json, csv_table(layers).csv(), markdown, text);
   });
 }
 

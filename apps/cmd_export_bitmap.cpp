@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <memory>
 #include <optional>
 
 #include "base/error.h"
@@ -33,7 +34,8 @@ void export_folded(const Options& o, const GlobalOptions& global) {
   if (o.output.path == "-") throw Error(Exit::usage, "--fold writes a folder: -o DIR");
   const BitMap map = read_map(o.map);
   const Checkpoint model(resolve_model(o.fold));
-  check_weights(model);
+  const std::unique_ptr<Progress> progress = global.make_progress();
+  for (const std::string& remark : check_weights(model)) progress->warn(remark);
   const Fold fold(model, map);
   write_folded(model, fold, o.output.path, o.output.force);
   global.say(fmt::format("{}: folded: balance of keys{}", o.output.path,

@@ -4,16 +4,19 @@
 
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "commands.h"
 #include "evaluation.h"
 #include "hf/checkpoint.h"
+#include "hf/tokenizer.h"
 #include "model/backend.h"
 #include "model/matmul.h"
 #include "model/weights.h"
 #include "report/map_export.h"
+#include "result_files.h"
 #include "session.h"
 #include "store/acts_file.h"
 #include "store/map_file.h"
@@ -115,21 +118,13 @@ void inspect_config(Sheet& sheet, const Config& config, int64_t chunk) {
   sheet.add("fp16_key_bytes", 2LL * int64_t(config.kv_layers().size()) * config.n_kv_heads * config.head_dim);
 }
 
-/// A model folder, or a config.json alone. Weights are checked by their headers, never read.
-Sheet inspect_model(const Options& o, const fs::path& folder) {
-  Sheet sheet;
-  const fs::path config_path = folder / "config.json";
-  const Config config = parse_config(read_json(config_path, kMaxConfigBytes), config_path.string());
-  const int64_t chunk = o.chunk ? o.chunk : o.tokens;
-  inspect_config(sheet, config, chunk);
-  bool has_weights =
-      fs::exists(folder / "model.safetensors") || fs::exists(folder / "model.safetensors.index.json");
-  if (!has_weights) {
-    sheet.add("weights", "none in this folder");
-    return sheet;
-  }
+/// Weights are checked by their headers, never read.
+void inspect_weights(Sheet& sheet, const Options& o, const fs::path& folder) {
   const Checkpoint model(folder);
-  check_weights(model);
+  std::vector<std::string> remarks = check_weights(model);
+  const int64_t chunk = o.chunk ? o.chunk : o.tokens;
+  if (std::string text = beyond_positions(model, chunk); !text.empty()) remarks.push_back(std::move(text));
+  if (!remarks.empty()) sheet.add("remarks", remarks);
   sheet.add("weights", fmt::format("{} in {} file{}", bytes_text(double(model.weight_bytes())),
                                    model.n_shards(), model.n_shards() == 1 ? "" : "s"));
   const MemoryPlan plan = plan_memory(model, o.tokens, o.chunk, false);
@@ -140,7 +135,43 @@ Sheet inspect_model(const Options& o, const fs::path& folder) {
   const double flops = forward_flops(model, o.tokens), rate = machine_rate();
   sheet.add("time", fmt::format("about {:.1f} s a pass on this CPU ({:.3g} TFLOP at {:.0f} GFLOP/s)",
                                 flops / rate, flops / 1e12, rate / 1e9));
-  sheet.add("tokenizer", fs::exists(folder / "tokenizer.json") ? "tokenizer.json" : "none: give --ids");
+}
+
+/// A model whose texts cannot be read still runs on token ids.
+void inspect_tokenizer(Sheet& sheet, const fs::path& folder) {
+  const fs::path path = folder / "tokenizer.json";
+  std::string found = "tokenizer.json";
+  try {
+    if (fs::exists(path))
+      static_cast<void>(Tokenizer(path));
+    else
+      found = "none";
+  } catch (const Error& e) {
+    found = fmt::format("refused: {}", e.what());
+  }
+  sheet.add("tokenizer", found);
+  if (found != "tokenizer.json") sheet.add("verdict", "supported with --ids in place of a text");
+}
+
+/// A config.json alone, or a model folder. Where its weights are refused, the sheet says so and `refused`
+/// holds the error.
+Sheet inspect_model(const Options& o, const fs::path& folder, std::optional<Error>& refused) {
+  Sheet sheet;
+  const fs::path config_path = folder / "config.json";
+  const Config config = parse_config(read_json(config_path, kMaxConfigBytes), config_path.string());
+  inspect_config(sheet, config, o.chunk ? o.chunk : o.tokens);
+  if (!has_weights(folder) && !has_pickled_weights(folder)) {
+    sheet.add("weights", "none in this folder");
+    return sheet;
+  }
+  inspect_tokenizer(sheet, folder);
+  try {
+    inspect_weights(sheet, o, folder);
+  } catch (const Error& e) {
+    refused = e;
+    sheet.add("verdict", "not supported");
+    sheet.add("refused", e.what());
+  }
   return sheet;
 }
 
@@ -193,6 +224,10 @@ Sheet inspect_file(const Options& o, const fs::path& path, bool color, std::stri
     const Stats stats = read_stats(path);
     sheet.add("file", "statistics");
     sheet.add("chunks", fmt::format("{} to {}", stats.first_chunk, stats.first_chunk + stats.n_chunks() - 1));
+    if (stats.run_chunks > 0) sheet.add("run_chunks", stats.run_chunks);
+    if (const int64_t part = part_number(stats))
+      sheet.add("part", fmt::format("{} of {}", part, stats.n_parts));
+    if (const std::string missing = missing_chunks(stats); !missing.empty()) sheet.add("missing", missing);
     sheet.add("tokens_here", stats.n_tokens());
     add_shape(sheet, stats.shape);
     add_origin(sheet, stats.signature, stats.provenance);
@@ -229,13 +264,16 @@ void add_inspect(CLI::App& app, const GlobalOptions& global) {
   command->callback([o, &global] {
     const fs::path path = o->path;
     std::string picture;
+    std::optional<Error> refused;
     Sheet sheet;
     if (fs::is_regular_file(path) && path.filename() != "config.json")
       sheet = inspect_file(*o, path, global.use_color(), picture);
     else
-      sheet = inspect_model(*o, fs::is_regular_file(path) ? path.parent_path() : resolve_model(o->path));
-    if (!o->json.empty()) write_json(sheet.json(), o->json, false);
-    if (o->json != "-") write_stdout(sheet.text() + picture);
+      sheet =
+          inspect_model(*o, fs::is_regular_file(path) ? path.parent_path() : resolve_model(o->path), refused);
+    const std::string json = refused && o->json != "-" ? "" : o->json;  // what is refused leaves no file
+    ResultFiles(json, false).write(sheet.json(), sheet.text() + picture);
+    if (refused) throw *refused;
   });
 }
 

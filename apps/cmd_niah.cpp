@@ -1,17 +1,20 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "cache_run.h"
 #include "cache_spec.h"
 #include "commands.h"
+#include "decimal.h"
 #include "eval/needle.h"
 #include "hf/tokenizer.h"
 #include "model_set.h"
 #include "report/number.h"
 #include "report/table.h"
+#include "result_files.h"
 
 namespace blockgtq {
 namespace {
@@ -28,12 +31,11 @@ struct Options {
 std::vector<int64_t> parse_contexts(const std::string& text) {
   std::vector<int64_t> contexts;
   for (const std::string& part : split(text, ',')) {
-    char* end = nullptr;
-    const long long value = std::strtoll(part.c_str(), &end, 10);
-    if (part.empty() || *end || value < 64 || value > (1 << 24))
+    const std::optional<int64_t> value = parse_whole(part);
+    if (!value || *value < 64 || *value > (1 << 24))
       throw Error(Exit::usage,
                   fmt::format("--context: '{}' is not a number of tokens from 64 to 2^24", part));
-    contexts.push_back(value);
+    contexts.push_back(*value);
   }
   return contexts;
 }
@@ -60,28 +62,20 @@ class Niah {
   }
 
   void run() {
-    std::optional<OutputFile> json_file, csv_file, markdown_file;
-    if (!o_.json.empty() && o_.json != "-") json_file.emplace(o_.json, o_.force);
-    if (!o_.csv.empty()) csv_file.emplace(o_.csv, o_.force);
-    if (!o_.markdown.empty()) markdown_file.emplace(o_.markdown, o_.force);
+    ResultFiles files(o_.json, o_.csv, o_.markdown, o_.force);
     for_each_model(
         o_.set, *progress_, [&](const ModelJob& job) { run_model(job); },
         [&](const std::vector<ModelFailure>& failures) {
-          const Json json = document(failures);
           const Table table = result_table();
-          if (o_.json == "-")
-            write_json(json, "-", false);
-          else
-            write_stdout(table.text());
-          if (json_file) json_file->write(dump_json(json)), json_file->commit();
-          if (csv_file) csv_file->write(table.csv()), csv_file->commit();
-          if (markdown_file) markdown_file->write(table.markdown()), markdown_file->commit();
+          files.write(document(failures), table.csv(), table.markdown(), table.text());
         });
   }
 
  private:
   void run_model(const ModelJob& job) {
-    const Session session = open_session(job.evaluation, global_, *progress_);
+    RunOptions haystack = job.evaluation;
+    haystack.bos = false;  // questions have it, not the text they are put into
+    const Session session = open_session(haystack, global_, *progress_);
     const std::vector<CacheSpec> specs =
         specs_of_model(specs_, session.shape, job.name, !o_.set.panel.empty(), *progress_);
     const std::optional<BitMap> map =
@@ -90,15 +84,13 @@ class Niah {
     std::vector<QuantizedCache> caches(1);  // the exact one
     for (const CacheSpec& spec : specs)
       caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr, codebook));
-    const Tokenizer tokenizer(session.model->folder() / "tokenizer.json");
-    const int64_t reach = session.model->config().max_position;
+    const Tokenizer tokenizer = open_tokenizer(session.model->folder());
+    NeedleSpec needles = o_.needles;
+    if (job.evaluation.bos)
+      needles.bos = first_token_id(session.model->folder(), session.model->config().vocab);
     for (int64_t context : contexts_) {
-      if (reach > 0 && context > reach) {
-        progress_->warn(
-            fmt::format("{}: context {} is longer than the model's {}: left out", job.name, context, reach));
-        continue;
-      }
-      NeedleSpec needles = o_.needles;
+      if (const std::string text = beyond_positions(*session.model, context); !text.empty())
+        progress_->warn(text);
       needles.context = context;
       const std::vector<Retrieval> found =
           ask(session, caches, make_needles(tokenizer, session.corpus.ids, needles),

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
-
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "base/error.h"
@@ -15,10 +15,10 @@
 #include "evaluation.h"
 #include "model/model_shape.h"
 #include "panel_spec.h"
+#include "panel_state.h"
 #include "quant/codebook.h"
 #include "report/panel_report.h"
 #include "report/table.h"
-#include "store/map_file.h"
 
 namespace blockgtq {
 namespace {
@@ -73,14 +73,18 @@ class Panel {
   void run() {
     parse_metrics(o_.metrics);  // a wrong name ends here, not model by model
     prepare_folder();
+    OutputFile json(out_ / "panel.json", true), csv(out_ / "panel.csv", true), text(out_ / "panel.md", true),
+        page(out_ / "index.html", true);
     Json models = run_models();
     const auto failed =
         std::count_if(models.begin(), models.end(), [](const Json& m) { return m.at("status") != "ok"; });
     Json panel = document(std::move(models));
-    write_file(out_ / "panel.json", dump_json(panel), true);
-    write_file(out_ / "panel.csv", panel_csv(panel), true);
-    write_file(out_ / "panel.md", panel_markdown(panel), true);
-    write_file(out_ / "index.html", panel_html(panel), true);
+    json.write(dump_json(panel));
+    csv.write(panel_csv(panel));
+    text.write(panel_markdown(panel));
+    page.write(panel_html(panel));
+    OutputFile* const files[] = {&csv, &text, &page, &json};
+    commit_all(files);
     write_stdout(panel_markdown(panel) + fmt::format("\nreport: {}\n", (out_ / "index.html").string()));
     if (failed)
       throw Error(Exit::defect, fmt::format("{} of {} models failed", failed, spec_.models.size()),
@@ -126,7 +130,7 @@ class Panel {
                   "--force replaces it");
   }
 
-  RunOptions run_options(const PanelModel& model, RunOptions run, bool calibrating) const {
+  RunOptions run_options(const PanelEntry& model, RunOptions run, bool calibrating) const {
     run.model = model.path.string();
     run.files = {(calibrating ? spec_.calibration : spec_.evaluation).string()};
     run.tokens = calibrating ? spec_.calibration_tokens : spec_.evaluation_tokens;
@@ -134,27 +138,36 @@ class Panel {
     return run;
   }
 
-  /// A result of an earlier run counts when it was made from the same inputs and options.
-  Json run_or_reuse(const PanelModel& model, const RunOptions& run) {
-    const fs::path result_path = out_ / "models" / (model.name + ".json");
+  /// Of everything that can change a result.
+  std::string signature(const Session& calibration, const Session& evaluation) const {
+    std::string all = fmt::format("{} {} {} {}", BLOCKGTQ_VERSION, fmt::join(spec_.bits, ","),
+                                  fmt::join(spec_.methods, ","), o_.codebook) +
+                      (parse_metrics(o_.metrics).empty() ? "" : " " + o_.metrics) +
+                      difference(allocator_, {});
+    for (const Session* session : {&calibration, &evaluation})
+      all +=
+          fmt::format("\n{} {} {}", session->signature(), session->device,
+                      sha256_hex(std::string_view(reinterpret_cast<const char*>(session->corpus.ids.data()),
+                                                  session->corpus.ids.size() * sizeof(int32_t))));
+    return sha256_hex(all);
+  }
+
+  /// A result of an earlier run counts when it was made from the same inputs and options and is as it was.
+  Json run_or_reuse(const PanelEntry& model, const RunOptions& run) {
+    const PanelState state(out_ / "models", model.name);
     try {
       Session calibration = open_session(run_options(model, run, true), global_, *progress_);
       Session evaluation = open_session(run_options(model, run, false), global_, *progress_);
-      const std::string signature = sha256_hex(
-          fmt::format("{} {} {} {} {} {} {} {}", calibration.signature, calibration.n_tokens(),
-                      evaluation.signature, evaluation.n_tokens(), fmt::join(spec_.bits, ","),
-                      fmt::join(spec_.methods, ","), o_.codebook, BLOCKGTQ_VERSION) +
-          (parse_metrics(o_.metrics).empty() ? "" : " " + o_.metrics) + difference(allocator_, {}));
-      if (o_.resume != "never" && fs::exists(result_path)) {
-        Json earlier = read_json(result_path, size_t(64) << 20);
-        if (earlier.value("signature", "") == signature) return earlier;
+      std::string damage;
+      if (o_.resume != "never" && state.exists())
+        if (std::optional<Json> earlier = state.load(signature(calibration, evaluation), damage))
+          return std::move(*earlier);
+      if (o_.resume == "must") {
+        if (!damage.empty()) fail_input("{}", damage);
+        fail_input("{}: no result of these inputs to resume from", state.path().string());
       }
-      if (o_.resume == "must")
-        fail_input("{}: no result of these inputs to resume from", result_path.string());
-      Json result = run_model(model, calibration, evaluation);
-      result["signature"] = signature;
-      write_file(result_path, dump_json(result), true);
-      return result;
+      if (!damage.empty()) progress_->warn(damage + ": computed anew");
+      return run_model(model, state, calibration, evaluation);
     } catch (const Error& e) {
       if (e.code == Exit::interrupted || e.code == Exit::stopped || e.code == Exit::output) throw;
       progress_->warn(fmt::format("{}: {}", model.name, e.what()));
@@ -162,13 +175,12 @@ class Panel {
     }
   }
 
-  Json run_model(const PanelModel& model, Session& calibration, Session& evaluation) {
+  Json run_model(const PanelEntry& model, const PanelState& state, Session& calibration,
+                 Session& evaluation) {
     check_blocks(share_.allocator, calibration.shape.layout.n_blocks());
+    PanelState::Writer files(state);
     const Stats stats = collect_stats(calibration, *progress_);
     const BitMap map = make_bit_map(stats, spec_.bits, share_);
-    OutputFile file(out_ / "models" / (model.name + ".map.h5"), true);
-    write_map(file.temporary(), map);
-    file.commit();
     EvalRequest request;
     request.methods = spec_.methods;
     request.map = &map;
@@ -177,12 +189,15 @@ class Panel {
     set_metrics(eval, parse_metrics(o_.metrics),
                 attention_shape(evaluation.model->config(), evaluation.chunk), evaluation.chunk, *progress_);
     const std::vector<LayerResult> layers = evaluate_session(eval, evaluation, *progress_);
-    return {{"name", model.name},
-            {"status", "ok"},
-            {"architecture", architecture(evaluation.model->config())},
-            {"bit_shares", bit_shares(map)},
-            {"eval", eval_json(eval, layers, evaluation.provenance, evaluation.n_tokens(), evaluation.chunk,
-                               evaluation.device)}};
+    Json result = {{"name", model.name},
+                   {"status", "ok"},
+                   {"architecture", architecture(evaluation.model->config())},
+                   {"bit_shares", bit_shares(map)},
+                   {"eval", eval_json(eval, layers, evaluation.provenance(), evaluation.n_tokens(),
+                                      evaluation.chunk, evaluation.device)},
+                   {"signature", signature(calibration, evaluation)}};
+    files.save(result, map);
+    return result;
   }
 
   Json document(Json models) const {

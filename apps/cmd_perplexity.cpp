@@ -12,6 +12,7 @@
 #include "gate.h"
 #include "model_set.h"
 #include "quality_report.h"
+#include "result_files.h"
 
 namespace blockgtq {
 namespace {
@@ -46,21 +47,12 @@ class Perplexity {
   }
 
   void run() {
-    std::optional<OutputFile> json_file, csv_file, markdown_file;
-    if (!o_.json.empty() && o_.json != "-") json_file.emplace(o_.json, o_.force);
-    if (!o_.csv.empty()) csv_file.emplace(o_.csv, o_.force);
-    if (!o_.markdown.empty()) markdown_file.emplace(o_.markdown, o_.force);
+    ResultFiles files(o_.json, o_.csv, o_.markdown, o_.force);
     for_each_model(
         o_.set, *progress_, [&](const ModelJob& job) { models_.push_back(run_model(job)); },
         [&](const std::vector<ModelFailure>& failures) {
-          const Json json = quality_json(models_, failures);
-          if (o_.json == "-")
-            write_json(json, "-", false);
-          else
-            write_stdout(report(&Table::text));
-          if (json_file) json_file->write(dump_json(json)), json_file->commit();
-          if (csv_file) csv_file->write(quality_rows(models_).csv()), csv_file->commit();
-          if (markdown_file) markdown_file->write(report(&Table::markdown)), markdown_file->commit();
+          files.write(quality_json(models_, failures), quality_rows(models_).csv(), report(&Table::markdown),
+                      report(&Table::text));
         });
     check_gates();
   }
@@ -97,9 +89,6 @@ class Perplexity {
     const Session session = open_session(job.evaluation, global_, *progress_);
     ModelQuality model;
     model.name = job.name;
-    model.provenance = session.provenance;
-    if (const std::string text = describe(job.allocation); !text.empty())
-      model.provenance.emplace_back("allocator", text);
     model.codebook = codebook_;
     model.n_tokens = session.n_tokens();
     model.chunk = session.chunk;
@@ -125,6 +114,9 @@ class Perplexity {
     for (size_t c = 0; c < specs.size(); ++c)
       model.caches.push_back({specs[c], caches[c].key_bytes(session.chunk),
                               caches[c].value_bytes(session.chunk), run.caches[c]});
+    model.provenance = session.provenance();
+    if (const std::string text = describe(job.allocation); !text.empty())
+      model.provenance.emplace_back("allocator", text);
     return model;
   }
 

@@ -9,9 +9,11 @@
 #include "commands.h"
 #include "device.h"
 #include "eval/pack.h"
+#include "eval/place.h"
 #include "evaluation.h"
 #include "quant/methods.h"
 #include "report/table.h"
+#include "result_files.h"
 #include "store/acts_file.h"
 #include "store/map_file.h"
 #include "store/packed_file.h"
@@ -52,6 +54,8 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
   add_output_option(*command, o->output, "Packed keys (PACKED.h5)");
   command->callback([o, &global] {
     OutputFile output(o->output.path, o->output.force);
+    ResultFiles files(o->json, o->output.force);
+    files.include(output);
     const BitMap map = read_map(o->map);
     const Budget& budget = choose_budget(map, o->bits);
     const std::string method = code_method(o->method, map, budget).name;
@@ -83,6 +87,7 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
     progress->begin("quantize", acts.shape.n_layers);
     Table table({"layer", "K bytes/token", "fp16 bytes/token", "times smaller", "distortion"});
     Json json = {{"schema", "blockgtq.quantize/1"}, {"method", method}, {"bits", budget.average_bits}};
+    int64_t clipped = 0;
     const int n_heads = acts.shape.n_kv_heads, dim = acts.shape.layout.head_dim;
     for (int l = 0; l < acts.shape.n_layers; ++l) {
       check_stop();
@@ -91,15 +96,18 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
       for (int h = 0; h < n_heads; ++h)
         quantizers.push_back(make_key_quantizer(method, map.head(budget, l, h)));
       const bool on_gpu = gpu >= 0 && !quantizers[0]->groups().empty();  // others have no twin there
-      const std::vector<PackedHead> heads = on_gpu
-                                                ? cuda_pack_layer(quantizers, layer.k.data(), acts.n_tokens)
-                                                : pack_layer(quantizers, layer.k.data(), acts.n_tokens);
+      std::vector<PackedHead> heads;
+      at_layer(l, [&] {
+        heads = on_gpu ? cuda_pack_layer(quantizers, layer.k.data(), acts.n_tokens)
+                       : pack_layer(quantizers, layer.k.data(), acts.n_tokens);
+      });
       double bytes = 0, error = 0, energy = 0;
       for (int h = 0; h < n_heads; ++h) {
         writer.write_head(l, h, heads[h].codes.data(), heads[h].code_bytes);
         bytes += double(heads[h].code_bytes);
         error += heads[h].error;
         energy += heads[h].energy;
+        clipped += heads[h].clipped;
       }
       const double fp16 = 2.0 * n_heads * dim, distortion = energy > 0 ? error / energy : 0;
       table.row({std::to_string(l), fmt::format("{:g}", bytes), fmt::format("{:g}", fp16),
@@ -111,13 +119,9 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
       progress->step(fmt::format("layer {}", l));
     }
     progress->end();
+    warn_clipped(clipped, method, *progress);
     writer.finish();
-    output.commit();
-    if (o->json == "-")
-      write_json(json, "-", false);
-    else
-      write_stdout(table.text());
-    if (!o->json.empty() && o->json != "-") write_json(json, o->json, o->output.force);
+    files.write(json, table.text());
   });
 }
 

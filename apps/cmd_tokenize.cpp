@@ -19,7 +19,7 @@ struct Options {
 
 }  // namespace
 
-void add_tokenize(CLI::App& app, const GlobalOptions&) {
+void add_tokenize(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("tokenize", "Token ids of a text, one per line");
   command->add_option("-m,--model", o->model, "Model folder or org/name")->required();
@@ -31,13 +31,15 @@ void add_tokenize(CLI::App& app, const GlobalOptions&) {
   command->add_option("--tokens", o->tokens, "Only the first N; 0: all")
       ->check(in_range(int64_t(0), int64_t(1) << 40))
       ->capture_default_str();
-  command->callback([o] {
+  command->callback([o, &global] {
     const fs::path folder = resolve_model(o->model);
     CorpusSpec spec;
     spec.files.assign(o->files.begin(), o->files.end());
     spec.n_tokens = o->tokens;
     spec.bos = o->bos;
     const Corpus corpus = read_corpus(spec, folder, std::numeric_limits<int32_t>::max());
+    const std::unique_ptr<Progress> progress = global.make_progress();
+    for (const std::string& warning : corpus.warnings) progress->warn(warning);
     std::string text;
     for (int32_t id : corpus.ids) fmt::format_to(std::back_inserter(text), "{}\n", id);
     write_stdout(text);

@@ -7,9 +7,11 @@
 #include <mutex>
 
 #include "base/error.h"
+#include "decimal.h"
 #include "model/cuda_backend.h"
 #ifdef BLOCKGTQ_CUDA
 #include "kernels/attention.h"
+#include "kernels/blas.h"
 #include "kernels/device.h"
 #include "model/cuda_plan.h"
 #endif
@@ -86,10 +88,8 @@ int gpu_index(const std::string& device, const GlobalOptions& global) {
   }
   if (device != "cuda" && device.rfind("cuda:", 0) != 0)
     throw Error(Exit::usage, fmt::format("--device: '{}' is none of auto, cpu, cuda, cuda:N", device));
-  char* end = nullptr;
-  const char* number = device == "cuda" ? "0" : device.c_str() + 5;
-  const long index = std::strtol(number, &end, 10);
-  if (end == number || *end || index < 0 || index > 1023)
+  const int64_t index = device == "cuda" ? 0 : parse_whole(device.substr(5)).value_or(-1);
+  if (index < 0 || index > 1023)
     throw Error(Exit::usage, fmt::format("--device: '{}' names no device", device));
   const std::string why = why_no_gpu();
   if (!why.empty()) throw Error(Exit::device, fmt::format("--device: {}: {}", device, why), "--device cpu");
@@ -126,9 +126,10 @@ DeviceChoice choose_device(const RunOptions& run, const Config& config, const Gl
 std::vector<std::string> describe_cuda() {
 #ifdef BLOCKGTQ_CUDA
   const cuda::DeviceReport report = cuda::probe_devices();
-  std::vector<std::string> lines = {fmt::format("runtime {}, driver {}, code for {}", report.runtime,
-                                                report.driver.empty() ? "none" : report.driver,
-                                                report.architectures)};
+  std::vector<std::string> lines = {
+      fmt::format("runtime {}, driver {}, code for {}", report.runtime,
+                  report.driver.empty() ? "none" : report.driver, report.architectures),
+      cuda::describe_blas()};
   for (const cuda::DeviceInfo& d : report.devices)
     lines.push_back(
         fmt::format("cuda:{} {}, compute capability {}.{}, {} multiprocessors, {:.1f} of {:.1f} GiB free",

@@ -113,6 +113,27 @@ void set_metrics(EvalSpec& spec, const std::vector<Metric>& metrics,
     progress.warn(fmt::format("left out: {}: {}", fmt::join(impossible, ", "), spec.left_out.back().reason));
 }
 
+void warn_clipped(int64_t clipped, const std::string& of, Progress& progress) {
+  if (clipped > 0)
+    progress.warn(
+        fmt::format("{} fp16 norms or scales of {} are beyond 65504 and were cut to it", clipped, of));
+}
+
+void warn_clipped(const std::vector<LayerResult>& layers, Progress& progress) {
+  int64_t clipped = 0;
+  std::vector<std::string> methods;
+  std::vector<int> where;
+  for (const LayerResult& layer : layers)
+    for (const MethodResult& r : layer.results) {
+      if (r.clipped == 0) continue;
+      clipped += r.clipped;
+      if (std::find(methods.begin(), methods.end(), r.method) == methods.end()) methods.push_back(r.method);
+      if (where.empty() || where.back() != layer.layer) where.push_back(layer.layer);
+    }
+  warn_clipped(clipped, fmt::format("{} in layers {}", fmt::join(methods, ", "), fmt::join(where, ", ")),
+               progress);
+}
+
 std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session, Progress& progress) {
   std::vector<LayerResult> layers;
   std::optional<CudaEvaluator> on_device;
@@ -128,7 +149,9 @@ std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session
     layers.push_back(evaluate_layer(spec, acts.layer, host.q, host.k, acts.n_tokens, host.v));
   };
   session.backend->forward(*session.model, request);
-  return on_device ? on_device->finish() : layers;
+  if (on_device) layers = on_device->finish();
+  warn_clipped(layers, progress);
+  return layers;
 }
 
 Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, const Provenance& provenance,
@@ -165,6 +188,7 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
       result["effective_bits"] = r.effective_bits;
       result["bytes_per_token"] = r.bytes_per_token;
       if (r.interpolated) result["interpolated"] = true;
+      if (r.clipped > 0) result["clipped"] = r.clipped;
       if (!r.metrics.empty()) result["metrics"] = metrics_json(r.metrics);
       row["results"].push_back(std::move(result));
     }

@@ -31,6 +31,12 @@ EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape)
 void set_metrics(EvalSpec& spec, const std::vector<Metric>& metrics,
                  const std::optional<AttentionShape>& model, int64_t chunk, Progress& progress);
 
+/// One line where fp16 norms or scales were cut to the largest fp16 number: errors are then those of the
+/// format.
+void warn_clipped(int64_t clipped, const std::string& of, Progress& progress);
+/// The same of all results.
+void warn_clipped(const std::vector<LayerResult>& layers, Progress& progress);
+
 /// One forward pass, every layer scored as it comes by.
 std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session, Progress& progress);
 

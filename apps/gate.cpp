@@ -3,25 +3,26 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <cstdlib>
+#include <optional>
 
 #include "base/error.h"
+#include "decimal.h"
 #include "report/number.h"
 
 namespace blockgtq {
 
 Gate::Gate(const std::string& text) {
   const size_t at = text.find_first_of("<>");
-  const char* number = at == std::string::npos ? "" : text.c_str() + at + 1;
-  char* end = nullptr;
-  limit_ = std::strtod(number, &end);
+  const std::optional<double> limit =
+      at == std::string::npos ? std::nullopt : parse_decimal(std::string_view(text).substr(at + 1));
   metric_ = text.substr(0, at);
   const bool known = metric_ == "kl" || metric_ == "kl99" || metric_ == "ratio" || metric_ == "top";
-  if (!known || end == number || *end || !std::isfinite(limit_))
+  if (!known || !limit)
     throw Error(
         Exit::usage,
         fmt::format("--fail-if: '{}' is not kl, kl99, ratio or top, then > or <, then a number", text));
   above_ = text[at] == '>';
+  limit_ = *limit;
 }
 
 double Gate::value(const Quality& q) const {

@@ -1,34 +1,46 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
-#include <cstdio>
 #include <exception>
 #include <new>
+#include <sstream>
 
+#include "base/descriptors.h"
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/printable.h"
 #include "base/stop.h"
 #include "commands.h"
+#include "config_file.h"
+#include "decimal.h"
 
 namespace blockgtq {
 namespace {
 
 int report(Exit code, const std::string& what, const std::string& hint = "") {
-  fmt::print(stderr, "error: {}\n", what);
-  if (!hint.empty()) fmt::print(stderr, "hint: {}\n", hint);
+  std::string text = "error: " + printable(what) + "\n";
+  if (!hint.empty()) text += "hint: " + printable(hint) + "\n";
+  write_stderr(text);
   return int(code);
 }
 
 /// Help and version go to stdout with code 0; anything else about the command line is one line and code 2.
-int report_parse(const CLI::App& app, const CLI::ParseError& e) {
-  if (e.get_exit_code() == 0) return app.exit(e);
+int report_parse(const CLI::App& app, const ConfigFile& config, const CLI::ParseError& e) {
   std::string what = e.what();
-  // An argument nobody knows says more than what is missing because of it.
-  if (const std::vector<std::string> unknown = app.remaining(true); !unknown.empty())
-    what = fmt::format("unknown {}: {}", unknown[0][0] == '-' ? "option" : "argument", unknown[0]);
+  // An argument nobody knows says more than what is missing because of it, and than help for something else.
+  if (const std::vector<std::string> unknown = app.remaining(true); !unknown.empty()) {
+    what = fmt::format("unknown {}: {}", unknown[0].starts_with('-') ? "option" : "argument", unknown[0]);
+  } else if (e.get_exit_code() == 0) {
+    std::ostringstream text;
+    app.exit(e, text, text);
+    write_stdout(text.str());
+    return int(Exit::ok);
+  }
   if (what.empty()) what = e.get_name();
-  for (char& c : what)
-    if (c == '\n') c = ' ';
+  if (const std::string origin = config.origin(what.substr(0, what.find(':'))); !origin.empty())
+    what = origin + ": " + what;
+  std::replace(what.begin(), what.end(), '\n', ' ');
   return report(Exit::usage, what, "blockgtq COMMAND --help lists the options");
 }
 
@@ -41,16 +53,20 @@ int run(int argc, char** argv) {
   app.get_formatter()->column_width(36);
   GlobalOptions global;
   add_global_options(app, global);
-  app.parse_complete_callback([&] { set_threads(global.threads); });
+  app.parse_complete_callback([&] {
+    require_environment(app);
+    set_threads(global.threads);
+  });
   for (auto* add : {add_inspect, add_tokenize, add_dump, add_energy, add_merge, add_allocate, add_calibrate,
                     add_quantize, add_eval_logits, add_export_bitmap, add_panel, add_perplexity, add_niah,
                     add_correlate, add_bench, add_doctor})
     add(app, global);
-  add_environment_and_config(app);
+  require_decimal_numbers(app);
+  const ConfigFile& config = add_environment_and_config(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return report_parse(app, e);
+    return report_parse(app, config, e);
   }
   return int(Exit::ok);
 }
@@ -60,6 +76,8 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace blockgtq;
+  use_sleeping_threads(argv);
+  reserve_standard_descriptors();
   install_stop_handlers();
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe and a file size limit are write errors with a message
   std::signal(SIGXFSZ, SIG_IGN);

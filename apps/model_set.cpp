@@ -44,7 +44,7 @@ std::vector<ModelJob> model_jobs(const ModelSetOptions& o) {
     calibration.chunk = spec.chunk;
   }
   std::vector<ModelJob> jobs;
-  for (const PanelModel& model : spec.models) {
+  for (const PanelEntry& model : spec.models) {
     ModelJob job{model.name, o.run, calibration, share_spec(spec.allocation)};
     job.evaluation.model = job.calibration.model = model.path.string();
     if (o.run.files.empty() && o.run.ids.empty()) job.evaluation.files = {spec.evaluation.string()};

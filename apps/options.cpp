@@ -10,7 +10,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/file.h"
+#include "base/printable.h"
+#include "decimal.h"
 #include "quant/codebook.h"
 #include "quant/methods.h"
 
@@ -19,35 +20,6 @@ namespace {
 
 Error usage(const std::string& what) {
   return Error(Exit::usage, what);
-}
-
-std::string variable_of(const CLI::Option& option) {
-  std::string name = "BLOCKGTQ_" + option.get_lnames()[0];
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return c == '-' ? '_' : std::toupper(c); });
-  return name;
-}
-
-/// A TOML file that gives way to the environment: CLI11 itself would let the file win.
-class ConfigBehindEnvironment final : public CLI::ConfigTOML {
- public:
-  std::vector<CLI::ConfigItem> from_config(std::istream& in) const override {
-    std::vector<CLI::ConfigItem> items = CLI::ConfigTOML::from_config(in);
-    std::erase_if(items, [](const CLI::ConfigItem& item) {
-      std::string name = "BLOCKGTQ_" + item.name;
-      std::transform(name.begin(), name.end(), name.begin(),
-                     [](unsigned char c) { return c == '-' ? '_' : std::toupper(c); });
-      return std::getenv(name.c_str()) != nullptr;
-    });
-    return items;
-  }
-};
-
-void set_variables(CLI::App& app) {
-  for (CLI::Option* option : app.get_options())
-    if (!option->get_lnames().empty() && option->get_lnames()[0] != "help" &&
-        option->get_lnames()[0] != "version" && option->get_lnames()[0] != "config")
-      option->envname(variable_of(*option));
 }
 
 }  // namespace
@@ -89,15 +61,16 @@ CorpusSpec RunOptions::corpus() const {
   spec.n_tokens = tokens;
   spec.skip_tokens = skip;
   spec.bos = bos;
+  spec.window = chunk;
   return spec;
 }
 
 void GlobalOptions::say(const std::string& text) const {
-  if (!quiet) fmt::print(stderr, "{}\n", text);
+  if (!quiet) write_stderr(printable(text) + "\n");
 }
 
 void GlobalOptions::note(const std::string& text) const {
-  if (verbose) fmt::print(stderr, "{}\n", text);
+  if (verbose) write_stderr(printable(text) + "\n");
 }
 
 void add_global_options(CLI::App& app, GlobalOptions& global) {
@@ -130,8 +103,10 @@ void add_run_options(CLI::App& command, RunOptions& run, bool model_required) {
   if (model_required) model->required();
   command.add_option("-f,--file", run.files, "UTF-8 text; may be repeated")->allow_extra_args(false);
   command.add_option("--ids", run.ids, "Token ids instead of text");
-  command.add_flag("--bos,!--no-bos", run.bos,
-                   "Put the model's first-token id before the text (default: no)");
+  command.add_flag(
+      "--bos,!--no-bos", run.bos,
+      "Begin every window (niah: every question) with the model's bos token: before the text, and "
+      "in place of the first token of the other windows, as llama.cpp does (default: no)");
   command.add_option("--tokens", run.tokens, "Tokens to use; 0: all")
       ->check(in_range(int64_t(0), int64_t(1) << 40))
       ->capture_default_str();
@@ -160,12 +135,11 @@ void add_codebook_option(CLI::App& command, std::string& codebook) {
 std::vector<double> parse_bits(const std::string& text, const char* option) {
   std::vector<double> bits;
   for (const std::string& part : split(text, ',')) {
-    char* end = nullptr;
-    const double value = std::strtod(part.c_str(), &end);
-    if (part.empty() || *end || !(value >= 1 && value <= kMaxBits))
+    const std::optional<double> value = parse_decimal(part);
+    if (!value || !(*value >= 1 && *value <= kMaxBits))
       throw usage(fmt::format("{}: '{}' is not an average of 1 to {} bits (3, or 2,3,4, or 2.5)", option,
                               part, kMaxBits));
-    bits.push_back(value);
+    bits.push_back(*value);
   }
   std::sort(bits.begin(), bits.end());
   bits.erase(std::unique(bits.begin(), bits.end()), bits.end());
@@ -190,11 +164,12 @@ std::vector<std::string> parse_methods(const std::string& text) {
 int64_t parse_bytes(const std::string& text, const char* option) {
   static constexpr std::pair<const char*, double> kUnits[] = {
       {"", 1}, {"B", 1}, {"MB", 1e6}, {"GB", 1e9}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
-  char* end = nullptr;
-  const double value = std::strtod(text.c_str(), &end);
-  for (const auto& [unit, factor] : kUnits)
-    if (end != text.c_str() && std::string(end) == unit && value > 0 && value * factor < 1e15)
-      return int64_t(value * factor);
+  for (const auto& [unit, factor] : kUnits) {
+    if (!text.ends_with(unit)) continue;
+    const std::string_view number(text.data(), text.size() - std::string_view(unit).size());
+    const std::optional<double> value = parse_decimal(number);
+    if (value && *value > 0 && *value * factor < 1e15) return int64_t(*value * factor);
+  }
   throw usage(fmt::format("{}: '{}' is not a size: 8GiB, 8000MB", option, text));
 }
 
@@ -223,23 +198,13 @@ std::string bits_text(double bits) {
   return fmt::format("{:g}", bits);
 }
 
-void write_json(const Json& json, const std::string& destination, bool force) {
-  if (destination == "-")
-    write_stdout(dump_json(json));
-  else
-    write_file(destination, dump_json(json), force);
+void write_stderr(const std::string& text) noexcept {
+  std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
 void write_stdout(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
     fail_output("standard output: cannot write: {}", std::strerror(errno));
-}
-
-void add_environment_and_config(CLI::App& app) {
-  app.config_formatter(std::make_shared<ConfigBehindEnvironment>());
-  app.set_config("--config", "", "Options from a TOML file: [command] sections, option = value");
-  set_variables(app);
-  for (CLI::App* command : app.get_subcommands({})) set_variables(*command);
 }
 
 }  // namespace blockgtq

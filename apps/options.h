@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
 #include "base/progress.h"
 #include "eval/metrics.h"
 #include "hf/corpus.h"
@@ -77,13 +76,9 @@ int64_t parse_bytes(const std::string& text, const char* option);
 /// "3" or "2.5": the shortest text of a budget.
 std::string bits_text(double bits);
 
-/// Writes a JSON document to FILE (with --force rules of `force`), or to standard output for "-".
-void write_json(const Json& json, const std::string& destination, bool force);
 /// Writes to standard output; a closed pipe or a full disk is Exit::output.
 void write_stdout(const std::string& text);
-
-/// Gives every option of every command its BLOCKGTQ_ variable, and --config FILE.toml behind them: flag, then
-/// environment, then file.
-void add_environment_and_config(CLI::App& app);
+/// Writes to standard error; where that fails there is nobody to tell.
+void write_stderr(const std::string& text) noexcept;
 
 }  // namespace blockgtq

@@ -69,7 +69,7 @@ PanelSpec read_panel_spec(const fs::path& path, const std::string& bits, const s
     const auto name = value_of<std::string>(m, "name", file);
     if (name.empty() || name.find('/') != std::string::npos || name[0] == '.')
       fail_input("{}: models: name '{}' cannot name a file", file, name);
-    for (const PanelModel& other : spec.models)
+    for (const PanelEntry& other : spec.models)
       if (other.name == name) fail_input("{}: models: name {} is given twice", file, name);
     const auto model_path = value_of<std::string>(m, "path", file);
     spec.models.push_back(

@@ -8,7 +8,7 @@
 
 namespace blockgtq {
 
-struct PanelModel {
+struct PanelEntry {
   std::string name;
   fs::path path;
 };
@@ -19,7 +19,7 @@ struct PanelSpec {
   int64_t calibration_tokens = 0, evaluation_tokens = 0, chunk = 256;
   std::vector<double> bits;
   std::vector<std::string> methods;
-  std::vector<PanelModel> models;
+  std::vector<PanelEntry> models;
   AllocatorOptions allocation;  // as published where the file says nothing
 };
 

@@ -3,88 +3,115 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "base/sha256.h"
 #include "base/stop.h"
+#include "decimal.h"
 #include "device.h"
 #include "eval/cuda_stats.h"
-#include "hf/tokenizer.h"
 #include "model/model_shape.h"
+#include "model/nonfinite.h"
 #include "model/output_moment.h"
 
 namespace blockgtq {
 namespace {
 
-/// "I/N" -> chunks [first, last) of n_chunks.
-std::pair<int64_t, int64_t> part_range(const std::string& part, int64_t n_chunks) {
+/// The chunks of "I/N" of n_chunks; the session notes what they are a part of.
+ChunkRange take_part(const std::string& part, int64_t n_chunks, Session& session) {
+  session.run_chunks = n_chunks;
   if (part.empty()) return {0, n_chunks};
-  long long i = 0, n = 0;
-  char rest = 0;
-  if (std::sscanf(part.c_str(), "%lld/%lld%c", &i, &n, &rest) != 2 || i < 1 || n < i)
+  const std::vector<std::string> numbers = split(part, '/');
+  const int64_t i = parse_whole(numbers[0]).value_or(0), n = parse_whole(numbers.back()).value_or(0);
+  if (numbers.size() != 2 || i < 1 || n < i)
     throw Error(Exit::usage, fmt::format("--part: '{}' is not I/N with 1 <= I <= N", part));
   if (n > n_chunks)
     throw Error(Exit::usage,
                 fmt::format("--part: {} parts of {} chunks: at most one part per chunk", n, n_chunks));
-  return {(i - 1) * n_chunks / n, i * n_chunks / n};
+  session.n_parts = n;
+  return part_chunks(i, n, n_chunks);
 }
 
 }  // namespace
+
+std::string beyond_positions(const Checkpoint& model, int64_t tokens) {
+  const Config& config = model.config();
+  if (tokens <= config.max_position) return "";
+  return fmt::format("{}: windows of {} tokens reach beyond the model's max_position_embeddings: {}{}",
+                     model.folder().string(), tokens, config.max_position,
+                     config.rope.type == RopeType::dynamic
+                         ? "; dynamic RoPE: the frequencies are those of a whole window"
+                         : "");
+}
 
 Session open_session(const RunOptions& run, const GlobalOptions& global, Progress& progress) {
   Session session;
   const fs::path folder = resolve_model(run.model);
   session.model = std::make_unique<Checkpoint>(folder);
   const Config& config = session.model->config();
-  check_weights(*session.model);
+  for (const std::string& remark : check_weights(*session.model)) progress.warn(remark);
+  session.model->begin_fingerprint();
   DeviceChoice choice = choose_device(run, config, global);
   session.backend = std::move(choice.backend);
   session.device = choice.device;
 
   Corpus corpus = read_corpus(run.corpus(), folder, config.vocab);
+  for (const std::string& warning : corpus.warnings) progress.warn(warning);
   const int64_t n_tokens = int64_t(corpus.ids.size());
   session.chunk = run.chunk == 0 ? n_tokens : std::min(run.chunk, n_tokens);
   const int64_t n_chunks = (n_tokens + session.chunk - 1) / session.chunk;
-  const auto [first, last] = part_range(run.part, n_chunks);
+  const auto [first, last] = take_part(run.part, n_chunks, session);
   session.first_chunk = first;
   corpus.ids = {corpus.ids.begin() + first * session.chunk,
                 corpus.ids.begin() + std::min(last * session.chunk, n_tokens)};
   session.corpus = std::move(corpus);
   session.shape = attention_shape(config, session.chunk, run.reference());
 
-  const std::string weights = session.model->fingerprint();
   const std::string compat = run.compat.empty() ? "none" : run.compat;
   const std::string config_sha = sha256_hex(read_text(folder / "config.json", kMaxConfigBytes));
-  const std::string tokenizer =
-      run.files.empty() ? "none" : sha256_hex(read_text(folder / "tokenizer.json", kMaxTokenizerBytes));
-  session.signature = sha256_hex(fmt::format(
-      "config {}\nweights {}\ntokenizer {}\ncorpus {}\nbos {}\nchunk {}\ndtype {}\ncompat {}\n", config_sha,
-      weights, tokenizer, session.corpus.sha256, run.bos, session.chunk, choice.dtype, compat));
-  session.provenance = {{"blockgtq", BLOCKGTQ_VERSION},
-                        {"model", fs::absolute(folder).lexically_normal().filename().string()},
-                        {"model_type", config.model_type},
-                        {"weights", weights},
-                        {"corpus", session.corpus.description},
-                        {"corpus_sha256", session.corpus.sha256},
-                        {"chunk", fmt::format("{}", session.chunk)},
-                        {"bos", run.bos ? "yes" : "no"},
-                        {"dtype", choice.dtype},
-                        {"compat", compat}};
-  global.note(fmt::format("{}: {} tokens in windows of {} from {}, {} on {} with {} threads, signature {}",
-                          folder.string(), session.n_tokens(), session.chunk, session.corpus.description,
-                          choice.dtype, choice.device, threads(), session.signature.substr(0, 16)));
-  if (config.rope.type == RopeType::dynamic && session.chunk > config.max_position)
-    progress.warn("dynamic RoPE: frequencies are those of a window of one chunk");
+  session.facts = fmt::format("config {}\ntokenizer {}\ncorpus {}\nbos {}\nchunk {}\ndtype {}\ncompat {}\n",
+                              config_sha, session.corpus.tokenizer, session.corpus.sha256,
+                              run.bos ? "every window" : "false", session.chunk, choice.dtype, compat);
+  session.origin = {{"blockgtq", BLOCKGTQ_VERSION},
+                    {"model", fs::absolute(folder).lexically_normal().filename().string()},
+                    {"model_type", config.model_type},
+                    {"corpus", session.corpus.description},
+                    {"corpus_sha256", session.corpus.sha256},
+                    {"chunk", fmt::format("{}", session.chunk)},
+                    {"bos", run.bos ? "yes" : "no"},
+                    {"dtype", choice.dtype},
+                    {"compat", compat}};
+  global.note(fmt::format("{}: {} tokens in windows of {} from {}, {} on {} with {} threads", folder.string(),
+                          session.n_tokens(), session.chunk, session.corpus.description, choice.dtype,
+                          choice.device, threads()));
+  if (const std::string text = beyond_positions(*session.model, session.chunk); !text.empty())
+    progress.warn(text);
   return session;
+}
+
+std::string Session::signature() const {
+  return sha256_hex(fmt::format("{}weights {}\n", facts, model->fingerprint()));
+}
+
+Provenance Session::provenance() const {
+  Provenance all = origin;
+  all.emplace(all.begin() + 3, "weights", model->fingerprint());  // behind the model's name and type
+  return all;
 }
 
 std::vector<std::vector<double>> output_moments(const Session& session) {
   std::vector<std::vector<double>> moments;
   if (session.shape.v_dim == 0) return moments;
-  for (const int l : session.model->config().kv_layers())
-    moments.push_back(output_moment(layer_weights(*session.model, l).o, session.shape));
+  for (const int l : session.model->config().kv_layers()) {
+    const Linear o = layer_weights(*session.model, l).o;
+    moments.push_back(output_moment(o, session.shape));
+    // Squares of floats do not overflow float64: a sum is finite where all weights are.
+    if (!std::all_of(moments.back().begin(), moments.back().end(), [](double x) { return std::isfinite(x); }))
+      require_finite(*session.model, o.weight);
+  }
   return moments;
 }
 
@@ -92,8 +119,8 @@ Stats collect_stats(Session& session, Progress& progress) {
   Stats stats;
   stats.shape = session.shape;
   stats.first_chunk = session.first_chunk;
-  stats.signature = session.signature;
-  stats.provenance = session.provenance;
+  stats.run_chunks = session.run_chunks;
+  stats.n_parts = session.n_parts;
   stats.layers.resize(session.shape.n_layers);
   std::vector<std::vector<double>> moments = output_moments(session);
   for (size_t l = 0; l < moments.size(); ++l) stats.layers[l].output = std::move(moments[l]);
@@ -120,6 +147,8 @@ Stats collect_stats(Session& session, Progress& progress) {
   };
   session.backend->forward(*session.model, request);
   if (on_device) on_device->finish();
+  stats.signature = session.signature();
+  stats.provenance = session.provenance();
   return stats;
 }
 

@@ -17,17 +17,27 @@ struct Session {
   Corpus corpus;            // the tokens of this run's chunks only
   int64_t chunk = 0;        // tokens; at least 1
   int64_t first_chunk = 0;  // absolute number of the first chunk of this run
+  int64_t run_chunks = 0;   // of the whole text
+  int64_t n_parts = 1;      // N of --part I/N
   AttentionShape shape;     // layout as --compat asks
-  std::string signature;    // of everything the numbers depend on, token range left out
-  Provenance provenance;
-  std::string device;  // "cpu" or "cuda"
+  std::string facts;        // what the numbers depend on, the weights and the token range left out
+  Provenance origin;        // the weights left out
+  std::string device;       // "cpu" or "cuda"
   std::unique_ptr<Backend> backend;
 
   int64_t n_tokens() const { return int64_t(corpus.ids.size()); }
+  /// Of everything the numbers depend on, token range left out; and where they come from. Both wait for the
+  /// fingerprint of the weights, which is computed while the model runs: best asked for behind that.
+  std::string signature() const;
+  Provenance provenance() const;
 };
 
 /// Opens the model, checks every weight's shape, reads the text, picks the device. Nothing heavy yet.
 Session open_session(const RunOptions& run, const GlobalOptions& global, Progress& progress);
+
+/// Empty, or one line: windows of `tokens` reach beyond the positions that the model was made for. What runs
+/// a model shows it and runs.
+std::string beyond_positions(const Checkpoint& model, int64_t tokens);
 
 /// Of every layer, how the model weighs an error of a value: (H, Dv, Dv) as LayerStats::output has it; empty
 /// where values are not cached per head.

@@ -1,14 +1,15 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "device.h"
 #include "float_type.h"
 
 namespace blockgtq::cuda {
 
-/// y (n, rows) = scale x (n, cols) w^T, or += with `add`; w (rows, cols). Accumulated in float32; f32 operands are
-/// multiplied as float32, never as TF32.
+/// y (n, rows) = scale x (n, cols) w^T, or += with `add`; w (rows, cols). Accumulated in float32; f32
+/// operands are multiplied as float32, never as TF32.
 struct Product {
   const void* w = nullptr;  // dense
   const void* x = nullptr;  // dense
@@ -19,13 +20,16 @@ struct Product {
   float scale = 1;
 };
 
+/// "cuBLASLt 13.1.0", or why it cannot be opened. Opens it; never throws.
+std::string describe_blas();
+
 /// cuBLASLt with one workspace, for one stream at a time. The algorithm of a shape is chosen once, by the
 /// shape alone, and never adds partial sums in an order of its own: same inputs, same bits.
 class Blas {
  public:
   static constexpr int64_t kWorkspaceBytes = 32 << 20;
 
-  Blas();  // on this thread's device
+  Blas();  // on this thread's device; Exit::device when the library cannot be opened
   Blas(const Blas&) = delete;
   ~Blas();
   void multiply(const Product& product, const Stream& stream);

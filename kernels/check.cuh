@@ -14,7 +14,9 @@ inline void check_cuda(cudaError_t status, const char* what) {
 }
 
 /// After every launch.
-inline void check_launch(const char* kernel) { check_cuda(cudaGetLastError(), kernel); }
+inline void check_launch(const char* kernel) {
+  check_cuda(cudaGetLastError(), kernel);
+}
 
 /// Of the current device.
 inline int attribute(cudaDeviceAttr what) {
@@ -24,6 +26,8 @@ inline int attribute(cudaDeviceAttr what) {
   return value;
 }
 
-inline cudaStream_t raw(const Stream& stream) { return static_cast<cudaStream_t>(stream.handle()); }
+inline cudaStream_t raw(const Stream& stream) {
+  return static_cast<cudaStream_t>(stream.handle());
+}
 
 }  // namespace blockgtq::cuda

@@ -5,7 +5,9 @@
 namespace blockgtq::cuda {
 namespace {
 
-std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
+std::string version_text(int version) {
+  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
 
 }  // namespace
 
@@ -18,7 +20,9 @@ DeviceReport probe_devices() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess || count == 0) {
-    report.why_none = report.driver.empty() ? "no NVIDIA driver" : status == cudaSuccess ? "no CUDA device is visible" : cudaGetErrorString(status);
+    report.why_none = report.driver.empty()   ? "no NVIDIA driver"
+                      : status == cudaSuccess ? "no CUDA device is visible"
+                                              : cudaGetErrorString(status);
     return report;
   }
   for (int i = 0; i < count; ++i) {
@@ -32,7 +36,8 @@ DeviceReport probe_devices() {
     info.multiprocessors = properties.multiProcessorCount;
     info.total_bytes = int64_t(properties.totalGlobalMem);
     size_t free = 0, total = 0;
-    if (cudaSetDevice(i) == cudaSuccess && cudaMemGetInfo(&free, &total) == cudaSuccess) info.free_bytes = int64_t(free);
+    if (cudaSetDevice(i) == cudaSuccess && cudaMemGetInfo(&free, &total) == cudaSuccess)
+      info.free_bytes = int64_t(free);
     report.devices.push_back(info);
   }
   cudaSetDevice(0);
@@ -40,34 +45,27 @@ DeviceReport probe_devices() {
   return report;
 }
 
-Buffer::Buffer(size_t bytes) : bytes_(bytes) {
+template <Memory where>
+MemoryBuffer<where>::MemoryBuffer(size_t bytes) : bytes_(bytes) {
   if (bytes == 0) return;
-  if (cudaMalloc(&data_, bytes) == cudaSuccess) return;
-  cudaGetLastError();
-  throw Error(Exit::device, fmt::format("device memory: {:.2f} GiB needed, {:.2f} GiB free", double(bytes) / (1 << 30),
-                                        double(free_device_bytes()) / (1 << 30)),
-              "fewer --tokens, a smaller --chunk, or --device cpu");
+  if constexpr (where == Memory::pinned) {
+    check_cuda(cudaMallocHost(&data_, bytes), "page-locked host memory");
+  } else if (cudaMalloc(&data_, bytes) != cudaSuccess) {
+    cudaGetLastError();
+    throw Error(Exit::device,
+                fmt::format("device memory: {:.2f} GiB needed, {:.2f} GiB free", double(bytes) / (1 << 30),
+                            double(free_device_bytes()) / (1 << 30)),
+                "fewer --tokens, a smaller --chunk, or --device cpu");
+  }
 }
 
-Buffer& Buffer::operator=(Buffer&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(bytes_, other.bytes_);
-  return *this;
+template <Memory where>
+MemoryBuffer<where>::~MemoryBuffer() {
+  where == Memory::pinned ? cudaFreeHost(data_) : cudaFree(data_);
 }
 
-Buffer::~Buffer() { cudaFree(data_); }
-
-PinnedBuffer::PinnedBuffer(size_t bytes) : bytes_(bytes) {
-  if (bytes) check_cuda(cudaMallocHost(&data_, bytes), "page-locked host memory");
-}
-
-PinnedBuffer& PinnedBuffer::operator=(PinnedBuffer&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(bytes_, other.bytes_);
-  return *this;
-}
-
-PinnedBuffer::~PinnedBuffer() { cudaFreeHost(data_); }
+template class MemoryBuffer<Memory::device>;
+template class MemoryBuffer<Memory::pinned>;
 
 Stream::Stream() {
   cudaStream_t stream = nullptr;
@@ -77,28 +75,38 @@ Stream::Stream() {
 Stream::~Stream() {
   if (owned_) cudaStreamDestroy(static_cast<cudaStream_t>(handle_));
 }
-void Stream::synchronize() const { check_cuda(cudaStreamSynchronize(raw(*this)), "a kernel failed"); }
+void Stream::synchronize() const {
+  check_cuda(cudaStreamSynchronize(raw(*this)), "a kernel failed");
+}
 
 Event::Event() {
   cudaEvent_t event = nullptr;
   check_cuda(cudaEventCreate(&event), "event");
   handle_ = event;
 }
-Event::~Event() { cudaEventDestroy(static_cast<cudaEvent_t>(handle_)); }
+Event::~Event() {
+  cudaEventDestroy(static_cast<cudaEvent_t>(handle_));
+}
 void Event::record(const Stream& stream) {
   check_cuda(cudaEventRecord(static_cast<cudaEvent_t>(handle_), raw(stream)), "event record");
 }
 void Event::wait_on(const Stream& stream) const {
   check_cuda(cudaStreamWaitEvent(raw(stream), static_cast<cudaEvent_t>(handle_), 0), "event wait");
 }
-void Event::synchronize() const { check_cuda(cudaEventSynchronize(static_cast<cudaEvent_t>(handle_)), "event"); }
+void Event::synchronize() const {
+  check_cuda(cudaEventSynchronize(static_cast<cudaEvent_t>(handle_)), "event");
+}
 float Event::milliseconds_since(const Event& earlier) const {
   float ms = 0;
-  check_cuda(cudaEventElapsedTime(&ms, static_cast<cudaEvent_t>(earlier.handle_), static_cast<cudaEvent_t>(handle_)), "event time");
+  check_cuda(
+      cudaEventElapsedTime(&ms, static_cast<cudaEvent_t>(earlier.handle_), static_cast<cudaEvent_t>(handle_)),
+      "event time");
   return ms;
 }
 
-void set_device(int index) { check_cuda(cudaSetDevice(index), "cannot use the device"); }
+void set_device(int index) {
+  check_cuda(cudaSetDevice(index), "cannot use the device");
+}
 
 int64_t free_device_bytes() {
   size_t free = 0, total = 0;
@@ -110,7 +118,8 @@ void upload(void* device, const void* host, size_t bytes, const Stream& stream) 
   check_cuda(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, raw(stream)), "copy to the device");
 }
 void download(void* host, const void* device, size_t bytes, const Stream& stream) {
-  check_cuda(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, raw(stream)), "copy from the device");
+  check_cuda(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, raw(stream)),
+             "copy from the device");
 }
 void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream) {
   check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, raw(stream)), "copy on the device");

@@ -25,39 +25,36 @@ struct DeviceReport {
 /// Never throws: a machine without a GPU is an ordinary answer.
 DeviceReport probe_devices();
 
-/// Device memory. Exit::device when it cannot be had, naming need and free.
-class Buffer {
+/// Of the device; or of the host, page-locked, for copies that overlap with work.
+enum class Memory { device, pinned };
+
+/// Memory with one owner. Exit::device when it cannot be had; for the device's, with need and free.
+template <Memory where>
+class MemoryBuffer {
  public:
-  Buffer() = default;
-  explicit Buffer(size_t bytes);
-  Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
-  Buffer& operator=(Buffer&& other) noexcept;
-  ~Buffer();
+  MemoryBuffer() = default;
+  explicit MemoryBuffer(size_t bytes);
+  MemoryBuffer(MemoryBuffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  MemoryBuffer& operator=(MemoryBuffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~MemoryBuffer();
   size_t bytes() const { return bytes_; }
   template <class T = void>
-  T* as() const { return static_cast<T*>(data_); }
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
 
  private:
   void* data_ = nullptr;
   size_t bytes_ = 0;
 };
 
-/// Page-locked host memory for copies that overlap with work.
-class PinnedBuffer {
- public:
-  PinnedBuffer() = default;
-  explicit PinnedBuffer(size_t bytes);
-  PinnedBuffer(PinnedBuffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
-  PinnedBuffer& operator=(PinnedBuffer&& other) noexcept;
-  ~PinnedBuffer();
-  size_t bytes() const { return bytes_; }
-  template <class T = void>
-  T* as() const { return static_cast<T*>(data_); }
-
- private:
-  void* data_ = nullptr;
-  size_t bytes_ = 0;
-};
+using Buffer = MemoryBuffer<Memory::device>;
+using PinnedBuffer = MemoryBuffer<Memory::pinned>;
 
 /// A cudaStream_t behind plain C++; kernels are launched on one.
 class Stream {
@@ -93,7 +90,8 @@ class Event {
 void set_device(int index);  // of this thread; Exit::device when it cannot be used
 int64_t free_device_bytes();
 
-void upload(void* device, const void* host, size_t bytes, const Stream& stream);    // asynchronous from pinned memory
+void upload(void* device, const void* host, size_t bytes,
+            const Stream& stream);  // asynchronous from pinned memory
 void download(void* host, const void* device, size_t bytes, const Stream& stream);  // likewise
 void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream);
 /// Copies what `stream` (a CUDA stream) has produced, and waits for it.

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -9,7 +10,7 @@ namespace blockgtq {
 
 namespace fs = std::filesystem;
 
-/// A regular file mapped read-only. Errors name the path (Exit::input).
+/// A regular file mapped read-only. Errors name the path (Exit::input); a Git LFS pointer is one.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -33,7 +34,7 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// A whole text file of at most max_bytes.
+/// A whole text file of at most max_bytes; no Git LFS pointer.
 std::string read_text(const fs::path& path, size_t max_bytes);
 
 /// An output that appears under its name only when complete: written to a temporary file beside the target,
@@ -49,16 +50,32 @@ class OutputFile {
   const fs::path& temporary() const { return temporary_; }
   const fs::path& target() const { return target_; }
   void write(std::string_view text);  // appends to the temporary file, every byte checked
-  void commit();
+  void commit();                      // commit_all of this one
 
  private:
+  friend void commit_all(std::span<OutputFile* const> files);
+  void seal();
+  void place();
+  void close_checked();
+  bool undo() noexcept;
+  void finish() noexcept;
   void discard() noexcept;
+  bool is_at(const fs::path& path) const noexcept;
 
   fs::path target_, temporary_;
-  bool force_;
+  fs::path former_;  // a second name of the file that place() replaced; empty: none was there, or none could
+                     // be made
+  int former_fd_ = -1;  // holds its lock
+  bool force_, replaced_ = false;
   int slot_ = -1;  // in the list that remove_temporaries() reads
   int fd_ = -1;
+  uint64_t inode_ = 0, device_ = 0;  // of what was written
 };
+
+/// Several outputs that appear together or not at all: every one is on the disk before the first gets its
+/// name. Exit::output where anything fails, up to the sync of the folder: then each target is what it was
+/// before, or the message names those that could not be put back.
+void commit_all(std::span<OutputFile* const> files);
 
 /// write + commit in one step.
 void write_file(const fs::path& target, std::string_view text, bool force);

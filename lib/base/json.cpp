@@ -14,6 +14,16 @@
 namespace blockgtq {
 namespace {
 
+/// Where the parser is, and how far it may read before the next event: it keeps several copies of a token,
+/// and an error's text holds more.
+struct Reach {
+  const char* seen;
+  const char* limit;
+  const char* end;  // of the text
+  void extend() { limit = size_t(end - seen) > kMaxJsonToken ? seen + kMaxJsonToken : end; }
+};
+struct TokenTooLong {};
+
 /// Walks the text for the parser and leaves its position where the handler can see it: the parser tells it
 /// only for its own errors.
 class Cursor {
@@ -25,10 +35,11 @@ class Cursor {
   using reference = const char&;
 
   Cursor() = default;
-  Cursor(const char* at, const char** seen) : at_(at), seen_(seen) {}
+  Cursor(const char* at, Reach* reach) : at_(at), reach_(reach) {}
   reference operator*() const { return *at_; }
   Cursor& operator++() {
-    *seen_ = ++at_;
+    reach_->seen = ++at_;
+    if (at_ > reach_->limit) throw TokenTooLong{};
     return *this;
   }
   Cursor operator++(int) {
@@ -40,7 +51,7 @@ class Cursor {
 
  private:
   const char* at_ = nullptr;
-  const char** seen_ = nullptr;
+  Reach* reach_ = nullptr;
 };
 
 /// "line 3, column 7" of a place in the text; columns count characters.
@@ -67,8 +78,8 @@ std::string reason(std::string what) {
 }
 
 std::string quoted(const std::string& key) {
-  std::string text = Json(key).dump(-1, ' ', true, Json::error_handler_t::replace);
   constexpr size_t kLongest = 80;
+  std::string text = Json(key.substr(0, kLongest + 1)).dump(-1, ' ', true, Json::error_handler_t::replace);
   return text.size() > kLongest ? text.substr(0, kLongest) + "..." : text;
 }
 
@@ -77,8 +88,8 @@ std::string quoted(const std::string& key) {
 /// its members when it grows (their keys are const), a vocabulary of 150,000 entries included.
 class Builder {
  public:
-  Builder(std::string_view text, const char** seen, const std::string& name)
-      : text_(text), seen_(seen), name_(name) {}
+  Builder(std::string_view text, Reach& reach, const std::string& name, size_t max_values)
+      : text_(text), reach_(reach), name_(name), max_values_(max_values) {}
 
   bool null() { return add(Json(nullptr)); }
   bool boolean(bool v) { return add(Json(v)); }
@@ -91,7 +102,8 @@ class Builder {
   bool start_array(size_t) { return open(false); }
 
   bool key(std::string& k) {
-    open_.back().members.push_back({std::move(k), Json(), *seen_});
+    reach_.extend();
+    open_.back().members.push_back({std::move(k), Json(), reach_.seen});
     return true;
   }
 
@@ -134,7 +146,13 @@ class Builder {
     Json::array_t items;
   };
 
+  // Values are what memory goes into: a pair of empty brackets takes 20 times its length.
   bool add(Json&& value) {
+    reach_.extend();
+    if (++values_ > max_values_) {
+      fail_input("{}: too many JSON values: {}: more than {}", name_,
+                 place(text_, size_t(reach_.seen - text_.data()) - 1), max_values_);
+    }
     if (open_.empty()) {
       root_ = std::move(value);
     } else if (open_.back().is_object) {
@@ -146,9 +164,10 @@ class Builder {
   }
 
   bool open(bool is_object) {
+    reach_.extend();
     if (open_.size() == size_t(kMaxJsonDepth)) {
       fail_input("{}: JSON nested too deep: {}: more than {} levels", name_,
-                 place(text_, size_t(*seen_ - text_.data()) - 1), kMaxJsonDepth);
+                 place(text_, size_t(reach_.seen - text_.data()) - 1), kMaxJsonDepth);
     }
     open_.push_back({is_object, {}, {}});
     return true;
@@ -173,15 +192,16 @@ class Builder {
   }
 
   std::string_view text_;
-  const char** seen_;
+  Reach& reach_;
   const std::string& name_;
+  size_t max_values_, values_ = 0;
   std::vector<Open> open_;
   Json root_;
 };
 
 }  // namespace
 
-Json parse_json(std::string_view text, const std::string& name) {
+Json parse_json(std::string_view text, const std::string& name, size_t max_values) {
   if (text.starts_with("\xef\xbb\xbf")) {
     fail_input("{}: not valid JSON: line 1, column 1: a byte order mark", name);
   }
@@ -189,10 +209,16 @@ Json parse_json(std::string_view text, const std::string& name) {
   if (const size_t zero = text.find('\0'); zero != text.npos) {
     fail_input("{}: not valid JSON: {}: a zero byte", name, place(text, zero));
   }
-  const char* seen = text.data();
-  Builder builder(text, &seen, name);
-  const Cursor first(text.data(), &seen), last(text.data() + text.size(), &seen);
-  check(Json::sax_parse(first, last, &builder), "the JSON parser stopped without an error");
+  Reach reach{text.data(), nullptr, text.data() + text.size()};
+  reach.extend();
+  Builder builder(text, reach, name, max_values);
+  const Cursor first(text.data(), &reach), last(text.data() + text.size(), &reach);
+  try {
+    check(Json::sax_parse(first, last, &builder), "the JSON parser stopped without an error");
+  } catch (const TokenTooLong&) {
+    fail_input("{}: JSON token too long: {}: more than {} bytes", name,
+               place(text, size_t(reach.seen - text.data()) - 1), kMaxJsonToken);
+  }
   return builder.take();
 }
 

@@ -10,11 +10,13 @@ namespace blockgtq {
 using Json = nlohmann::ordered_json;
 
 inline constexpr int kMaxJsonDepth = 64;
+inline constexpr size_t kMaxJsonValues = size_t(1) << 22;
+inline constexpr size_t kMaxJsonToken = size_t(1) << 24;  // bytes of a string, a number, a gap
 
 /// Strict parse: RFC 8259, valid UTF-8, no byte order mark, no duplicate key in an object, depth at most
-/// kMaxJsonDepth, numbers that a double or 64-bit integer can hold. Errors are Exit::input with `name`, line
-/// and column.
-Json parse_json(std::string_view text, const std::string& name);
+/// kMaxJsonDepth, at most max_values values (a list or an object counts as one beside what it holds), numbers
+/// that a double or 64-bit integer can hold, nothing over kMaxJsonToken between two values. Errors are Exit::input with `name`, line and column.
+Json parse_json(std::string_view text, const std::string& name, size_t max_values = kMaxJsonValues);
 
 /// parse_json of a file of at most max_bytes.
 Json read_json(const std::filesystem::path& path, size_t max_bytes);

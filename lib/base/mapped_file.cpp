@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/mapped_ranges.h"
 
 namespace blockgtq {
 namespace {
@@ -33,6 +34,16 @@ Fd open_regular(const fs::path& path, struct stat& st) {
   return f;
 }
 
+/// Where git-lfs is not installed, or has not fetched yet, three lines of text stand in place of a large
+/// file.
+void refuse_lfs_pointer(const fs::path& path, std::string_view text) {
+  constexpr size_t kLongest = 1024;  // by git-lfs's own definition
+  if (text.size() >= kLongest || !text.starts_with("version https://git-lfs.github.com/spec/")) return;
+  const std::string folder = path.has_parent_path() ? path.parent_path().string() : ".";
+  throw Error(Exit::input, path.string() + ": a Git LFS pointer: the file itself was not fetched",
+              "git -C " + folder + " lfs pull");
+}
+
 uintptr_t page_size() {
   static const uintptr_t size = uintptr_t(sysconf(_SC_PAGESIZE));
   return size;
@@ -40,7 +51,8 @@ uintptr_t page_size() {
 
 }  // namespace
 
-MappedFile::MappedFile(const fs::path& path) : path_(path) {
+MappedFile::MappedFile(const fs::path& path) : MappedFile() {
+  path_ = path;
   struct stat st;
   const Fd f = open_regular(path, st);
   if (st.st_size == 0) return;  // mmap refuses an empty range
@@ -48,6 +60,8 @@ MappedFile::MappedFile(const fs::path& path) : path_(path) {
   if (p == MAP_FAILED) fail_input("{}: cannot map: {}", path.string(), std::strerror(errno));
   data_ = static_cast<const std::byte*>(p);
   size_ = size_t(st.st_size);
+  claim_range(data_, size_, path.string());
+  refuse_lfs_pointer(path, text());
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
@@ -63,7 +77,9 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 MappedFile::~MappedFile() {
-  if (data_) munmap(const_cast<std::byte*>(data_), size_);
+  if (!data_) return;
+  forget_range(data_);
+  munmap(const_cast<std::byte*>(data_), size_);
 }
 
 // A page that the range only touches is worth fetching, but other readers may still need it: prefetch rounds
@@ -106,6 +122,7 @@ std::string read_text(const fs::path& path, size_t max_bytes) {
     if (n > max_bytes) refuse_size(n);
   }
   text.resize(n);
+  refuse_lfs_pointer(path, text);
   return text;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 #include <system_error>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -28,12 +29,13 @@ fs::path folder_of(const fs::path& target) {
   return target.has_parent_path() ? target.parent_path() : fs::path(".");
 }
 
-/// An exclusive lock that lives as long as this open file, so that the leftover of a killed run can be told
-/// from another run's work. Not flock(): HDF5 opens the same file again and wants that one for itself.
-/// Returns 0 or the error; EAGAIN: somebody else has it.
-int lock_file(int fd, bool wait) {
+/// A lock that lives as long as this open file, so that the leftover of a killed run can be told from another
+/// run's work: exclusive (F_WRLCK), or shared (F_RDLCK) for a file that is open for reading only. Not
+/// flock(): HDF5 opens the same file again and wants that one for itself. Returns 0 or the error; EAGAIN:
+/// somebody else has it.
+int lock_file(int fd, bool wait, short type = F_WRLCK) {
   struct flock lock = {};
-  lock.l_type = F_WRLCK;
+  lock.l_type = type;
   lock.l_whence = SEEK_SET;
   while (fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock) != 0) {
     if (errno != EINTR) return errno == EACCES ? EAGAIN : errno;
@@ -61,16 +63,22 @@ void check_target(const fs::path& target, bool force) {
   if (!force) fail_exists(target);
 }
 
+/// The process number in ".NAME.PID.tmp" or ".NAME.PID.old" behind ".NAME."; empty where it is another name.
+std::string writer_of(const std::string& name, const std::string& prefix) {
+  if (!name.starts_with(prefix) || name.size() <= prefix.size() + 4) return "";
+  if (!name.ends_with(".tmp") && !name.ends_with(".old")) return "";
+  const std::string pid = name.substr(prefix.size(), name.size() - prefix.size() - 4);
+  return pid.find_first_not_of("0123456789") == std::string::npos ? pid : "";
+}
+
 /// Removes what killed runs left beside the target, and refuses where another run is writing it.
 void sweep_leftovers(const fs::path& target, const fs::path& own) {
   const std::string prefix = fmt::format(".{}.", target.filename().string());
   std::error_code ec;
   for (fs::directory_iterator it(folder_of(target), ec), end; !ec && it != end; it.increment(ec)) {
     const std::string name = it->path().filename().string();
-    if (!name.starts_with(prefix) || !name.ends_with(".tmp") || name == own.filename().string()) continue;
-    if (name.size() <= prefix.size() + 4) continue;
-    const std::string pid = name.substr(prefix.size(), name.size() - prefix.size() - 4);
-    if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+    const std::string pid = writer_of(name, prefix);
+    if (pid.empty() || name == own.filename().string()) continue;
     const int fd = open(it->path().c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
     if (fd < 0) continue;  // not ours to judge
     const int error = lock_file(fd, false);
@@ -130,6 +138,15 @@ void sync_folder(const fs::path& target) {
   if (error == EIO || error == ENOSPC || error == EDQUOT) fail_write(target, error);
 }
 
+/// write() cannot read its source: where that is a mapped file which became shorter, touching it says so.
+void touch(std::string_view text) {
+  const volatile char* from = text.data();
+  char last = 0;
+  for (size_t i = 0; i < text.size(); ++i) last = from[i];
+  static_cast<void>(last);
+  errno = EFAULT;
+}
+
 }  // namespace
 
 OutputFile::OutputFile(fs::path target, bool force) : target_(std::move(target)), force_(force) {
@@ -139,7 +156,7 @@ OutputFile::OutputFile(fs::path target, bool force) : target_(std::move(target))
   fd_ = create_locked(temporary_);
   if (fd_ < 0) {
     const int error = errno;
-    forget_temporary(slot_);
+    forget_temporary(std::exchange(slot_, -1));
     if (error == EAGAIN) fail_output("{}: locked: this run is already writing it", target_.string());
     fail_write(target_, error);
   }
@@ -157,10 +174,11 @@ OutputFile::~OutputFile() {
 }
 
 void OutputFile::discard() noexcept {
-  if (fd_ < 0) return;
+  if (slot_ < 0) return;
   unlink(temporary_.c_str());
   forget_temporary(slot_);
-  close(fd_);
+  slot_ = -1;
+  if (fd_ >= 0) close(fd_);
   fd_ = -1;
 }
 
@@ -169,29 +187,100 @@ void OutputFile::write(std::string_view text) {
   while (!text.empty()) {
     const ssize_t n = ::write(fd_, text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EFAULT) touch(text);
     if (n < 0) fail_write(target_, errno);
     text.remove_prefix(size_t(n));
   }
 }
 
-void OutputFile::commit() {
+bool OutputFile::is_at(const fs::path& path) const noexcept {
+  struct stat st;
+  return lstat(path.c_str(), &st) == 0 && st.st_ino == inode_ && st.st_dev == device_;
+}
+
+/// Every byte on the disk, under the temporary name.
+void OutputFile::seal() {
   check(fd_ >= 0, "commit twice");
   if (fsync(fd_) != 0) fail_write(target_, errno);
-  struct stat mine, named;
+  struct stat mine;
   if (fstat(fd_, &mine) != 0) fail_write(target_, errno);
-  if (stat(temporary_.c_str(), &named) != 0 || named.st_ino != mine.st_ino || named.st_dev != mine.st_dev) {
+  inode_ = mine.st_ino;
+  device_ = mine.st_dev;
+  if (!is_at(temporary_)) {
     fail_output("{}: cannot write: its temporary file {} was removed", target_.string(), temporary_.string());
+  }
+}
+
+/// Gives the file its name. One that it replaces keeps a second name until finish(), so that undo() has
+/// something to put back; a file system without hard links is no reason not to write.
+void OutputFile::place() {
+  struct stat st;
+  replaced_ = force_ && lstat(target_.c_str(), &st) == 0;
+  if (replaced_) {
+    former_ = fs::path(temporary_).replace_extension(".old");
+    unlink(former_.c_str());  // of a killed process with this number
+    if (link(target_.c_str(), former_.c_str()) == 0) {
+      former_fd_ = open(former_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+      if (former_fd_ >= 0) lock_file(former_fd_, false, F_RDLCK);
+    } else {
+      former_.clear();
+    }
   }
   const int error = force_ ? (std::rename(temporary_.c_str(), target_.c_str()) == 0 ? 0 : errno)
                            : rename_new(temporary_, target_);
+  if (error == 0) return;
+  finish();
   if (error == EEXIST) fail_exists(target_);
-  if (error != 0) fail_write(target_, error);
-  forget_temporary(slot_);
-  // Closed, and so unlocked, only now: before the rename a sweep would have taken the file for a leftover.
+  fail_write(target_, error);
+}
+
+/// Closed, and so unlocked, only behind place(): before it a sweep would take the file for a leftover.
+void OutputFile::close_checked() {
   const int fd = fd_;
   fd_ = -1;
-  if (close(fd) != 0) fail_write(target_, errno);
-  sync_folder(target_);
+  if (close(fd) != 0 && errno != EINTR) fail_write(target_, errno);
+}
+
+/// Makes the target what it was before place(); false where that fails and the new file stays.
+bool OutputFile::undo() noexcept {
+  if (!is_at(target_)) return true;  // somebody has replaced it since: not ours any more
+  if (!replaced_) return unlink(target_.c_str()) == 0;
+  return !former_.empty() && std::rename(former_.c_str(), target_.c_str()) == 0;
+}
+
+void OutputFile::finish() noexcept {
+  if (!former_.empty()) unlink(former_.c_str());
+  if (former_fd_ >= 0) close(former_fd_);
+  former_.clear();
+  former_fd_ = -1;
+}
+
+void OutputFile::commit() {
+  OutputFile* const self = this;
+  commit_all({&self, 1});
+}
+
+void commit_all(std::span<OutputFile* const> files) {
+  for (OutputFile* file : files) file->seal();
+  size_t placed = 0;
+  try {
+    for (; placed < files.size(); ++placed) files[placed]->place();
+    for (OutputFile* file : files) file->close_checked();
+    for (OutputFile* file : files) sync_folder(file->target_);
+  } catch (const Error& e) {
+    std::string stay;
+    while (placed > 0) {
+      OutputFile& file = *files[--placed];
+      if (!file.undo()) stay += (stay.empty() ? "" : ", ") + file.target_.string();
+      file.finish();
+    }
+    if (stay.empty()) throw;
+    throw Error(e.code, fmt::format("{}; complete and left in place: {}", e.what(), stay), e.hint);
+  }
+  for (OutputFile* file : files) {
+    file->finish();
+    forget_temporary(std::exchange(file->slot_, -1));
+  }
 }
 
 void write_file(const fs::path& target, std::string_view text, bool force) {

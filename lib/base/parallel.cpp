@@ -2,16 +2,21 @@
 
 #include <omp.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -59,7 +64,17 @@ int quota_processors() {
   return int(std::ceil(least));
 }
 
+/// The first number of OMP_NUM_THREADS ("4" or "4,2"), by which a batch system says what a job may use; 0
+/// where it says nothing.
+int asked_by_environment() {
+  const char* text = std::getenv("OMP_NUM_THREADS");
+  int n = 0;
+  if (text) std::from_chars(text, text + std::strlen(text), n);
+  return std::clamp(n, 0, kMaxThreads);
+}
+
 int automatic_threads() {
+  if (const int asked = asked_by_environment(); asked > 0) return asked;
   int n = affinity_processors();
   if (const int quota = quota_processors(); quota > 0) n = std::min(n, quota);
   return std::min(n, kMaxThreads);
@@ -82,9 +97,18 @@ int threads() {
   return n;
 }
 
+void use_sleeping_threads(char** argv) {
+  bool changed = false;
+  for (const auto& [name, value] :
+       {std::pair("OMP_WAIT_POLICY", "passive"), std::pair("OMP_STACKSIZE", "8M")})
+    if (!std::getenv(name)) changed = setenv(name, value, 0) == 0 || changed;
+  if (changed) execv("/proc/self/exe", argv);  // where that fails, the threads are as they were
+}
+
 void parallel_for(size_t n, const std::function<void(size_t)>& body) {
+  static const pid_t owner = getpid();  // a child of fork() has no threads but its own
   const size_t team = std::min(n, size_t(threads()));
-  if (team <= 1 || omp_in_parallel()) {
+  if (team <= 1 || omp_in_parallel() || getpid() != owner) {
     for (size_t i = 0; i < n; ++i) body(i);
     return;
   }

@@ -4,9 +4,15 @@
 
 namespace blockgtq {
 
-/// Threads used by parallel_for: n >= 1, or 0 for the processors this process may run on.
+/// Threads used by parallel_for: n >= 1, or 0 for OMP_NUM_THREADS where it is set, else the processors this
+/// process may run on.
 void set_threads(int n);
 int threads();
+
+/// Threads that wait for the next loop sleep instead of spinning, and have 8 MiB of stack whatever `ulimit
+/// -s` says. OpenMP's runtime reads both from the environment before main() begins: where the user has not
+/// set them, this sets them and starts the program anew. The first thing that main() does.
+void use_sleeping_threads(char** argv);
 
 /// Runs body(i) for i in [0, n) on threads() threads, in no particular order. The work split into n pieces
 /// must not depend on the number of threads: then results do not either. The exception of the lowest i that

@@ -10,9 +10,11 @@
 #include <cstdlib>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <vector>
 
 #include "base/json.h"
+#include "base/printable.h"
 
 namespace blockgtq {
 namespace {
@@ -21,14 +23,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point t) {
   return std::chrono::duration<double>(Clock::now() - t).count();
-}
-
-/// Names of files end up here: none may break the line or steer the terminal.
-std::string one_line(std::string text) {
-  for (char& c : text) {
-    if (uint8_t(c) < 0x20 || c == 0x7f) c = '?';
-  }
-  return text;
 }
 
 /// One write per line, so that lines of several processes do not mix.
@@ -52,7 +46,7 @@ class StderrProgress : public Progress {
   void begin(const std::string& what, int64_t steps) final {
     const std::lock_guard lock(mutex_);
     const auto now = Clock::now();
-    levels_.push_back({one_line(what), std::max<int64_t>(steps, 0), 0, now, now});
+    levels_.push_back({printable(what), std::max<int64_t>(steps, 0), 0, now, now});
     if (!quiet_) show_begin(levels_.back());
   }
   void step(const std::string& detail) final {
@@ -60,7 +54,7 @@ class StderrProgress : public Progress {
     if (levels_.empty()) return;
     Level& level = levels_.back();
     ++level.done;
-    if (!quiet_) show_step(level, one_line(detail), seconds_since(level.last_step));
+    if (!quiet_) show_step(level, printable(detail), seconds_since(level.last_step));
     level.last_step = Clock::now();
   }
   void end() final {
@@ -72,7 +66,7 @@ class StderrProgress : public Progress {
   }
   void warn(const std::string& text) final {
     const std::lock_guard lock(mutex_);
-    show_warning(one_line(text));
+    if (warned_.insert(text).second) show_warning(printable(text));
   }
 
  protected:
@@ -85,6 +79,7 @@ class StderrProgress : public Progress {
 
  private:
   bool quiet_;
+  std::set<std::string> warned_;
   std::mutex mutex_;
 };
 

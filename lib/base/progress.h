@@ -12,7 +12,7 @@ class Progress {
   virtual void begin(const std::string& /*what*/, int64_t /*steps*/) {}
   virtual void step(const std::string& /*detail*/) {}  // one of the steps is done
   virtual void end() {}
-  virtual void warn(const std::string& /*text*/) {}
+  virtual void warn(const std::string& /*text*/) {}  // the same text is shown once
 };
 
 enum class ProgressStyle { automatic, bar, plain, json, none };

@@ -1,5 +1,6 @@
 #include "base/sha256.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 
 #include "base/error.h"
@@ -12,8 +13,15 @@ struct Sha256::State {
   ~State() { EVP_MD_CTX_free(context); }
 };
 
+namespace {
+
+/// Files are hashed in threads that may outlive main(): OpenSSL must not take itself down before they end.
+const int kStays = OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr);
+
+}  // namespace
+
 Sha256::Sha256() : state_(std::make_unique<State>()) {
-  check(state_->context && EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr) == 1,
+  check(kStays == 1 && state_->context && EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr) == 1,
         "SHA-256 is not available");
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/mapped_ranges.h"
 
 namespace blockgtq {
 namespace {
@@ -37,6 +38,7 @@ void install_stop_handlers() {
   for (int s : {SIGINT, SIGTERM, SIGUSR1}) {
     check(sigaction(s, &action, nullptr) == 0, "sigaction failed");
   }
+  install_bus_error_handler();
 }
 
 void check_stop() {

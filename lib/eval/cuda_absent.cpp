@@ -41,7 +41,7 @@ std::vector<PackedHead> cuda_pack_layer(const HeadQuantizers&, const float*, int
   fail_absent();
 }
 
-void cuda_requantize(CachedLayer, int64_t, int64_t, void*) {
+int64_t cuda_requantize(CachedLayer, int64_t, int64_t, void*) {
   fail_absent();
 }
 

@@ -106,11 +106,10 @@ LayerResult OnDevice::result(const Seen& layer, size_t index) const {
   const double* sum = host_sums.as<double>() + index * jobs.size();
   std::vector<HeadScore> scores;
   for (size_t j = 0; j < jobs.size(); ++j) {
-    check(std::isfinite(sum[j]), "CudaEvaluator: keys or queries that are not finite");
     const double terms = double(layer.n_tokens) * spec.shape.group() * spec.offsets;
     const int table = layer.layer * int(jobs.size()) + int(j);
     scores.push_back(
-        {sum[j] / terms, double(tables.bytes_before(table + 1) - tables.bytes_before(table)), {}});
+        {sum[j] / terms, double(tables.bytes_before(table + 1) - tables.bytes_before(table)), {}, 0});
   }
   return assemble(spec, layer.layer, scores);
 }

@@ -28,7 +28,8 @@ std::vector<PackedHead> cuda_pack_layer(const HeadQuantizers& quantizers, const 
   }
   stream.synchronize();
   for (size_t h = 0; h < heads.size(); ++h)
-    heads[h].error = totals[2 * h], heads[h].energy = totals[2 * h + 1];
+    heads[h].error = totals[2 * h], heads[h].energy = totals[2 * h + 1],
+    heads[h].clipped = quantizers[h]->clipped(heads[h].codes.data(), size_t(n_tokens));
   return heads;
 }
 

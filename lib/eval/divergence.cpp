@@ -88,15 +88,15 @@ int64_t likeliest(const float* logits, int64_t vocab) {
   return std::max_element(logits, logits + vocab) - logits;
 }
 
-void ExactWindow::reset(int64_t n_tokens, int64_t vocab) {
+void ExactLogits::reset(int64_t n_tokens, int64_t vocab) {
   vocab_ = vocab;
   logits_.resize(size_t(n_tokens * vocab));
   log_sums_.resize(size_t(n_tokens));
   top_.resize(size_t(n_tokens));
 }
 
-void ExactWindow::set(int64_t first, int64_t n, const float* logits) {
-  check(size_t(first + n) <= top_.size(), "ExactWindow::set: rows outside the window");
+void ExactLogits::set(int64_t first, int64_t n, const float* logits) {
+  check(size_t(first + n) <= top_.size(), "ExactLogits::set: rows outside the window");
   std::copy_n(logits, n * vocab_, logits_.data() + first * vocab_);
   parallel_for(size_t(n), [&](size_t i) {
     const float* row = logits + int64_t(i) * vocab_;
@@ -105,9 +105,9 @@ void ExactWindow::set(int64_t first, int64_t n, const float* logits) {
   });
 }
 
-void ExactWindow::compare(int64_t first, int64_t n, const float* logits, const int32_t* next,
+void ExactLogits::compare(int64_t first, int64_t n, const float* logits, const int32_t* next,
                           TokenScore* scores) const {
-  check(size_t(first + n) <= top_.size(), "ExactWindow::compare: rows outside the window");
+  check(size_t(first + n) <= top_.size(), "ExactLogits::compare: rows outside the window");
   parallel_for(size_t((n + kRowTile - 1) / kRowTile), [&](size_t tile) {
     const int64_t begin = int64_t(tile) * kRowTile;
     for (int64_t i = begin; i < std::min(n, begin + kRowTile); ++i) {

@@ -20,7 +20,7 @@ double log_sum_exp(const float* logits, int64_t vocab);
 int64_t likeliest(const float* logits, int64_t vocab);
 
 /// The exact cache's logits of one window, for every other cache to be held against.
-class ExactWindow {
+class ExactLogits {
  public:
   void reset(int64_t n_tokens, int64_t vocab);
   /// Rows [first, first + n): logits (n, vocab).

@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "eval/attention_error.h"
 #include "eval/logit_error.h"
+#include "eval/place.h"
 #include "eval/score.h"
 
 namespace blockgtq {
@@ -54,10 +55,13 @@ class LayerScorer {
       std::copy_n(k_ + (t * shape.n_kv_heads + head) * dim, dim, keys.data() + t * dim);
     std::vector<uint8_t> codes;
     double code_bytes = 0;
+    HeadScore& score = scores_[job];
     for (int64_t t = 0; t < n_tokens_; t += chunk_) {  // a chunk is a text of its own
       const int64_t n = std::min(chunk_, n_tokens_ - t);
       codes.assign(quantizer->code_bytes(n), 0);
-      quantizer->encode(keys.data() + t * dim, n, codes.data());
+      at_layer(layer_,
+               [&] { at_head(head, [&] { quantizer->encode(keys.data() + t * dim, n, codes.data()); }); });
+      score.clipped += quantizer->clipped(codes.data(), n);
       quantizer->decode(codes.data(), n, restored.data() + t * dim);
       code_bytes += double(codes.size());
     }
@@ -66,7 +70,6 @@ class LayerScorer {
                                  keys.data(), dim, restored.data(), n_tokens_, chunk_);
     };
     const std::vector<double> sums = running(published_);
-    HeadScore& score = scores_[job];
     score.mae = sums.back() / (double(n_tokens_) * group * spec_.offsets);
     score.code_bytes = code_bytes / double(n_tokens_);
     score.metrics.resize(spec_.metrics.size());
@@ -177,7 +180,8 @@ std::vector<SummaryRow> summarize(const std::vector<LayerResult>& layers) {
     row.mae /= row.layers;
     row.effective_bits /= row.layers;
     base_mae /= row.layers;
-    row.ratio_to_tq_mse = has_base ? row.mae / base_mae : std::numeric_limits<double>::quiet_NaN();
+    row.ratio_to_tq_mse =
+        has_base && base_mae > 0 ? row.mae / base_mae : std::numeric_limits<double>::quiet_NaN();
     for (const MetricValue& first : layers[0].results[i].metrics) {
       const size_t m = row.metrics.size();
       std::vector<std::vector<ChunkSum>> parts;

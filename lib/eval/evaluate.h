@@ -43,6 +43,7 @@ struct MethodResult {
   double effective_bits = 0;   // per key coordinate, norms and padding counted
   double bytes_per_token = 0;  // of all KV heads of the layer
   bool interpolated = false;
+  int64_t clipped = 0;               // fp16 norms and scales that were cut to 65504; not counted on a device
   std::vector<MetricValue> metrics;  // as in EvalSpec
 };
 
@@ -58,9 +59,9 @@ LayerResult evaluate_layer(const EvalSpec& spec, int layer, const float* q, cons
 
 struct SummaryRow {
   std::string method;
-  double bits = 0, mae = 0;                        // mean over layers
-  double ratio_to_tq_mse = 0;                      // of the means; NaN without tq-mse
-  int wins = 0, layers = 0;                        // layers where this MAE is below tq-mse's
+  double bits = 0, mae = 0;    // mean over layers
+  double ratio_to_tq_mse = 0;  // of the means; NaN without tq-mse or where it has no error
+  int wins = 0, layers = 0;    // layers where this MAE is below tq-mse's
   double effective_bits = 0, bytes_per_token = 0;  // mean over layers; sum over layers
   std::vector<MetricValue> metrics;                // mean over layers
 };

@@ -71,7 +71,7 @@ NeedleQuestion make_question(const Tokenizer& tokenizer, std::span<const int32_t
   std::vector<Needle> needles;
   for (const std::string& key : draw_keys(spec.needles, random))
     needles.push_back(make_needle(tokenizer, key, random));
-  int64_t fixed = int64_t(needles[0].question.size() + needles[0].answer.size());
+  int64_t fixed = (spec.bos ? 1 : 0) + int64_t(needles[0].question.size() + needles[0].answer.size());
   for (const Needle& n : needles) fixed += int64_t(n.question.size() + n.answer.size() + n.end.size());
   const int64_t filler = spec.context - fixed;
   if (filler < 1 || filler > int64_t(haystack.size()))
@@ -90,6 +90,7 @@ NeedleQuestion make_question(const Tokenizer& tokenizer, std::span<const int32_t
   q.key = needles[0].key;
   q.number = needles[0].number;
   q.depth = double(at[0]) / double(filler);
+  if (spec.bos) q.tokens.push_back(*spec.bos);
   int64_t done = 0;
   for (size_t i : order) {
     append(q.tokens, hay.subspan(size_t(done), size_t(at[i] - done)));

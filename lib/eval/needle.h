@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,10 +12,11 @@ namespace blockgtq {
 /// Questions to make: "The magic number for apple-river is 1234567 ." somewhere in a text that ends with the
 /// same sentence, whose digits are to be found again.
 struct NeedleSpec {
-  int64_t context = 512;  // tokens of every question, haystack, needles and answer
+  int64_t context = 512;  // tokens of every question, bos, haystack, needles and answer
   int64_t questions = 100;
   int needles = 1;  // such sentences in the haystack, for different things; one of them is asked for
   uint64_t seed = 42;
+  std::optional<int32_t> bos{};  // the first token of every question
 };
 
 struct NeedleQuestion {

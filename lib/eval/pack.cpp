@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/parallel.h"
+#include "eval/place.h"
 
 namespace blockgtq {
 
@@ -17,7 +18,8 @@ std::vector<PackedHead> pack_layer(const HeadQuantizers& quantizers, const float
     std::vector<float> keys(n_tokens * dim), restored(n_tokens * dim);  // (T, D)
     for (int64_t t = 0; t < n_tokens; ++t)
       std::copy_n(k + (t * int64_t(heads.size()) + int64_t(h)) * dim, dim, keys.data() + t * dim);
-    quantizer.encode(keys.data(), n_tokens, packed.codes.data());
+    at_head(int(h), [&] { quantizer.encode(keys.data(), n_tokens, packed.codes.data()); });
+    packed.clipped = quantizer.clipped(packed.codes.data(), n_tokens);
     quantizer.decode(packed.codes.data(), n_tokens, restored.data());
     for (size_t i = 0; i < keys.size(); ++i) {
       const double error = double(keys[i]) - restored[i];

@@ -13,6 +13,7 @@ struct PackedHead {
   std::vector<uint8_t> codes;  // (T, code_bytes)
   size_t code_bytes = 0;
   double error = 0, energy = 0;
+  int64_t clipped = 0;  // fp16 numbers of the codes that were cut to 65504
 };
 
 using HeadQuantizers = std::vector<std::unique_ptr<Quantizer>>;  // (H), one head dimension

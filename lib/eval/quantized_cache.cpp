@@ -1,9 +1,11 @@
 #include "eval/quantized_cache.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "eval/place.h"
 
 namespace blockgtq {
 namespace {
@@ -16,6 +18,7 @@ struct Piece {
   float* x;        // of the first token's head
   int64_t stride;  // H * D
   int64_t n;
+  int head;
 };
 
 void add_pieces(const HeadQuantizers& heads, float* x, int64_t first, int64_t end, std::vector<Piece>& out) {
@@ -24,18 +27,21 @@ void add_pieces(const HeadQuantizers& heads, float* x, int64_t first, int64_t en
     const int64_t dim = heads[size_t(h)]->dim(), stride = n_heads * dim;
     const int64_t tile = heads[size_t(h)]->per_vector() ? kTile : end - first;
     for (int64_t t = first; t < end; t += tile)
-      out.push_back({heads[size_t(h)].get(), x + t * stride + h * dim, stride, std::min(tile, end - t)});
+      out.push_back(
+          {heads[size_t(h)].get(), x + t * stride + h * dim, stride, std::min(tile, end - t), int(h)});
   }
 }
 
-void round_trip(const Piece& piece) {
+/// Returns how many fp16 numbers were cut.
+int64_t round_trip(const Piece& piece) {
   const int64_t dim = piece.quantizer->dim();
   std::vector<float> rows(size_t(piece.n * dim));  // (n, D)
   std::vector<uint8_t> codes(piece.quantizer->code_bytes(size_t(piece.n)));
   for (int64_t t = 0; t < piece.n; ++t) std::copy_n(piece.x + t * piece.stride, dim, rows.data() + t * dim);
-  piece.quantizer->encode(rows.data(), size_t(piece.n), codes.data());
+  at_head(piece.head, [&] { piece.quantizer->encode(rows.data(), size_t(piece.n), codes.data()); });
   piece.quantizer->decode(codes.data(), size_t(piece.n), rows.data());
   for (int64_t t = 0; t < piece.n; ++t) std::copy_n(rows.data() + t * dim, dim, piece.x + t * piece.stride);
+  return piece.quantizer->clipped(codes.data(), size_t(piece.n));
 }
 
 }  // namespace
@@ -47,7 +53,7 @@ double QuantizedCache::bytes(const std::vector<HeadQuantizers>& layers, int64_t 
   return sum;
 }
 
-void requantize(const CachedLayer& layer) {
+int64_t requantize(const CachedLayer& layer) {
   const auto l = size_t(layer.layer);
   std::vector<Piece> pieces;
   for (size_t w = 0; w < layer.caches.size(); ++w) {
@@ -58,7 +64,10 @@ void requantize(const CachedLayer& layer) {
     check(layer.v != nullptr, "requantize: values are quantized where there are none");
     add_pieces(cache.values[l], layer.v, first, end, pieces);
   }
-  parallel_for(pieces.size(), [&](size_t i) { round_trip(pieces[i]); });
+  std::vector<int64_t> clipped(pieces.size());
+  at_layer(layer.layer,
+           [&] { parallel_for(pieces.size(), [&](size_t i) { clipped[i] = round_trip(pieces[i]); }); });
+  return std::accumulate(clipped.begin(), clipped.end(), int64_t(0));
 }
 
 }  // namespace blockgtq

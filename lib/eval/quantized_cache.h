@@ -29,11 +29,12 @@ struct CachedLayer {
 };
 
 /// Puts in the place of every key and value what its cache gives back: encode, then decode. Keys are those
-/// before RoPE. The result does not depend on the number of threads.
-void requantize(const CachedLayer& layer);
+/// before RoPE. The result does not depend on the number of threads. Returns how many fp16 norms and scales
+/// were cut to 65504.
+int64_t requantize(const CachedLayer& layer);
 
 /// The same for k and v in device memory that are in order on `stream` (a CUDA stream): the codes are made on
 /// the host. k_width, v_width: floats per token.
-void cuda_requantize(CachedLayer layer, int64_t k_width, int64_t v_width, void* stream);
+int64_t cuda_requantize(CachedLayer layer, int64_t k_width, int64_t v_width, void* stream);
 
 }  // namespace blockgtq

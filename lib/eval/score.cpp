@@ -1,5 +1,7 @@
 #include "eval/score.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "base/error.h"
@@ -34,6 +36,21 @@ HeadScore interpolate(const EvalSpec& spec, const HeadScore& low, const HeadScor
                                     : geometric(a.sum, b.sum, weight);
     }
   return score;
+}
+
+/// Products of finite queries and keys may overflow float32.
+void require_finite(const HeadScore& score, const EvalSpec& spec, const MethodResult& row, int layer,
+                    int kv_head) {
+  const auto require = [&](const char* metric, double value) {
+    if (std::isfinite(value)) return;
+    throw Error(Exit::nonfinite,
+                fmt::format("layer {}: KV head {}: {} of {} at {:g} bits: {} found, finite numbers allowed",
+                            layer, kv_head, metric, row.method, row.bits, value),
+                "queries and keys are finite: their products overflow float32");
+  };
+  require("logit error", score.mae);
+  for (size_t i = 0; i < score.metrics.size(); ++i)
+    for (const ChunkSum& chunk : score.metrics[i]) require(name(spec.metrics[i]), chunk.sum);
 }
 
 }  // namespace
@@ -88,11 +105,14 @@ LayerResult assemble(const EvalSpec& spec, int layer, const std::vector<HeadScor
         HeadScore s = scores.at(next + h);
         if (row.interpolated)
           s = interpolate(spec, s, scores.at(next + n_heads + h), row.bits - std::floor(row.bits));
+        require_finite(s, spec, row, layer, int(h));
         row.mae_per_kv_head.push_back(s.mae);
         row.mae += s.mae / double(n_heads);
         row.bytes_per_token += s.code_bytes;
         for (size_t i = 0; i < parts.size(); ++i) parts[i].push_back(std::move(s.metrics[i]));
       }
+      for (size_t i = next; i < next + (row.interpolated ? 2 * n_heads : n_heads); ++i)
+        row.clipped += scores[i].clipped;
       for (size_t i = 0; i < parts.size(); ++i) {
         row.metrics.push_back(metric_value(spec.metrics[i], parts[i]));
         if (spec.metrics[i] == Metric::mae) row.metrics.back().value = row.mae;

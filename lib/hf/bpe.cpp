@@ -22,20 +22,31 @@ const std::string* Bpe::token_of(int32_t id) const {
 
 int32_t Bpe::whole_word(std::string_view word, Scratch& scratch) const {
   if (word.size() > longest_token_) return -1;
-  if (!byte_level_) return id_of(word);
   scratch.token.clear();
-  append_byte_level(scratch.token, word);
+  if (alphabet_.bytes) {
+    append_byte_level(scratch.token, word);
+  } else if (!alphabet_.space.empty()) {
+    for (const char c : word) {
+      if (c == ' ')
+        scratch.token += alphabet_.space;
+      else
+        scratch.token += c;
+    }
+  } else {
+    return id_of(word);
+  }
   return id_of(scratch.token);
 }
 
-void Bpe::encode(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const {
-  const std::span<const int32_t> known = scratch.cache.find(word);
+void Bpe::encode(std::string_view word, bool is_part, Scratch& scratch, std::vector<int32_t>& ids) const {
+  WordCache& cache = is_part ? scratch.parts : scratch.words;
+  const std::span<const int32_t> known = cache.find(word);
   if (known.data()) {
     ids.insert(ids.end(), known.begin(), known.end());
     return;
   }
   const size_t first = ids.size();
-  const int32_t whole = ignore_merges_ ? whole_word(word, scratch) : -1;
+  const int32_t whole = ignore_merges_ && !is_part ? whole_word(word, scratch) : -1;
   if (whole >= 0) {
     ids.push_back(whole);
   } else {
@@ -44,7 +55,27 @@ void Bpe::encode(std::string_view word, Scratch& scratch, std::vector<int32_t>& 
     for (const Scratch::Symbol& s : scratch.symbols)
       if (s.id >= 0) ids.push_back(s.id);
   }
-  scratch.cache.insert(word, std::span(ids).subspan(first));
+  cache.insert(word, std::span(ids).subspan(first));
+}
+
+/// The id of the symbol at an offset, -1 where it has no token, and its length in bytes.
+int32_t Bpe::symbol_at(std::string_view word, size_t at, size_t& length) const {
+  const auto byte = static_cast<unsigned char>(word[at]);
+  length = 1;
+  if (alphabet_.bytes || byte < 0x80) return symbol_ids_[byte];
+  length = size_t(decode_utf8(word.data() + at).length);
+  return id_of(word.substr(at, length));
+}
+
+size_t Bpe::part_end(std::string_view word, size_t begin) const {
+  if (!can_be_cut_ || word.size() <= longest_token_) return word.size();
+  int32_t before = -1;
+  for (size_t i = begin, length; i < word.size(); i += length) {
+    const int32_t id = symbol_at(word, i, length);
+    if (i > begin && before >= 0 && id >= 0 && !joints_.find(before, id)) return i;
+    before = id;
+  }
+  return word.size();
 }
 
 void Bpe::add_symbols(std::string_view word, Scratch& scratch) const {
@@ -56,21 +87,34 @@ void Bpe::add_symbols(std::string_view word, Scratch& scratch) const {
     if (at > 0) symbols.back().next = at;
     symbols.push_back({id, at - 1, -1});
   };
-  // An unknown symbol is put down when the next one is known or, unless fused, unknown as well. Which comes
-  // to the same as putting it down at once, as long as a run of them becomes one where they are fused.
-  bool unknown_before = false;
-  for (size_t i = 0; i < word.size();) {
-    const size_t length = byte_level_ ? 1 : size_t(decode_utf8(word.data() + i).length);
-    const int32_t id =
-        byte_level_ ? byte_ids_[static_cast<unsigned char>(word[i])] : id_of(word.substr(i, length));
-    i += length;
+  // An unknown symbol waits until the next one is known or, unless fused, unknown as well. One that falls
+  // back to bytes is neither, and overtakes it, as in the library.
+  bool unknown_waits = false;
+  for (size_t i = 0, length; i < word.size(); i += length) {
+    const int32_t id = symbol_at(word, i, length);
     if (id >= 0) {
+      if (unknown_waits) add(unknown_);
+      unknown_waits = false;
       add(id);
-    } else if (unknown_ >= 0 && !(unknown_before && fuse_unknown_)) {
-      add(unknown_);
+      continue;
     }
-    unknown_before = id < 0;
+    std::string& symbol = scratch.token;  // as tokens write it
+    symbol.clear();
+    if (alphabet_.bytes)
+      append_byte_level(symbol, word.substr(i, 1));
+    else if (word[i] == ' ' && !alphabet_.space.empty())
+      symbol = alphabet_.space;
+    else
+      symbol = word.substr(i, length);
+    const auto fallback = [&](char byte) { return fallback_ids_[static_cast<unsigned char>(byte)]; };
+    if (std::all_of(symbol.begin(), symbol.end(), [&](char byte) { return fallback(byte) >= 0; })) {
+      for (const char byte : symbol) add(fallback(byte));
+    } else if (unknown_ >= 0) {
+      if (unknown_waits && !fuse_unknown_) add(unknown_);
+      unknown_waits = true;
+    }
   }
+  if (unknown_waits) add(unknown_);
 }
 
 /// Merges the pair of the lowest rank, the leftmost of these, until none is left: O(n log n).

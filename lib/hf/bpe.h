@@ -15,12 +15,16 @@ namespace blockgtq {
 
 inline constexpr int32_t kMaxTokenId = 1 << 22;
 
+/// How tokens write a word.
+struct Alphabet {
+  bool bytes = false;  // in the alphabet of byte_level.h; otherwise a symbol is a character
+  std::string space;   // a character that stands for a space; empty: the space itself
+};
+
 /// The "model" of a tokenizer.json: byte-pair encoding of one word at a time.
 class Bpe {
  public:
-  /// byte_level: words are bytes, tokens are written in the alphabet of byte_level.h. Otherwise a symbol is a
-  /// character.
-  Bpe(const Json& json, const std::string& where, bool byte_level);
+  Bpe(const Json& json, const std::string& where, Alphabet alphabet);
 
   /// What encoding one word after the other needs; one per thread.
   struct Scratch {
@@ -31,11 +35,16 @@ class Bpe {
     std::vector<Symbol> symbols;
     std::vector<uint64_t> queue;  // rank << 32 | position, a heap with the smallest on top
     std::string token;
-    WordCache cache;
+    WordCache words, parts;
   };
 
-  /// Appends the ids of a word.
-  void encode(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const;
+  /// Appends the ids of a word, or of a part that part_end() cut.
+  void encode(std::string_view word, bool is_part, Scratch& scratch, std::vector<int32_t>& ids) const;
+
+  /// Where a long word, which may be a whole text, can be cut: the parts that end at part_end(word, 0) and so
+  /// on have the ids of the word. No merge joins the symbols to both sides. word.size() when there is no
+  /// more.
+  size_t part_end(std::string_view word, size_t begin) const;
 
   Bpe(const Bpe&) = delete;  // id_of_ looks into token_of_
 
@@ -47,18 +56,25 @@ class Bpe {
  private:
   void read_vocab(const Json& vocab, const std::string& where);
   void read_merges(const Json& merges, const std::string& where);
+  void read_byte_tokens(bool byte_fallback);
+  void collect_joints(size_t n_merges);
+  int32_t symbol_at(std::string_view word, size_t at, size_t& length) const;
   void add_symbols(std::string_view word, Scratch& scratch) const;
   void merge(Scratch& scratch) const;
   int32_t whole_word(std::string_view word, Scratch& scratch) const;
 
-  bool byte_level_;
+  Alphabet alphabet_;
   bool ignore_merges_ = false, fuse_unknown_ = false;
   int32_t unknown_ = -1;  // id; -1: an unknown symbol is left out
   size_t longest_token_ = 0;
   std::unordered_map<std::string_view, int32_t> id_of_;
   std::vector<std::optional<std::string>> token_of_;  // (last_id + 1)
-  std::array<int32_t, 256> byte_ids_;                 // -1 where the byte has no token
+  // Ids of the 256 bytes, -1 where one has no token: of its character in an alphabet of bytes; of the
+  // character itself below 0x80; and of "<0x41>" and the like, where the model falls back to bytes.
+  std::array<int32_t, 256> symbol_ids_, fallback_ids_;
   MergeTable merges_;
+  MergeTable joints_;        // pairs of symbols that some merge has at its joint
+  bool can_be_cut_ = false;  // joints_ tells
 };
 
 }  // namespace blockgtq

@@ -1,16 +1,9 @@
 #include "hf/checkpoint.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "base/sha256.h"
 #include "hf/config_fields.h"
 
 namespace blockgtq {
@@ -26,9 +19,16 @@ constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr const char* kPrefixes[] = {"model.", "model.language_model.", "language_model.model.",
                                      "language_model.", ""};
 
+/// A link that leads nowhere is a download that was cut off, or cleaned away.
 bool present(const fs::path& path) {
   std::error_code error;
-  return fs::exists(path, error);
+  if (fs::exists(path, error)) return true;
+  if (fs::is_symlink(fs::symlink_status(path, error)))
+    throw Error(Exit::input,
+                fmt::format("{}: a link to a file that is not there: {}", path.string(),
+                            shown(fs::read_symlink(path, error).string())),
+                download_hint(path.parent_path()));
+  return false;
 }
 
 /// "(2048, 128)"
@@ -40,14 +40,10 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 
 [[noreturn]] void fail_no_weights(const fs::path& folder) {
   const std::string what = fmt::format("{}: no {} and no {}", folder.string(), kSingle, kIndex);
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    const std::string extension = it->path().extension().string();
-    if (extension == ".bin" || extension == ".pt" || extension == ".pth")
-      throw Error(Exit::input, what + ": pickled weights are not read: safetensors",
-                  "convert them: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(OUT)");
-  }
-  throw Error(Exit::input, what);
+  if (has_pickled_weights(folder))
+    throw Error(Exit::input, what + ": pickled weights are not read: safetensors",
+                "convert them: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(OUT)");
+  throw Error(Exit::input, what, download_hint(folder));
 }
 
 /// tensor -> shard, as model.safetensors.index.json tells it. A shard is one file name inside the folder: an
@@ -79,58 +75,31 @@ std::map<std::string, std::string> read_index(const fs::path& path) {
   return out;
 }
 
-/// An open file, read at offsets: what is read here stays out of the mapping's resident set.
-class ReadAt {
- public:
-  explicit ReadAt(const fs::path& path) : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (fd_ < 0) fail_input("{}: cannot be opened: {}", path.string(), std::strerror(errno));
-  }
-  ReadAt(const ReadAt&) = delete;
-  ReadAt& operator=(const ReadAt&) = delete;
-  ~ReadAt() { ::close(fd_); }
+}  // namespace
 
-  void hash(uint64_t first, uint64_t n, Sha256& sha) {
-    while (n > 0) {
-      const ssize_t got = ::pread(fd_, buffer_.data(), std::min<uint64_t>(n, buffer_.size()), off_t(first));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) fail_input("{}: cannot be read: {}", path_.string(), std::strerror(errno));
-      if (got == 0) fail_input("{}: became shorter while it was read", path_.string());
-      sha.update(std::span<const std::byte>(buffer_.data(), size_t(got)));
-      first += uint64_t(got);
-      n -= uint64_t(got);
-    }
-  }
-
- private:
-  fs::path path_;
-  int fd_;
-  std::vector<std::byte> buffer_ = std::vector<std::byte>(size_t(1) << 18);
-};
-
-void hash_shard(const MappedFile& shard, Sha256& sha) {
-  constexpr uint64_t kWhole = 256 << 10, kBlock = 4 << 10, kBlocks = 64;
-  const uint64_t size = shard.bytes().size();
-  std::array<std::byte, 8> length{};
-  for (size_t i = 0; i < length.size(); ++i) length[i] = std::byte(size >> (8 * i) & 0xff);
-  sha.update(length);
-  ReadAt file(shard.path());
-  if (size <= kWhole) {
-    file.hash(0, size, sha);
-    return;
-  }
-  uint64_t header = 0;
-  std::memcpy(&header, shard.bytes().data(), sizeof header);  // checked when the shard was read
-  file.hash(0, 8 + header, sha);
-  for (uint64_t i = 0; i < kBlocks; ++i) file.hash(i * (size - kBlock) / (kBlocks - 1), kBlock, sha);
+bool has_weights(const fs::path& folder) {
+  std::error_code error;
+  return fs::exists(fs::symlink_status(folder / kSingle, error)) ||
+         fs::exists(fs::symlink_status(folder / kIndex, error));
 }
 
-}  // namespace
+bool has_pickled_weights(const fs::path& folder) {
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const std::string extension = it->path().extension().string();
+    if (extension == ".bin" || extension == ".pt" || extension == ".pth") return true;
+  }
+  return false;
+}
 
 Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
   std::error_code error;
   if (!fs::is_directory(folder, error)) fail_input("{}: not a folder", folder.string());
   const fs::path config = folder / "config.json";
-  if (!present(config)) fail_input("{}: no config.json: not a Hugging Face model folder", folder.string());
+  if (!present(config))
+    throw Error(Exit::input,
+                fmt::format("{}: no config.json: not a Hugging Face model folder", folder.string()),
+                download_hint(folder));
   config_ = parse_config(read_json(config, kMaxConfigBytes), config.string());
 
   const fs::path index = folder / kIndex;
@@ -142,29 +111,27 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
   for (const auto& [tensor, shard] : weight_map) names.insert(shard);
   if (single) names.insert(kSingle);
 
-  std::map<std::string, std::string> lies_in;  // tensors named by the index: the shard that has it
   for (const std::string& shard : names) {
     const fs::path path = folder / shard;
     if (!present(path))
-      fail_input("{}: no such file, and {} names it", path.string(), index.filename().string());
+      throw Error(Exit::input,
+                  fmt::format("{}: no such file, and {} names it", path.string(), index.filename().string()),
+                  download_hint(folder));
     MappedFile file(path);
     for (Tensor& tensor : read_safetensors(file)) {
-      if (!single) {
-        const auto wanted = weight_map.find(tensor.name);
-        if (wanted == weight_map.end()) continue;  // transformers leaves these out too
-        const auto [first, fresh] = lies_in.emplace(tensor.name, shard);
-        if (!fresh)
-          fail_input("{}: tensor {} lies in two shards: {} and {}", folder.string(), shown(tensor.name),
-                     first->second, shard);
-        if (wanted->second != shard) continue;
-      }
-      shard_of_[tensor.name] = shards_.size();
+      // As transformers, all that a shard holds, named by the index or not; which of two would win there
+      // depends on the order of the files.
+      const auto [at, fresh] = shard_of_.emplace(tensor.name, shards_.size());
+      if (!fresh)
+        fail_input("{}: tensor {} lies in two shards: {} and {}", folder.string(), shown(tensor.name),
+                   shards_[at->second].path().filename().string(), shard);
       tensors_.emplace(tensor.name, std::move(tensor));
     }
     shards_.push_back(std::move(file));
   }
   for (const auto& [tensor, shard] : weight_map) {
-    if (!tensors_.count(tensor))
+    const auto at = shard_of_.find(tensor);
+    if (at == shard_of_.end() || shards_[at->second].path().filename() != shard)
       fail_input("{}: tensor {} is not in {}", index.string(), shown(tensor), shown(shard));
   }
   for (const char* prefix : kPrefixes) {
@@ -172,6 +139,36 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
     config_.prefix = prefix;
     break;
   }
+  settle_tied();
+}
+
+/// Equal as numbers, element by element; what was read leaves the resident set.
+bool Checkpoint::same_values(const Tensor& a, const Tensor& b) const {
+  constexpr int64_t kBlock = 1 << 16;  // elements, or one row
+  if (a.shape != b.shape || a.shape.size() != 2 || a.elements() == 0) return false;
+  if (a.dtype == DType::other || b.dtype == DType::other) return false;
+  const int64_t rows = a.shape[0], cols = a.shape[1], step = std::max<int64_t>(1, kBlock / cols);
+  std::vector<float> left(size_t(step * cols)), right(size_t(step * cols));
+  for (int64_t row = 0; row < rows; row += step) {
+    const int64_t n = std::min(step, rows - row);
+    a.read(row * cols, n * cols, left.data());
+    b.read(row * cols, n * cols, right.data());
+    if (!std::equal(left.begin(), left.begin() + n * cols, right.begin())) return false;
+    release(a.rows(row, n));
+    release(b.rows(row, n));
+  }
+  return true;
+}
+
+// As transformers: a head of the checkpoint's own counts, whatever the config says.
+void Checkpoint::settle_tied() {
+  const std::string head_is = head_name(config_), embedding_is = embedding_name(config_);
+  const Tensor *head = find(head_is), *embedding = find(embedding_is);
+  if (!config_.tied || !head || !embedding || same_values(*head, *embedding)) return;
+  config_.tied = false;
+  config_.remarks.push_back(
+      fmt::format("{}: tie_word_embeddings is true, but {} differs from {}: it is used, as transformers does",
+                  (folder_ / "config.json").string(), head_is, embedding_is));
 }
 
 int64_t Checkpoint::weight_bytes() const {
@@ -207,10 +204,16 @@ void Checkpoint::release(const Tensor& tensor) const {
   shards_[shard_of_.at(tensor.name)].release(tensor.data);
 }
 
+void Checkpoint::begin_fingerprint() const {
+  if (fingerprint_) return;
+  std::vector<fs::path> files;
+  for (const MappedFile& shard : shards_) files.push_back(shard.path());
+  fingerprint_ = shared_fingerprint(files);
+}
+
 std::string Checkpoint::fingerprint() const {
-  Sha256 sha;
-  for (const MappedFile& shard : shards_) hash_shard(shard, sha);
-  return sha.hex();
+  begin_fingerprint();
+  return fingerprint_->hex();
 }
 
 }  // namespace blockgtq

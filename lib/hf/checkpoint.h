@@ -1,10 +1,12 @@
 #pragma once
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "hf/config.h"
+#include "hf/fingerprint.h"
 #include "hf/safetensors.h"
 
 namespace blockgtq {
@@ -15,7 +17,9 @@ inline constexpr int kMaxShards = 1024;
 /// model.safetensors.index.json), all mapped.
 class Checkpoint {
  public:
-  /// Reads config and headers only.
+  /// Reads config and headers only; where the config ties an lm_head that the checkpoint has as well, also
+  /// the two tensors, up to the first difference. If they differ, the model is not tied, and a remark says
+  /// so.
   explicit Checkpoint(const fs::path& folder);
 
   const fs::path& folder() const { return folder_; }
@@ -24,7 +28,7 @@ class Checkpoint {
   size_t n_shards() const { return shards_.size(); }
 
   const std::map<std::string, Tensor>& tensors() const { return tensors_; }  // by name
-  const Tensor* find(const std::string& name) const;  // null when absent
+  const Tensor* find(const std::string& name) const;                         // null when absent
   /// A tensor of this shape and a float dtype; Exit::input names the file, the tensor, both shapes.
   const Tensor& get(const std::string& name, const std::vector<int64_t>& shape) const;
 
@@ -34,21 +38,35 @@ class Checkpoint {
   void prefetch(const Tensor&) const;
   void release(const Tensor&) const;  // its pages leave the resident set
 
-  /// Identifies the weights without reading them all: SHA-256 over every shard's header, length and 64 evenly
-  /// spaced blocks of 4 KiB (a shard of at most 256 KiB is hashed whole), shards in name order.
+  /// Identifies the weights by every byte of every shard, in name order (hf/fingerprint.h). It is computed by
+  /// threads of its own from begin_fingerprint() on; fingerprint() waits for them.
+  void begin_fingerprint() const;
   std::string fingerprint() const;
 
  private:
+  void settle_tied();
+  bool same_values(const Tensor&, const Tensor&) const;
+
   fs::path folder_;
   Config config_;
   std::vector<MappedFile> shards_;
   std::map<std::string, Tensor> tensors_;
   std::map<std::string, size_t> shard_of_;
+  mutable std::shared_ptr<Fingerprint> fingerprint_;
 };
 
-/// DIR as it is, or org/name looked up in the local Hugging Face cache (HF_HUB_CACHE, HF_HOME,
-/// ~/.cache/huggingface/hub; the snapshot refs/main points to). Nothing is downloaded: the error's hint is the command that
-/// would.
+/// DIR as it is, or org/name or org/name@revision looked up in the local Hugging Face cache (HF_HUB_CACHE,
+/// HF_HOME, ~/.cache/huggingface/hub, then TRANSFORMERS_CACHE; without a revision the snapshot refs/main points
+/// to). Nothing is downloaded: the error's hint is the command that would.
 fs::path resolve_model(const std::string& dir_or_name);
+
+/// For a snapshot in a Hugging Face cache: the command that completes it, and a revision that has weights
+/// where there is one. Empty for any other folder.
+std::string download_hint(const fs::path& folder);
+
+/// Whether the folder holds safetensors or their index, whatever is in them, be it a link to nowhere.
+bool has_weights(const fs::path& folder);
+/// Whether it holds a file as torch pickles weights.
+bool has_pickled_weights(const fs::path& folder);
 
 }  // namespace blockgtq

@@ -179,6 +179,16 @@ Config parse_decoder(const ConfigFields& config, const Family& family) {
 
 }  // namespace
 
+std::string embedding_name(const Config& config) {
+  return config.dialect == Dialect::chatglm ? "transformer.embedding.word_embeddings.weight"
+                                            : config.prefix + "embed_tokens.weight";
+}
+
+std::string head_name(const Config& config) {
+  if (config.dialect == Dialect::chatglm) return "transformer.output_layer.weight";
+  return config.prefix == "language_model.model." ? "language_model.lm_head.weight" : "lm_head.weight";
+}
+
 Config parse_config(const Json& json, const std::string& name) {
   const ConfigFields whole(json, name);
   const Json text = text_object(whole);

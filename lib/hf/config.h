@@ -96,7 +96,7 @@ struct Config {
   int head_dim = 0;    // D of the quantized key: qk_rope_head_dim for MLA
   int v_dim = 0;       // of a cached value; 0 for MLA, whose values are not cached per head
   double rms_eps = 1e-6;
-  bool tied = false;  // lm_head is the embedding
+  bool tied = false;  // lm_head is the embedding; a Checkpoint that has a head of its own is not tied
   bool qkv_bias = false, o_bias = false, mlp_bias = false;
   QkNorm qk_norm = QkNorm::none;
   NormPlace norm_place = NormPlace::before;
@@ -119,7 +119,8 @@ struct Config {
   std::vector<bool> layer_is_moe;               // (n_layers)
   std::vector<LayerAttention> layer_attention;  // (n_layers)
   std::string torch_dtype;
-  std::string prefix = "model.";  // of the decoder's tensors; a Checkpoint sets it to what its files have
+  std::string prefix = "model.";     // of the decoder's tensors; a Checkpoint sets it to what its files have
+  std::vector<std::string> remarks;  // what the folder says and the model does not do, one line each
 
   /// The shortest window; 0 where every layer sees all.
   int sliding_window() const;
@@ -130,6 +131,11 @@ struct Config {
   int group() const { return n_heads / n_kv_heads; }  // G: query heads per KV head
   BlockLayout blocks() const { return {head_dim, rope.rotary_dim, rope.pairing}; }
 };
+
+/// "model.embed_tokens.weight" and "lm_head.weight", or the dialect's own names: the two that a config can
+/// tie.
+std::string embedding_name(const Config& config);
+std::string head_name(const Config& config);
 
 /// Understands a config.json (the model types of families.h; old and new RoPE spellings). Anything else is
 /// refused by name (Exit::input): quantized checkpoints, unknown model_type, unknown RoPE type, a missing

@@ -84,7 +84,7 @@ void parse_latent(const ConfigFields& config, Config& out) {
   require_flag(config, "rope_interleave", true, true);
   if (mla.rope_dim % 2 != 0)
     config.fail("qk_rope_head_dim", fmt::format("{} is odd: an even number", mla.rope_dim));
-  out.rope = parse_rope(config, {Pairing::interleaved, out.head_dim, 1, false}, out.max_position);
+  out.rope = parse_rope(config, {Pairing::interleaved, out.head_dim}, out.max_position, out.remarks);
 }
 
 }  // namespace blockgtq

@@ -5,9 +5,31 @@
 
 namespace blockgtq {
 
+namespace {
+
+constexpr size_t kMaxShown = 80;
+
+/// A copy that dumps alike up to kMaxShown characters, however large the value is.
+Json clipped(const Json& value, size_t& left) {
+  if (value.is_string()) return value.get_ref<const std::string&>().substr(0, kMaxShown + 1);
+  if (!value.is_structured()) return value;
+  Json out = value.is_array() ? Json::array() : Json::object();
+  for (auto it = value.begin(); it != value.end() && left > 0; ++it) {
+    --left;  // a value takes at least one character
+    if (value.is_array()) {
+      out.push_back(clipped(*it, left));
+    } else {
+      out[it.key().substr(0, kMaxShown + 1)] = clipped(*it, left);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
 std::string shown(const Json& value) {
-  constexpr size_t kMaxShown = 80;
-  std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
+  size_t left = kMaxShown + 1;
+  std::string text = clipped(value, left).dump(-1, ' ', true, Json::error_handler_t::replace);
   if (text.size() > kMaxShown) text = text.substr(0, kMaxShown) + "...";
   return text;
 }
@@ -19,8 +41,12 @@ ConfigFields::ConfigFields(const Json& object, std::string name, std::string pat
              shown(object));
 }
 
+std::string ConfigFields::message(const std::string& key, const std::string& what) const {
+  return fmt::format("{}: {}{}: {}", name_, path_.empty() ? "" : path_ + ".", key, what);
+}
+
 void ConfigFields::fail(const std::string& key, const std::string& what) const {
-  fail_input("{}: {}{}: {}", name_, path_.empty() ? "" : path_ + ".", key, what);
+  throw Error(Exit::input, message(key, what));
 }
 
 const Json* ConfigFields::find(const std::string& key) const {

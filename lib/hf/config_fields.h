@@ -40,6 +40,8 @@ class ConfigFields {
   /// Another object of the same file.
   ConfigFields with(const Json& object, std::string path) const { return {object, name_, std::move(path)}; }
 
+  /// "FILE: KEY: what"
+  std::string message(const std::string& key, const std::string& what) const;
   [[noreturn]] void fail(const std::string& key, const std::string& what) const;
 
  private:

@@ -118,19 +118,18 @@ Json with_rope_of(const ConfigFields& config, const char* layer_type, bool local
 }
 
 void parse_ropes(const ConfigFields& config, const Family& family, Config& out) {
-  RopeDialect dialect{family.pairing, out.head_dim, family.partial,
-                      true,           family.mrope, family.dialect == Dialect::phi3};
-  if (const Json* rotary_dim = config.find("rotary_dim");
-      rotary_dim && out.qk_norm == QkNorm::full)  // minimax_m2
+  RopeDialect dialect{family.pairing,      out.head_dim, family.partial > 0 ? family.partial : 1,
+                      family.partial == 0, family.mrope, family.dialect == Dialect::phi3};
+  if (const Json* rotary_dim = config.find("rotary_dim"); rotary_dim && family.partial > 0)  // minimax_m2
     dialect.partial = double(config.integer("rotary_dim", 2, out.head_dim)) / out.head_dim;
   if (!family.local_rope) {
-    out.rope = parse_rope(config, dialect, out.max_position);
+    out.rope = parse_rope(config, dialect, out.max_position, out.remarks);
     return;
   }
   const Json main = with_rope_of(config, "full_attention", false),
              local = with_rope_of(config, "sliding_attention", true);
-  out.rope = parse_rope(config.with(main, ""), dialect, out.max_position);
-  out.local_rope = parse_rope(config.with(local, ""), dialect, out.max_position);
+  out.rope = parse_rope(config.with(main, ""), dialect, out.max_position, out.remarks);
+  out.local_rope = parse_rope(config.with(local, ""), dialect, out.max_position, out.remarks);
   if (out.local_rope->rotary_dim != out.rope.rotary_dim)
     config.fail("rope_parameters",
                 fmt::format("{} of the sliding layers' coordinates rotate and {} of the others'",

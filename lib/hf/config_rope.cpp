@@ -74,17 +74,29 @@ RopeType parse_type(const ConfigFields& rope) {
                                      shown(type)));
 }
 
-int parse_rotary_dim(const ConfigFields& rope, const RopeDialect& dialect) {
-  const double share = rope.number("partial_rotary_factor").value_or(dialect.partial);
+/// Coordinates that turn. transformers' models of whole heads take no notice of a share under default RoPE,
+/// and fail under the other kinds, which compute frequencies for the share alone.
+int parse_rotary_dim(const ConfigFields& rope, const RopeDialect& dialect, RopeType type,
+                     std::vector<std::string>& remarks) {
+  const char* key = "partial_rotary_factor";
+  const double share = rope.number(key).value_or(dialect.partial);
   if (!(share > 0 && share <= 1))
-    rope.fail("partial_rotary_factor", fmt::format("{} is out of range: above 0, at most 1", share));
-  if (!dialect.partial_allowed && share != 1)
-    rope.fail("partial_rotary_factor", fmt::format("{} is not supported for this model: 1", share));
+    rope.fail(key, fmt::format("{} is out of range: above 0, at most 1", share));
+  if (dialect.whole_head) {
+    if (share == 1) return dialect.head_dim;
+    if (type != RopeType::standard)
+      rope.fail(key,
+                fmt::format("{} is not supported for this model beside rope_type {}: 1", share, name(type)));
+    remarks.push_back(rope.message(
+        key,
+        fmt::format("{} is ignored, as transformers does for this model: all {} coordinates of a head turn",
+                    share, dialect.head_dim)));
+    return dialect.head_dim;
+  }
   const int rotary_dim = int(dialect.head_dim * share);
   if (rotary_dim < 2 || rotary_dim % 2 != 0)
-    rope.fail("partial_rotary_factor",
-              fmt::format("{} of head_dim {} turns {} coordinates: an even number, at least 2", share,
-                          dialect.head_dim, rotary_dim));
+    rope.fail(key, fmt::format("{} of head_dim {} turns {} coordinates: an even number, at least 2", share,
+                               dialect.head_dim, rotary_dim));
   return rotary_dim;
 }
 
@@ -166,7 +178,8 @@ const char* name(RopeType type) {
   return "unknown";
 }
 
-RopeConfig parse_rope(const ConfigFields& config, const RopeDialect& dialect, int max_position) {
+RopeConfig parse_rope(const ConfigFields& config, const RopeDialect& dialect, int max_position,
+                      std::vector<std::string>& remarks) {
   Json merged = read_spelling(config, "rope_parameters", dialect);
   const Json old = read_spelling(config, "rope_scaling", dialect);
   const std::string path = merged.empty() && !old.empty() ? "rope_scaling" : "rope_parameters";
@@ -180,7 +193,7 @@ RopeConfig parse_rope(const ConfigFields& config, const RopeDialect& dialect, in
   RopeConfig out;
   out.type = parse_type(rope);
   out.pairing = dialect.pairing;
-  out.rotary_dim = parse_rotary_dim(rope, dialect);
+  out.rotary_dim = parse_rotary_dim(rope, dialect, out.type, remarks);
   if (!rope.has("rope_theta"))
     config.fail("rope_theta", "missing, here and in rope_parameters: there is no default to assume");
   out.theta = rope.positive("rope_theta");

@@ -8,14 +8,15 @@ namespace blockgtq {
 struct RopeDialect {
   Pairing pairing = Pairing::half;
   int head_dim = 0;
-  double partial = 1;           // rotary share of the head where the config names none
-  bool partial_allowed = true;  // false: the whole head turns, whatever its size
-  bool mrope = false;           // mrope is the default kind
-  bool longrope_only = false;   // "su" and "yarn" are older names of longrope
+  double partial = 1;          // rotary share of the head where the config names none
+  bool whole_head = true;      // every coordinate turns, whatever share the config names
+  bool mrope = false;          // mrope is the default kind
+  bool longrope_only = false;  // "su" and "yarn" are older names of longrope
 };
 
 /// RoPE in both spellings: rope_theta and rope_scaling (key type), and rope_parameters (key rope_type). Where
-/// both are there they must agree.
-RopeConfig parse_rope(const ConfigFields& config, const RopeDialect& dialect, int max_position);
+/// both are there they must agree. What is ignored is added to `remarks`, a line each.
+RopeConfig parse_rope(const ConfigFields& config, const RopeDialect& dialect, int max_position,
+                      std::vector<std::string>& remarks);
 
 }  // namespace blockgtq

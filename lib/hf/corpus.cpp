@@ -1,5 +1,6 @@
 #include "hf/corpus.h"
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -8,6 +9,7 @@
 #include "base/json.h"
 #include "base/sha256.h"
 #include "hf/config.h"
+#include "hf/text_source.h"
 #include "hf/tokenizer.h"
 #include "hf/tokenizer_json.h"
 #include "hf/utf8.h"
@@ -16,29 +18,13 @@ namespace blockgtq {
 
 namespace {
 
-int32_t read_bos(const fs::path& model, int vocab) {
-  for (const char* file : {"generation_config.json", "config.json"}) {
-    const fs::path path = model / file;
-    if (!fs::exists(path)) continue;
-    const Json config = read_json(path, kMaxConfigBytes);
-    const auto it = config.is_object() ? config.find("bos_token_id") : config.end();
-    if (it == config.end() || it->is_null()) continue;
-    const int64_t id = non_negative(*it);
-    if (id < 0 || id >= vocab)
-      fail_input("{}: bos_token_id is not a token id: {}, allowed: 0..{}", path.string(), it->dump(),
-                 vocab - 1);
-    return int32_t(id);
-  }
-  fail_input("{}: no bos_token_id in generation_config.json or config.json, which --bos needs",
-             model.string());
-}
-
-/// The first `wanted` ids of a list of decimal numbers, separated by white space or commas.
+/// The first `wanted` ids of a list of decimal numbers, separated by white space or commas; what is behind
+/// them is not looked at.
 std::vector<int32_t> parse_ids(std::string_view text, const std::string& name, size_t wanted, int vocab) {
   std::vector<int32_t> ids;
   const auto separates = [](char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == ','; };
   size_t line = 1;
-  for (size_t i = 0; i < text.size();) {
+  for (size_t i = 0; i < text.size() && ids.size() < wanted;) {
     if (separates(text[i])) {
       line += text[i++] == '\n';
       continue;
@@ -55,21 +41,60 @@ std::vector<int32_t> parse_ids(std::string_view text, const std::string& name, s
     if (error != std::errc() || stop != word.data() + word.size())
       fail_input("{}: line {}: not a token id: \"{}\", expected decimal numbers", name, line,
                  word.substr(0, 40));
-    if (ids.size() < wanted) ids.push_back(id);
+    ids.push_back(id);
     i = end;
   }
   return ids;
 }
 
-void check_utf8(const MappedFile& file) {
-  const std::string_view text = file.text();
-  const size_t invalid = find_invalid_utf8(text);
-  if (invalid < text.size())
-    fail_input("{}: not UTF-8: byte 0x{:02X} at offset {}", file.path().string(),
-               static_cast<unsigned char>(text[invalid]), invalid);
+/// Why the text behind `n` usable bytes cannot be had. A text that is cut may end inside of a character.
+[[noreturn]] void fail_behind(const TextSource& source, size_t n) {
+  if (n + (source.is_cut() ? 3 : 0) < source.text().size())
+    fail_input("{}: not UTF-8: byte 0x{:02X} at offset {}", source.name(), uint8_t(source.text()[n]), n);
+  fail_input(
+      "{}: the texts are too large: more than the {} bytes that are read hold fewer tokens than wanted",
+      source.name(), kMaxCorpusBytes);
+}
+
+/// The first `wanted` ids of a text (SIZE_MAX: all), by encode(text, n) -> the first n. A bad byte and the
+/// end of what is read matter only where the tokens come near: one more than wanted has to lie before them.
+std::vector<int32_t> first_ids(const TextSource& source, size_t wanted, const auto& encode) {
+  const std::string_view text = source.text();
+  const size_t usable = find_invalid_utf8(text);
+  if (usable == text.size() && !source.is_cut()) return encode(text, wanted);
+  if (wanted == SIZE_MAX) fail_behind(source, usable);
+  std::vector<int32_t> ids = encode(text.substr(0, usable), wanted + 1);
+  if (ids.size() <= wanted) fail_behind(source, usable);
+  ids.pop_back();
+  return ids;
+}
+
+std::vector<int32_t> check_ids(std::vector<int32_t> ids, const std::string& name, int vocab) {
+  for (const int32_t id : ids)
+    if (id >= vocab)
+      fail_input("{}: the tokenizer gives a token the model does not have: {}, allowed: 0..{}", name, id,
+                 vocab - 1);
+  return ids;
 }
 
 }  // namespace
+
+int32_t first_token_id(const fs::path& model, int vocab) {
+  for (const char* file : {"generation_config.json", "config.json"}) {
+    const fs::path path = model / file;
+    if (!fs::exists(path)) continue;
+    const Json config = read_json(path, kMaxConfigBytes);
+    const auto it = config.is_object() ? config.find("bos_token_id") : config.end();
+    if (it == config.end() || it->is_null()) continue;
+    const int64_t id = non_negative(*it);
+    if (id < 0 || id >= vocab)
+      fail_input("{}: bos_token_id is not a token id: {}, allowed: 0..{}", path.string(), it->dump(),
+                 vocab - 1);
+    return int32_t(id);
+  }
+  fail_input("{}: no bos_token_id in generation_config.json or config.json, which --bos needs",
+             model.string());
+}
 
 Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab) {
   const bool from_ids = !spec.ids.empty();
@@ -83,41 +108,36 @@ Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab) {
 
   Corpus corpus;
   std::optional<int32_t> bos;  // the first of the tokens, before what is left of the text
-  if (spec.bos) bos = read_bos(model, vocab);
+  if (spec.bos) bos = first_token_id(model, vocab);
   const size_t before = bos ? 1 : 0, skip = size_t(spec.skip_tokens);
   // Of the text, skipped ones included; all of it when n_tokens is 0.
   const size_t wanted = spec.n_tokens == 0 ? SIZE_MAX : skip + size_t(spec.n_tokens) - before;
 
-  std::vector<MappedFile> inputs;
-  uint64_t bytes = 0;
-  for (const fs::path& path : from_ids ? std::vector<fs::path>{spec.ids} : spec.files) {
-    inputs.emplace_back(path);
-    bytes += inputs.back().text().size();
-    if (bytes > kMaxCorpusBytes)
-      fail_input("{}: the texts are too large: {} bytes, allowed: {}", path.string(), bytes, kMaxCorpusBytes);
-    corpus.description += (corpus.description.empty() ? "" : ", ") + path.filename().string();
-  }
-
   std::vector<int32_t> found;
   Sha256 hash;
   std::optional<Tokenizer> tokenizer;
-  for (const MappedFile& file : inputs) {
-    const std::string name = file.path().string();
-    if (!from_ids) check_utf8(file);
-    hash.update(file.text());
-    if (from_ids) {
-      found = parse_ids(file.text(), name, wanted, vocab);
-    } else if (found.size() < wanted) {
-      if (!tokenizer) tokenizer.emplace(model / "tokenizer.json");
-      for (const int32_t id : tokenizer->encode(file.text(), wanted - found.size())) {
-        if (id >= vocab)
-          fail_input("{}: the tokenizer gives a token the model does not have: {}, allowed: 0..{}", name, id,
-                     vocab - 1);
-        found.push_back(id);
-      }
+  size_t room = kMaxCorpusBytes;
+  for (const fs::path& path : from_ids ? std::vector<fs::path>{spec.ids} : spec.files) {
+    const TextSource source(path, room);
+    const std::string_view text = source.text();
+    room -= text.size();
+    corpus.description += (corpus.description.empty() ? "" : ", ") + source.short_name();
+    if (found.size() < wanted) {
+      const std::vector<int32_t> ids = first_ids(
+          source, wanted - found.size(), [&](std::string_view usable, size_t n) -> std::vector<int32_t> {
+            if (from_ids) return parse_ids(usable, source.name(), n, vocab);
+            if (!tokenizer) tokenizer.emplace(open_tokenizer(model));
+            return check_ids(tokenizer->encode(usable, n), source.name(), vocab);
+          });
+      found.insert(found.end(), ids.begin(), ids.end());
     }
+    hash.update(text);
   }
   corpus.sha256 = hash.hex();
+  corpus.tokenizer = tokenizer ? tokenizer->sha256() : "none";
+  if (tokenizer)
+    for (const std::string& warning : tokenizer->warnings())
+      corpus.warnings.push_back(fmt::format("{}: {}", model.string(), warning));
 
   const size_t left = found.size() > skip ? found.size() - skip : 0;
   if (spec.n_tokens > 0 && before + left < size_t(spec.n_tokens))
@@ -127,6 +147,8 @@ Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab) {
   corpus.ids.reserve(before + left);
   if (bos) corpus.ids.push_back(*bos);
   corpus.ids.insert(corpus.ids.end(), found.begin() + std::ptrdiff_t(skip), found.end());
+  if (bos && spec.window > 0)
+    for (size_t i = 0; i < corpus.ids.size(); i += size_t(spec.window)) corpus.ids[i] = *bos;
   return corpus;
 }
 

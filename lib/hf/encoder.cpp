@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t kFirstBatch = 4096, kLastBatch = 1 << 19;  // words; small first, as few tokens may be wanted
 constexpr size_t kWordsPerLane = 2048;                      // fewer are not worth a thread
+constexpr size_t kLongPieceBytes = 256;
 constexpr size_t kMaxNormalizedBytes = 4 << 20;
 
 }  // namespace
@@ -28,19 +29,19 @@ Encoder::Encoder(const AddedTokens& added, const Normalizer& normalizer, const P
 std::vector<int32_t> Encoder::encode(std::string_view text) {
   const bool all = added_.raw().split(text, [&](const Span& span) {
     if (span.id >= 0) return add({{}, span.id});
-    return add_segment(text.substr(span.begin, span.end - span.begin));
+    return add_segment(text.substr(span.begin, span.end - span.begin), span.begin == 0);
   });
   if (all) flush();
   if (ids_.size() > max_tokens_) ids_.resize(max_tokens_);
   return std::move(ids_);
 }
 
-bool Encoder::add_segment(std::string_view segment) {
+bool Encoder::add_segment(std::string_view segment, bool at_start) {
   std::string changed;
-  if (!normalizer_.apply(segment, changed)) return add_normalized(segment);
+  if (!normalizer_.apply(segment, changed)) return add_normalized(segment, at_start);
   normalized_bytes_ += changed.size();
   normalized_.push_back(std::move(changed));
-  if (!add_normalized(normalized_.back())) return false;
+  if (!add_normalized(normalized_.back(), at_start)) return false;
   if (normalized_bytes_ < kMaxNormalizedBytes) return true;
   const bool go_on = flush();
   normalized_.clear();
@@ -48,14 +49,24 @@ bool Encoder::add_segment(std::string_view segment) {
   return go_on;
 }
 
-bool Encoder::add_normalized(std::string_view segment) {
+bool Encoder::add_normalized(std::string_view segment, bool at_start) {
   return added_.normalized().split(segment, [&](const Span& span) {
     if (span.id >= 0) return add({{}, span.id});
-    return pretokenizer_.split(segment.substr(span.begin, span.end - span.begin), scratch_,
-                               [&](const Piece& piece) {
-                                 return add({piece, -1});
-                               });
+    return pretokenizer_.split(segment.substr(span.begin, span.end - span.begin), at_start && span.begin == 0,
+                               scratch_, [&](const Piece& piece) { return add_piece(piece); });
   });
+}
+
+/// A long piece, a whole text where there is no pre-tokenizer, goes on in parts.
+bool Encoder::add_piece(const Piece& piece) {
+  if (piece.text.size() <= kLongPieceBytes) return add({piece, -1, false});
+  for (size_t begin = 0, end; begin < piece.text.size(); begin = end) {
+    end = model_.part_end(piece.text, begin);
+    const bool is_part = end - begin < piece.text.size();
+    if (!add({{piece.text.substr(begin, end - begin), begin == 0 && piece.space_before}, -1, is_part}))
+      return false;
+  }
+  return true;
 }
 
 bool Encoder::add(const Word& word) {
@@ -90,9 +101,9 @@ void Encoder::encode_words(size_t begin, size_t end, Bpe::Scratch& scratch, std:
       ids.push_back(word.id);
     } else if (word.piece.space_before) {
       spaced.assign(" ").append(word.piece.text);
-      model_.encode(spaced, scratch, ids);
+      model_.encode(spaced, word.is_part, scratch, ids);
     } else {
-      model_.encode(word.piece.text, scratch, ids);
+      model_.encode(word.piece.text, word.is_part, scratch, ids);
     }
   }
 }

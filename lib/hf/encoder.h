@@ -27,9 +27,12 @@ class Encoder {
   struct Word {
     Piece piece;
     int32_t id = -1;  // an added token instead
+    bool is_part = false;
   };
-  bool add_segment(std::string_view segment);  // all of these: false when there are tokens enough
-  bool add_normalized(std::string_view segment);
+  // All of these: false when there are tokens enough. at_start: the segment begins where the text does.
+  bool add_segment(std::string_view segment, bool at_start);
+  bool add_normalized(std::string_view segment, bool at_start);
+  bool add_piece(const Piece& piece);
   bool add(const Word& word);
   bool flush();
   void encode_words(size_t begin, size_t end, Bpe::Scratch& scratch, std::vector<int32_t>& ids) const;

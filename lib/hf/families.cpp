@@ -58,6 +58,7 @@ constexpr Family kFamilies[] = {
      .defaults =
          R"({"rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096, "sliding_window": null})",
      .dialect = Dialect::phi3,
+     .partial = 1,
      .windows = Windows::all},
     {.model_type = "smollm3",
      .defaults = R"({"num_key_value_heads": 4, "tie_word_embeddings": true, "no_rope_layer_interval": 4,
@@ -118,6 +119,7 @@ constexpr Family kFamilies[] = {
      .experts = ExpertFields::deepseek_v3},
     {.model_type = "minimax_m2",
      .defaults = R"({"num_key_value_heads": 8, "head_dim": 128})",
+     .partial = 1,
      .experts = ExpertFields::mixtral,
      .qk_norm = QkNorm::full},
     {.model_type = "cohere2",

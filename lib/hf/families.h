@@ -44,7 +44,7 @@ struct Family {
   Bias bias = Bias::never;
   bool mlp_bias = false;  // mlp_bias has a meaning
   Pairing pairing = Pairing::half;
-  double partial = 1;  // rotary share of the head where the config names none
+  double partial = 0;  // rotary share of a head where the config names none; 0: it never counts, all turns
   bool mrope = false;  // positions of three axes, which are one on text
   Windows windows = Windows::none;
   NoRope no_rope = NoRope::none;

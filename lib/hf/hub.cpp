@@ -1,9 +1,11 @@
 // Models by name: what the Hugging Face library has put into its cache on this machine.
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
+#include "base/printable.h"
 #include "hf/checkpoint.h"
 #include "hf/config_fields.h"
 
@@ -11,31 +13,54 @@ namespace blockgtq {
 
 namespace {
 
+constexpr const char* kPrefix = "models--";
+
 bool is_folder(const fs::path& path) {
   std::error_code error;
   return fs::is_directory(path, error);
 }
 
-/// An environment variable as a path, "~" at its start as the home folder; empty when unset.
-fs::path path_from(const char* variable) {
-  const char* value = std::getenv(variable);
-  if (!value || !*value) return {};
-  const std::string text = value;
-  if (text == "~" || text.rfind("~/", 0) == 0) {
-    const char* home = std::getenv("HOME");
-    return (home ? std::string(home) : "~") + text.substr(1);
-  }
-  return text;
+std::string variable(const std::string& name) {
+  const char* value = std::getenv(name.c_str());
+  return value ? value : "";
 }
 
-/// The order in which huggingface_hub looks.
-fs::path cache_folder() {
-  for (const char* variable : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
-    if (const fs::path p = path_from(variable); !p.empty()) return p;
+/// As huggingface_hub expands a path: "~" at its start, then $NAME and ${NAME}; an unset name stays as it is.
+std::string expanded(std::string text) {
+  if (text == "~" || text.starts_with("~/")) text = "${HOME}" + text.substr(1);
+  constexpr const char* kWord = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
+  std::string out;
+  for (size_t i = 0; i < text.size();) {
+    const bool braced = text.compare(i, 2, "${") == 0;
+    const size_t first = i + (braced ? 2 : 1);
+    const size_t last = std::min(text.find_first_not_of(kWord, first), text.size());
+    const std::string value = text[i] == '$' ? variable(text.substr(first, last - first)) : "";
+    if (!value.empty() && (!braced || (last < text.size() && text[last] == '}'))) {
+      out += value;
+      i = last + (braced ? 1 : 0);
+    } else {
+      out += text[i++];
+    }
   }
-  if (const fs::path p = path_from("HF_HOME"); !p.empty()) return p / "hub";
-  if (const fs::path p = path_from("XDG_CACHE_HOME"); !p.empty()) return p / "huggingface" / "hub";
-  return path_from("HOME") / ".cache" / "huggingface" / "hub";
+  return out;
+}
+
+fs::path path_from(const char* name) {
+  return expanded(variable(name));
+}
+
+/// Where models may lie: first as huggingface_hub looks, then where transformers 4 was told to.
+std::vector<fs::path> cache_folders() {
+  std::vector<fs::path> out;
+  for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
+    if (out.empty() && !path_from(name).empty()) out.push_back(path_from(name));
+  }
+  if (out.empty() && !path_from("HF_HOME").empty()) out.push_back(path_from("HF_HOME") / "hub");
+  if (out.empty() && !path_from("XDG_CACHE_HOME").empty())
+    out.push_back(path_from("XDG_CACHE_HOME") / "huggingface" / "hub");
+  if (out.empty()) out.push_back(path_from("HOME") / ".cache" / "huggingface" / "hub");
+  if (const fs::path old = path_from("TRANSFORMERS_CACHE"); !old.empty()) out.push_back(old);
+  return out;
 }
 
 bool is_word(const std::string& s) {
@@ -44,12 +69,53 @@ bool is_word(const std::string& s) {
          s[0] != '-';
 }
 
-/// The revision in refs/main; empty when there is none.
-std::string main_revision(const fs::path& repository) {
-  std::ifstream file(repository / "refs" / "main");
-  std::string revision;
-  file >> revision;
-  return revision;
+/// A commit, a branch, a tag: words with slashes between them.
+bool is_revision(const std::string& s) {
+  const size_t slash = s.find('/');
+  return is_word(s.substr(0, slash)) && (slash == std::string::npos || is_revision(s.substr(slash + 1)));
+}
+
+/// The commit that a branch or tag stands for; empty where the cache does not know it.
+std::string commit_of(const fs::path& repository, const std::string& revision) {
+  std::ifstream file(repository / "refs" / revision);
+  std::string commit;
+  file >> commit;
+  return commit;
+}
+
+std::vector<std::string> snapshots_of(const fs::path& repository) {
+  std::vector<std::string> out;
+  std::error_code error;
+  for (fs::directory_iterator it(repository / "snapshots", error), end; !error && it != end;
+       it.increment(error)) {
+    if (is_folder(it->path())) out.push_back(it->path().filename().string());
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+/// The snapshot of a revision; with none, that of refs/main, or the only one there is.
+fs::path snapshot(const fs::path& repository, const std::string& revision, const std::string& hint) {
+  const fs::path snapshots = repository / "snapshots";
+  const std::vector<std::string> found = snapshots_of(repository);
+  std::string commit = commit_of(repository, revision.empty() ? "main" : revision);
+  if (!commit.empty() && !is_word(commit))
+    fail_input("{}: {} is not a revision",
+               (repository / "refs" / (revision.empty() ? "main" : revision)).string(), shown(commit));
+  if (commit.empty()) commit = revision;
+  if (commit.empty() && found.size() == 1) return snapshots / found[0];
+  if (commit.empty())
+    throw Error(
+        Exit::input,
+        fmt::format("{}: {} snapshots and no refs/main that chooses one", repository.string(), found.size()),
+        hint);
+  if (is_folder(snapshots / commit)) return snapshots / commit;
+  std::string there;
+  for (const std::string& name : found) there += (there.empty() ? "" : ", ") + shown(name);
+  throw Error(Exit::input,
+              fmt::format("{}: revision {} is not in the Hugging Face cache: {}", snapshots.string(), commit,
+                          there.empty() ? "none is" : there),
+              hint);
 }
 
 }  // namespace
@@ -59,37 +125,41 @@ fs::path resolve_model(const std::string& dir_or_name) {
   std::error_code error;
   if (fs::exists(dir_or_name, error))
     fail_input("{}: a file: a model is a folder with config.json", dir_or_name);
-  const size_t slash = dir_or_name.find('/');
-  const std::string org = dir_or_name.substr(0, slash);
-  const std::string model = slash == std::string::npos ? "" : dir_or_name.substr(slash + 1);
-  if (!is_word(org) || !is_word(model)) fail_input("{}: no such folder", shown(dir_or_name));
+  const size_t at = dir_or_name.find('@');
+  const std::string name = dir_or_name.substr(0, at);
+  const std::string revision = at == std::string::npos ? "" : dir_or_name.substr(at + 1);
+  const size_t slash = name.find('/');
+  const std::string org = name.substr(0, slash);
+  const std::string model = slash == std::string::npos ? "" : name.substr(slash + 1);
+  if (!is_word(org) || !is_word(model) || (at != std::string::npos && !is_revision(revision)))
+    fail_input("{}: no such folder", printable(dir_or_name));
 
-  const std::string hint = "hf download " + dir_or_name;
-  const fs::path repository = cache_folder() / ("models--" + org + "--" + model);
-  const fs::path snapshots = repository / "snapshots";
-  if (!is_folder(snapshots))
-    throw Error(Exit::input,
-                fmt::format("{}: no such folder, and not in the Hugging Face cache {}", dir_or_name,
-                            cache_folder().string()),
-                hint);
-  const std::string revision = main_revision(repository);
-  if (!revision.empty()) {
-    if (!is_word(revision))
-      fail_input("{}: {} is not a revision", (repository / "refs" / "main").string(), shown(revision));
-    if (is_folder(snapshots / revision)) return snapshots / revision;
-    throw Error(Exit::input,
-                fmt::format("{}: revision {} is not in the Hugging Face cache", snapshots.string(), revision),
-                hint);
+  const std::string hint = "hf download " + name + (revision.empty() ? "" : " --revision " + revision);
+  const std::vector<fs::path> caches = cache_folders();
+  for (const fs::path& cache : caches) {
+    const fs::path repository = cache / (kPrefix + org + "--" + model);
+    if (is_folder(repository / "snapshots")) return snapshot(repository, revision, hint);
   }
-  std::vector<fs::path> found;
-  for (fs::directory_iterator it(snapshots, error), end; !error && it != end; it.increment(error)) {
-    if (is_folder(it->path())) found.push_back(it->path());
+  throw Error(Exit::input,
+              fmt::format("{}: no such folder, and not in the Hugging Face cache {}", dir_or_name,
+                          caches[0].string()),
+              hint);
+}
+
+std::string download_hint(const fs::path& folder) {
+  fs::path own = fs::absolute(folder).lexically_normal();
+  if (!own.has_filename()) own = own.parent_path();
+  const fs::path repository = own.parent_path().parent_path();
+  std::string name = repository.filename().string();
+  if (own.parent_path().filename() != "snapshots" || !name.starts_with(kPrefix)) return "";
+  name.erase(0, std::string_view(kPrefix).size());
+  if (const size_t dashes = name.find("--"); dashes != std::string::npos) name.replace(dashes, 2, "/");
+  std::string hint = fmt::format("hf download {} --revision {}", name, own.filename().string());
+  for (const std::string& other : snapshots_of(repository)) {
+    if (other != own.filename() && has_weights(own.parent_path() / other))
+      return hint + fmt::format("; -m {}@{} has weights", name, other);
   }
-  if (found.size() == 1) return found[0];
-  throw Error(
-      Exit::input,
-      fmt::format("{}: {} snapshots and no refs/main that chooses one", repository.string(), found.size()),
-      hint);
+  return hint;
 }
 
 }  // namespace blockgtq

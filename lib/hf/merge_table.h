@@ -29,6 +29,12 @@ class MergeTable {
     return found.left < 0 ? nullptr : &found;
   }
 
+  template <class F>
+  void for_each(F&& f) const {
+    for (const Merge& merge : slots_)
+      if (merge.left >= 0) f(merge);
+  }
+
  private:
   size_t slot(int32_t left, int32_t right) const {
     const uint64_t key = uint64_t(uint32_t(left)) << 32 | uint32_t(right);

@@ -2,10 +2,12 @@
 
 #include <utf8proc.h>
 
-#include <cstdlib>
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
+#include "hf/pattern.h"
 #include "hf/tokenizer_json.h"
 #include "hf/unicode_tables.h"
 #include "hf/utf8.h"
@@ -13,6 +15,8 @@
 namespace blockgtq {
 
 namespace {
+
+constexpr utf8proc_ssize_t kMostParts = 32;  // of one code point; U+FDFA has 18
 
 /// Code points that normalization never joins to what stands before them: none has a combining class, and
 /// none is the second part of a composition, nor is the first of what it decomposes to. NFC leaves them as
@@ -22,14 +26,39 @@ bool starts_unit(char32_t c) {
          (c >= 0x30A1 && c <= 0x30FA) || (c >= 0x3400 && c <= 0x9FFF) || (c >= 0xAC00 && c <= 0xD7A3);
 }
 
-/// text, normalized by utf8proc.
+/// Puts runs of combining marks into canonical order. utf8proc sorts by exchanging neighbours, which is
+/// quadratic in the length of a run.
+void sort_marks(std::vector<utf8proc_int32_t>& points) {
+  const auto mark_class = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
+  for (auto first = points.begin(); first != points.end();) {
+    if (mark_class(*first) == 0) {
+      ++first;
+      continue;
+    }
+    const auto last = std::find_if(first, points.end(), [&](auto c) { return mark_class(c) == 0; });
+    std::stable_sort(first, last, [&](auto a, auto b) { return mark_class(a) < mark_class(b); });
+    first = last;
+  }
+}
+
+/// text, normalized: code points decomposed one by one, sorted, and composed where `options` say so.
 void append_normalized(utf8proc_option_t options, std::string_view text, std::string& out) {
-  utf8proc_uint8_t* result = nullptr;
-  const utf8proc_ssize_t n = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                          utf8proc_ssize_t(text.size()), &result, options);
-  if (n < 0) fail_input("the text cannot be normalized: {}", utf8proc_errmsg(n));
-  out.append(reinterpret_cast<const char*>(result), size_t(n));
-  std::free(result);
+  std::vector<utf8proc_int32_t> points;
+  points.reserve(text.size());
+  for (size_t i = 0; i < text.size();) {
+    const Utf8Char c = decode_utf8(text.data() + i);
+    i += size_t(c.length);
+    utf8proc_int32_t parts[kMostParts];
+    const auto n = utf8proc_decompose_char(utf8proc_int32_t(c.value), parts, kMostParts,
+                                           utf8proc_option_t(options | UTF8PROC_DECOMPOSE), nullptr);
+    check(n > 0 && n <= kMostParts, "a code point of too many parts");
+    points.insert(points.end(), parts, parts + n);
+  }
+  sort_marks(points);
+  auto n = utf8proc_ssize_t(points.size());
+  if (options & UTF8PROC_COMPOSE) n = utf8proc_normalize_utf32(points.data(), n, options);
+  check(n >= 0, "utf8proc_normalize_utf32");
+  for (utf8proc_ssize_t i = 0; i < n; ++i) append_utf8(out, char32_t(points[size_t(i)]));
 }
 
 /// The same, where code points of kInert part the text: they neither move nor combine.
@@ -48,43 +77,9 @@ void append_unit(utf8proc_option_t options, std::string_view unit, std::string& 
   if (from < unit.size()) append_normalized(options, unit.substr(from), out);
 }
 
-}  // namespace
+enum class Form { nfc, nfd, nfkc, nfkd };
 
-Normalizer::Normalizer(const Json* json, const std::string& where) {
-  if (json) add(*json, where);
-}
-
-void Normalizer::add(const Json& json, const std::string& where) {
-  const std::string type = get_type(json, where);
-  if (type == "NFC") {
-    forms_.push_back(Form::nfc);
-  } else if (type == "NFD") {
-    forms_.push_back(Form::nfd);
-  } else if (type == "NFKC") {
-    forms_.push_back(Form::nfkc);
-  } else if (type == "NFKD") {
-    forms_.push_back(Form::nfkd);
-  } else if (type == "Sequence") {
-    const Json& parts = get_member(json, "normalizers", where);
-    if (!parts.is_array()) fail_input("{}: \"normalizers\" is not an array: {}", where, parts.type_name());
-    for (const Json& part : parts) add(part, where);
-  } else {
-    fail_input("{}: the type is not supported: {}, allowed: NFC, NFD, NFKC, NFKD, Sequence", where, type);
-  }
-}
-
-bool Normalizer::apply(std::string_view text, std::string& out) const {
-  bool changed = false;
-  std::string next;
-  for (const Form form : forms_) {
-    if (!apply(form, changed ? std::string_view(out) : text, next)) continue;
-    out.swap(next);
-    changed = true;
-  }
-  return changed;
-}
-
-bool Normalizer::apply(Form form, std::string_view text, std::string& out) {
+bool apply_form(Form form, std::string_view text, std::string& out) {
   const bool compose = form == Form::nfc || form == Form::nfkc;
   const bool compatible = form == Form::nfkc || form == Form::nfkd;
   const auto options = utf8proc_option_t(UTF8PROC_STABLE | (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
@@ -115,6 +110,92 @@ bool Normalizer::apply(Form form, std::string_view text, std::string& out) {
     copied = i;
   }
   if (changed) out += text.substr(copied);
+  return changed;
+}
+
+bool replace_matches(std::string_view text, const Pattern& pattern, const std::string& content,
+                     std::string& out) {
+  out.clear();
+  Matches matches(pattern);
+  matches.start(text);
+  size_t done = 0;
+  bool found = false;
+  for (size_t begin, end; matches.next(begin, end); done = end) {
+    found = true;
+    out.append(text.substr(done, begin - done)).append(content);
+  }
+  if (found) out += text.substr(done);
+  return found;
+}
+
+}  // namespace
+
+struct Normalizer::Step {
+  enum class Kind { form, prepend, replace };
+  Kind kind = Kind::form;
+  Form form = Form::nfc;
+  std::string what;                // replace: this text,
+  std::optional<Pattern> pattern;  // or what this matches
+  std::string content;             // prepend, replace
+
+  bool apply(std::string_view text, std::string& out) const {
+    if (kind == Kind::form) return apply_form(form, text, out);
+    if (kind == Kind::replace && pattern) return replace_matches(text, *pattern, content, out);
+    if (kind == Kind::replace) {
+      if (text.find(what) == text.npos) return false;
+      out = replace_all(text, what, content);
+      return true;
+    }
+    if (text.empty() || content.empty()) return false;
+    out.assign(content).append(text);
+    return true;
+  }
+};
+
+Normalizer::Normalizer(const Json* json, const std::string& where) {
+  if (json) add(*json, where);
+}
+Normalizer::~Normalizer() = default;
+
+void Normalizer::add(const Json& json, const std::string& where) {
+  static const std::pair<const char*, Form> forms[] = {
+      {"NFC", Form::nfc}, {"NFD", Form::nfd}, {"NFKC", Form::nfkc}, {"NFKD", Form::nfkd}};
+  const std::string type = get_type(json, where);
+  Step step;
+  bool known = false;
+  for (const auto& [name, form] : forms)
+    if (type == name) known = true, step.form = form;
+  if (type == "Sequence") {
+    const Json& parts = get_member(json, "normalizers", where);
+    if (!parts.is_array()) fail_input("{}: \"normalizers\" is not an array: {}", where, parts.type_name());
+    for (const Json& part : parts) add(part, where);
+    return;
+  }
+  if (type == "Prepend") {
+    step.kind = Step::Kind::prepend;
+    step.content = get_string(json, "prepend", where);
+  } else if (type == "Replace") {
+    step.kind = Step::Kind::replace;
+    step.content = get_string(json, "content", where);
+    const Json& pattern = get_member(json, "pattern", where);
+    if (!(pattern.is_object() && find_member(pattern, "Regex")))
+      step.what = get_string(pattern, "String", where);
+    if (step.what.empty()) step.pattern.emplace(read_pattern(json, where), where);
+  } else if (!known) {
+    fail_input("{}: the type is not supported: {}, allowed: NFC, NFD, NFKC, NFKD, Prepend, Replace, Sequence",
+               where, type);
+  }
+  steps_.push_back(std::move(step));
+}
+
+bool Normalizer::apply(std::string_view text, std::string& out) const {
+  bool changed = false;
+  std::string next;
+  for (const Step& step : steps_) {
+    if (!step.apply(changed ? std::string_view(out) : text, next)) continue;
+    out.swap(next);
+    changed = true;
+  }
   return changed;
 }
 

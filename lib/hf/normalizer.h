@@ -1,4 +1,5 @@
 #pragma once
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -7,23 +8,23 @@
 
 namespace blockgtq {
 
-/// The "normalizer" of a tokenizer.json: Unicode normalization forms, one after the other, as of Unicode 9.0
-/// (what the `tokenizers` library knows; later code points stay as they are). Other kinds are refused by
-/// name.
+/// The "normalizer" of a tokenizer.json: Unicode normalization forms as of Unicode 9.0 (what the `tokenizers`
+/// library knows; later code points stay as they are), Prepend and Replace, one after the other. Other kinds
+/// are refused by name.
 class Normalizer {
  public:
   /// `json` may be null (nothing to do).
   Normalizer(const Json* json, const std::string& where);
+  ~Normalizer();
 
   /// Whether the normalized text differs; only then is it put into `out`.
   bool apply(std::string_view text, std::string& out) const;
 
  private:
-  enum class Form { nfc, nfd, nfkc, nfkd };
+  struct Step;
   void add(const Json& json, const std::string& where);
-  static bool apply(Form form, std::string_view text, std::string& out);
 
-  std::vector<Form> forms_;
+  std::vector<Step> steps_;
 };
 
 }  // namespace blockgtq

@@ -1,49 +1,59 @@
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
+
+#include "hf/pattern_syntax.h"
 
 struct pcre2_real_code_8;
 
 namespace blockgtq {
 
-/// What one match may cost before it is an error: backtracking steps, and memory for them.
-inline constexpr unsigned kMatchLimit = 20'000'000;
+/// What the matches in one text may cost together before it is an error: backtracking steps, and bytes that
+/// matches look at beyond a few hundred each; and the memory of one match.
+inline constexpr uint64_t kMatchSteps = 20'000'000, kMatchStepsPerByte = 64;
 inline constexpr unsigned kMatchHeapKiB = 256 << 10;
 
-/// A compiled expression (pattern_syntax.h); may be used by several threads at once.
+/// A compiled expression; may be used by several threads at once.
 class Pattern {
  public:
-  /// `pcre2` is what to_pcre2() made; `where` names it in messages.
-  Pattern(const std::string& pcre2, std::string where);
+  Pattern(const Pcre2Text& pcre2, std::string where);  // `where` names it in messages
   ~Pattern();
   Pattern(Pattern&&) noexcept;
 
  private:
   friend class Matches;
   pcre2_real_code_8* code_;
+  bool has_categories_;
   std::string where_;
 };
 
 /// All matches in a subject, one after the other, as Oniguruma's iterator of the `onig` crate gives them: an
-/// empty match at the end of the one before does not count. One object serves many subjects.
+/// empty match at the end of the one before does not count. One object serves all subjects of one text. Where
+/// the expression has categories, code points of kReplaced match as their equals.
 class Matches {
  public:
   explicit Matches(const Pattern& pattern);
   ~Matches();
   Matches(Matches&&) noexcept;
 
-  void start(std::string_view subject);  // well-formed UTF-8
-  /// The next match [begin, end) in bytes; false when there is none. Exit::input at the limits.
+  void start(std::string_view subject);  // well-formed UTF-8; must outlive the search
+  /// The next match [begin, end) in bytes; false when there is none. Exit::input when the budget of all
+  /// subjects so far is spent.
   bool next(size_t& begin, size_t& end);
 
  private:
   struct Scratch;
+  bool search(size_t& begin, size_t& end);
+  void spend(uint64_t steps);
   const Pattern* pattern_;
   std::unique_ptr<Scratch> scratch_;
   std::string_view subject_;
+  std::string replaced_;
   size_t from_ = 0, last_end_ = 0;
+  uint64_t allowed_ = kMatchSteps, spent_ = 0;
 };
 
 }  // namespace blockgtq

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cctype>
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -27,15 +28,15 @@ class Translator {
  public:
   Translator(std::string_view in, const std::string& where) : in_(in), where_(where) {}
 
-  std::string run() {
+  Pcre2Text run() {
     expression(0, false);
     if (at_ < in_.size()) refuse("an unmatched )");
-    return std::move(out_);
-  }
-
-  std::string literal() {
-    while (at_ < in_.size()) literal(next(), false);
-    return std::move(out_);
+    if (has_categories_ && told_apart_) {
+      at_ = told_apart_at_;
+      refuse(fmt::format("categories, and U+{:04X}..U+{:04X} told from others of its kind",
+                         uint32_t(told_apart_->first), uint32_t(told_apart_->last)));
+    }
+    return {std::move(out_), has_categories_};
   }
 
  private:
@@ -145,9 +146,11 @@ class Translator {
       case 'u':
         return hex(4, 4, "");
       case 'd':
+        has_categories_ = true;
         item = "\\p{Nd}";
         return std::nullopt;
       case 'D':
+        has_categories_ = true;
         item = "\\P{Nd}";
         return std::nullopt;
       case 's':
@@ -190,6 +193,7 @@ class Translator {
     for (const char* known : kProperties) {
       if (name != known) continue;
       at_ = close + 1;
+      has_categories_ = true;
       return fmt::format("\\{}{{{}}}", negated ? 'P' : 'p', known);
     }
     refuse("the property \\p{" + std::string(name) + "}");
@@ -240,15 +244,16 @@ class Translator {
 
   std::optional<char32_t> set_item(std::string& kind) { return eat("\\") ? escape(kind, true) : next(); }
 
-  /// Matching sees code points of kReplaced as others (unicode_tables.h): a range must hold both or none.
-  void check_code_points(char32_t first, char32_t last) const {
-    for (size_t i = 0; i < kReplacedCount; ++i) {
+  /// Where there are categories, matching sees code points of kReplaced as others: a range must hold both or
+  /// none.
+  void check_code_points(char32_t first, char32_t last) {
+    for (size_t i = 0; i < kReplacedCount && !told_apart_; ++i) {
       const CodeReplacement& r = kReplaced[i];
       const bool all = first <= r.first && r.last <= last, some = r.first <= last && first <= r.last;
       const bool same = first <= r.same_as && r.same_as <= last;
-      if (all != some || all != same)
-        refuse(fmt::format("U+{:04X}..U+{:04X} told from others of its kind", uint32_t(r.first),
-                           uint32_t(r.last)));
+      if (all == some && all == same) continue;
+      told_apart_ = &r;
+      told_apart_at_ = at_;
     }
   }
 
@@ -312,16 +317,25 @@ class Translator {
   const std::string& where_;
   size_t at_ = 0;
   std::string out_;
+  bool has_categories_ = false;
+  const CodeReplacement* told_apart_ = nullptr;  // the first such row, and where it was seen
+  size_t told_apart_at_ = 0;
 };
 
 }  // namespace
 
-std::string to_pcre2(std::string_view oniguruma, const std::string& where) {
+Pcre2Text to_pcre2(std::string_view oniguruma, const std::string& where) {
   return Translator(oniguruma, where).run();
 }
 
-std::string literal_to_pcre2(std::string_view text, const std::string& where) {
-  return Translator(text, where).literal();
+Pcre2Text literal_to_pcre2(std::string_view text) {
+  Pcre2Text literal;
+  for (size_t i = 0; i < text.size();) {
+    const Utf8Char c = decode_utf8(text.data() + i);
+    literal.text += code(c.value);
+    i += size_t(c.length);
+  }
+  return literal;
 }
 
 }  // namespace blockgtq

@@ -4,13 +4,20 @@
 
 namespace blockgtq {
 
-/// The same expression for PCRE2 (UTF, UCP, newline LF): Oniguruma's Ruby syntax, as far as tokenizers use
-/// it. \s becomes Unicode's White_Space, `{n,m}+` a repeated group, ^ and $ match at every line. What could
-/// match otherwise than in Oniguruma is refused by name: \w, \b, look-behind, back-references, options, set
-/// operations, folding of anything but ASCII. `where` starts the message.
-std::string to_pcre2(std::string_view oniguruma, const std::string& where);
+/// An expression for PCRE2 (UTF, UCP, newline LF).
+struct Pcre2Text {
+  std::string text;
+  bool has_categories = false;  // such as \p{L} or \d, which depend on a version of Unicode
+};
+
+/// The same expression for PCRE2: Oniguruma's Ruby syntax, as far as tokenizers use it. \s becomes Unicode's
+/// White_Space, `{n,m}+` a repeated group, ^ and $ match at every line. What could match otherwise than in
+/// Oniguruma is refused by name: \w, \b, look-behind, back-references, options, set operations, folding of
+/// anything but ASCII; and, in an expression with categories, a code point that has to be told from the one
+/// that stands for it (kReplaced). `where` starts the message.
+Pcre2Text to_pcre2(std::string_view oniguruma, const std::string& where);
 
 /// An expression that matches this text and nothing else.
-std::string literal_to_pcre2(std::string_view text, const std::string& where);
+Pcre2Text literal_to_pcre2(std::string_view text);
 
 }  // namespace blockgtq

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "hf/bpe.h"
 #include "hf/pattern.h"
 
 namespace blockgtq {
@@ -18,17 +19,18 @@ struct Piece {
   bool space_before = false;
 };
 
-/// The "pre_tokenizer" of a tokenizer.json: cuts a segment into words. ByteLevel, Digits, Sequence and Split;
-/// others are refused by name.
+/// The "pre_tokenizer" of a tokenizer.json: cuts a segment into words. ByteLevel, Digits, Metaspace,
+/// Punctuation, Sequence, Split, Whitespace and WhitespaceSplit; others are refused by name.
 class Pretokenizer {
  public:
   /// `json` may be null: every segment is one word of characters.
   Pretokenizer(const Json* json, const std::string& where);
   ~Pretokenizer();
 
-  bool byte_level() const;
+  /// What the model has to read the words as.
+  Alphabet alphabet() const;
 
-  /// What cutting needs besides the text; one per thread.
+  /// What cutting needs besides the text; one per thread and text.
   class Scratch {
    public:
     explicit Scratch(const Pretokenizer& pretokenizer);
@@ -36,19 +38,22 @@ class Pretokenizer {
    private:
     friend class Pretokenizer;
     std::vector<std::optional<Matches>> matches_;  // per stage
-    std::string shadow_;
   };
 
   /// Calls emit for every word of a segment in order; emit returns false to stop. False when stopped.
+  /// at_start: the segment begins where the text does.
   using Emit = std::function<bool(const Piece&)>;
-  bool split(std::string_view segment, Scratch& scratch, const Emit& emit) const;
+  bool split(std::string_view segment, bool at_start, Scratch& scratch, const Emit& emit) const;
 
  private:
   struct Stage;
   struct Cut;
   void add(const Json& json, const std::string& where);
-  bool run(size_t stage, size_t begin, size_t end, const Cut& cut) const;
-  bool run_byte_level(const Stage& stage, size_t index, size_t begin, size_t end, const Cut& cut) const;
+  bool run(size_t index, size_t begin, size_t end, const Cut& cut) const;
+  bool run_words(size_t index, size_t begin, size_t end, const Cut& cut) const;
+  bool run_byte_level(size_t index, size_t begin, size_t end, const Cut& cut) const;
+  bool run_metaspace(size_t index, size_t begin, size_t end, const Cut& cut) const;
+  bool run_in_alphabet(size_t index, const Piece& piece, const Cut& cut) const;
 
   std::vector<Stage> stages_;
 };

@@ -214,7 +214,7 @@ std::vector<Tensor> read_safetensors(const MappedFile& file) {
   if (text.empty() || text[0] != '{') fail_input("{}: header: does not begin with {{", path);
   const std::span<const std::byte> data = bytes.subspan(kLengthBytes + header);
 
-  const Json json = parse_json(text, path + ": header");
+  const Json json = parse_json(text, path + ": header", kMaxHeaderValues);
   std::vector<Entry> entries;
   entries.reserve(json.size());
   for (const auto& [name, value] : json.items()) {

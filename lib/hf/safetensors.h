@@ -10,6 +10,8 @@
 namespace blockgtq {
 
 inline constexpr uint64_t kMaxSafetensorsHeader = 100'000'000;  // bytes
+/// JSON values in it, 9 of a tensor of two dimensions: 116,000 of those. Keeps a hostile header under 500 MB.
+inline constexpr size_t kMaxHeaderValues = size_t(1) << 20;
 
 enum class DType { f32, f16, bf16, other };
 const char* name(DType);
@@ -18,9 +20,9 @@ const char* name(DType);
 struct Tensor {
   std::string name;
   DType dtype = DType::other;
-  std::string dtype_name;          // as the file spells it: "BF16", "F8_E4M3", ...
-  std::vector<int64_t> shape;      // may be empty (a scalar)
-  std::span<const std::byte> data; // elements * element size bytes
+  std::string dtype_name;           // as the file spells it: "BF16", "F8_E4M3", ...
+  std::vector<int64_t> shape;       // may be empty (a scalar)
+  std::span<const std::byte> data;  // elements * element size bytes
 
   int64_t elements() const;
   /// Rows [first, first + n) of a tensor of one or two dimensions (a fused projection is taken apart so).

@@ -9,6 +9,7 @@
 #include "hf/added_tokens.h"
 #include "hf/bpe.h"
 #include "hf/byte_level.h"
+#include "hf/decoder.h"
 #include "hf/encoder.h"
 #include "hf/normalizer.h"
 #include "hf/pretokenizer.h"
@@ -19,14 +20,21 @@ namespace blockgtq {
 
 namespace {
 
-enum class DecoderKind { none, byte_level };
+/// "a, b, c and 7 more"
+std::string listed(const std::vector<std::string>& items, size_t most) {
+  std::string text;
+  for (size_t i = 0; i < std::min(items.size(), most); ++i) text += (i ? ", " : "") + items[i];
+  return items.size() > most ? fmt::format("{} and {} more", text, items.size() - most) : text;
+}
 
-DecoderKind read_decoder(const Json* json, const std::string& where) {
-  if (!json) return DecoderKind::none;
-  const std::string type = get_type(*json, where);
-  if (type != "ByteLevel")
-    fail_input("{}: the type is not supported: {}, allowed: ByteLevel, null", where, type);
-  return DecoderKind::byte_level;
+/// Of what decides about the ids in these tokens.
+std::string text_of(const AddedTokens& added) {
+  std::string text;
+  added.for_each([&](int32_t id, const AddedToken& t) {
+    text += fmt::format("{} {} {} {} {} {}\n", id, t.single_word, t.lstrip, t.rstrip, t.normalized,
+                        sha256_hex(t.content));
+  });
+  return text;
 }
 
 const Json& checked_root(const Json& json, const std::string& name) {
@@ -47,23 +55,34 @@ struct Tokenizer::State {
   Pretokenizer pretokenizer;
   Bpe model;
   AddedTokens added;
-  DecoderKind decoder;
+  Decoder decoder;
+  std::vector<std::string> warnings;
 
-  State(const Json& json, const std::string& name)
+  State(const Json& json, const std::string& name, const std::vector<ExtraToken>& extra)
       : normalizer(find_member(json, "normalizer"), name + ": normalizer"),
         pretokenizer(find_member(json, "pre_tokenizer"), name + ": pre_tokenizer"),
-        model(get_member(json, "model", name), name + ": model", pretokenizer.byte_level()),
-        added(find_member(json, "added_tokens"), name + ": added_tokens", model, normalizer),
-        decoder(read_decoder(find_member(json, "decoder"), name + ": decoder")) {}
+        model(get_member(json, "model", name), name + ": model", pretokenizer.alphabet()),
+        added(find_member(json, "added_tokens"), name + ": added_tokens", extra, model, normalizer),
+        decoder(find_member(json, "decoder"), name + ": decoder") {
+    if (!added.conflicts().empty())
+      warnings.push_back(
+          fmt::format("added tokens with another id in other files (transformers takes them so): {}",
+                      listed(added.conflicts(), 3)));
+  }
 };
 
-Tokenizer::Tokenizer(std::string_view json, const std::string& name) {
+Tokenizer::Tokenizer(std::string_view json, const std::string& name, const std::vector<ExtraToken>& extra) {
   if (json.size() > kMaxTokenizerBytes)
     fail_input("{}: the file is too large: {} bytes, allowed: {}", name, json.size(), kMaxTokenizerBytes);
   const Json root = parse_json(json, name);
-  state_ = std::make_unique<State>(checked_root(root, name), name);
+  state_ = std::make_unique<State>(checked_root(root, name), name, extra);
   state_->sha256 = sha256_hex(json);
+  if (state_->added.changed_by_extra())
+    state_->sha256 = sha256_hex(state_->sha256 + "\n" + text_of(state_->added));
 }
+
+Tokenizer::Tokenizer(std::string_view json, const std::string& name)
+    : Tokenizer(json, name, std::vector<ExtraToken>()) {}
 
 Tokenizer::Tokenizer(const fs::path& tokenizer_json)
     : Tokenizer(MappedFile(tokenizer_json).text(), tokenizer_json.string()) {}
@@ -82,22 +101,19 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, size_t max_tokens)
 
 std::string Tokenizer::decode(const std::vector<int32_t>& ids) const {
   std::string text;
-  bool first = true;
+  std::vector<std::string> tokens;
   for (const int32_t id : ids) {
     const AddedToken* added = state_->added.find(id);
     const std::string* token = added ? &added->content : state_->model.token_of(id);
     if (!token) continue;  // an embedding without a token
-    if (state_->decoder == DecoderKind::none) {
-      if (!first) text += ' ';
+    if (!state_->decoder.is_byte_level())
+      tokens.push_back(*token);
+    else if (added)
       text += *token;
-    } else if (added) {
-      text += *token;
-    } else {
+    else
       append_bytes(text, *token);
-    }
-    first = false;
   }
-  return text;
+  return state_->decoder.is_byte_level() ? text : state_->decoder.decode(std::move(tokens));
 }
 
 int32_t Tokenizer::vocab_size() const {
@@ -111,6 +127,10 @@ int32_t Tokenizer::id_of(const std::string& token) const {
 
 const std::string& Tokenizer::sha256() const {
   return state_->sha256;
+}
+
+const std::vector<std::string>& Tokenizer::warnings() const {
+  return state_->warnings;
 }
 
 }  // namespace blockgtq

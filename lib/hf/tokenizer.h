@@ -11,12 +11,17 @@ namespace blockgtq {
 
 inline constexpr size_t kMaxTokenizerBytes = 64 << 20;
 
-/// A tokenizer.json of the byte-level BPE family. Same ids as the Hugging Face `tokenizers` library with
-/// add_special_tokens=False. What it cannot do exactly is refused by name when it is loaded.
+struct ExtraToken;
+
+/// A tokenizer.json with a BPE model: byte-level, or with the pieces of SentencePiece. Same ids as the
+/// Hugging Face `tokenizers` library with add_special_tokens=False. What it cannot do exactly is refused by
+/// name when it is loaded.
 class Tokenizer {
  public:
   explicit Tokenizer(const fs::path& tokenizer_json);
   Tokenizer(std::string_view json, const std::string& name);
+  /// extra: added tokens that other files name.
+  Tokenizer(std::string_view json, const std::string& name, const std::vector<ExtraToken>& extra);
   Tokenizer(Tokenizer&&) noexcept;
   ~Tokenizer();
 
@@ -25,16 +30,23 @@ class Tokenizer {
   /// max_tokens: no more than the first ids of the whole text's; little more of it is tokenized than they
   /// need.
   std::vector<int32_t> encode(std::string_view text, size_t max_tokens = SIZE_MAX) const;
-  /// The bytes these ids stand for (byte-level decoder; special tokens written out).
+  /// The bytes these ids stand for; special tokens written out.
   std::string decode(const std::vector<int32_t>& ids) const;
 
   int32_t vocab_size() const;                     // largest id + 1
   int32_t id_of(const std::string& token) const;  // -1 when absent; as written in the file
-  const std::string& sha256() const;              // of the file
+  const std::string& sha256() const;  // of the file, and of the extra tokens where they change something
+  /// One line for each thing that may not be as the model was trained; without the file's name.
+  const std::vector<std::string>& warnings() const;
 
  private:
   struct State;
   std::unique_ptr<State> state_;
 };
+
+/// The tokenizer of a model's folder as transformers makes it: tokenizer.json with the added and special
+/// tokens of tokenizer_config.json, added_tokens.json and special_tokens_map.json. Exit::input, with a hint,
+/// where there is no tokenizer.json.
+Tokenizer open_tokenizer(const fs::path& folder);
 
 }  // namespace blockgtq

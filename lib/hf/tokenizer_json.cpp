@@ -38,6 +38,24 @@ int64_t non_negative(const Json& value) {
   return n <= uint64_t(INT64_MAX) ? int64_t(n) : -1;
 }
 
+Pcre2Text read_pattern(const Json& part, const std::string& where) {
+  const Json& pattern = get_member(part, "pattern", where);
+  const bool regex = pattern.is_object() && find_member(pattern, "Regex");
+  const std::string text = get_string(pattern, regex ? "Regex" : "String", where);
+  return regex ? to_pcre2(text, where) : literal_to_pcre2(text);
+}
+
+std::string read_prepend_scheme(const Json& json, const std::string& where) {
+  const bool add = get_bool(json, "add_prefix_space", where, true);
+  const bool has_scheme = find_member(json, "prepend_scheme") != nullptr;
+  const std::string scheme = has_scheme ? get_string(json, "prepend_scheme", where) : "always";
+  if (scheme != "always" && scheme != "first" && scheme != "never")
+    fail_input("{}: the prepend_scheme is not supported: {}, allowed: always, first, never", where, scheme);
+  if (!add && scheme != "never")
+    fail_input("{}: add_prefix_space is false and the prepend_scheme {}, allowed: never", where, scheme);
+  return scheme;
+}
+
 std::string get_type(const Json& part, const std::string& where) {
   return get_string(part, "type", where);
 }

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/json.h"
+#include "hf/pattern_syntax.h"
 
 namespace blockgtq {
 
@@ -17,6 +18,12 @@ std::string get_string(const Json& object, const char* key, const std::string& w
 
 /// An integer that fits; -1 for everything else.
 int64_t non_negative(const Json& value);
+
+/// The member "pattern" of a part, {"String": ..} or {"Regex": ..}, as an expression.
+Pcre2Text read_pattern(const Json& part, const std::string& where);
+
+/// A Metaspace's "prepend_scheme" (always, first or never), with the "add_prefix_space" of older files.
+std::string read_prepend_scheme(const Json& part, const std::string& where);
 
 /// The member "type" of a part; anything but a string is Exit::input.
 std::string get_type(const Json& part, const std::string& where);

@@ -23,7 +23,9 @@ extern const CodeRange kInert[];  // no normalization form changes, moves or com
 extern const size_t kInertCount;
 extern const CodeRange kNumeric[];  // digits and numbers of the Digits pre-tokenizer
 extern const size_t kNumericCount;
-extern const CodeRange kWord[];  // \w of single_word added tokens
+extern const CodeRange kPunctuation[];  // of the Punctuation pre-tokenizer
+extern const size_t kPunctuationCount;
+extern const CodeRange kWord[];  // \w of single_word added tokens and of the Whitespace pre-tokenizer
 extern const size_t kWordCount;
 
 /// The row of a sorted table that holds c; null when none does.
@@ -44,6 +46,9 @@ inline bool is_space(char32_t c) {
 }
 inline bool is_numeric(char32_t c) {
   return find_row(kNumeric, kNumericCount, c) != nullptr;
+}
+inline bool is_punctuation(char32_t c) {
+  return find_row(kPunctuation, kPunctuationCount, c) != nullptr;
 }
 inline bool is_word(char32_t c) {
   return find_row(kWord, kWordCount, c) != nullptr;

@@ -65,4 +65,13 @@ void append_utf8(std::string& out, char32_t c) {
   }
 }
 
+std::string replace_all(std::string_view text, std::string_view what, std::string_view content) {
+  std::string out;
+  size_t done = 0;
+  for (size_t at; (at = text.find(what, done)) != text.npos; done = at + what.size())
+    out.append(text.substr(done, at - done)).append(content);
+  out += text.substr(done);
+  return out;
+}
+
 }  // namespace blockgtq

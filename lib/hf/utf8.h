@@ -34,4 +34,7 @@ inline Utf8Char decode_utf8_before(std::string_view text, size_t end) {
 
 void append_utf8(std::string& out, char32_t c);
 
+/// The text with every occurrence of `what` (not empty) as `content`.
+std::string replace_all(std::string_view text, std::string_view what, std::string_view content);
+
 }  // namespace blockgtq

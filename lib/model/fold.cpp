@@ -1,11 +1,11 @@
 #include "model/fold.h"
 
-#include <Eigen/Dense>
 #include <algorithm>
 
 #include "base/error.h"
 #include "model/weights.h"
 #include "quant/centred.h"
+#include "quant/eigen.h"
 
 namespace blockgtq {
 

@@ -115,7 +115,9 @@ void write_folded(const Checkpoint& model, const Fold& fold, const fs::path& fol
   }
   files.push_back(std::make_unique<OutputFile>(folder / "config.json", force));
   files.back()->write(float_config(model.folder() / "config.json"));
-  for (const auto& file : files) file->commit();
+  std::vector<OutputFile*> all;
+  for (const auto& file : files) all.push_back(file.get());
+  commit_all(all);
   made.keep();
 }
 

@@ -1,8 +1,8 @@
 #pragma once
-// Eigen's matrix product on one thread: threads are over tiles, so that no result depends on their number.
-#define EIGEN_DONT_PARALLELIZE
-#include <Eigen/Core>
+// Eigen's matrix product.
 #include <cstdint>
+
+#include "quant/eigen.h"
 
 namespace blockgtq {
 

@@ -32,16 +32,18 @@ int64_t nonfinite_row(const Checkpoint& model, const Tensor& tensor) {
 
 }  // namespace
 
+void require_finite(const Checkpoint& model, const Tensor& weight) {
+  const int64_t row = nonfinite_row(model, weight);
+  if (row >= 0)
+    throw Error(Exit::nonfinite,
+                fmt::format("{}: {}: row {}: not finite", model.file_of(weight).string(), weight.name, row));
+}
+
 void require_finite(const Checkpoint& model, const float* x, int64_t n, int64_t cols, const std::string& what,
                     const std::vector<const Tensor*>& weights, int64_t first_token) {
   const int64_t at = first_nonfinite(x, n * cols);
   if (at == n * cols) return;
-  for (const Tensor* tensor : weights) {
-    const int64_t row = nonfinite_row(model, *tensor);
-    if (row >= 0)
-      throw Error(Exit::nonfinite, fmt::format("{}: {}: row {}: not finite", model.file_of(*tensor).string(),
-                                               tensor->name, row));
-  }
+  for (const Tensor* tensor : weights) require_finite(model, *tensor);
   throw Error(
       Exit::nonfinite,
       fmt::format("{}: {}: token {}: not finite", model.folder().string(), what, first_token + at / cols),

@@ -7,6 +7,9 @@
 
 namespace blockgtq {
 
+/// Exit::nonfinite names the file, the tensor and the first row of it that is not finite.
+void require_finite(const Checkpoint& model, const Tensor& weight);
+
 /// Throws Error(Exit::nonfinite) when a value of x (n, cols) is NaN or infinite: it names the first of the
 /// `weights` that is not finite by file, tensor and row; else `what` and the token, which is first_token plus
 /// the row of x.

@@ -2,6 +2,7 @@
 // expected_tensors() (names and shapes alone).
 #include <fmt/format.h>
 
+#include "model/other_tensors.h"
 #include "model/weights_source.h"
 
 namespace blockgtq {
@@ -145,11 +146,6 @@ DeltaWeights find_delta(const WeightSource& from, const std::string& prefix, con
   return out;
 }
 
-std::string layer_prefix(const Config& c, int layer) {
-  return fmt::format("{}layers.{}.", c.dialect == Dialect::chatglm ? "transformer.encoder." : c.prefix,
-                     layer);
-}
-
 void find_dense(const WeightSource& from, const std::string& prefix, const Config& c, LayerWeights& out) {
   switch (c.dialect) {
     case Dialect::llama:
@@ -197,20 +193,9 @@ LayerWeights find_layer(const WeightSource& from, const Config& c, int layer) {
 OuterWeights find_outer(const WeightSource& from, const Config& c) {
   const bool chatglm = c.dialect == Dialect::chatglm;
   OuterWeights out;
-  out.embedding =
-      from.get(chatglm ? "transformer.embedding.word_embeddings.weight" : c.prefix + "embed_tokens.weight",
-               {c.vocab, c.hidden});
+  out.embedding = from.get(embedding_name(c), {c.vocab, c.hidden});
   out.final_norm = find_norm(from, chatglm ? "transformer.encoder.final_layernorm" : c.prefix + "norm", c);
-  if (c.tied) {
-    out.lm_head.weight = out.embedding;
-  } else {
-    const bool inside = from.find("language_model.lm_head.weight");
-    out.lm_head = find_linear(from,
-                              chatglm  ? "transformer.output_layer"
-                              : inside ? "language_model.lm_head"
-                                       : "lm_head",
-                              c.vocab, c.hidden, false);
-  }
+  out.lm_head.weight = c.tied ? out.embedding : from.get(head_name(c), {c.vocab, c.hidden});
   return out;
 }
 
@@ -289,6 +274,11 @@ std::vector<const Tensor*> LayerWeights::all() const {
   return out;
 }
 
+std::string layer_prefix(const Config& config, int layer) {
+  return fmt::format("{}layers.{}.",
+                     config.dialect == Dialect::chatglm ? "transformer.encoder." : config.prefix, layer);
+}
+
 std::string attention_module(const Config& config, int layer) {
   return layer_prefix(config, layer) + (config.dialect == Dialect::chatglm ? "self_attention" : "self_attn");
 }
@@ -317,9 +307,13 @@ std::vector<std::pair<std::string, std::vector<int64_t>>> expected_tensors(const
   return out;
 }
 
-void check_weights(const Checkpoint& model) {
+std::vector<std::string> check_weights(const Checkpoint& model) {
+  refuse_other_names(model);
   outer_weights(model);
   for (int layer = 0; layer < model.config().n_layers; ++layer) layer_weights(model, layer);
+  std::vector<std::string> remarks = model.config().remarks;
+  if (std::string unused = unused_tensors(model); !unused.empty()) remarks.push_back(std::move(unused));
+  return remarks;
 }
 
 }  // namespace blockgtq

@@ -75,13 +75,16 @@ struct OuterWeights {
 };
 OuterWeights outer_weights(const Checkpoint& model);
 
+/// "model.layers.0." or the dialect's own name.
+std::string layer_prefix(const Config& config, int layer);
 /// "model.layers.0.self_attn" or the dialect's own name.
 std::string attention_module(const Config& config, int layer);
 
 /// Every tensor a model of this config has, with its shape: names as in its checkpoints, layer by layer.
 std::vector<std::pair<std::string, std::vector<int64_t>>> expected_tensors(const Config& config);
 
-/// Looks every tensor up once, so that a missing or mis-shaped one is found before work starts.
-void check_weights(const Checkpoint& model);
+/// Looks every tensor up once, so that a missing or mis-shaped one is found before work starts. Returns what
+/// the user should be told, one line each: what of config and tensors the model leaves aside.
+std::vector<std::string> check_weights(const Checkpoint& model);
 
 }  // namespace blockgtq

@@ -91,7 +91,8 @@ void find_experts(const WeightSource& from, const std::string& layer, const Conf
                            moe.n_experts, c.hidden, oss);
   if (moe.choice_bias) out.choice_bias = find_choice_bias(from, prefix, moe.n_experts);
   out.experts.reserve(size_t(moe.n_experts));
-  const Tensor* together = from.find(prefix + "experts.gate_up_proj");
+  const Tensor* together =
+      from.find(prefix + "experts.0.gate_proj.weight") ? nullptr : from.find(prefix + "experts.gate_up_proj");
   if (granite) {
     find_together(from, prefix + "input_linear.weight", prefix + "output_linear.weight", c, false, out);
   } else if (oss || together) {

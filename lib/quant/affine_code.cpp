@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/float16.h"
+#include "quant/quantizer.h"
 
 namespace blockgtq {
 
@@ -29,7 +30,7 @@ float get_half(const uint8_t* at) {
 }
 
 AffineGrid AffineGrid::spanning(float least, float largest, int bits) {
-  check(std::isfinite(least) && std::isfinite(largest), "AffineGrid: a number that is not finite");
+  require_codable(std::isfinite(least) && std::isfinite(largest));
   return {rounded(least), rounded((largest - least) / float((1 << bits) - 1)), bits};
 }
 

@@ -56,6 +56,7 @@ std::vector<uint8_t> allocate_greedy(std::span<const double> energy, const Alloc
     for (size_t i = 0; i < n; ++i) heap.push_back({std::ldexp(energy[i], -2 * options.min_bits), i});
   std::make_heap(heap.begin(), heap.end(), below);
   for (size_t left = total - n * options.min_bits; left > 0 && !heap.empty(); --left) {
+    if (options.stop_without_gain && heap.front().worth == 0) break;
     std::pop_heap(heap.begin(), heap.end(), below);
     Claim& top = heap.back();
     if (++bits[top.block] == options.max_bits) {

@@ -40,7 +40,8 @@ std::vector<Allocation> greedy(const HeadEnergy& head, const AllocatorSpec& spec
   std::vector<Allocation> all(capacities.size(), Allocation{{}, kNone});
   const int64_t largest = *std::max_element(capacities.begin(), capacities.end());
   for (int64_t total = int64_t(n) * low; total <= std::min<int64_t>(largest, int64_t(n) * high); ++total) {
-    const std::vector<uint8_t> bits = allocate_greedy(head.score, {double(total) / n, low, high});
+    const std::vector<uint8_t> bits =
+        allocate_greedy(head.score, {double(total) / n, low, high, spec.stop_without_gain});
     const int64_t cost = cost_of(bits, spec.cost);
     double error = 0;
     for (int i = 0; i < n; ++i) error += weight * std::ldexp(head.score[i], -2 * bits[i]);

@@ -25,6 +25,7 @@ struct AllocatorSpec {
   Cost cost;
   std::vector<int> widths = width_range(1, kMaxBits);  // allowed, ascending; greedy takes a full range only
   int max_groups = kMaxBits;                           // greedy cannot keep to fewer
+  bool stop_without_gain = false;                      // of greedy, as in AllocateOptions
   int group_blocks = 1;  // a group's blocks are a multiple of this; greedy cannot keep to it
   Distortion distortion = Distortion::power_law();  // D of exact and mixing; greedy's is 4^-b
 };

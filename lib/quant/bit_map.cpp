@@ -1,11 +1,14 @@
 #include "quant/bit_map.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "quant/calibrate.h"
+#include "quant/centred.h"
 #include "quant/klt.h"
 
 namespace blockgtq {
@@ -51,6 +54,35 @@ std::vector<uint8_t> basis_bits(const std::vector<HeadCalibration>& heads,
   return bits;
 }
 
+// What a map holds is finite, or it could not be read back: energies whose product overflows float64, or a
+// basis of keys so small that its inverse overflows float32.
+void require_finite(const BitMap& map) {
+  for (size_t h = 0; h < map.calibration.size(); ++h) {
+    const auto require = [&](const char* what, const auto& values) {
+      const auto bad = std::find_if(values.begin(), values.end(), [](auto x) { return !std::isfinite(x); });
+      if (bad == values.end()) return;
+      throw Error(Exit::nonfinite,
+                  fmt::format("layer {}: KV head {}: {}: {} found, finite numbers allowed",
+                              h / map.shape.n_kv_heads, h % map.shape.n_kv_heads, what, *bad),
+                  "the model's keys, queries or output weights are too small or too large to calibrate");
+    };
+    const HeadCalibration& head = map.calibration[h];
+    const size_t n = size_t(map.n_blocks());
+    require("energy", std::span(map.energy).subspan(h * n, n));
+    require("q_energy", head.q_energy);
+    require("k_energy", head.k_energy);
+    require("product score", product_score(map.shape.layout, head));
+    require("k_mean", head.k_mean);
+    require("v_mean", head.v_mean);
+    require("k_spectrum", head.k_spectrum);
+    require("k_forward", head.k_forward);
+    require("k_backward", head.k_backward);
+    require("v_spectrum", head.v_spectrum);
+    require("v_forward", head.v_forward);
+    require("v_backward", head.v_backward);
+  }
+}
+
 }  // namespace
 
 std::span<const double> BitMap::head_energy(int layer, int kv_head) const {
@@ -69,6 +101,9 @@ HeadMap head_map(const AttentionShape& shape, const Budget& budget,
   head.v_dim = shape.v_dim;
   head.seed = seed;
   head.average_bits = budget.average_bits;
+  head.min_bits = budget.min_bits;
+  head.max_bits = budget.max_bits;
+  head.published = budget.published;
   head.bits = row(budget.bits, index, shape.layout.n_blocks());
   head.product_bits = row(budget.product_bits, index, shape.layout.n_blocks());
   head.key_bits = row(budget.key_bits, index, shape.layout.head_dim / 2);
@@ -93,7 +128,8 @@ BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, cons
   map.signature = stats.signature;
   map.provenance = stats.provenance;
   map.provenance.emplace_back("calibration_tokens", std::to_string(stats.n_tokens()));
-  if (const std::string text = describe(spec); !text.empty()) map.provenance.emplace_back("allocator", text);
+  const std::string allocator = describe(spec);
+  if (!allocator.empty()) map.provenance.emplace_back(kAllocatorKey, allocator);
 
   const AttentionShape& shape = map.shape;
   const size_t n_heads = size_t(shape.n_layers) * shape.n_kv_heads;
@@ -107,6 +143,7 @@ BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, cons
   });
   for (const HeadEnergy& head : published)
     map.energy.insert(map.energy.end(), head.score.begin(), head.score.end());
+  require_finite(map);
 
   std::vector<double> averages = budgets;
   std::sort(averages.begin(), averages.end());
@@ -115,14 +152,15 @@ BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, cons
   std::vector<double> bytes;
   for (const double average : averages) bytes.push_back(average * shape.layout.head_dim / 8);
   const auto bits =
-      allocate_heads(published, shape.n_kv_heads, spec_of(spec, KeyForm::published, map.n_blocks()), bytes);
+      allocate_heads(published, shape.n_kv_heads, spec_of(spec, KeyForm::published, stats), bytes);
   const auto product_bits =
-      allocate_heads(balanced, shape.n_kv_heads, spec_of(spec, KeyForm::balanced, map.n_blocks()), bytes);
+      allocate_heads(balanced, shape.n_kv_heads, spec_of(spec, KeyForm::balanced, stats), bytes);
   const CostKind kind = spec.allocator.cost.kind;
   for (size_t i = 0; i < averages.size(); ++i)
     map.budgets.push_back({averages[i], bits[i], product_bits[i],
                            basis_bits(map.calibration, &HeadCalibration::k_spectrum, averages[i], kind),
-                           basis_bits(map.calibration, &HeadCalibration::v_spectrum, averages[i], kind)});
+                           basis_bits(map.calibration, &HeadCalibration::v_spectrum, averages[i], kind),
+                           map.min_bits, map.max_bits, allocator.empty()});
   return map;
 }
 

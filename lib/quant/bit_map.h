@@ -10,6 +10,9 @@
 
 namespace blockgtq {
 
+/// The row of a map's provenance that says how its allocation departs from the published one.
+inline constexpr const char* kAllocatorKey = "allocator";
+
 /// The allocation of one budget.
 struct Budget {
   double average_bits = 0;                 // as asked for
@@ -17,6 +20,8 @@ struct Budget {
   std::vector<uint8_t> product_bits = {};  // (L, H, B) by the product score; empty without calibration
   std::vector<uint8_t> key_bits = {};      // (L, H, D / 2) of the key basis; empty without one
   std::vector<uint8_t> value_bits = {};    // (L, H, Dv / 2) of the value basis; empty without one
+  int min_bits = 1, max_bits = 8;          // of bits and product_bits
+  bool published = true;                   // bits by the greedy allocator at nominal cost, each head its own
 };
 
 /// The part of one head: views of the budget's arrays and of calibration (L, H), empty where those are.

@@ -26,6 +26,8 @@ class BlockGtq final : public Quantizer {
   int n_groups() const { return int(groups_.size()); }
 
  private:
+  size_t n_halves() const override { return groups_.size(); }
+
   struct Group {
     TqMse tq;
     std::vector<int> coords;  // (2 * |group|) indices into the head
@@ -49,6 +51,8 @@ class UniformTqMse final : public Quantizer {
   std::optional<LinearCode> linear_code() const override;
 
  private:
+  size_t n_halves() const override { return 1; }
+
   TqMse tq_;
   std::vector<int> coords_;  // (D) 0, 1, 2, ...
 };

@@ -35,7 +35,7 @@ float from_e4m3(uint8_t bits) {
 
 void Fp8::encode(const float* x, size_t n, uint8_t* codes) const {
   for (size_t i = 0; i < n * dim_; ++i) {
-    check(std::isfinite(x[i]), "Fp8::encode: a vector that is not finite");
+    require_codable(std::isfinite(x[i]));
     codes[i] = to_e4m3(x[i]);
   }
 }

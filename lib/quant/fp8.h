@@ -18,6 +18,8 @@ class Fp8 final : public Quantizer {
   void decode(const uint8_t* codes, size_t n, float* x) const override;
 
  private:
+  size_t n_halves() const override { return 0; }
+
   int dim_;
 };
 

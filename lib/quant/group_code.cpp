@@ -1,5 +1,6 @@
 #include "quant/group_code.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -9,11 +10,20 @@ namespace blockgtq {
 
 namespace {
 
-/// Root mean square of the group's coordinates; 1 for a group that calibration never saw move.
+/// No entry of `forward` over an RMS is larger, so that it is a float and its products with keys are.
+constexpr double kLargestScale = 1e30;
+
+/// Root mean square of the group's coordinates; 1 for a group that calibration never saw move. What is too
+/// small to be scaled to 1 stays small: a norm of it is no fp16 number anyway.
 double group_rms(const Basis& basis, const CoordGroup& group) {
-  double sum = 0;
-  for (const int c : group.coords) sum += basis.energy[c];
-  return sum > 0 ? std::sqrt(sum / double(group.coords.size())) : 1;
+  double sum = 0, largest = 0;
+  for (const int c : group.coords) {
+    sum += basis.energy[c];
+    for (int j = 0; j < basis.dim; ++j)
+      largest = std::max(largest, std::abs(basis.forward[size_t(c) * basis.dim + j]));
+  }
+  if (sum == 0) return 1;
+  return std::max(std::sqrt(sum / double(group.coords.size())), largest / kLargestScale);
 }
 
 }  // namespace

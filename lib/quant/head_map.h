@@ -38,6 +38,8 @@ struct HeadMap {
   std::span<const uint8_t> key_bits;             // (D / 2) per pair of k_spectrum, 0..8
   std::span<const uint8_t> value_bits;           // (Dv / 2) per pair of v_spectrum, 0..8
   const HeadCalibration* calibration = nullptr;  // null in older maps
+  int min_bits = 1, max_bits = 8;                // per block
+  bool published = true;  // bits by the greedy allocator at nominal cost, each head its own
 };
 
 }  // namespace blockgtq

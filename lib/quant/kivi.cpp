@@ -47,6 +47,15 @@ void Kivi::encode(const float* x, size_t n, uint8_t* codes) const {
   }
 }
 
+int64_t Kivi::clipped(const uint8_t* codes, size_t n) const {
+  int64_t count = 0;
+  for (size_t first = 0; first < n; first += kTokens) {
+    count += count_clipped(codes, n_halves());
+    codes += code_bytes(std::min(kTokens, n - first));
+  }
+  return count;
+}
+
 void Kivi::decode(const uint8_t* codes, size_t n, float* x) const {
   std::vector<uint8_t> indices(kTokens * dim_);
   for (size_t first = 0; first < n; first += kTokens) {

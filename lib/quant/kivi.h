@@ -20,9 +20,12 @@ class Kivi final : public Quantizer {
   size_t code_bytes(size_t n = 1) const override;
   void encode(const float* x, size_t n, uint8_t* codes) const override;
   void decode(const uint8_t* codes, size_t n, float* x) const override;
+  int64_t clipped(const uint8_t* codes, size_t n) const override;
   bool per_vector() const override { return false; }
 
  private:
+  size_t n_halves() const override { return 2 * size_t(dim_); }  // of a tile
+
   int dim_, bits_;
   std::vector<float> mean_;  // (D)
   bool lagging_;

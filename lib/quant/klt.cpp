@@ -1,10 +1,11 @@
 #include "quant/klt.h"
 
-#include <Eigen/Dense>
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
+#include "quant/eigen.h"
 #include "quant/group_code.h"
 
 namespace blockgtq {
@@ -23,6 +24,12 @@ Matrix to_matrix(const std::vector<double>& values) {
   check(size_t(d * d) == values.size(), "klt_basis: a matrix that is not square");
   const Matrix m = Eigen::Map<const Matrix>(values.data(), d, d);
   return 0.5 * (m + m.transpose());
+}
+
+// What is not finite in, is not finite out: the caller knows which head it was.
+KltBasis no_basis(size_t size) {
+  const std::vector<double> none(size, std::numeric_limits<double>::quiet_NaN());
+  return {{none.begin(), none.begin() + std::lround(std::sqrt(double(size)))}, none, none};
 }
 
 std::vector<double> to_vector(const Matrix& m) {
@@ -58,6 +65,7 @@ LinearCode pair_code(const Basis& basis, std::span<const uint8_t> bits, uint64_t
 
 KltBasis klt_basis(const std::vector<double>& weight, const std::vector<double>& covariance) {
   const Matrix m = to_matrix(weight), cov = to_matrix(covariance);
+  if (!m.allFinite() || !cov.allFinite()) return no_basis(covariance.size());
   const Eigen::SelfAdjointEigenSolver<Matrix> of_weight(m);
   check(of_weight.info() == Eigen::Success, "klt_basis: no eigenvalues");
   const double largest = std::max(of_weight.eigenvalues().maxCoeff(), 0.0);
@@ -68,6 +76,7 @@ KltBasis klt_basis(const std::vector<double>& weight, const std::vector<double>&
   const Matrix inverse = v * root.cwiseInverse().asDiagonal() * v.transpose();
 
   const Matrix c = s * cov * s;
+  if (!c.allFinite()) return no_basis(covariance.size());
   const Eigen::SelfAdjointEigenSolver<Matrix> of_values(0.5 * (c + c.transpose()));
   check(of_values.info() == Eigen::Success, "klt_basis: no eigenvalues");
   Matrix u = of_values.eigenvectors().rowwise().reverse();  // descending

@@ -16,6 +16,7 @@ struct KltBasis {
   std::vector<double> forward;   // (D, D) U^T S; the largest entry of every column of U is positive
   std::vector<double> backward;  // (D, D) S^-1 U
 };
+/// Not a number throughout where a product of the two is not finite.
 KltBasis klt_basis(const std::vector<double>& weight, const std::vector<double>& covariance);
 
 /// Bits of pairs of neighbouring coordinates (D / 2), 0..8: floor(n_pairs * average_bits) in all, each to

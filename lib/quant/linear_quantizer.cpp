@@ -59,7 +59,7 @@ LinearQuantizer::LinearQuantizer(LinearCode code) : code_(std::move(code)) {
 /// The indices of one span of z, and its norm.
 float LinearQuantizer::encode_span(const Span& span, const float* z, uint8_t* indices) const {
   const double norm = std::sqrt(dot(z, z, span.d));
-  check(std::isfinite(norm), "LinearQuantizer::encode: a vector that is not finite");
+  require_codable(std::isfinite(norm));
   const double inverse = norm > 0 ? 1 / norm : 0;
   size_t at = 0;
   for (size_t g = span.first_group; g < span.first_group + span.n_groups; ++g)

@@ -15,6 +15,8 @@ class LinearQuantizer final : public Quantizer {
   std::optional<LinearCode> linear_code() const override { return code_; }
 
  private:
+  size_t n_halves() const override { return spans_.size(); }
+
   /// Groups that share a norm.
   struct Span {
     size_t first_group, n_groups, first, d;  // coordinates of z

@@ -57,16 +57,27 @@ Bits by_product(const HeadMap& head) {
   return {head.product_bits.begin(), head.product_bits.end()};
 }
 
+/// Bits by a score that no map holds bits of: as the map's own were made, where that was the published way.
+Bits by_score(const HeadMap& head, const std::vector<double>& score) {
+  if (!head.published)
+    throw Error(
+        Exit::usage,
+        "block-gtq-product and block-gtq-centred take the published allocation only: the map was made by "
+        "another allocator, cost, share or set of bits",
+        "block-gtq and block-gtq-cb have the map's own bits");
+  return allocate_greedy(score, {head.average_bits, head.min_bits, head.max_bits});
+}
+
 Bits by_both_energies(const HeadMap& head) {
   std::vector<double> score = calibrated(head).k_energy;
   for (size_t b = 0; b < score.size(); ++b) score[b] *= head.calibration->q_energy[b];
-  return allocate_greedy(score, {head.average_bits});
+  return by_score(head, score);
 }
 
 Bits by_centred_energy(const HeadMap& head) {
   std::vector<double> score = centred_energy(head.layout, calibrated(head));
   for (size_t b = 0; b < score.size(); ++b) score[b] = 0.5 * (score[b] + head.calibration->q_energy[b]);
-  return allocate_greedy(score, {head.average_bits});
+  return by_score(head, score);
 }
 
 Bits by_spectrum(const HeadMap& head) {

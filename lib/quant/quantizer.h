@@ -35,6 +35,10 @@ class Quantizer {
   /// codes (code_bytes(n)) -> x (n, D)
   virtual void decode(const uint8_t* codes, size_t n, float* x) const = 0;
 
+  /// How many fp16 numbers of the codes (norms, scales, zeros) stand at the end of fp16's range: what was
+  /// longer was cut to 65504. codes (code_bytes(n))
+  virtual int64_t clipped(const uint8_t* codes, size_t n) const;
+
   /// Whether a code stands for its vector alone, whatever its neighbours are.
   virtual bool per_vector() const { return true; }
   /// The TQ-MSE groups whose norms and streams make up a code, each coordinate in one of them; empty for what
@@ -42,6 +46,16 @@ class Quantizer {
   virtual std::vector<CodeGroup> groups() const { return {}; }
   /// The same quantizer as a packed cache stores it, where it is of that form.
   virtual std::optional<LinearCode> linear_code() const { return std::nullopt; }
+
+ protected:
+  /// fp16 numbers at the start of the code of one vector.
+  virtual size_t n_halves() const = 0;
 };
+
+/// Exit::nonfinite where a vector, or what a code makes of it on the way, is not finite.
+void require_codable(bool finite);
+
+/// Of n fp16 numbers, low byte first: those at the end of the range, of either sign.
+int64_t count_clipped(const uint8_t* halves, size_t n);
 
 }  // namespace blockgtq

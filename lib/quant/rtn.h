@@ -14,6 +14,8 @@ class RoundToNearest final : public Quantizer {
   void decode(const uint8_t* codes, size_t n, float* x) const override;
 
  private:
+  size_t n_halves() const override { return 2; }
+
   int dim_, bits_;
 };
 

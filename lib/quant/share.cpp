@@ -119,10 +119,13 @@ const char* name(Scope scope) {
   return scope == Scope::head ? "head" : scope == Scope::layer ? "layer" : "model";
 }
 
-ShareSpec spec_of(ShareSpec spec, KeyForm form, int n_blocks) {
+ShareSpec spec_of(ShareSpec spec, KeyForm form, const Stats& stats) {
   if (spec.allocator.allocator != Allocator::greedy)
-    spec.allocator.distortion =
-        Distortion::of_codebook(form == KeyForm::published ? Codebook::reference : Codebook::exact, n_blocks);
+    spec.allocator.distortion = Distortion::of_codebook(
+        form == KeyForm::published ? Codebook::reference : Codebook::exact, stats.shape.layout.n_blocks());
+  const std::pair<std::string, std::string> reference("compat", "reference");
+  spec.allocator.stop_without_gain =
+      std::find(stats.provenance.begin(), stats.provenance.end(), reference) != stats.provenance.end();
   return spec;
 }
 

@@ -21,9 +21,10 @@ struct ShareSpec {
       Scope::head;  // within a layer or the model every head is given, and stored in, the same bytes
 };
 
-/// The same with the distortions that exact and mixing go by: those of the codebook that the methods of the
-/// form take (the published one, or the exact one for balanced keys).
-ShareSpec spec_of(ShareSpec spec, KeyForm form, int n_blocks);
+/// The same as these statistics ask for: with the distortions that exact and mixing go by (those of the
+/// codebook that the methods of the form take: the published one, or the exact one for balanced keys), and
+/// under --compat reference greedy stops where the published code does.
+ShareSpec spec_of(ShareSpec spec, KeyForm form, const Stats& stats);
 
 /// What departs from the published allocation, in words; empty where nothing does.
 std::string describe(const ShareSpec& spec);

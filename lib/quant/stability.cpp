@@ -21,7 +21,7 @@ std::vector<uint8_t> bits_of(const Stats& stats, KeyForm form, const ShareSpec& 
 Stability measure_stability(const Stats& stats, KeyForm form, const ShareSpec& given, double bytes,
                             int n_resamples, uint64_t seed) {
   check(n_resamples >= 0, "measure_stability: resamples below 0");
-  const ShareSpec spec = spec_of(given, form, stats.shape.layout.n_blocks());
+  const ShareSpec spec = spec_of(given, form, stats);
   const size_t n_chunks = size_t(stats.n_chunks()), n_layers = size_t(stats.shape.n_layers);
   Stability stability;
   if (n_chunks >= 2) {

@@ -125,6 +125,8 @@ void append(std::vector<double>& to, const std::vector<double>& from) {
   to.insert(to.end(), from.begin(), from.end());
 }
 
+}  // namespace
+
 void check_sizes(const Stats& stats) {
   const AttentionShape& s = stats.shape;
   const size_t n = size_t(stats.n_chunks()) * s.n_kv_heads;
@@ -138,8 +140,6 @@ void check_sizes(const Stats& stats) {
           "Stats: weights of another size");
   }
 }
-
-}  // namespace
 
 int64_t Stats::n_tokens() const {
   return std::accumulate(chunk_tokens.begin(), chunk_tokens.end(), int64_t(0));
@@ -208,46 +208,6 @@ bool has_output(const Stats& stats) {
   return stats.shape.v_dim > 0 && stats.shape.v_dim % 2 == 0 &&
          std::all_of(stats.layers.begin(), stats.layers.end(),
                      [](const LayerStats& layer) { return !layer.output.empty(); });
-}
-
-Stats merge(std::vector<Stats> parts, const std::vector<std::string>& names) {
-  check(!parts.empty() && parts.size() == names.size(),
-        "merge: nothing to merge, or another number of names");
-  for (size_t i = 0; i < parts.size(); ++i) {
-    check_sizes(parts[i]);
-    if (parts[i].signature != parts[0].signature)
-      fail_input("{}: statistics of another model, corpus or options: signature {} found, {} of {} allowed",
-                 names[i], parts[i].signature, parts[0].signature, names[0]);
-    if (!(parts[i].shape == parts[0].shape))
-      fail_input("{}: heads, RoPE or modules differ from those of {} under the same signature", names[i],
-                 names[0]);
-  }
-  std::vector<size_t> order(parts.size());
-  std::iota(order.begin(), order.end(), size_t(0));
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return parts[a].first_chunk < parts[b].first_chunk; });
-
-  Stats whole = std::move(parts[order[0]]);
-  for (size_t i = 1; i < order.size(); ++i) {
-    const Stats& next = parts[order[i]];
-    const int64_t end = whole.first_chunk + whole.n_chunks();
-    if (next.first_chunk != end)
-      fail_input("{}: {} chunks after {}: first chunk {} found, {} allowed", names[order[i]],
-                 next.first_chunk < end ? "overlapping" : "missing", names[order[i - 1]], next.first_chunk,
-                 end);
-    whole.chunk_tokens.insert(whole.chunk_tokens.end(), next.chunk_tokens.begin(), next.chunk_tokens.end());
-    for (size_t l = 0; l < whole.layers.size(); ++l) {
-      LayerStats& to = whole.layers[l];
-      const LayerStats& from = next.layers[l];
-      append(to.q2, from.q2);
-      append(to.k2, from.k2);
-      append(to.k_sum, from.k_sum);
-      append(to.v_sum, from.v_sum);
-      to.kk.append(from.kk);
-      to.vv.append(from.vv);
-    }
-  }
-  return whole;
 }
 
 }  // namespace blockgtq

@@ -44,6 +44,8 @@ struct LayerStats {
 struct Stats {
   AttentionShape shape;
   int64_t first_chunk = 0;            // absolute number of the first chunk here
+  int64_t run_chunks = 0;             // of the whole run, first_chunk counts among them; 0: not known
+  int64_t n_parts = 0;                // equal ranges that the run was cut into; 1: none; 0: not known
   std::vector<int64_t> chunk_tokens;  // (n_chunks)
   std::vector<LayerStats> layers;
   std::string signature;  // everything but the chunk range that the numbers depend on
@@ -59,6 +61,9 @@ struct Stats {
 void accumulate(Stats& stats, int layer, int64_t chunk, int64_t n_tokens, const float* q, const float* k,
                 const float* v);
 
+/// A defect unless every array has the size that shape and chunks say.
+void check_sizes(const Stats& stats);
+
 /// The label-free block energy s_i = (E|q^(i)|^2 + E|k^(i)|^2) / 2 of one KV head, (B); every query head of
 /// the group is a sample of its own.
 std::vector<double> block_energy(const Stats& stats, int layer, int kv_head);
@@ -66,8 +71,24 @@ std::vector<double> block_energy(const Stats& stats, int layer, int kv_head);
 /// Whether the statistics know W_o.
 bool has_output(const Stats& stats);
 
-/// Appends neighbours into one; Exit::input on a foreign signature, overlap or gap (names[i] is for
-/// messages).
+/// Part `part` of `n_parts` (1 to n_parts) of a run of n_chunks: chunks [first, end).
+struct ChunkRange {
+  int64_t first, end;
+};
+ChunkRange part_chunks(int64_t part, int64_t n_parts, int64_t n_chunks);
+
+/// Which of the run's n_parts this is, from 1; 0 where it is none of them.
+int64_t part_number(const Stats& stats);
+
+/// What of the run is not here, in words: "chunks 7 to 9 of 10 (part 4 of 4)"; empty where nothing is known
+/// to be missing.
+std::string missing_chunks(const Stats& stats);
+
+/// Exit::input "NAME: incomplete statistics: ... missing" unless the whole run is here, as far as is known.
+void require_complete(const Stats& stats, const std::string& name, const std::string& hint);
+
+/// Appends neighbours into one; Exit::input on a foreign signature, overlap or gap inside (names[i] is for
+/// messages). What is missing before the first or behind the last stays missing.
 Stats merge(std::vector<Stats> parts, const std::vector<std::string>& names);
 
 }  // namespace blockgtq

@@ -7,6 +7,7 @@
 #include "base/float16.h"
 #include "quant/codebook.h"
 #include "quant/product.h"
+#include "quant/quantizer.h"
 #include "quant/rotation.h"
 
 namespace blockgtq {
@@ -45,7 +46,7 @@ void TqMse::encode(const float* x, size_t n, uint8_t* codes, uint16_t* norms) co
     for (size_t t = 0; t < count; ++t) {
       const float* in = x + (first + t) * d;
       const double r = norm(in, d_);
-      check(std::isfinite(r), "TqMse::encode: a vector that is not finite");
+      require_codable(std::isfinite(r));
       norms[first + t] = to_half(std::min(float(r), kLargestHalf));
       const double inverse = r > 0 ? 1 / r : 0;
       for (size_t j = 0; j < d; ++j) unit[t * d + j] = float(in[j] * inverse);

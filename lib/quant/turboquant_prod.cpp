@@ -54,7 +54,7 @@ void TurboquantProd::encode(const float* x, size_t n, uint8_t* codes) const {
       residual[j] = x[j] - residual[j];
       squares += double(residual[j]) * residual[j];
     }
-    check(std::isfinite(squares), "TurboquantProd::encode: a vector that is not finite");
+    require_codable(std::isfinite(squares));
     put_half(float(std::sqrt(squares)), codes + kHalfBytes);
     multiply_transposed(residual.data(), 1, dim_, sketch_.data(), dim_, sketched.data());
     for (int j = 0; j < dim_; ++j) signs[j] = sketched[j] > 0;

@@ -18,6 +18,8 @@ class TurboquantProd final : public Quantizer {
   void decode(const uint8_t* codes, size_t n, float* x) const override;
 
  private:
+  size_t n_halves() const override { return 2; }
+
   int dim_;
   std::optional<TqMse> tq_;
   std::vector<float> sketch_, sketch_transposed_;  // (d, d)

@@ -97,7 +97,7 @@ struct ActsReader::State {
   }
 };
 
-ActsReader::ActsReader(const fs::path& path) : state_(new State{{path, kSchema}, {}}) {
+ActsReader::ActsReader(const fs::path& path) : state_(new State{{path, kSchema, kSpecialVersion}, {}}) {
   const H5Input& file = state_->file;
   ActsHeader& header = state_->header;
   Preamble preamble = read_preamble(file);

@@ -7,7 +7,8 @@ namespace blockgtq {
 /// A file being read, which may hold anything. Every failure is an Exit::input error "PATH: NAME: ...".
 class H5Input {
  public:
-  /// Refuses what is not HDF5, has no schema, is of another schema_version or was never completed.
+  /// Reads the whole file in a child process first (h5_guard.h). Refuses what is not HDF5, has no schema, is
+  /// of another schema_version or was never completed.
   explicit H5Input(const fs::path& path);
   /// The same, and the schema must be this one, of a version up to `newest`.
   H5Input(const fs::path& path, const std::string& schema, int64_t newest = 1);
@@ -30,19 +31,22 @@ class H5Input {
   std::vector<T> read(const std::string& name, const Dims& dims, H5Type type = h5_type<T>()) const {
     const uint64_t n = check_array(name, dims, type);
     std::vector<T> data(n);
-    if (n > 0) read_raw(name, data.data(), type);
+    if (n > 0) read_raw(name, data.data());
     return data;
   }
   std::vector<std::string> read_strings(const std::string& name, const Dims& dims) const;
 
  private:
+  void open();
+  void survey() const;  // every attribute and array, read and forgotten
   uint64_t check_array(const std::string& name, const Dims& dims, H5Type type) const;
-  void read_raw(const std::string& name, void* data, H5Type type) const;
+  void read_raw(const std::string& name, void* data) const;  // as many elements as check_array said
   void get_scalar(const std::string& name, H5Type type, void* value) const;
 
   struct File {
     int64_t id = -1;
-    ~File();
+    void close();
+    ~File() { close(); }
   };
   fs::path path_;
   File file_;

@@ -17,6 +17,7 @@
 //               v_spectrum, v_forward, v_backward and value_bits only where the weights were at hand
 #include "store/map_file.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -218,7 +219,11 @@ BitMap read_map(const fs::path& path) {
         (!map.budgets.empty() && average <= map.budgets.back().average_bits))
       fail_input("{}: average_bits: {}, allowed {} to {}, ascending", file.path(), average, map.min_bits,
                  map.max_bits);
-    map.budgets.push_back({average, {}});
+    Budget& budget = map.budgets.emplace_back(Budget{average});
+    budget.min_bits = map.min_bits;
+    budget.max_bits = map.max_bits;
+    budget.published = std::none_of(map.provenance.begin(), map.provenance.end(),
+                                    [](const auto& row) { return row.first == kAllocatorKey; });
   }
   read_bits(file, "bits", sizes, sizes.blocks, map.min_bits, map.max_bits, map.budgets, &Budget::bits);
   if (calibrated)

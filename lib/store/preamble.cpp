@@ -44,6 +44,7 @@ std::vector<int> get_ints(const H5Input& file, const std::string& name, uint64_t
 }
 
 void write_special(H5Output& file, const AttentionShape& shape) {
+  if (!shape.special()) return;
   const size_t n_layers = size_t(shape.n_layers), n = shape.ropes[0].inv_freq.size(),
                more = shape.ropes.size() - 1;
   if (more > 0) {
@@ -69,10 +70,11 @@ void write_special(H5Output& file, const AttentionShape& shape) {
   }
   if (shape.scale != 0) file.write("logit_scale", {1}, &shape.scale);
   if (shape.softcap != 0) file.write("logit_softcap", {1}, &shape.softcap);
-  if (shape.sinks) file.put_int("sinks", 1);
+  file.put_int("sinks", shape.sinks);
 }
 
 void read_special(const H5Input& file, AttentionShape& shape) {
+  if (file.get_int("schema_version", 1, kSpecialVersion) < kSpecialVersion) return;
   const uint64_t n_layers = uint64_t(shape.n_layers), n = shape.ropes[0].inv_freq.size();
   if (file.has("rope_of_layer")) {
     const uint64_t more = file.dims("more_attention_factor", 1)[0];
@@ -95,7 +97,7 @@ void read_special(const H5Input& file, AttentionShape& shape) {
     shape.windows = get_ints(file, "windows", n_layers, std::numeric_limits<int32_t>::max());
   if (file.has("logit_scale")) shape.scale = get_frequencies(file, "logit_scale", 1)[0];
   if (file.has("logit_softcap")) shape.softcap = get_frequencies(file, "logit_softcap", 1)[0];
-  shape.sinks = file.has("sinks");
+  shape.sinks = file.get_int("sinks", 0, 1) == 1;
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace blockgtq {
 /// (AttentionShape::special), schema_version is kSpecialVersion, which older readers refuse, and there may be
 /// datasets rope_of_layer (n_layers) int32 with more_inv_freq and more_inv_freq_raw (k, n),
 /// more_attention_factor (k): those of number 1 and up; windows (n_layers) int32; logit_scale, logit_softcap
-/// (1); attribute sinks.
+/// (1); and there is the attribute sinks (0, 1).
 struct Preamble {
   AttentionShape shape;
   std::string signature;

@@ -1,6 +1,8 @@
-// STATS.h5, schema "blockgtq.stats", beside what preamble.h lists; every sum is float64 and reads back bit
-// for bit:
-//   attribute   first_chunk
+// STATS.h5, schema "blockgtq.stats", version 2 (1 knows neither run_chunks nor n_parts), beside what
+// preamble.h lists; every sum is float64 and reads back bit for bit:
+//   attributes  first_chunk, run_chunks (chunks of the whole run; 0: not known), n_parts (equal ranges that
+//   the
+//               run was cut into; 1: in one piece, 0: not known)
 //   datasets    chunk_tokens (n_chunks) int64, and in the group layerNN of every layer
 //               q2, k2   (n_chunks, H, B)
 //               k_sum    (n_chunks, H, D)
@@ -21,6 +23,7 @@ namespace blockgtq {
 namespace {
 
 constexpr const char* kSchema = "blockgtq.stats";
+constexpr int64_t kVersion = 2;
 constexpr uint64_t kMaxChunks = kMaxStoredTokens;
 constexpr uint64_t kMaxNodes = 128;  // dyadic intervals that cover a range of 64-bit numbers
 constexpr double kAnything = -std::numeric_limits<double>::infinity();
@@ -92,6 +95,16 @@ std::vector<DyadicSum::Node> read_nodes(const H5Input& file, const std::string& 
   return nodes;
 }
 
+/// How many chunks the whole run has, and how it was cut.
+void read_run(const H5Input& file, Stats& stats) {
+  stats.run_chunks = file.get_int("run_chunks", 0, kMaxStoredTokens);
+  stats.n_parts = file.get_int("n_parts", 0, stats.run_chunks);
+  const int64_t end = stats.first_chunk + stats.n_chunks();
+  if (stats.run_chunks > 0 && stats.run_chunks < end)
+    fail_input("{}: run_chunks: {}, allowed from {}: chunks {} to {} are here", file.path(), stats.run_chunks,
+               end, stats.first_chunk, end - 1);
+}
+
 LayerStats read_layer(const H5Input& file, const std::string& layer, const Sizes& sizes,
                       int64_t first_chunk) {
   LayerStats stats;
@@ -113,9 +126,11 @@ LayerStats read_layer(const H5Input& file, const std::string& layer, const Sizes
 void write_stats(const fs::path& path, const Stats& stats) {
   const Sizes sizes(stats);
   check(stats.layers.size() == size_t(stats.shape.n_layers), "statistics of every layer");
-  H5Output file(path, kSchema, version_for(stats.shape));
+  H5Output file(path, kSchema, version_for(stats.shape, kVersion));
   write_preamble(file, stats.shape, stats.signature, stats.provenance);
   file.put_int("first_chunk", stats.first_chunk);
+  file.put_int("run_chunks", stats.run_chunks);
+  file.put_int("n_parts", stats.n_parts);
   file.write("chunk_tokens", {sizes.n_chunks}, stats.chunk_tokens.data());
   for (int l = 0; l < stats.shape.n_layers; ++l) {
     const LayerStats& s = stats.layers[l];
@@ -148,6 +163,7 @@ Stats read_stats(const fs::path& path) {
       if (tokens < 1 || tokens > kMaxStoredTokens)
         fail_input("{}: chunk_tokens: {}, allowed 1 to {}", file.path(), tokens, kMaxStoredTokens);
   }
+  if (file.get_int("schema_version", 1, kSpecialVersion) >= 2) read_run(file, stats);
   const Sizes sizes(stats);
   for (int l = 0; l < stats.shape.n_layers; ++l)
     stats.layers.push_back(read_layer(file, layer_name(l), sizes, stats.first_chunk));

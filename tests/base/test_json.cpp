@@ -225,6 +225,29 @@ TEST_CASE("a vocabulary of 300,000 keys is read in linear time") {
   CHECK(seconds < 10);
 }
 
+TEST_CASE("values are counted, and the limit itself is allowed") {
+  CHECK(parse_json("[1, [], {\"a\": null}]", "f", 5).size() == 3);
+  for (const char* text : {"[1, [], {\"a\": null}]", "[[[[[]]]]]", "[1, 2, 3, 4]"}) {
+    CHECK_NOTHROW(parse_json(text, "f", 5));
+    CHECK_THAT(expect_error(Exit::input, [&] { parse_json(text, "f", 4); }),
+               ContainsSubstring("f: too many JSON values: line 1, column"));
+  }
+}
+
+TEST_CASE("a string, a number and a gap have a limit") {
+  const auto text = [](size_t n, const char* begin, char c, const char* end) {
+    return begin + std::string(n - 2, c) + end;
+  };
+  // The two quotes count; a gap ends with the value behind it, the lexer reads one byte past a number.
+  CHECK(parse_json(text(kMaxJsonToken, "\"", 'x', "\""), "f").get<std::string>().size() == kMaxJsonToken - 2);
+  CHECK(parse_json(text(kMaxJsonToken, "", ' ', "[]"), "f").empty());
+  for (const std::string& bad :
+       {text(kMaxJsonToken + 1, "\"", 'x', "\""), text(kMaxJsonToken + 1, "{\"", 'x', "\": 1}"),
+        text(2 * kMaxJsonToken, "", '1', ""), text(2 * kMaxJsonToken, "[1,", ' ', "2]")})
+    CHECK_THAT(expect_error(Exit::input, [&] { parse_json(bad, "f"); }),
+               ContainsSubstring("f: JSON token too long: line 1, column 16777"));
+}
+
 TEST_CASE("read_json reads a file up to its limit") {
   const TempFolder folder;
   put_file(folder / "a.json", "{\"a\": 1}");

@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <fstream>
+#include <functional>
 
 #include "base/file.h"
 #include "catch.h"
@@ -58,6 +59,31 @@ TEST_CASE("what cannot be mapped is named") {
 
   put_file(folder / "a", "x");
   CHECK_THAT(map(folder / "a" / "b"), ContainsSubstring("Not a directory"));
+}
+
+TEST_CASE("a Git LFS pointer is refused as what it is") {
+  const TempFolder folder;
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\n"
+      "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 2758896\n";
+  put_file(folder / "model.safetensors", pointer);
+  const fs::path path = folder / "model.safetensors";
+  const std::function<void()> ways[] = {[&] { MappedFile f(path); }, [&] { read_text(path, 4096); }};
+  for (const auto& read : ways) {
+    try {
+      read();
+      FAIL("accepted");
+    } catch (const Error& e) {
+      CHECK(e.code == Exit::input);
+      CHECK(e.what() == path.string() + ": a Git LFS pointer: the file itself was not fetched");
+      CHECK(e.hint == "git -C " + folder.path().string() + " lfs pull");
+    }
+  }
+  // A text about git-lfs is a text.
+  put_file(path, pointer + std::string(1024, 'x'));
+  CHECK(MappedFile(path).bytes().size() == pointer.size() + 1024);
+  put_file(path, "The " + pointer);
+  CHECK(read_text(path, 4096) == "The " + pointer);
 }
 
 TEST_CASE("read_text reads up to its limit and not a byte more") {

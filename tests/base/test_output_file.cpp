@@ -5,6 +5,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +19,32 @@
 #include "temp_folder.h"
 
 using namespace blockgtq;
+
+// What no test can make a real disk do: these stand before the C library's own in this program.
+namespace {
+int folder_syncs_until_failure = -1;  // -1: none fails
+int closes_until_failure = -1;
+bool links_fail = false;
+int fail_at(int& countdown) {
+  if (countdown < 0 || countdown-- > 0) return 0;
+  errno = EIO;
+  return -1;
+}
+}  // namespace
+extern "C" int fsync(int fd) {
+  struct stat st;
+  if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) && fail_at(folder_syncs_until_failure) != 0) return -1;
+  return int(syscall(SYS_fsync, fd));
+}
+extern "C" int close(int fd) {
+  const int done = int(syscall(SYS_close, fd));
+  return done == 0 ? fail_at(closes_until_failure) : done;
+}
+extern "C" int link(const char* from, const char* to) noexcept {
+  if (!links_fail) return int(syscall(SYS_link, from, to));
+  errno = EPERM;
+  return -1;
+}
 
 namespace {
 
@@ -98,6 +125,84 @@ TEST_CASE("an existing file is replaced with force only") {
   // A link that points nowhere is a name taken, too.
   fs::create_symlink(folder / "nowhere", folder / "link");
   CHECK_THAT(refuse(folder / "link"), ContainsSubstring("file exists"));
+}
+
+TEST_CASE("what fails behind the rename is undone") {
+  for (int* countdown : {&folder_syncs_until_failure, &closes_until_failure}) {
+    for (const bool replaces : {false, true}) {
+      CAPTURE(replaces, countdown == &closes_until_failure);
+      const TempFolder folder;
+      if (replaces) put_file(folder / "a", "old");
+      OutputFile out(folder / "a", replaces);
+      out.write("new");
+      *countdown = 0;
+      const std::string what = expect_error(Exit::output, [&] { out.commit(); });
+      *countdown = -1;
+      CHECK(what == (folder / "a").string() + ": cannot write: Input/output error");
+      CHECK(folder.entries() == int(replaces));
+      if (replaces) CHECK(get_file(folder / "a") == "old");
+    }
+  }
+}
+
+TEST_CASE("where nothing can be put back, the message says what stays") {
+  const TempFolder folder;
+  put_file(folder / "a", "old");
+  OutputFile out(folder / "a", true);
+  out.write("new");
+  links_fail = true;
+  folder_syncs_until_failure = 0;
+  const std::string what = expect_error(Exit::output, [&] { out.commit(); });
+  folder_syncs_until_failure = -1;
+  CHECK(what == fmt::format("{0}: cannot write: Input/output error; complete and left in place: {0}",
+                            (folder / "a").string()));
+  CHECK(get_file(folder / "a") == "new");
+  write_file(folder / "a", "newer", true);  // without hard links a file is replaced all the same
+  links_fail = false;
+  CHECK(get_file(folder / "a") == "newer");
+  CHECK(folder.entries() == 1);
+}
+
+TEST_CASE("several outputs appear together or not at all") {
+  const TempFolder folder;
+  put_file(folder / "b", "old");
+  const auto commit = [&](auto spoil) {
+    OutputFile a(folder / "a", true), b(folder / "b", true), c(folder / "c", true);
+    for (OutputFile* file : {&a, &b, &c}) file->write("new");
+    spoil(c);
+    OutputFile* const all[] = {&a, &b, &c};
+    commit_all(all);
+  };
+  const auto as_before = [&] {
+    CHECK_FALSE(fs::exists(folder / "a"));
+    CHECK(get_file(folder / "b") == "old");
+  };
+  // The last one cannot be sealed, cannot be renamed, cannot be made durable.
+  CHECK_THAT(expect_error(Exit::output, [&] { commit([](OutputFile& c) { fs::remove(c.temporary()); }); }),
+             ContainsSubstring("was removed"));
+  as_before();
+  CHECK_THAT(
+      expect_error(Exit::output, [&] { commit([](OutputFile& c) { fs::create_directory(c.target()); }); }),
+      ContainsSubstring("c: cannot write: Is a directory"));
+  as_before();
+  fs::remove(folder / "c");
+  CHECK_THAT(expect_error(Exit::output, [&] { commit([](OutputFile&) { folder_syncs_until_failure = 2; }); }),
+             ContainsSubstring("c: cannot write: Input/output error"));
+  folder_syncs_until_failure = -1;
+  as_before();
+  CHECK(folder.entries() == 1);
+
+  commit([](OutputFile&) {});
+  for (const char* name : {"a", "b", "c"}) CHECK(get_file(folder / name) == "new");
+  CHECK(folder.entries() == 3);
+}
+
+TEST_CASE("a former file that a killed run kept is swept") {
+  const TempFolder folder;
+  put_file(folder / ".a.1.old", "of a killed run");
+  put_file(folder / ".a.x.old", "not ours");
+  write_file(folder / "a", "new", false);
+  CHECK(folder.entries() == 2);
 }
 
 TEST_CASE("a target that appears meanwhile is not replaced") {

@@ -1,8 +1,11 @@
 #include "base/parallel.h"
 
 #include <sched.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -108,4 +111,51 @@ TEST_CASE("the number of threads") {
   CHECK_THAT(expect_error(Exit::usage, [] { set_threads(-1); }), ContainsSubstring("-1"));
   CHECK(threads() == 1024);
   set_threads(0);
+}
+
+TEST_CASE("OMP_NUM_THREADS is obeyed where no number is given") {
+  const std::pair<const char*, int> cases[] = {{"3", 3}, {"5,2", 5}, {"1", 1}, {"99999", 1024}};
+  for (const auto& [value, expected] : cases) {
+    setenv("OMP_NUM_THREADS", value, 1);
+    set_threads(0);
+    CHECK(threads() == expected);
+    set_threads(2);
+    CHECK(threads() == 2);
+  }
+  unsetenv("OMP_NUM_THREADS");
+  set_threads(0);
+  const int automatic = threads();
+  for (const char* value : {"", "0", "-1", "many", "99999999999999999999"}) {
+    setenv("OMP_NUM_THREADS", value, 1);
+    set_threads(0);
+    CHECK(threads() == automatic);
+  }
+  unsetenv("OMP_NUM_THREADS");
+  set_threads(0);
+}
+
+TEST_CASE("loops of several threads at a time") {
+  const Threads guard(3);
+  std::atomic<int> runs{0};
+  std::vector<std::thread> callers;
+  for (int t = 0; t < 4; ++t)
+    callers.emplace_back([&] {
+      for (int round = 0; round < 200; ++round) parallel_for(7, [&](size_t) { ++runs; });
+    });
+  for (std::thread& caller : callers) caller.join();
+  CHECK(runs == 4 * 200 * 7);
+}
+
+TEST_CASE("a child of fork() has the loops, too") {
+  const Threads guard(3);
+  parallel_for(3, [](size_t) {});
+  const pid_t child = fork();
+  if (child == 0) {
+    std::atomic<int> runs{0};
+    parallel_for(10, [&](size_t) { ++runs; });
+    _exit(runs);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WEXITSTATUS(status) == 10);
 }

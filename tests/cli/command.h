@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -18,12 +19,11 @@ struct Outcome {
   std::string out, err;
 };
 
-/// Runs the built binary as a user would: arguments as given, both streams caught, the exit code or 128 +
+/// Runs a program, args[0], as a user would: arguments as given, both streams caught, the exit code or 128 +
 /// signal. `environment` holds NAME=VALUE settings beside the inherited ones.
-inline Outcome blockgtq(std::vector<std::string> args, const std::vector<std::string>& environment = {}) {
+inline Outcome run(std::vector<std::string> args, const std::vector<std::string>& environment = {}) {
   TempFolder folder;
   const std::string out = folder / "out", err = folder / "err";
-  args.insert(args.begin(), BLOCKGTQ_BINARY);
   const pid_t child = fork();
   REQUIRE(child >= 0);
   if (child == 0) {
@@ -38,6 +38,24 @@ inline Outcome blockgtq(std::vector<std::string> args, const std::vector<std::st
   }
   int status = 0;
   waitpid(child, &status, 0);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), get_file(out), get_file(err)};
+}
+
+/// Runs the built binary.
+inline Outcome blockgtq(const std::vector<std::string>& args,
+                        const std::vector<std::string>& environment = {}) {
+  std::vector<std::string> all = {BLOCKGTQ_BINARY};
+  all.insert(all.end(), args.begin(), args.end());
+  return run(std::move(all), environment);
+}
+
+/// Runs a line of bash in which $BLOCKGTQ is the binary: for pipes and for descriptors that are closed or
+/// full.
+inline Outcome shell(const std::string& line) {
+  TempFolder folder;
+  const std::string out = folder / "out", err = folder / "err", script = folder / "script";
+  put_file(script, "BLOCKGTQ='" BLOCKGTQ_BINARY "'\n" + line + "\n");
+  const int status = std::system(("bash '" + script + "' >'" + out + "' 2>'" + err + "'").c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), get_file(out), get_file(err)};
 }
 

@@ -29,6 +29,13 @@ TEST_CASE("one line and the documented exit code") {
   const std::vector<Mistake> mistakes = {
       {"no command", {}, 2, "subcommand"},
       {"unknown command", {"calibrat"}, 2, "calibrat"},
+      {"unknown command with help", {"calibrat", "--help"}, 2, "unknown argument: calibrat"},
+      {"unknown command of bench with help", {"bench", "decod", "--help"}, 2, "unknown argument: decod"},
+      {"unknown option with help", {"calibrate", "--bitz", "--help"}, 2, "unknown option: --bitz"},
+      {"an escape sequence and a second line",
+       {"tokenize", "-m", kModel, "-f", "a\x1b[31mred\nerror: b\xff\xe2\x80\xae"},
+       3,
+       "a\\x1b[31mred\\nerror: b\\xff\\u202e"},
       {"unknown option", {"calibrate", "--bitz", "3"}, 2, "--bitz"},
       {"no model", {"calibrate", "-f", kText, "-o", out}, 2, "--model"},
       {"no text", {"calibrate", "-m", kModel, "-o", out}, 2, "-f TEXT"},
@@ -100,19 +107,6 @@ TEST_CASE("a full disk is exit code 4 and leaves nothing", "[slow]") {
     CHECK(dir.entries() == 0);
   }
   CHECK(std::system(("umount " + dir.path().string()).c_str()) == 0);
-}
-
-TEST_CASE("flag, then environment, then file") {
-  TempFolder dir;
-  const std::string config = dir / "options.toml";
-  put_file(config, "[tokenize]\ntokens = 3\n");
-  const std::vector<std::string> args = {"--config", config, "tokenize", "-m", kModel, "-f", kText};
-  auto lines = [](const Outcome& o) { return std::count(o.out.begin(), o.out.end(), '\n'); };
-  CHECK(lines(good(args)) == 3);
-  CHECK(lines(good(args, {"BLOCKGTQ_TOKENS=5"})) == 5);
-  std::vector<std::string> with_flag = args;
-  with_flag.insert(with_flag.end(), {"--tokens", "7"});
-  CHECK(lines(good(with_flag, {"BLOCKGTQ_TOKENS=5"})) == 7);
 }
 
 TEST_CASE("--help and --version go to stdout with code 0") {

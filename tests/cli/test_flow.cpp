@@ -48,6 +48,36 @@ TEST_CASE("merged parts are the whole, to the last bit, in any order") {
   CHECK(same_bytes(whole, merged));
   CHECK(same_bytes(map, map2));
 
+  SECTION("a run of which a part is missing is refused by name; halves may be merged first") {
+    const auto refused = [&](std::vector<std::string> args, const std::string& says) {
+      args.insert(args.end(), {"-o", dir / "bad.h5"});
+      const Outcome outcome = blockgtq(args);
+      CHECK(outcome.code == 3);
+      CHECK(error_lines(outcome) == 1);
+      CHECK_THAT(outcome.err, ContainsSubstring(says));
+      CHECK_FALSE(std::filesystem::exists(dir / "bad.h5"));
+    };
+    refused({"merge", parts[0], parts[1]}, "missing: chunks 6 to 9 of 10 (part 3 of 3)");
+    refused({"merge", parts[2], parts[1]}, "missing: chunks 0 to 2 of 10 (part 1 of 3)");
+    refused({"merge", parts[0]}, "missing: chunks 3 to 9 of 10 (parts 2 to 3 of 3)");
+    refused({"merge", parts[1]},
+            "missing: chunks 0 to 2 of 10 (part 1 of 3), chunks 6 to 9 of 10 (part 3 of 3)");
+    refused({"allocate", parts[1]}, "missing: chunks 0 to 2 of 10");
+    const std::string two = dir / "two.h5", staged = dir / "staged.h5", mixed = dir / "mixed.h5",
+                      half = dir / "half.h5";
+    good({"merge", parts[1], parts[0], "--partial", "-o", two});
+    refused({"allocate", two}, "missing: chunks 6 to 9 of 10 (part 3 of 3)");
+    CHECK_THAT(good({"inspect", two}).out, ContainsSubstring("chunks 6 to 9 of 10 (part 3 of 3)"));
+    good({"merge", parts[2], two, "-o", staged});
+    CHECK(same_bytes(whole, staged));
+    // Cut otherwise: 10 chunks in 5 parts of 2; the last two are the third of three.
+    for (const std::string i : {"4", "5"})
+      good(on_text({"energy", "--chunk", "64", "--part", i + "/5", "-o", dir / ("fifth" + i + ".h5")}));
+    good({"merge", dir / "fifth4.h5", dir / "fifth5.h5", "--partial", "-o", half});
+    refused({"merge", half, parts[1]}, "missing: chunks 0 to 2 of 10\n");
+    good({"merge", half, two, "-o", mixed});
+    CHECK(same_bytes(whole, mixed));
+  }
   SECTION("a gap, an overlap and a foreign part are refused") {
     for (const auto& inputs : {std::vector<std::string>{parts[0], parts[2]}, {parts[0], parts[0]}}) {
       std::vector<std::string> args = {"merge", "-o", dir / "bad.h5"};

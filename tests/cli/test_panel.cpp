@@ -55,6 +55,87 @@ TEST_CASE("panel writes its four files and one map per model") {
   }
 }
 
+TEST_CASE("panel --resume: what is not as it was written is computed anew") {
+  TempFolder dir;
+  const std::string name = "tiny-qwen2-hd64", out = dir / "out";
+  const std::string spec = write_spec(dir, {name, "tiny-deepseek2"});
+  good({"panel", spec, "-o", out, "-q"});
+  const std::string panel = get_file(out + "/panel.json"), path = out + "/models/" + name + ".json",
+                    map_path = out + "/models/" + name + ".map.h5", state = get_file(path),
+                    map = get_file(map_path);
+  const std::string foreign = get_file(out + "/models/tiny-deepseek2.map.h5");
+  auto changed = nlohmann::ordered_json::parse(state), retitled = changed;
+  changed["eval"]["summary"][1]["mae"] = 0.001;
+  retitled.erase("sha256");
+
+  struct Damage {
+    const char* what;
+    std::string state, map;
+  };
+  const std::vector<Damage> all = {
+      {"a changed number", changed.dump(2), map},
+      {"no digest", retitled.dump(2), map},
+      {"cut short", state.substr(0, state.size() / 2), map},
+      {"empty", "", map},
+      {"another kind of JSON", "[1, 2]", map},
+      {"a null", "null", map},
+      {"a result of other inputs", get_file(out + "/models/tiny-deepseek2.json"), map},
+      {"an emptied map", state, ""},
+      {"a foreign map", state, foreign},
+      {"a map cut short", state, map.substr(0, map.size() - 1)},
+  };
+  for (const Damage& damage : all) {
+    put_file(path, damage.state);
+    put_file(map_path, damage.map);
+    CAPTURE(damage.what);
+    CHECK(blockgtq({"panel", spec, "-o", out, "-q", "--resume", "must"}).code == 1);
+    const Outcome again = good({"panel", spec, "-o", out, "-q"});
+    const bool whole =
+        get_file(out + "/panel.json") == panel && get_file(path) == state && get_file(map_path) == map;
+    CHECK(whole);
+    const bool warned = again.err.find(": computed anew") != std::string::npos;
+    CHECK(warned == (damage.what != std::string("a result of other inputs")));
+  }
+  std::filesystem::remove(map_path);
+  good({"panel", spec, "-o", out, "-q"});
+  CHECK(get_file(map_path) == map);
+  good({"panel", spec, "-o", out, "-q", "--resume", "must"});
+}
+
+TEST_CASE("panel --resume: every byte of the weights counts") {
+  TempFolder dir;
+  const std::string name = "tiny-qwen2-hd64", copy = dir / "copy", out = dir / "out";
+  std::filesystem::copy(model(name), copy);
+  Json spec = Json::parse(get_file(write_spec(dir, {name})));
+  spec["models"][0]["path"] = copy;
+  put_file(dir / "spec.json", spec.dump());
+  const std::vector<std::string> run = {"panel", dir / "spec.json", "-o", out, "-q"};
+  good(run);
+  const Json before = Json::parse(get_file(out + "/panel.json"));
+  // One byte in a thousand, the high half of a bf16, far from the file's ends.
+  std::string weights = get_file(copy + "/model.safetensors");
+  for (size_t i = weights.size() / 2; i < weights.size() * 3 / 4; i += 1000) weights[i | 1] ^= 0x01;
+  put_file(copy + "/model.safetensors", weights);
+  good(run);
+  const Json after = Json::parse(get_file(out + "/panel.json"));
+  CHECK(before["models"][0]["signature"] != after["models"][0]["signature"]);
+  CHECK(before["models"][0]["eval"]["summary"][0]["mae"] != after["models"][0]["eval"]["summary"][0]["mae"]);
+}
+
+TEST_CASE("panel's four files appear together") {
+  TempFolder dir;
+  const std::string spec = write_spec(dir, {"tiny-qwen2-hd64"}), out = dir / "out";
+  std::filesystem::create_directories(out + "/panel.md");
+  const Outcome outcome = blockgtq({"panel", spec, "-o", out, "-q"});
+  CHECK(outcome.code == 4);
+  CHECK(error_lines(outcome) == 1);
+  CHECK_THAT(outcome.err, ContainsSubstring("panel.md: cannot write: it is a folder"));
+  size_t n = 0;
+  for ([[maybe_unused]] const auto& e : std::filesystem::directory_iterator(out)) ++n;
+  CHECK(n == 2);  // that folder, and an empty models/: nothing was computed
+  CHECK(std::filesystem::is_empty(out + "/models"));
+}
+
 TEST_CASE("panel --metrics: with intervals in panel.json, and another panel than one without") {
   TempFolder dir;
   const std::string spec = write_spec(dir, {"tiny-qwen2-hd64", "tiny-deepseek2"}), out = dir / "out";

@@ -16,7 +16,7 @@ std::vector<float> logs(const std::vector<double>& p, double shift) {
 }
 
 TokenScore score(const std::vector<float>& exact, const std::vector<float>& other, int32_t next) {
-  ExactWindow window;
+  ExactLogits window;
   window.reset(1, int64_t(exact.size()));
   window.set(0, 1, exact.data());
   TokenScore s;

@@ -1,6 +1,7 @@
 // The pipeline of one layer: quantizers, chunks, heads, intervals.
 #include <cmath>
 
+#include "base/error.h"
 #include "catch.h"
 #include "eval/evaluate.h"
 #include "quant/random.h"
@@ -115,4 +116,23 @@ TEST_CASE("output error without values is a defect") {
   Layer layer;
   layer.spec.metrics = {Metric::mae, Metric::output};
   CHECK_THROWS_AS(evaluate_layer(layer.spec, 0, layer.q.data(), layer.k.data(), kTokens), std::logic_error);
+}
+
+TEST_CASE("norms beyond fp16 are counted by method; an error that overflows is named") {
+  Layer layer;
+  CHECK(layer.run().results[0].clipped == 0);
+  std::vector<float>& k = layer.k;
+  for (int t = 10; t < 13; ++t)  // three keys of KV head 1
+    for (int j = 0; j < kDim; ++j) k[size_t((t * kKvHeads + 1) * kDim + j)] *= 1e6f;
+  const LayerResult result = layer.run();
+  CHECK(result.results[0].clipped == 3);
+  CHECK(result.results[1].clipped == 6);  // between two and three bits: both
+  for (float& x : layer.q) x *= 1e34f;
+  try {
+    layer.run();
+    FAIL("an infinite error was a result");
+  } catch (const Error& e) {
+    CHECK(e.code == Exit::nonfinite);
+    CHECK_THAT(e.what(), ContainsSubstring("layer 0: KV head 1: logit error of tq-mse at 2 bits: "));
+  }
 }

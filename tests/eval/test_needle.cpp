@@ -53,6 +53,18 @@ TEST_CASE("a question holds its needle, and ends with the answer") {
   CHECK_THROWS_AS(make_needles(words, hay(50), spec), Error);
 }
 
+TEST_CASE("a question begins with the first token where one is given") {
+  const Tokenizer words = tokenizer();
+  NeedleSpec spec{.context = 100, .questions = 3, .seed = 5};
+  spec.bos = 7;
+  for (const NeedleQuestion& q : make_needles(words, hay(1000), spec)) {
+    REQUIRE(q.tokens.size() == 100);
+    CHECK(q.tokens[0] == 7);
+    CHECK(q.answer + q.n_answer == 100);
+    CHECK(words.decode({q.tokens.end() - q.n_answer, q.tokens.end()}) == " " + q.number);
+  }
+}
+
 TEST_CASE("accuracy counts whole numbers, its error is binomial") {
   Retrieval found;
   found.add(5, 5);

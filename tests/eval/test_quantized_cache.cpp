@@ -1,5 +1,7 @@
+#include <limits>
 #include <vector>
 
+#include "base/error.h"
 #include "base/parallel.h"
 #include "catch.h"
 #include "eval/quantized_cache.h"
@@ -93,4 +95,23 @@ TEST_CASE("bytes are those of all layers and heads") {
   CHECK(both.key_bytes(64) == 2 * 6 + 2 * 8);
   CHECK(both.value_bytes(64) == 4 * 5);
   CHECK(cache(0, false).key_bytes(64) == 0);
+}
+
+TEST_CASE("norms beyond fp16 are counted; what cannot be encoded is named by layer and head") {
+  const int64_t n = 40;
+  std::vector<float> k = gaussian(size_t(n * kHeads * kDim), 3),
+                     v = gaussian(size_t(n * kHeads * kValueDim), 4);
+  const QuantizedCache both = cache(3, true);
+  CHECK(requantize({1, n, n, {&both}, std::vector<float>(k).data(), std::vector<float>(v).data()}) == 0);
+  k[size_t(7 * kHeads + 1) * kDim] = 1e5f;
+  v[size_t(9 * kHeads) * kValueDim] = -7e4f;
+  CHECK(requantize({1, n, n, {&both}, std::vector<float>(k).data(), std::vector<float>(v).data()}) == 2);
+  k[size_t(7 * kHeads + 1) * kDim] = std::numeric_limits<float>::infinity();
+  try {
+    requantize({1, n, n, {&both}, k.data(), v.data()});
+    FAIL("an infinite key was encoded");
+  } catch (const Error& e) {
+    CHECK(e.code == Exit::nonfinite);
+    CHECK_THAT(e.what(), ContainsSubstring("layer 1: KV head 1: "));
+  }
 }

@@ -25,7 +25,9 @@ except ImportError:
 
 SEPARATOR = "<|sep|>"
 BEHAVIORS = ("isolated", "removed", "merged_with_previous", "merged_with_next", "contiguous")
-EVERY_CODE_POINT = ("qwen2", "nemo", "deepseek2", "deepseek3", "gpt2", "digits", "nfkd", "contiguous-invert")
+EVERY_CODE_POINT = ("qwen2", "nemo", "deepseek2", "deepseek2-own", "deepseek3", "gpt2", "digits", "nfkd", "contiguous-invert",
+                    "falcon", "whitespace", "punctuation-isolated")
+SPACE = "\u2581"
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
           r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -38,6 +40,12 @@ O200K = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}
          r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 POSSESSIVE = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"
               r"|\s++$|\s*[\r\n]|\s+(?!\S)|\s")
+# DeepSeek-V2 names letters one by one: U+0294 is none of them, U+0295 is.
+DEEPSEEK2 = ("\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373"
+             "\u0376\u0377\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f"
+             "\u0531-\u0556\u10a0-\u10c5\u13a0-\u13f5\u1c90-\u1cba\u1e00-\u1f15\u2c00-\u2c7b\u2c7e-\u2ce4\ua640-\ua66d"
+             "\uab70-\uabbf\ufb00-\ufb06\uff21-\uff3a\uff41-\uff5a\U00010400-\U0001044f\U0001e900-\U0001e943]+")
+DEEPSEEK2_MARKS = "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"
 DEEPSEEK3 = (r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
              r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
@@ -62,6 +70,19 @@ def variants():
     yield "deepseek2", normalizers.Sequence([]), then_bytes(
         split(r"[\r\n]"), split(r"\s?\p{L}+"), split(r"\s?\p{P}+"), split("[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"),
         pre_tokenizers.Digits(individual_digits=True))
+    yield "deepseek2-own", normalizers.Sequence([]), then_bytes(
+        split(r"[\r\n]"), split(DEEPSEEK2), split(DEEPSEEK2_MARKS), split(r"\s+$"),
+        split("[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"), pre_tokenizers.Digits(individual_digits=True))
+    yield "falcon", None, pre_tokenizers.Sequence([
+        pre_tokenizers.Punctuation("contiguous"), pre_tokenizers.ByteLevel(add_prefix_space=False),
+        pre_tokenizers.Digits(individual_digits=False), split("[0-9][0-9][0-9]")])
+    yield "falcon-prefix", None, pre_tokenizers.Sequence([
+        pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False), split("\u0120", "merged_with_next", False, False),
+        pre_tokenizers.Punctuation("removed")])
+    yield "whitespace", None, then_bytes(pre_tokenizers.Whitespace())
+    yield "whitespace-split", None, then_bytes(pre_tokenizers.WhitespaceSplit(), add_prefix_space=True)
+    for behavior in BEHAVIORS:
+        yield "punctuation-" + behavior, None, then_bytes(pre_tokenizers.Punctuation(behavior))
     yield "deepseek3", normalizers.Sequence([]), then_bytes(
         split(r"\p{N}{1,3}"), split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"), split(DEEPSEEK3))
     yield "gpt2", None, pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -77,6 +98,54 @@ def variants():
         yield behavior + "-empty", None, then_bytes(split(r"a*|\d{2}", behavior))
     yield "lines", None, then_bytes(split(r"^.{,3}$|(?>a+)b{2}?c|[^\S\n]{2,}|\x41\u0042\x{43}|\P{^L}(?=\d)"))
     yield "null", normalizers.NFC(), None
+
+
+def sentencepiece_variants():
+    """name -> (normalizer, pre-tokenizer, options of the model); as Llama-2, Mistral, Gemma and Phi-3, and odd ones."""
+    def metaspace(scheme, split):
+        return pre_tokenizers.Metaspace(SPACE, prepend_scheme=scheme, split=split)
+    prepend = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+    full = {"byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>"}
+    yield "llama2", prepend, None, full
+    yield "llama2-ignore-merges", prepend, None, {**full, "ignore_merges": True}
+    yield "gemma", normalizers.Replace(" ", SPACE), split(" ", "merged_with_previous", False, False), full
+    for scheme in ("always", "first", "never"):
+        for cut in (False, True):
+            yield f"metaspace-{scheme}-{cut}", None, metaspace(scheme, cut), {**full, "ignore_merges": cut}
+    yield "metaspace-words", normalizers.NFC(), pre_tokenizers.Sequence([split(r"\d"), metaspace("first", True)]), full
+    yield "no-fallback", prepend, None, {"fuse_unk": True, "unk_token": "<unk>"}
+    yield "no-fallback-each", None, metaspace("always", False), {"unk_token": "<unk>"}
+    yield "dropped", prepend, None, {}
+    yield "some-bytes", prepend, None, {**full, "missing": ("<0xC3>", "<0xE4>", "<0xF0>")}
+    yield "some-bytes-each", prepend, None, {**full, "fuse_unk": False, "missing": ("<0xC3>", "<0xE4>", "<0xF0>")}
+    yield "replace", normalizers.Sequence([normalizers.Replace(Regex(r"[\p{N}\s]+"), " 7"), normalizers.Replace("a", "ae"),
+                                           normalizers.Replace(Regex("e|"), "-")]), metaspace("first", True), full
+
+
+def sentencepiece_model(texts, whole_lines):
+    """Vocabulary with bytes, merges; trained on words, or on whole lines, so that tokens reach across spaces."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    tokenizer.pre_tokenizer = None if whole_lines else pre_tokenizers.Metaspace(SPACE)
+    trainer = trainers.BpeTrainer(vocab_size=2500, show_progress=False, limit_alphabet=400,
+                                  special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)])
+    tokenizer.train_from_iterator([line for text in texts for line in text.splitlines(keepends=True)], trainer)
+    return json.loads(tokenizer.to_str())["model"]
+
+
+def sentencepiece_tokenizers(texts):
+    for kind in ("words", "lines"):
+        trained_model = sentencepiece_model(texts, kind == "lines")
+        for name, normalizer, pre_tokenizer, options in sentencepiece_variants():
+            model = {**trained_model, "vocab": dict(trained_model["vocab"]), **options}
+            for token in model.pop("missing", ()):
+                del model["vocab"][token]
+            empty = Tokenizer(models.BPE())
+            if normalizer:
+                empty.normalizer = normalizer
+            if pre_tokenizer:
+                empty.pre_tokenizer = pre_tokenizer
+            yield f"{name}, {kind}", json.loads(empty.to_str()), model
 
 
 def added_tokens():
@@ -142,7 +211,7 @@ def nasty_strings():
              "\u3042\u30a2", "\ud55c\uae00", "\u05e9\u05dc\u05d5\u05dd", "\u0645\u0631\u062d\u0628\u0627", "\u0939\u093f\u0928\u094d\u0926\u0940", "\u0e20\u0e32\u0e29\u0e32", "!", "...", "_", "$", "+",
              "\U0001f469\u200d\U0001f4bb", "\U0001f1e9\U0001f1ea", "\U0001f44d\U0001f3fd", "\u2764\ufe0f", "\x00", "\x01", "\x7f", "\u0300", "\u01c5", "\u02b0", "\u00aa",
              "\U0001d7d8", "\U00031350", "\U00010d50", "\ufffe", "\U0010ffff", "\ue000", "\u0378"] + contractions
-    nfc = ["e\u0301", "E\u0301\u0323", "\u0323\u0301e", "\u1e0b\u0323", "\u1100\u1161\u11a8", "\uac00\u11a8", "\u1100\u1161", "\u1161\u11a8",
+    nfc = ["e\u0301", "E\u0301\u0323", "\u0323\u0301e", "\u1e0b\u0323", "\u1100\u1161\u11a8", "\uac00\u11a8", "\uac00\u11a7", "\u1101\u1161\u11a7\u11a8", "\u1100\u1161", "\u1161\u11a8",
            "\u212b", "\u2126", "\uf900", "\ufb01", "\u0958", "\u0344", "\u1d15e", "\U0001d15e", "\U0002f800", "\u09c7\u09be", "\u0b47\u0b56\u0b3e",
            "\U00011935\U00011930", "\U00016d63\U00016d67", "a\U0001e2ae\u0334", "a\u0345\u0334\u1ac9\u0301", "\u0f71\u0f72\u0f74", "\u3099\u304b\u3099", "q\u0307\u0323\u0307",
            "e" + "\u0301" * 40, "\u0041\u030a", "\u226e", "<\u0338", "\u2adc", "\u1e9b\u0323", "\u00b5", "\u2460", "\u3392", "\ufdfa"]
@@ -260,7 +329,8 @@ def main():
     blockgtq, files = sys.argv[1], [pathlib.Path(p).read_text(encoding="utf-8") for p in sys.argv[2:]]
     texts, strings, points, pairs = sources(), nasty_strings(), code_points(), all_pairs()
     # The unknown-symbol cases of write_model() need a trained vocabulary, the other behaviours only cuts.
-    one_model = {f"{b}{s}" for b in BEHAVIORS for s in ("", "-invert", "-text", "-empty")} - {"isolated", "removed",
+    one_model = {f"punctuation-{b}" for b in BEHAVIORS} | {"whitespace", "whitespace-split", "falcon-prefix"}
+    one_model |= {f"{b}{s}" for b in BEHAVIORS for s in ("", "-invert", "-text", "-empty")} - {"isolated", "removed",
                                                                                             "removed-invert", "contiguous"}
     count = failures = 0
     with tempfile.TemporaryDirectory() as scratch:
@@ -289,6 +359,15 @@ def main():
                     if SEPARATOR not in s:
                         failures += compare(f"{name}, {kind}, alone", blockgtq, folder, tokenizer, [s])
                         count += 1
+        for name, base, model in sentencepiece_tokenizers(texts):
+            tokenizer = write_model(folder, name, base, model, added_tokens())
+            for what, some in [("strings", strings), *(("text", [t]) for t in texts[-1:] + files)]:
+                failures += compare(f"{name}, {what}", blockgtq, folder, tokenizer, some)
+                count += len(some)
+            for s in strings[::1500]:
+                if SEPARATOR not in s:
+                    failures += compare(f"{name}, alone", blockgtq, folder, tokenizer, [s])
+                    count += 1
     print(f"{count} strings compared, {failures} differ")
     return 1 if failures else 0
 

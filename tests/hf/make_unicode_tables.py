@@ -73,15 +73,24 @@ def inert(old, newest):
 
     new = {c for c in ALL if old[c] == "Cn" and newest[c] != "Cn"}
     dives_akuru = {0x11930, 0x11935, 0x11938}  # composes since Unicode 13
+    no_consonant = {0x11A7}  # utf8proc takes it for a trailing consonant that leaves the syllable as it is
     # U+10000 and above, and what is new: there no composition of Unicode 9 has a part that does not move.
     # NFD of 11935 11930 and the like is checked by the comparison test.
-    return {c for c in new | special | dives_akuru if not moves(c)}
+    return {c for c in new | special | dives_akuru | no_consonant if not moves(c)}
+
+
+def cut_off(split, separator):
+    """Code points that a pre-tokenizer cuts off from white space before and behind them."""
+    pieces = split.pre_tokenize_str("".join(chr(c) + separator for c in ALL if chr(c) != separator))
+    return {ord(p) for p, _ in pieces if len(p) == 1 and p != separator}
 
 
 def numeric():
-    split = pre_tokenizers.Digits(individual_digits=True)
-    pieces = split.pre_tokenize_str("".join(chr(c) + "\n" for c in ALL if c != 10))
-    return {ord(p) for p, _ in pieces if len(p) == 1 and p != "\n"}
+    return cut_off(pre_tokenizers.Digits(individual_digits=True), "\n")
+
+
+def punctuation():
+    return cut_off(pre_tokenizers.Punctuation("isolated"), "\n")
 
 
 def word():
@@ -111,6 +120,7 @@ def main():
     table("CodeReplacement", "kReplaced", replacements(old, now, newest))
     table("CodeRange", "kInert", ranges(inert(old, newest)))
     table("CodeRange", "kNumeric", ranges(numeric()))
+    table("CodeRange", "kPunctuation", ranges(punctuation()))
     table("CodeRange", "kWord", ranges(word()))
     print("}  // namespace blockgtq")
 

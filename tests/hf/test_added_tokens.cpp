@@ -1,4 +1,6 @@
 // Added tokens inside text. Expectations are those of the `tokenizers` library.
+#include <chrono>
+
 #include "base/error.h"
 #include "byte_tokenizer.h"
 #include "catch.h"
@@ -99,6 +101,14 @@ TEST_CASE("ids of added tokens", "[hf][added_tokens]") {
   CHECK_THROWS_WITH(b.make(), ContainsSubstring("not an array"));
 }
 
+TEST_CASE("new ids count from the number of tokens, not from the largest id", "[hf][added_tokens]") {
+  const std::string model = R"(,"pre_tokenizer":null,"model":{"vocab":{"a":0,"b":10,"c":20},"merges":[]}})";
+  const Tokenizer t(R"({"added_tokens":[)" + added_token(10, "b") + "," + added_token(3, "<x>") + "," +
+                        added_token(20, "c") + "," + added_token(4, "<y>") + "]" + model,
+                    "t");
+  CHECK(t.encode("<x><y>abc") == Ids{3, 4, 0, 10, 20});
+}
+
 TEST_CASE("the length of an added token is limited", "[hf][added_tokens]") {
   ByteTokenizer b;
   const std::string longest(kMaxAddedTokenBytes, 'q');
@@ -106,4 +116,44 @@ TEST_CASE("the length of an added token is limited", "[hf][added_tokens]") {
   CHECK(b.make().encode("a" + longest + "b") == Ids{'a', 256, 'b'});
   b.added_tokens = "[" + added_token(256, longest + "q") + "]";
   CHECK_THROWS_WITH(b.make(), ContainsSubstring("4097 bytes, allowed: 4096"));
+
+  std::string all;  // as many of them as are allowed together
+  for (size_t i = 0; i < kMaxAddedTokensBytes / kMaxAddedTokenBytes; ++i) {
+    std::string content = std::to_string(i) + ".";
+    content.resize(kMaxAddedTokenBytes, 'q');
+    all += (i ? "," : "") + added_token(int(256 + i), content);
+  }
+  b.added_tokens = "[" + all + "]";
+  CHECK_NOTHROW(b.make());
+  b.added_tokens = "[" + all + "," + added_token(256 + 1024, "?!") + "]";
+  CHECK_THROWS_WITH(b.make(), ContainsSubstring("too long: 4194306 bytes, allowed: 4194304"));
+}
+
+TEST_CASE("tokens are found in linear time", "[hf][added_tokens]") {
+  const auto start = std::chrono::steady_clock::now();
+  const size_t n = 400'000;
+  // A token that nearly fits everywhere, and one that stops the search at every byte.
+  const std::string nearly = std::string(kMaxAddedTokenBytes - 1, 'a') + "b";
+  CHECK((found(added_token(256, nearly) + "," + added_token(257, "aa"), std::string(n, 'a')) ==
+         Ids(n / 2, 257)));
+  CHECK((found(added_token(256, nearly), std::string(n, 'a') + "b") == [&] {
+    Ids ids(n - (kMaxAddedTokenBytes - 1), -1);
+    ids.push_back(256);
+    return ids;
+  }()));
+  // Every second space is a token that takes all white space behind it.
+  CHECK((found(added_token(256, "  ", "r"), std::string(n, ' ')) == Ids(n / 2, 256)));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  CHECK(seconds < 10);  // some 0.2 s; a search from every byte would take minutes
+}
+
+TEST_CASE("tokens across the blocks of the search", "[hf][added_tokens]") {
+  const std::string tokens =
+      added_token(256, "<begin>") + "," + added_token(257, "begin") + "," + added_token(258, "<begin");
+  for (size_t before = 65'520; before < 65'550; ++before) {
+    CAPTURE(before);
+    const Ids ids = found(tokens, std::string(before, 'x') + "<begin>begin<begin");
+    REQUIRE(ids.size() == before + 3);
+    CHECK(Ids(ids.end() - 3, ids.end()) == Ids{256, 257, 258});
+  }
 }

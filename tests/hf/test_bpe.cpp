@@ -67,13 +67,57 @@ TEST_CASE("characters are the symbols where there is no ByteLevel", "[hf][bpe]")
   CHECK(t.decode({0, 1}) == "\u00e9  ");            // no decoder: tokens with spaces between
 }
 
+TEST_CASE("symbols without a token fall back to bytes", "[hf][bpe]") {
+  const auto json = [](const std::string& options, const std::string& more = "") {
+    return R"({"pre_tokenizer":{"type":"Metaspace","replacement":"\u2581","prepend_scheme":"never","split":false},)"
+           R"("model":{"byte_fallback":true,)" +
+           options + R"("vocab":{"?":0,"a":1,"b":2,"ab":3,"<0xC3>":4,"<0xA9>":5)" + more +
+           R"(},"merges":["a b"]}})";
+  };
+  const std::string unknown = R"("unk_token":"?",)", fused = unknown + R"("fuse_unk":true,)";
+  CHECK(Tokenizer(json(unknown), "t").encode("ab\u00e9a") == Ids{3, 4, 5, 1});
+  CHECK(Tokenizer(json(unknown), "t").encode("a\u00e8\u00e8") ==
+        Ids{1, 0, 0});  // one byte of it has no token
+  CHECK(Tokenizer(json(fused), "t").encode("\u00e8xb") == Ids{0, 2});
+  // As in the library, bytes overtake an unknown symbol that waits for its like.
+  CHECK(Tokenizer(json(fused), "t").encode("a\u00e8\u00e9xb") == Ids{1, 4, 5, 0, 2});
+  CHECK(Tokenizer(json(unknown), "t").encode("\u00e8\u00e9xb") == Ids{4, 5, 0, 0, 2});
+  CHECK(Tokenizer(json(""), "t").encode("a\u00e8b\u00e9") == Ids{3, 4, 5});  // dropped
+  // A space is U+2581, also as bytes.
+  CHECK(Tokenizer(json(unknown, R"(,"\u2581":6)"), "t").encode("a \u2581") == Ids{1, 6, 6});
+  CHECK(Tokenizer(json(unknown, R"(,"<0xE2>":6,"<0x96>":7,"<0x81>":8,"<0x20>":9)"), "t").encode("a ") ==
+        Ids{1, 6, 7, 8});
+}
+
+TEST_CASE("a long word is cut where no merge can join", "[hf][bpe]") {
+  // Tokens reach across the space, so that "x y" is joined and "y x" is not.
+  const auto tokenizer = [](const std::string& options) {
+    return Tokenizer(R"({"model":{)" + options +
+                         R"("vocab":{"x":0,"y":1," ":2,"x ":3,"x y":4," y":5,"yx":6,"?":7},)"
+                         R"("merges":[["x"," "],["x ","y"]]}})",
+                     "t");
+  };
+  std::string text, unknown_text;
+  Ids expected, with_unknown;
+  for (int i = 0; i < 1000; ++i) {
+    text += "x yx x";
+    for (const int32_t id : {4, 3, 0}) expected.push_back(id);
+    unknown_text += "x yzz";
+    for (const int32_t id : {4, 7}) with_unknown.push_back(id);
+  }
+  CHECK((tokenizer("").encode(text) == expected));
+  CHECK((tokenizer(R"("ignore_merges":true,)").encode(text) == expected));  // "yx" is part of a word, not one
+  CHECK((tokenizer(R"("unk_token":"?","fuse_unk":true,)").encode(unknown_text) == with_unknown));
+  CHECK((tokenizer("").encode(text, 1000) == Ids(expected.begin(), expected.begin() + 1000)));
+}
+
 TEST_CASE("models that are not supported are refused by name", "[hf][bpe]") {
   ByteTokenizer b = letters();
   const auto refused = [&](const std::string& options, const std::string& message) {
     b.model_options = options;
     CHECK_THROWS_WITH(b.make(), ContainsSubstring("t.json: model: ") && ContainsSubstring(message));
   };
-  refused(R"("byte_fallback":true,)", "byte_fallback");
+  refused(R"("byte_fallback":1,)", "\"byte_fallback\" is not true or false");
   refused(R"("dropout":0.1,)", "dropout is not supported: 0.1");
   refused(R"("continuing_subword_prefix":"##",)", "continuing_subword_prefix is not supported: \"##\"");
   refused(R"("end_of_word_suffix":"</w>",)", "end_of_word_suffix is not supported");

@@ -125,7 +125,7 @@ TEST_CASE("config: glm and chatglm tell the same model", "[config]") {
 
 TEST_CASE("config: deepseek_v2", "[config]") {
   const Config c = parse(kDeepSeekV2);
-  CHECK(c.dialect == Dialect::deepseek_v2);
+  CHECK(c.dialect == Dialect::deepseek);
   CHECK(c.attention == AttentionKind::mla);
   CHECK(c.mla.q_lora_rank == 0);
   CHECK(c.mla.kv_lora_rank == 512);
@@ -274,7 +274,7 @@ TEST_CASE("config: both spellings of RoPE", "[config]") {
             .factor == 4);
   CHECK(rope(kLlama31, R"({"rope_scaling": {"rope_type": "default"}})").type == RopeType::standard);
   CHECK(rope(kLlama31, R"({"rope_scaling": {}})").type == RopeType::standard);
-  CHECK(rope(kLlama31, R"({"partial_rotary_factor": 0.25})").rotary_dim == 32);
+  CHECK(rope(kGlm, R"({"partial_rotary_factor": 0.25})").rotary_dim == 32);
   CHECK(rope(kGlm, R"({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}})")
             .rotary_dim == 64);
   CHECK(std::string(name(RopeType::standard)) == "default");

@@ -129,8 +129,19 @@ TEST_CASE("what is not supported is refused by name", "[hf][pattern]") {
   CHECK_NOTHROW(to_pcre2(std::string(64, '(') + std::string(64, ')'), "t"));
   CHECK_THROWS_WITH(to_pcre2(std::string(65, '(') + std::string(65, ')'), "t"),
                     ContainsSubstring("groups more than 64"));
-  // A set that tells U+1C89 (assigned in Unicode 16) from U+1C90, which stands for it in the search.
-  CHECK_THROWS_WITH(to_pcre2("\xE1\xB2\x89", "t"), ContainsSubstring("U+1C89"));
+}
+
+TEST_CASE("code points by number are those, whatever Unicode holds of them", "[hf][pattern]") {
+  // As in DeepSeek-V2, where U+0294 is no letter and U+0295, which is another kind of letter since Unicode
+  // 16, is.
+  CHECK(matches("\\s?[A-Za-z\u00b5\u01c4-\u0293\u0295-\u02af]+", "a\u0293\u0294\u0295\u0296 x\u0294") ==
+        Words{"a\u0293", "\u0295\u0296", " x"});
+  // U+1C89 is new in Unicode 16; where there are categories, it is searched as U+1C90.
+  CHECK(matches("\u1c89", "\u1c88\u1c89\u1c90") == Words{"\u1c89"});
+  CHECK(matches("[^\u1c89]", "\u1c89\u1c90") == Words{"\u1c90"});
+  CHECK(matches("[\\p{Lu}\u1c80-\u1caf]+", "\u1c89\u1c90x") == Words{"\u1c89\u1c90"});
+  CHECK_THROWS_WITH(to_pcre2("\u1c89|\\p{L}", "t"), ContainsSubstring("categories, and U+1C89..U+1C89 told"));
+  CHECK_THROWS_WITH(to_pcre2("\\d[\u1c80-\u1c89]", "t"), ContainsSubstring("U+1C89"));
 }
 
 TEST_CASE("long runs take linear time", "[hf][pattern]") {
@@ -145,6 +156,29 @@ TEST_CASE("long runs take linear time", "[hf][pattern]") {
   CHECK(seconds < 5);  // some 0.1 s; a quadratic search would take hours
 }
 
+TEST_CASE("matches longer than the first window of a search", "[hf][pattern]") {
+  for (size_t n = 240; n < 280; ++n) {
+    CAPTURE(n);
+    const std::string a(n, 'a'), spaces(n, ' ');
+    CHECK(matches(kLlama3, a + spaces + "b") == Words{a, spaces.substr(1), " b"});
+    CHECK(matches(kLlama3, a + spaces) == Words{a, spaces});
+    CHECK(matches("a+$", a + "\n" + a) == Words{a, a});
+    CHECK(matches("^b|a\u00e9|x", a + "\u00e9" + a + "x" + a + "\u00e9") == Words{"a\u00e9", "x", "a\u00e9"});
+    CHECK(matches("b*", "a" + std::string(n, 'b')) == Words{"", std::string(n, 'b')});
+    CHECK(matches("a+c|a{2}", a + "b").size() == n / 2);
+    CHECK(matches("q", a + "q" + a + a + a + "q" + a).size() == 2);
+  }
+}
+
 TEST_CASE("a pattern that runs away is an error", "[hf][pattern]") {
+  const auto start = std::chrono::steady_clock::now();
   CHECK_THROWS_WITH(matches(R"((?:a+)+\d)", std::string(200, 'a')), ContainsSubstring("limit"));
+  // The budget is that of the text: every match looks at all of it and takes one byte, in a loop that counts
+  // steps and in one that does not.
+  const std::string text(160'000, 'a');
+  CHECK_THROWS_WITH(matches("(?:a|b)*c|a", text),
+                    ContainsSubstring("t: the pattern takes too long on this text"));
+  CHECK_THROWS_WITH(matches("[abc]*c|a", text), ContainsSubstring("limit: 30240000 steps"));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  CHECK(seconds < 10);  // some 0.5 s
 }

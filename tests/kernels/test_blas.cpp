@@ -46,6 +46,12 @@ struct Trial {
 
 }  // namespace
 
+TEST_CASE("cuBLASLt of the toolkit built with is found, on a machine without a GPU too") {
+  const std::string runtime = cuda::probe_devices().runtime;  // 13.0
+  CHECK_THAT(cuda::describe_blas(),
+             ContainsSubstring("cuBLASLt " + runtime.substr(0, runtime.find('.') + 1)));
+}
+
 TEST_CASE("products agree with their twin, keep what lies between rows, and repeat bit for bit") {
   if (!has_device()) return;
   cuda::Stream stream;

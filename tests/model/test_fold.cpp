@@ -2,9 +2,13 @@
 #include "model/fold.h"
 
 #include <fmt/format.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstdio>
 
 #include "base/expect_error.h"
 #include "captured.h"
@@ -15,6 +19,19 @@
 #include "model/weights.h"
 #include "quant/centred.h"
 #include "worse.h"
+
+// A disk that gives out between two renames: this stands before the C library's own in this program.
+namespace {
+int renames_until_failure = -1;  // -1: none fails
+}
+extern "C" int renameat2(int from_folder, const char* from, int to_folder, const char* to,
+                         unsigned flags) noexcept {
+  if (renames_until_failure >= 0 && renames_until_failure-- == 0) {
+    errno = EIO;
+    return -1;
+  }
+  return int(syscall(SYS_renameat2, from_folder, from, to_folder, to, flags));
+}
 
 namespace {
 
@@ -140,6 +157,22 @@ TEST_CASE("what is not folded keeps its bytes, and the tokenizer comes along") {
   CHECK(same_tokenizer);  // a comparison inside would print them
   CHECK(folded.config().torch_dtype == "float32");
   CHECK(folded.config().head_dim == model.config().head_dim);
+}
+
+TEST_CASE("a folded model appears whole or not at all") {
+  TempDir dir;
+  const Checkpoint model(trained_model("tiny-llama"));
+  const BitMap map = calibrate(model, forward(model), false);
+  const Fold fold(model, map);
+  for (const int nth : {0, 1, 2}) {
+    renames_until_failure = nth;
+    CHECK_THAT(expect_error(Exit::output, [&] { write_folded(model, fold, dir / "folded", false); }),
+               ContainsSubstring("cannot write: "));
+    CHECK(renames_until_failure == -1);
+    CHECK_FALSE(fs::exists(dir / "folded"));
+  }
+  write_folded(model, fold, dir / "folded", false);
+  CHECK(fs::exists(dir / "folded" / "config.json"));
 }
 
 TEST_CASE("models whose weights carry no scale per head are refused by name") {

@@ -73,6 +73,17 @@ TEST_CASE("ties go to the lowest block") {
   CHECK(allocate_greedy(std::vector<double>(4, 0.0), {3, 1, 8}) == std::vector<uint8_t>{8, 2, 1, 1});
 }
 
+TEST_CASE("the published code stops where no block gains") {
+  const auto published = [](const std::vector<double>& energy, double average) {
+    return allocate_greedy(energy, {average, 1, 8, true});
+  };
+  CHECK(published(std::vector<double>(4, 0.0), 2) == std::vector<uint8_t>{1, 1, 1, 1});
+  CHECK(allocate_greedy(std::vector<double>(4, 0.0), {2, 1, 8}) == std::vector<uint8_t>{5, 1, 1, 1});
+  CHECK(published({0, 1, 0, 0}, 3) == std::vector<uint8_t>{1, 8, 1, 1});
+  CHECK(published({0, 1, 0, 0}, 2) == std::vector<uint8_t>{1, 5, 1, 1});
+  CHECK(published({16, 1, 4}, 2) == allocate_greedy(std::vector<double>{16, 1, 4}, {2, 1, 8}));
+}
+
 TEST_CASE("fractional averages hand out the floor, and no bit is lost to a decimal's rounding") {
   const std::vector<double> ten(10, 1.0), hundred(100, 1.0), three(3, 1.0);
   CHECK(sum(allocate_greedy(ten, {2.3, 1, 8})) == 23);

@@ -148,6 +148,80 @@ TEST_CASE("every key method counts its bytes and brings keys back") {
   CHECK(bytes("block-gtq-cb", 1) == 2 * widths.size() + stream);
 }
 
+TEST_CASE("methods that allocate by themselves keep to the map's range, or are refused") {
+  Sample s;
+  s.head.max_bits = 4;
+  for (const char* method : {"block-gtq-product", "block-gtq-centred"}) {
+    const std::vector<uint8_t> bits = key_code_bits(method, s.head);
+    CHECK(*std::max_element(bits.begin(), bits.end()) == 4);
+    s.head.published = false;
+    try {
+      make_key_quantizer(method, s.head);
+      FAIL("made as if the map were published");
+    } catch (const Error& e) {
+      CHECK(e.code == Exit::usage);
+      CHECK_THAT(e.what(), ContainsSubstring(method));
+    }
+    s.head.published = true;
+  }
+}
+
+TEST_CASE("fp16 numbers that were cut to 65504 are counted, and no others") {
+  const Sample s;
+  const int d = s.layout.head_dim;
+  for (const Method& method : key_methods()) {
+    CAPTURE(method.name);
+    const auto quantizer = make_key_quantizer(method.name, s.head);
+    const auto clipped = [&](float factor, size_t n) {
+      std::vector<float> x(s.keys.begin(), s.keys.begin() + std::ptrdiff_t(n) * d);
+      for (int j = 0; j < d; ++j) x[j] *= factor;  // the first key
+      std::vector<uint8_t> codes(quantizer->code_bytes(n));
+      quantizer->encode(x.data(), n, codes.data());
+      return quantizer->clipped(codes.data(), n);
+    };
+    CHECK(clipped(1, 70) == 0);
+    if (std::string(method.name) == "fp8")
+      CHECK(clipped(1e6f, 70) == 0);  // holds no fp16
+    else
+      CHECK(clipped(1e6f, 70) >= 1);
+    if (std::string(method.name) == "tq-mse") {
+      CHECK(clipped(1e6f, 70) == 1);
+      CHECK(clipped(1e6f, 1) == 1);
+    }
+  }
+}
+
+TEST_CASE("keys too small for float32 to scale are encoded as their mean") {
+  Sample s;
+  const int d = s.layout.head_dim;
+  for (double& k : s.calibration.k_energy) k = 2e-78;
+  std::fill(s.calibration.k_mean.begin(), s.calibration.k_mean.end(), 0);
+  std::vector<float> keys(size_t(d), 1e-39f);
+  for (const char* method : {"block-gtq-cb", "block-gtq-cb1", "tq-mse-cb", "block-gtq-centred"}) {
+    CAPTURE(method);
+    const std::vector<float> back = round_trip(*make_key_quantizer(method, s.head), keys, 1);
+    for (const float x : back) CHECK(std::abs(x) < 1e-30f);
+  }
+}
+
+TEST_CASE("a key that overflows float32 on the way to its code is not finite") {
+  Sample s;  // calibrated on keys so small that they are scaled by 1e30
+  for (double& k : s.calibration.k_energy) k = 2e-78;
+  std::fill(s.calibration.k_mean.begin(), s.calibration.k_mean.end(), 0);
+  const std::vector<float> keys(size_t(s.layout.head_dim), 1e20f);
+  for (const char* method : {"block-gtq-cb", "block-gtq-cb1", "tq-mse-cb", "block-gtq-centred"}) {
+    CAPTURE(method);
+    const auto quantizer = make_key_quantizer(method, s.head);
+    std::vector<uint8_t> codes(quantizer->code_bytes(1));
+    try {
+      quantizer->encode(keys.data(), 1, codes.data());
+      FAIL("encoded an infinite number");
+    } catch (const Error& e) {
+      CHECK(e.code == Exit::nonfinite);
+    }
+  }
+}
+
 TEST_CASE("centring and balance pay") {
   const Sample s;
   const auto error = [&](const char* name) {

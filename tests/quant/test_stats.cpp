@@ -320,6 +320,50 @@ TEST_CASE("merging any pieces in any order is the unbroken run, bit for bit") {
   for (int h = 0; h < 2; ++h) CHECK(block_energy(merged, 1, h) == block_energy(whole, 1, h));
 }
 
+TEST_CASE("merged statistics know what of the run is missing") {
+  const auto part = [](int64_t i, int64_t n, int64_t run_chunks = 10) {
+    const ChunkRange chunks = part_chunks(i, n, 10);
+    Stats stats = run(chunks.first, chunks.end - chunks.first);
+    stats.run_chunks = run_chunks;
+    stats.n_parts = run_chunks ? n : 0;
+    return stats;
+  };
+  const std::vector<std::string> two = {"a.h5", "b.h5"};
+  CHECK(part_number(part(3, 4)) == 3);
+  const Stats half = merge({part(2, 4), part(3, 4)}, two);
+  CHECK(part_number(half) == 0);
+  CHECK(half.n_parts == 4);
+  CHECK(missing_chunks(half) == "chunks 0 to 1 of 10 (part 1 of 4), chunks 7 to 9 of 10 (part 4 of 4)");
+  CHECK(missing_chunks(merge({part(1, 3), part(2, 3)}, two)) == "chunks 6 to 9 of 10 (part 3 of 3)");
+  CHECK(missing_chunks(part(9, 10)) ==
+        "chunks 0 to 7 of 10 (parts 1 to 8 of 10), chunk 9 of 10 (part 10 of 10)");
+  // Cut in two ways: chunks 5, 6 and 7 to 9.
+  const Stats mixed = merge({merge({part(6, 10), part(7, 10)}, two), part(4, 4)}, two);
+  CHECK(mixed.n_parts == 0);
+  CHECK(missing_chunks(mixed) == "chunks 0 to 4 of 10");
+  const Stats whole = merge({part(1, 2), mixed}, two);
+  CHECK(missing_chunks(whole).empty());
+  CHECK(whole.run_chunks == 10);
+  CHECK(whole.n_parts == 1);
+  require_complete(whole, "whole.h5", "");
+
+  // A file of version 1 knows nothing; the others' knowledge holds.
+  const Stats old = part(2, 2, 0);
+  CHECK(missing_chunks(old) == "chunks 0 to 4");
+  CHECK(merge({part(1, 2, 0), old}, two).run_chunks == 0);
+  CHECK(merge({part(1, 2), old}, two).run_chunks == 10);
+  CHECK(message_of({part(1, 2), part(2, 2, 9)}, two) == "b.h5: of a run of 9 chunks, 10 of a.h5 allowed");
+  CHECK(message_of({part(1, 2, 8), old}, two) == "b.h5: 10 chunks found, 8 of the whole run allowed");
+  try {
+    require_complete(half, "half.h5", "a hint");
+    FAIL("half a run was taken for all of it");
+  } catch (const Error& e) {
+    CHECK(e.code == Exit::input);
+    CHECK(e.hint == "a hint");
+    CHECK_THAT(e.what(), ContainsSubstring("half.h5: incomplete statistics: missing: chunks 0 to 1 of 10"));
+  }
+}
+
 TEST_CASE("merge names the file that does not fit") {
   CHECK_THAT(message_of({run(0, 2), run(3, 2)}, {"a.h5", "b.h5"}),
              ContainsSubstring("b.h5: ") && ContainsSubstring("after a.h5") &&
@@ -335,6 +379,60 @@ TEST_CASE("merge names the file that does not fit") {
   shaped.shape.ropes[0].inv_freq[1] = 0.2;
   CHECK_THAT(message_of({run(0, 2), shaped}, {"a.h5", "b.h5"}),
              ContainsSubstring("b.h5: heads, RoPE or modules differ from those of a.h5"));
+}
+
+namespace {
+
+std::string no_map(const Stats& stats) {
+  try {
+    make_bit_map(stats, {3});
+  } catch (const Error& e) {
+    CHECK(e.code == Exit::nonfinite);
+    return e.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("a map that could not be read back is not made") {
+  Stats stats = run(0, 4);
+  REQUIRE(no_map(stats).empty());
+  // Layer 1, KV head 1: six blocks, D = 12.
+  const auto scaled = [&](std::vector<double> LayerStats::*member, int width, double factor) {
+    Stats other = stats;
+    std::vector<double>& sums = other.layers[1].*member;
+    for (size_t row = 1; row * width < sums.size(); row += 2)
+      for (int i = 0; i < width; ++i) sums[row * width + i] *= factor;
+    return no_map(other);
+  };
+  CHECK_THAT(scaled(&LayerStats::q2, 6, 1e306), ContainsSubstring("layer 1: KV head 1: energy: inf found"));
+  CHECK_THAT(scaled(&LayerStats::q2, 6, 1e300), ContainsSubstring("layer 1: KV head 1: k_forward: "));
+  CHECK_THAT(scaled(&LayerStats::q2, 6, 1e-80), ContainsSubstring("layer 1: KV head 1: k_backward: "));
+  CHECK_THAT(scaled(&LayerStats::k_sum, 12, 1e300),
+             ContainsSubstring("layer 1: KV head 1: k_spectrum: nan found"));
+  Stats loud = stats;
+  for (auto* sums : {&loud.layers[0].q2, &loud.layers[0].k2})
+    for (double& x : *sums) x *= 1e154;
+  CHECK_THAT(no_map(loud), ContainsSubstring("layer 0: KV head 0: product score: inf found"));
+}
+
+TEST_CASE("under --compat reference blocks without energy get no bits") {
+  Stats stats = run(0, 2);
+  for (LayerStats& layer : stats.layers)
+    for (auto* sums : {&layer.q2, &layer.k2})
+      for (size_t i = 0; i < sums->size(); ++i)
+        if (i % 6 != 2) (*sums)[i] = 0;
+  const auto first_bits = [&] {
+    const BitMap map = make_bit_map(stats, {3});
+    const auto bits = map.head_bits(map.budgets[0], 0, 0);
+    return std::vector<int>(bits.begin(), bits.end());
+  };
+  CHECK(first_bits() == std::vector<int>{6, 1, 8, 1, 1, 1});
+  stats.provenance = {{"compat", "none"}};
+  CHECK(first_bits() == std::vector<int>{6, 1, 8, 1, 1, 1});
+  stats.provenance = {{"compat", "reference"}};
+  CHECK(first_bits() == std::vector<int>{1, 1, 8, 1, 1, 1});
 }
 
 TEST_CASE("a bit map from statistics") {

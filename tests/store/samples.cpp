@@ -94,6 +94,8 @@ Stats sample_stats() {
   Stats stats;
   stats.shape = sample_shape();
   stats.first_chunk = 3;
+  stats.run_chunks = 9;
+  stats.n_parts = 3;
   stats.chunk_tokens = {256, 256, 256, 256, 17};  // chunks 3..7: dyadic nodes [3,4) [4,8)
   stats.signature = "abc";
   stats.provenance = sample_provenance();

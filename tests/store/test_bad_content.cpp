@@ -293,6 +293,10 @@ TEST_CASE("values of statistics that are out of range", "[store][bad][stats]") {
   const std::vector<std::pair<std::function<void(Stats&)>, std::string>> cases = {
       {[](Stats&) {}, ""},
       {[](Stats& s) { s.first_chunk = -1; }, "first_chunk: -1"},
+      {[](Stats& s) { s.run_chunks = 8; }, ""},
+      {[](Stats& s) { s.run_chunks = 7; }, "run_chunks: 7, allowed from 8: chunks 3 to 7 are here"},
+      {[](Stats& s) { s.run_chunks = -1; }, "run_chunks: -1"},
+      {[](Stats& s) { s.n_parts = 10; }, "n_parts: 10, allowed 0 to 9"},
       {[](Stats& s) { s.first_chunk = 0; }, "layer00/kk: node of 1 chunks from 3"},
       {[](Stats& s) { s.chunk_tokens[2] = 0; }, "chunk_tokens: 0, allowed 1 to"},
       {[](Stats& s) { s.chunk_tokens[2] = 1 << 30; }, ""},

@@ -11,6 +11,7 @@
 #include "catch.h"
 #include "samples.h"
 #include "store/map_file.h"
+#include "store/preamble.h"
 #include "store/schema.h"
 #include "store/stats_file.h"
 
@@ -117,6 +118,8 @@ TEST_CASE("statistics read back bit for bit", "[store][stats]") {
   const Stats back = read_stats(folder / "stats.h5");
   CHECK(back.shape == stats.shape);
   CHECK(back.first_chunk == 3);
+  CHECK(back.run_chunks == 9);
+  CHECK(back.n_parts == 3);
   CHECK(back.chunk_tokens == stats.chunk_tokens);
   CHECK(back.n_tokens() == 4 * 256 + 17);
   CHECK(back.signature == stats.signature);
@@ -138,6 +141,32 @@ TEST_CASE("statistics read back bit for bit", "[store][stats]") {
       }
     }
   }
+}
+
+TEST_CASE("statistics of version 1 do not know the whole run", "[store][stats]") {
+  const TempFolder folder;
+  AttentionShape shape = sample_shape();
+  shape.n_layers = 1;
+  shape.v_dim = 0;
+  shape.modules.resize(1);
+  const std::vector<double> numbers(16, 0.5);
+  const int64_t tokens = 256;
+  {
+    H5Output file(folder / "old.h5", "blockgtq.stats", 1);
+    write_preamble(file, shape, "abc", {});
+    file.put_int("first_chunk", 2);
+    file.write("chunk_tokens", {1}, &tokens);
+    file.group("layer00");
+    for (const char* name : {"q2", "k2"})
+      file.write(std::string("layer00/") + name, {1, 2, 4}, numbers.data());
+    file.write("layer00/k_sum", {1, 2, 8}, numbers.data());
+    file.finish();
+  }
+  const Stats old = read_stats(folder / "old.h5");
+  CHECK(old.layers[0].k_sum == numbers);
+  CHECK(old.run_chunks == 0);
+  CHECK(old.n_parts == 0);
+  CHECK(missing_chunks(old) == "chunks 0 to 1");
 }
 
 TEST_CASE("statistics without values", "[store][stats]") {

@@ -1,0 +1,33 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "base/json.h"
+
+namespace blockgtq {
+
+/// What a command leaves by --json FILE|-, --csv FILE and --md FILE, and what it prints. Files come first and
+/// appear together or not at all, then standard output: an hour's work is not lost to a closed pipe.
+class ResultFiles {
+ public:
+  /// Begins the files, so that a long run fails at its start. A name may be empty; "-" is for json alone.
+  ResultFiles(const std::string& json, const std::string& csv, const std::string& markdown, bool force);
+  explicit ResultFiles(const std::string& json, bool force) : ResultFiles(json, "", "", force) {}
+
+  /// The command's own output, written by whoever made it, appears with them.
+  void include(OutputFile& output) { all_.push_back(&output); }
+  /// Text for what was asked for. Standard output gets the JSON for "-", else `text`. Exit::output.
+  void write(const Json& json, const std::string& csv, const std::string& markdown, const std::string& text);
+  void write(const Json& json, const std::string& text) { write(json, "", "", text); }
+
+ private:
+  std::unique_ptr<OutputFile> begin(const std::string& name, bool force);
+
+  std::vector<OutputFile*> all_;
+  bool json_to_stdout_;
+  std::unique_ptr<OutputFile> json_, csv_, markdown_;
+};
+
+}  // namespace blockgtq

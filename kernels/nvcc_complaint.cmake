@@ -1,0 +1,22 @@
+# What an nvcc that is there says to a program of one line; empty: it compiles, or there is none. check_language()
+# only says that there is no CUDA compiler, also where nvcc is there and rejects the host compiler.
+function(blockgtq_nvcc_complaint complaint)
+  set(${complaint} "" PARENT_SCOPE)
+  find_program(nvcc NAMES $ENV{CUDACXX} nvcc PATHS /usr/local/cuda/bin NO_CACHE)
+  if(NOT nvcc)
+    return()
+  endif()
+  set(host ${CMAKE_CUDA_HOST_COMPILER} $ENV{CUDAHOSTCXX})
+  if(host)
+    list(GET host 0 host)
+    set(host -ccbin ${host})
+  endif()
+  file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/CMakeFiles/one_line.cu "int main() { return 0; }\n")
+  execute_process(COMMAND ${nvcc} ${host} -c ${CMAKE_CURRENT_BINARY_DIR}/CMakeFiles/one_line.cu -o ${CMAKE_CURRENT_BINARY_DIR}/CMakeFiles/one_line.o
+    RESULT_VARIABLE failed OUTPUT_VARIABLE said ERROR_VARIABLE said)
+  if(failed)
+    string(REGEX MATCH "[^\n]*(error|fatal)[^\n]*" line "${said}")
+    string(REGEX REPLACE " The nvcc flag.*" "" line "${line}")  # advice to go on all the same
+    set(${complaint} "${nvcc} rejects the host compiler (-DCMAKE_CUDA_HOST_COMPILER names another, in a fresh build folder): ${line}" PARENT_SCOPE)
+  endif()
+endfunction()

@@ -1,0 +1,87 @@
+#include "hf/text_source.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/stop.h"
+
+namespace blockgtq {
+namespace {
+
+constexpr size_t kFirstBytes = size_t(1) << 16;
+
+bool is_stream(const fs::path& path) {
+  struct stat st;
+  return stat(path.c_str(), &st) == 0 &&
+         (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode) || S_ISSOCK(st.st_mode));
+}
+
+/// Until there is something to read, or nobody can write any more. Looks for a signal that says stop.
+void wait_for_bytes(int fd) {
+  for (;;) {
+    check_stop();
+    struct pollfd waits = {fd, POLLIN, 0};
+    if (poll(&waits, 1, 200) > 0) return;
+  }
+}
+
+}  // namespace
+
+TextSource::TextSource(const fs::path& path, size_t max_bytes) : name_(path.string()), max_bytes_(max_bytes) {
+  if (name_ == "-") {
+    name_ = "standard input";
+    is_stream_ = true;
+    read_stream(STDIN_FILENO);
+    return;
+  }
+  is_stream_ = is_stream(path);
+  if (!is_stream_) {
+    file_ = MappedFile(path);
+    cut_ = file_.text().size() > max_bytes_;
+    return;
+  }
+  // O_NONBLOCK: a named pipe that nobody writes yet is waited for where a signal can end the wait.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) fail_input("{}: cannot open: {}", name_, std::strerror(errno));
+  try {
+    read_stream(fd);
+  } catch (...) {
+    close(fd);
+    throw;
+  }
+  close(fd);
+}
+
+void TextSource::read_stream(int fd) {
+  size_t n = 0;
+  for (;;) {
+    // One byte more than may be used tells whether there is more.
+    if (n == held_.size()) held_.resize(std::min(max_bytes_ + 1, std::max(kFirstBytes, 2 * n)));
+    wait_for_bytes(fd);
+    const ssize_t got = read(fd, held_.data() + n, held_.size() - n);
+    if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (got < 0) fail_input("{}: cannot read: {}", name_, std::strerror(errno));
+    n += size_t(got);
+    cut_ = n > max_bytes_;
+    if (got == 0 || cut_) break;
+  }
+  held_.resize(std::min(n, max_bytes_));
+}
+
+std::string_view TextSource::text() const {
+  return is_stream_ ? std::string_view(held_) : file_.text().substr(0, max_bytes_);
+}
+
+std::string TextSource::short_name() const {
+  if (!is_stream_) return file_.path().filename().string();
+  return name_ == "standard input" ? name_ : "a pipe";
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,35 @@
+#pragma once
+#include <string>
+#include <string_view>
+
+#include "base/file.h"
+
+namespace blockgtq {
+
+/// The first bytes of a text: a file, mapped; or what comes from standard input ("-"), a pipe or a device,
+/// held in memory.
+class TextSource {
+ public:
+  /// Exit::input names what cannot be opened or read; waiting for a pipe ends with check_stop().
+  TextSource(const fs::path& path, size_t max_bytes);
+
+  /// At most max_bytes.
+  std::string_view text() const;
+  /// Whether there is more behind text().
+  bool is_cut() const { return cut_; }
+  /// For messages: the path, or "standard input".
+  const std::string& name() const { return name_; }
+  /// For descriptions: the file's name; it does not hold the number a shell has given to a pipe.
+  std::string short_name() const;
+
+ private:
+  void read_stream(int fd);
+
+  std::string name_;
+  size_t max_bytes_;
+  bool cut_ = false, is_stream_ = false;
+  MappedFile file_;
+  std::string held_;
+};
+
+}  // namespace blockgtq

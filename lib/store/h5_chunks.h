@@ -1,0 +1,28 @@
+#pragma once
+#include <functional>
+#include <string>
+
+#include "store/h5_extent.h"
+
+// The data of a dataset, HDF5 chunk by HDF5 chunk, past the library's own filters: 1.10 takes a chunk that
+// inflates to less than it should for whole, and hands out what lies behind it in memory. Private to
+// lib/store.
+
+namespace blockgtq {
+
+/// A chunk as it lies in the file.
+struct StoredChunk {
+  Dims first;  // its place in the array
+  std::string bytes;
+  unsigned left_out;  // bit i: filter i was not applied
+};
+
+/// Every chunk of a dataset, in the array's order. Exit::input where one cannot be read.
+void for_each_chunk(hid_t set, const Extent& extent, const std::string& where,
+                    const std::function<void(const StoredChunk&)>& body);
+
+/// The whole array, as elements of the file's type. Exit::input where a chunk fails its checksum or does not
+/// hold exactly what it should.
+void read_chunks(hid_t set, const Extent& extent, const std::string& where, char* out);
+
+}  // namespace blockgtq
