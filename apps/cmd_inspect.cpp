@@ -2,7 +2,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -11,6 +13,8 @@
 #include "commands.h"
 #include "evaluation.h"
 #include "hf/checkpoint.h"
+#include "hf/gguf.h"
+#include "hf/model_files.h"
 #include "hf/tokenizer.h"
 #include "model/backend.h"
 #include "model/matmul.h"
@@ -118,6 +122,18 @@ void inspect_config(Sheet& sheet, const Config& config, int64_t chunk) {
   sheet.add("fp16_key_bytes", 2LL * int64_t(config.kv_layers().size()) * config.n_kv_heads * config.head_dim);
 }
 
+/// "Q4_1 210, F32 61", the most first.
+std::string weight_types(const Checkpoint& model) {
+  std::map<std::string, int> count;
+  for (const auto& [name, tensor] : model.tensors()) ++count[tensor.dtype_name];
+  std::vector<std::pair<int, std::string>> order;
+  for (const auto& [type, n] : count) order.emplace_back(-n, type);
+  std::sort(order.begin(), order.end());
+  std::string text;
+  for (const auto& [n, type] : order) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", type, -n);
+  return text;
+}
+
 /// Weights are checked by their headers, never read.
 void inspect_weights(Sheet& sheet, const Options& o, const fs::path& folder) {
   const Checkpoint model(folder);
@@ -127,6 +143,7 @@ void inspect_weights(Sheet& sheet, const Options& o, const fs::path& folder) {
   if (!remarks.empty()) sheet.add("remarks", remarks);
   sheet.add("weights", fmt::format("{} in {} file{}", bytes_text(double(model.weight_bytes())),
                                    model.n_shards(), model.n_shards() == 1 ? "" : "s"));
+  sheet.add("weight_types", weight_types(model));
   const MemoryPlan plan = plan_memory(model, o.tokens, o.chunk, false);
   sheet.add("run", fmt::format("{} tokens in windows of {}", o.tokens, chunk));
   sheet.add("memory",
@@ -140,9 +157,13 @@ void inspect_weights(Sheet& sheet, const Options& o, const fs::path& folder) {
 /// A model whose texts cannot be read still runs on token ids.
 void inspect_tokenizer(Sheet& sheet, const fs::path& folder) {
   const fs::path path = folder / "tokenizer.json";
-  std::string found = "tokenizer.json";
+  const bool gguf = is_gguf(folder);
+  const std::string good = gguf ? "in the file" : "tokenizer.json";
+  std::string found = good;
   try {
-    if (fs::exists(path))
+    if (gguf)
+      static_cast<void>(open_tokenizer(folder));
+    else if (fs::exists(path))
       static_cast<void>(Tokenizer(path));
     else
       found = "none";
@@ -150,17 +171,18 @@ void inspect_tokenizer(Sheet& sheet, const fs::path& folder) {
     found = fmt::format("refused: {}", e.what());
   }
   sheet.add("tokenizer", found);
-  if (found != "tokenizer.json") sheet.add("verdict", "supported with --ids in place of a text");
+  if (found != good) sheet.add("verdict", "supported with --ids in place of a text");
 }
 
-/// A config.json alone, or a model folder. Where its weights are refused, the sheet says so and `refused`
+/// A config.json alone, a model folder, or a GGUF file. Where its weights are refused, the sheet says so and `refused`
 /// holds the error.
 Sheet inspect_model(const Options& o, const fs::path& folder, std::optional<Error>& refused) {
   Sheet sheet;
-  const fs::path config_path = folder / "config.json";
-  const Config config = parse_config(read_json(config_path, kMaxConfigBytes), config_path.string());
+  const bool gguf = is_gguf(folder);
+  const std::string config_name = (gguf ? folder : folder / "config.json").string();
+  const Config config = parse_config(parse_json(config_text(folder), config_name), config_name);
   inspect_config(sheet, config, o.chunk ? o.chunk : o.tokens);
-  if (!has_weights(folder) && !has_pickled_weights(folder)) {
+  if (!gguf && !has_weights(folder) && !has_pickled_weights(folder)) {
     sheet.add("weights", "none in this folder");
     return sheet;
   }
@@ -251,7 +273,7 @@ void add_inspect(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
       "inspect", "What a model folder or one of our files holds, and whether it can be used");
-  command->add_option("path", o->path, "Model folder, config.json, org/name, or a .h5 file of ours")
+  command->add_option("path", o->path, "Model folder, GGUF file, config.json, org/name, or a .h5 file of ours")
       ->required();
   command->add_option("--tokens", o->tokens, "Tokens of the run to plan for")
       ->check(in_range(int64_t(1), int64_t(1) << 40))
@@ -266,11 +288,12 @@ void add_inspect(CLI::App& app, const GlobalOptions& global) {
     std::string picture;
     std::optional<Error> refused;
     Sheet sheet;
-    if (fs::is_regular_file(path) && path.filename() != "config.json")
-      sheet = inspect_file(*o, path, global.use_color(), picture);
+    if (!fs::is_regular_file(path) || is_gguf(path))
+      sheet = inspect_model(*o, resolve_model(o->path), refused);
+    else if (path.filename() == "config.json")
+      sheet = inspect_model(*o, path.parent_path(), refused);
     else
-      sheet =
-          inspect_model(*o, fs::is_regular_file(path) ? path.parent_path() : resolve_model(o->path), refused);
+      sheet = inspect_file(*o, path, global.use_color(), picture);
     const std::string json = refused && o->json != "-" ? "" : o->json;  // what is refused leaves no file
     ResultFiles(json, false).write(sheet.json(), sheet.text() + picture);
     if (refused) throw *refused;

@@ -22,7 +22,7 @@ struct Options {
 void add_tokenize(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("tokenize", "Token ids of a text, one per line");
-  command->add_option("-m,--model", o->model, "Model folder or org/name")->required();
+  command->add_option("-m,--model", o->model, "Model folder, GGUF file or org/name")->required();
   command->add_option("-f,--file", o->files, "UTF-8 text; may be repeated")
       ->required()
       ->allow_extra_args(false);

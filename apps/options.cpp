@@ -98,8 +98,8 @@ void add_device_options(CLI::App& command, RunOptions& run) {
 
 void add_run_options(CLI::App& command, RunOptions& run, bool model_required) {
   CLI::Option* model = command.add_option("-m,--model", run.model,
-                                          "Model folder (config.json, *.safetensors, tokenizer.json), or "
-                                          "org/name in the local Hugging Face cache");
+                                          "Model folder (config.json, *.safetensors, tokenizer.json), "
+                                          "GGUF file, or org/name in the local Hugging Face cache");
   if (model_required) model->required();
   command.add_option("-f,--file", run.files, "UTF-8 text; may be repeated")->allow_extra_args(false);
   command.add_option("--ids", run.ids, "Token ids instead of text");

@@ -73,7 +73,7 @@ PanelSpec read_panel_spec(const fs::path& path, const std::string& bits, const s
       if (other.name == name) fail_input("{}: models: name {} is given twice", file, name);
     const auto model_path = value_of<std::string>(m, "path", file);
     spec.models.push_back(
-        {name, fs::is_directory(folder / model_path) ? folder / model_path : fs::path(model_path)});
+        {name, fs::exists(folder / model_path) ? folder / model_path : fs::path(model_path)});
   }
   if (spec.models.empty()) fail_input("{}: models: none given", file);
   return spec;

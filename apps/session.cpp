@@ -13,6 +13,7 @@
 #include "decimal.h"
 #include "device.h"
 #include "eval/cuda_stats.h"
+#include "hf/model_files.h"
 #include "model/model_shape.h"
 #include "model/nonfinite.h"
 #include "model/output_moment.h"
@@ -71,7 +72,7 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
   session.shape = attention_shape(config, session.chunk, run.reference());
 
   const std::string compat = run.compat.empty() ? "none" : run.compat;
-  const std::string config_sha = sha256_hex(read_text(folder / "config.json", kMaxConfigBytes));
+  const std::string config_sha = sha256_hex(config_text(folder));
   session.facts = fmt::format("config {}\ntokenizer {}\ncorpus {}\nbos {}\nchunk {}\ndtype {}\ncompat {}\n",
                               config_sha, session.corpus.tokenizer, session.corpus.sha256,
                               run.bos ? "every window" : "false", session.chunk, choice.dtype, compat);

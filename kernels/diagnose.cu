@@ -66,6 +66,14 @@ __device__ void leave_errors(const CodeTile& s) {
   __syncthreads();
 }
 
+/// Adds the norms of n_valid tokens that were cut to fp16's largest number.
+__device__ void count_clipped(const CodeTile& s, int n_valid, unsigned long long* clipped) {
+  constexpr uint16_t kLargest = 0x7bff;
+  for (int i = threadIdx.x; i < n_valid * s.table->n_groups; i += kTileThreads)
+    if (s.norm[i / s.table->n_groups * kMaxCodeGroups + i % s.table->n_groups] == kLargest)
+      atomicAdd(clipped, 1ull);
+}
+
 /// Row (head, token) of [A | B] and its static part; zeros where there is no such head or token. A warp per
 /// row.
 __device__ void fill_row(const Args& a, const CodeTile& s, const float* q, int row, float* ab, float* fixed) {
@@ -126,7 +134,8 @@ __device__ double add_errors(const Args& a, const float* ab, int stride, const f
   return total;
 }
 
-__global__ void __launch_bounds__(kTileThreads) logit_error_kernel(Args a, double* partial) {
+__global__ void __launch_bounds__(kTileThreads)
+    logit_error_kernel(Args a, double* partial, unsigned long long* clipped) {
   extern __shared__ __align__(16) unsigned char shared[];
   __shared__ float fixed[kRows];
   __shared__ double parts[kTileThreads / 32];
@@ -138,6 +147,7 @@ __global__ void __launch_bounds__(kTileThreads) logit_error_kernel(Args a, doubl
   load_keys(s, a.k + (t0 * a.n_kv_heads + head) * a.dim, int64_t(a.n_kv_heads) * a.dim, n_valid);
   __syncthreads();
   leave_errors(s);
+  count_clipped(s, n_valid, clipped + job);
 
   float* ab = s.u;  // (64, depth + 4): depth <= D + 2, so it fits u and y
   const int stride = a.depth + 4;
@@ -184,7 +194,7 @@ int64_t logit_scratch(const LogitJobs& jobs) {
   return jobs.n_jobs * n_tiles(jobs.n_tokens);
 }
 
-void logit_error(const LogitJobs& jobs, const LogitTable& table, double* sums, double* scratch,
+void logit_error(const LogitJobs& jobs, const LogitTable& table, const LogitSums& sums, double* scratch,
                  const Stream& stream) {
   const BlockLayout& metric = table.metric();
   check(jobs.tables && jobs.first >= 0 && jobs.n_jobs >= 1 && jobs.first + jobs.n_jobs <= jobs.tables->size(),
@@ -192,7 +202,8 @@ void logit_error(const LogitJobs& jobs, const LogitTable& table, double* sums, d
   check(jobs.n_kv_heads >= 1 && jobs.n_heads % jobs.n_kv_heads == 0 && jobs.n_jobs % jobs.n_kv_heads == 0,
         "logit_error: heads");
   check(metric.head_dim == jobs.tables->dim(), "logit_error: metric of another head dimension");
-  check(jobs.n_tokens >= 1 && jobs.q && jobs.k && sums && scratch, "logit_error: arrays");
+  check(jobs.n_tokens >= 1 && jobs.q && jobs.k && sums.errors && sums.clipped && scratch,
+        "logit_error: arrays");
   check(jobs.n_jobs <= 65535 && n_tiles(jobs.n_tokens) <= INT32_MAX, "logit_error: size");
   Args a{};
   a.tables = jobs.tables->tables() + jobs.first;
@@ -212,9 +223,11 @@ void logit_error(const LogitJobs& jobs, const LogitTable& table, double* sums, d
   const size_t shared = tile_bytes(a.dim);
   allow_shared(logit_error_kernel, shared);
   const dim3 grid(unsigned(n_tiles(a.n_tokens)), unsigned(jobs.n_jobs));
-  logit_error_kernel<<<grid, kTileThreads, shared, raw(stream)>>>(a, scratch);
+  fill_zero(sums.clipped, jobs.n_jobs * sizeof(uint64_t), stream);
+  logit_error_kernel<<<grid, kTileThreads, shared, raw(stream)>>>(
+      a, scratch, reinterpret_cast<unsigned long long*>(sums.clipped));
   check_launch("logit_error");
-  sum_tiles(scratch, jobs.n_jobs, n_tiles(a.n_tokens), sums, stream);
+  sum_tiles(scratch, jobs.n_jobs, n_tiles(a.n_tokens), sums.errors, stream);
 }
 
 }  // namespace blockgtq::cuda

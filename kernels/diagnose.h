@@ -33,9 +33,15 @@ struct LogitJobs {
   int64_t n_tokens = 0;
 };
 
-/// sums (n_jobs) = sum over tokens, query heads and offsets of |err|, from logit_scratch() doubles. Codes and
-/// every err are the CPU's to the last bit; the sum runs in a fixed order of its own.
-void logit_error(const LogitJobs& jobs, const LogitTable& table, double* sums, double* scratch,
+/// What comes of every job, in device memory (n_jobs).
+struct LogitSums {
+  double* errors = nullptr;     // sum over tokens, query heads and offsets of |err|
+  uint64_t* clipped = nullptr;  // fp16 norms that stand at the end of the range, 65504
+};
+
+/// Fills `sums`, with logit_scratch() doubles to work in. Codes and every err are the CPU's to the last bit;
+/// the sum runs in a fixed order of its own.
+void logit_error(const LogitJobs& jobs, const LogitTable& table, const LogitSums& sums, double* scratch,
                  const Stream& stream);
 int64_t logit_scratch(const LogitJobs& jobs);
 

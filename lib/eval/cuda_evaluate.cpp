@@ -60,7 +60,9 @@ struct OnDevice {
         jobs(score_jobs(spec)),
         tables(make_tables(spec, jobs, own)),
         sums(jobs.size() * spec.shape.n_layers * sizeof(double)),
-        host_sums(sums.bytes()) {
+        clipped(jobs.size() * spec.shape.n_layers * sizeof(uint64_t)),
+        host_sums(sums.bytes()),
+        host_clipped(clipped.bytes()) {
     for (int layer = 0; layer < (spec.shape.rope_of_layer.empty() ? 1 : spec.shape.n_layers); ++layer)
       metrics.emplace_back(
           spec.shape.metric_layout(),
@@ -75,9 +77,9 @@ struct OnDevice {
   cuda::Stream own;  // uploads, before any layer
   cuda::CodeTables tables;
   std::deque<cuda::LogitTable> metrics;  // one for all layers, or one for each
-  cuda::Buffer sums;                     // (L, jobs) in the order of the layers' coming
+  cuda::Buffer sums, clipped;            // (L, jobs) in the order of the layers' coming
   std::vector<cuda::Buffer> scratch;     // the last one is in use; a layer of more tokens adds a longer one
-  cuda::PinnedBuffer host_sums;
+  cuda::PinnedBuffer host_sums, host_clipped;
   cuda::Event done;
 };
 
@@ -97,19 +99,22 @@ void OnDevice::add(const Seen& layer, size_t index, const float* q, const float*
   if (scratch.empty() || scratch.back().bytes() < needed) scratch.emplace_back(needed);
   const size_t first = index * n_jobs;
   const cuda::LogitTable& metric = metrics[metrics.size() == 1 ? 0 : size_t(layer.layer)];
-  cuda::logit_error(batch, metric, sums.as<double>() + first, scratch.back().as<double>(), stream);
-  cuda::download(host_sums.as<double>() + first, sums.as<double>() + first, n_jobs * sizeof(double), stream);
+  const cuda::LogitSums out{sums.as<double>() + first, clipped.as<uint64_t>() + first};
+  cuda::logit_error(batch, metric, out, scratch.back().as<double>(), stream);
+  cuda::download(host_sums.as<double>() + first, out.errors, n_jobs * sizeof(double), stream);
+  cuda::download(host_clipped.as<uint64_t>() + first, out.clipped, n_jobs * sizeof(uint64_t), stream);
   done.record(stream);
 }
 
 LayerResult OnDevice::result(const Seen& layer, size_t index) const {
   const double* sum = host_sums.as<double>() + index * jobs.size();
+  const uint64_t* cut = host_clipped.as<uint64_t>() + index * jobs.size();
   std::vector<HeadScore> scores;
   for (size_t j = 0; j < jobs.size(); ++j) {
     const double terms = double(layer.n_tokens) * spec.shape.group() * spec.offsets;
     const int table = layer.layer * int(jobs.size()) + int(j);
-    scores.push_back(
-        {sum[j] / terms, double(tables.bytes_before(table + 1) - tables.bytes_before(table)), {}, 0});
+    const double code_bytes = double(tables.bytes_before(table + 1) - tables.bytes_before(table));
+    scores.push_back({sum[j] / terms, code_bytes, {}, int64_t(cut[j])});
   }
   return assemble(spec, layer.layer, scores);
 }

@@ -43,7 +43,7 @@ struct MethodResult {
   double effective_bits = 0;   // per key coordinate, norms and padding counted
   double bytes_per_token = 0;  // of all KV heads of the layer
   bool interpolated = false;
-  int64_t clipped = 0;               // fp16 norms and scales that were cut to 65504; not counted on a device
+  int64_t clipped = 0;               // fp16 norms and scales that were cut to 65504
   std::vector<MetricValue> metrics;  // as in EvalSpec
 };
 

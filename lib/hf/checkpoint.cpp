@@ -5,6 +5,7 @@
 #include <set>
 
 #include "hf/config_fields.h"
+#include "hf/gguf_model.h"
 
 namespace blockgtq {
 
@@ -92,7 +93,25 @@ bool has_pickled_weights(const fs::path& folder) {
   return false;
 }
 
-Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
+Checkpoint::Checkpoint(const fs::path& folder_or_gguf) : folder_(folder_or_gguf) {
+  if (is_gguf(folder_)) {
+    open_gguf_file();
+  } else {
+    open_folder();
+  }
+}
+
+void Checkpoint::open_gguf_file() {
+  GgufModel model = open_gguf(folder_);
+  config_ = parse_config(model.config, folder_.string());
+  gguf_ = model.architecture;
+  shards_ = std::move(model.parts);
+  tensors_ = std::move(model.tensors);
+  shard_of_ = std::move(model.part_of);
+}
+
+void Checkpoint::open_folder() {
+  const fs::path& folder = folder_;
   std::error_code error;
   if (!fs::is_directory(folder, error)) fail_input("{}: not a folder", folder.string());
   const fs::path config = folder / "config.json";
@@ -185,15 +204,19 @@ const Tensor* Checkpoint::find(const std::string& name) const {
 const Tensor& Checkpoint::get(const std::string& name, const std::vector<int64_t>& shape) const {
   const Tensor* tensor = find(name);
   if (!tensor)
-    fail_input("{}: tensor {} is missing: shape {}", folder_.string(), shown(name), shape_text(shape));
+    fail_input("{}: tensor {} is missing: shape {}", folder_.string(), shown(label(name)), shape_text(shape));
   const std::string file = shards_[shard_of_.at(name)].path().string();
   if (tensor->shape != shape)
-    fail_input("{}: tensor {}: shape {}, the config says {}", file, shown(name), shape_text(tensor->shape),
-               shape_text(shape));
+    fail_input("{}: tensor {}: shape {}, the config says {}", file, shown(label(name)),
+               shape_text(tensor->shape), shape_text(shape));
   if (tensor->dtype == DType::other)
-    fail_input("{}: tensor {}: dtype {} is not supported: F32, F16, BF16", file, shown(name),
-               tensor->dtype_name);
+    fail_input("{}: tensor {}: dtype {} is not supported: {}", file, shown(label(name)), tensor->dtype_name,
+               gguf_ ? supported_types() : "F32, F16, BF16");
   return *tensor;
+}
+
+std::string Checkpoint::label(const std::string& name) const {
+  return gguf_ ? gguf_tensor_name(*gguf_, name) : name;
 }
 
 void Checkpoint::prefetch(const Tensor& tensor) const {

@@ -7,22 +7,24 @@
 
 #include "hf/config.h"
 #include "hf/fingerprint.h"
+#include "hf/gguf_names.h"
 #include "hf/safetensors.h"
 
 namespace blockgtq {
 
 inline constexpr int kMaxShards = 1024;
 
-/// A Hugging Face model folder: config.json and *.safetensors (one, or sharded through
-/// model.safetensors.index.json), all mapped.
+/// A Hugging Face model folder (config.json and *.safetensors, one or sharded through
+/// model.safetensors.index.json) or a GGUF file, all mapped. Tensors have their Hugging Face names.
 class Checkpoint {
  public:
   /// Reads config and headers only; where the config ties an lm_head that the checkpoint has as well, also
   /// the two tensors, up to the first difference. If they differ, the model is not tied, and a remark says
   /// so.
-  explicit Checkpoint(const fs::path& folder);
+  explicit Checkpoint(const fs::path& folder_or_gguf);
 
-  const fs::path& folder() const { return folder_; }
+  const fs::path& folder() const { return folder_; }  // or the GGUF file
+  bool from_gguf() const { return gguf_ != nullptr; }
   const Config& config() const { return config_; }
   int64_t weight_bytes() const;
   size_t n_shards() const { return shards_.size(); }
@@ -32,6 +34,8 @@ class Checkpoint {
   /// A tensor of this shape and a float dtype; Exit::input names the file, the tensor, both shapes.
   const Tensor& get(const std::string& name, const std::vector<int64_t>& shape) const;
 
+  /// The name under which the file has a tensor, for messages.
+  std::string label(const std::string& name) const;
   /// The file a tensor lies in, for messages.
   const fs::path& file_of(const Tensor& t) const { return shards_[shard_of_.at(t.name)].path(); }
 
@@ -44,18 +48,21 @@ class Checkpoint {
   std::string fingerprint() const;
 
  private:
+  void open_folder();
+  void open_gguf_file();
   void settle_tied();
   bool same_values(const Tensor&, const Tensor&) const;
 
   fs::path folder_;
   Config config_;
+  const GgufArchitecture* gguf_ = nullptr;  // null: a folder
   std::vector<MappedFile> shards_;
   std::map<std::string, Tensor> tensors_;
   std::map<std::string, size_t> shard_of_;
   mutable std::shared_ptr<Fingerprint> fingerprint_;
 };
 
-/// DIR as it is, or org/name or org/name@revision looked up in the local Hugging Face cache (HF_HUB_CACHE,
+/// DIR or FILE.gguf as it is, or org/name or org/name@revision looked up in the local Hugging Face cache (HF_HUB_CACHE,
 /// HF_HOME, ~/.cache/huggingface/hub, then TRANSFORMERS_CACHE; without a revision the snapshot refs/main points
 /// to). Nothing is downloaded: the error's hint is the command that would.
 fs::path resolve_model(const std::string& dir_or_name);

@@ -9,6 +9,8 @@
 #include "base/json.h"
 #include "base/sha256.h"
 #include "hf/config.h"
+#include "hf/gguf.h"
+#include "hf/model_files.h"
 #include "hf/text_source.h"
 #include "hf/tokenizer.h"
 #include "hf/tokenizer_json.h"
@@ -80,10 +82,12 @@ std::vector<int32_t> check_ids(std::vector<int32_t> ids, const std::string& name
 }  // namespace
 
 int32_t first_token_id(const fs::path& model, int vocab) {
+  const bool gguf = is_gguf(model);
   for (const char* file : {"generation_config.json", "config.json"}) {
-    const fs::path path = model / file;
-    if (!fs::exists(path)) continue;
-    const Json config = read_json(path, kMaxConfigBytes);
+    const fs::path path = gguf ? model : model / file;
+    if (!gguf && !fs::exists(path)) continue;
+    const Json config =
+        parse_json(gguf ? config_text(model) : read_text(path, kMaxConfigBytes), path.string());
     const auto it = config.is_object() ? config.find("bos_token_id") : config.end();
     if (it == config.end() || it->is_null()) continue;
     const int64_t id = non_negative(*it);
@@ -92,6 +96,7 @@ int32_t first_token_id(const fs::path& model, int vocab) {
                  vocab - 1);
     return int32_t(id);
   }
+  if (gguf) fail_input("{}: no tokenizer.ggml.bos_token_id, which --bos needs", model.string());
   fail_input("{}: no bos_token_id in generation_config.json or config.json, which --bos needs",
              model.string());
 }

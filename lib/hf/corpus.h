@@ -27,10 +27,11 @@ struct Corpus {
   std::vector<std::string> warnings;  // of the tokenizer; one line each
 };
 
-/// The "bos_token_id" of a model's folder; Exit::input where there is none below vocab.
+/// The bos id of a model's folder or GGUF file; Exit::input where there is none below vocab.
 int32_t first_token_id(const fs::path& model, int vocab);
 
-/// `model` is the model's folder (tokenizer.json, and generation_config.json or config.json for the bos id);
+/// `model` is the model's folder (tokenizer.json, and generation_config.json or config.json for the bos id) or
+/// its GGUF file;
 /// vocab bounds the ids. Exit::input: text shorter than asked (found, wanted), invalid UTF-8, id out of
 /// range. Only as much of a long text is tokenized as n_tokens needs, and what is wrong behind it does not
 /// matter: bytes that are not UTF-8, an id out of range, more than kMaxCorpusBytes, of which no more is read.

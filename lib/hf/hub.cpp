@@ -8,6 +8,7 @@
 #include "base/printable.h"
 #include "hf/checkpoint.h"
 #include "hf/config_fields.h"
+#include "hf/gguf.h"
 
 namespace blockgtq {
 
@@ -121,10 +122,11 @@ fs::path snapshot(const fs::path& repository, const std::string& revision, const
 }  // namespace
 
 fs::path resolve_model(const std::string& dir_or_name) {
-  if (is_folder(dir_or_name)) return dir_or_name;
+  if (is_folder(dir_or_name) || is_gguf(dir_or_name)) return dir_or_name;
   std::error_code error;
   if (fs::exists(dir_or_name, error))
-    fail_input("{}: a file: a model is a folder with config.json", dir_or_name);
+    fail_input("{}: a file: a model is a folder with config.json, or a GGUF file", dir_or_name);
+  if (dir_or_name.ends_with(".gguf")) fail_input("{}: no such file", printable(dir_or_name));
   const size_t at = dir_or_name.find('@');
   const std::string name = dir_or_name.substr(0, at);
   const std::string revision = at == std::string::npos ? "" : dir_or_name.substr(at + 1);

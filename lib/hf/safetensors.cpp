@@ -8,7 +8,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base/checked.h"
-#include "base/float16.h"
 #include "base/json.h"
 #include "hf/config_fields.h"
 
@@ -145,59 +144,6 @@ void check_cover(std::vector<Entry>& entries, uint64_t data_bytes, const std::st
 }
 
 }  // namespace
-
-const char* name(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return "F32";
-    case DType::f16:
-      return "F16";
-    case DType::bf16:
-      return "BF16";
-    case DType::other:
-      break;
-  }
-  return "other";
-}
-
-int64_t Tensor::elements() const {
-  int64_t n = 1;
-  for (int64_t d : shape) n *= d;
-  return n;
-}
-
-Tensor Tensor::rows(int64_t first, int64_t n) const {
-  check(shape.size() == 1 || shape.size() == 2, "Tensor::rows: one or two dimensions");
-  check(first >= 0 && n >= 0 && first <= shape[0] - n, "Tensor::rows: outside the tensor");
-  check(dtype != DType::other, "Tensor::rows: not a float tensor");
-  const size_t row_bytes = shape[0] == 0 ? 0 : data.size() / size_t(shape[0]);
-  Tensor out = *this;
-  out.shape[0] = n;
-  out.data = data.subspan(size_t(first) * row_bytes, size_t(n) * row_bytes);
-  return out;
-}
-
-void Tensor::read(int64_t first, int64_t n, float* out) const {
-  check(first >= 0 && n >= 0 && first <= elements() - n, "Tensor::read: outside the tensor");
-  check(dtype != DType::other, "Tensor::read: not a float tensor");
-  if (n == 0) return;
-  if (dtype == DType::f32) {
-    std::memcpy(out, data.data() + first * 4, size_t(n) * 4);
-    return;
-  }
-  // Nothing promises that a tensor starts at an even byte: through an aligned buffer.
-  constexpr int64_t kBlock = 1024;
-  std::array<uint16_t, kBlock> raw;
-  for (int64_t i = 0; i < n; i += kBlock) {
-    const int64_t m = std::min(kBlock, n - i);
-    std::memcpy(raw.data(), data.data() + (first + i) * 2, size_t(m) * 2);
-    if (dtype == DType::bf16) {
-      from_bf16(raw.data(), size_t(m), out + i);
-    } else {
-      from_half(raw.data(), size_t(m), out + i);
-    }
-  }
-}
 
 std::vector<Tensor> read_safetensors(const MappedFile& file) {
   constexpr size_t kLengthBytes = 8;

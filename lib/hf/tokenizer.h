@@ -45,8 +45,8 @@ class Tokenizer {
 };
 
 /// The tokenizer of a model's folder as transformers makes it: tokenizer.json with the added and special
-/// tokens of tokenizer_config.json, added_tokens.json and special_tokens_map.json. Exit::input, with a hint,
-/// where there is no tokenizer.json.
-Tokenizer open_tokenizer(const fs::path& folder);
+/// tokens of tokenizer_config.json, added_tokens.json and special_tokens_map.json; or that of a GGUF file.
+/// Exit::input, with a hint, where there is none.
+Tokenizer open_tokenizer(const fs::path& folder_or_gguf);
 
 }  // namespace blockgtq

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "hf/added_tokens.h"
+#include "hf/gguf_tokenizer.h"
 #include "hf/tokenizer.h"
 #include "hf/tokenizer_json.h"
 
@@ -148,7 +149,9 @@ std::vector<ExtraToken> read_extra_tokens(const fs::path& folder) {
 
 }  // namespace
 
-Tokenizer open_tokenizer(const fs::path& folder) {
+Tokenizer open_tokenizer(const fs::path& folder_or_gguf) {
+  const fs::path& folder = folder_or_gguf;
+  if (is_gguf(folder)) return Tokenizer(gguf_tokenizer(folder), folder.string());
   const fs::path path = folder / "tokenizer.json";
   if (!fs::exists(path)) fail_without_tokenizer(folder);
   return Tokenizer(MappedFile(path).text(), path.string(), read_extra_tokens(folder));

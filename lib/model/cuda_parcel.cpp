@@ -9,11 +9,11 @@ namespace {
 constexpr int64_t kAlignment = 256;
 
 void place(Parcel& parcel, const Tensor& tensor, bool joined) {
-  const bool to_float = tensor.shape.size() == 1;
+  const bool to_float = tensor.shape.size() == 1 || is_quantized(tensor.dtype);
   if (!joined) parcel.bytes = (parcel.bytes + kAlignment - 1) / kAlignment * kAlignment;
   parcel.items.push_back({&tensor, parcel.bytes, to_float});
   check(parcel.offsets.emplace(tensor.data.data(), parcel.bytes).second, "a tensor twice in one parcel");
-  parcel.bytes += to_float ? 4 * tensor.elements() : int64_t(tensor.data.size());
+  parcel.bytes += tensor.elements() * (to_float ? 4 : block_size(tensor.dtype).bytes);
 }
 
 void place(Parcel& parcel, const Linear& linear) {
@@ -66,9 +66,9 @@ Parcel pack_output(const OuterWeights& outer) {
 
 cuda::FloatType float_type(DType dtype) {
   check(dtype != DType::other, "weights of a float type");
-  return dtype == DType::f32    ? cuda::FloatType::f32
-         : dtype == DType::bf16 ? cuda::FloatType::bf16
-                                : cuda::FloatType::f16;
+  return dtype == DType::bf16  ? cuda::FloatType::bf16
+         : dtype == DType::f16 ? cuda::FloatType::f16
+                               : cuda::FloatType::f32;
 }
 
 }  // namespace blockgtq

@@ -9,8 +9,9 @@
 namespace blockgtq {
 
 /// The weights of one stretch of a run (a layer, or the output layer) as they lie together in device memory:
-/// matrices as the checkpoint stores them, vectors (norms, biases) as float32, every tensor at a multiple of
-/// 256 bytes. The up projection follows its gate without a gap, so that both are one matrix.
+/// matrices as the checkpoint stores them, vectors (norms, biases) and quantized matrices as float32, every
+/// tensor at a multiple of 256 bytes. The up projection follows its gate without a gap, so that both are one
+/// matrix.
 struct Parcel {
   struct Item {
     const Tensor* tensor;
@@ -33,6 +34,7 @@ struct Parcel {
 Parcel pack_layer(const LayerWeights& weights, bool projections_only);
 Parcel pack_output(const OuterWeights& outer);
 
+/// As which type weights stored as `dtype` lie in device memory.
 cuda::FloatType float_type(DType dtype);
 
 }  // namespace blockgtq

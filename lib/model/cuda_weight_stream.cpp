@@ -1,7 +1,6 @@
 #include "model/cuda_weight_stream.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -59,7 +58,7 @@ void WeightStream::split(const Parcel& parcel) {
   std::vector<Batch>& batches = batches_.emplace_back();
   for (const Parcel::Item& item : parcel.items) {
     const int64_t elements = item.tensor->elements();
-    const int64_t element_bytes = item.to_float ? 4 : int64_t(item.tensor->data.size()) / elements;
+    const int64_t element_bytes = item.to_float ? 4 : block_size(item.tensor->dtype).bytes;
     for (int64_t first = 0; first < elements; first += kPieceBytes / element_bytes) {
       const int64_t count = std::min(kPieceBytes / element_bytes, elements - first);
       const Piece piece{&item, first, count, item.offset + first * element_bytes, count * element_bytes};
@@ -143,12 +142,11 @@ void WeightStream::send(const Batch& batch, const Parcel& parcel) {
 
 namespace {
 
-/// The bytes of a stretch of elements, under the tensor's name.
+/// The stored bytes of a stretch of elements, under the tensor's name.
 Tensor stretch(const Tensor& tensor, int64_t first, int64_t count) {
-  const size_t element = tensor.data.size() / size_t(tensor.elements());
   Tensor out;
   out.name = tensor.name;
-  out.data = tensor.data.subspan(size_t(first) * element, size_t(count) * element);
+  out.data = tensor.extent(first, count);
   return out;
 }
 
@@ -161,13 +159,12 @@ void WeightStream::prefetch(size_t p) const {
 
 void WeightStream::copy(const Piece& piece, std::byte* to) const {
   const Tensor& tensor = *piece.item->tensor;
-  const Tensor source = stretch(tensor, piece.first, piece.count);
   if (piece.item->to_float) {
     tensor.read(piece.first, piece.count, reinterpret_cast<float*>(to));
   } else {
-    std::memcpy(to, source.data.data(), source.data.size());
+    tensor.copy(piece.first, piece.count, to);
   }
-  model_.release(source);
+  model_.release(stretch(tensor, piece.first, piece.count));
 }
 
 }  // namespace blockgtq

@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/stop.h"
+#include "hf/gguf_tokenizer.h"
+#include "hf/model_files.h"
 #include "hf/safetensors_writer.h"
 #include "model/fold.h"
 
@@ -52,8 +54,8 @@ class NewFolder {
 };
 
 /// The folded tensors are float32: a loader that follows the config must not round them to 16 bits.
-std::string float_config(const fs::path& path) {
-  Json config = read_json(path, kMaxConfigBytes);
+std::string float_config(const fs::path& model) {
+  Json config = parse_json(config_text(model), model.string());
   const char* key = config.contains("torch_dtype") && !config.contains("dtype") ? "torch_dtype" : "dtype";
   config[key] = "float32";
   return dump_json(config);
@@ -65,7 +67,7 @@ std::vector<std::pair<const Tensor*, TensorEntry>> plan(const Checkpoint& model,
   std::vector<std::pair<const Tensor*, TensorEntry>> out;
   for (const auto& [name, t] : model.tensors()) {
     TensorEntry entry{name, t.dtype_name, t.shape, t.data.size()};
-    if (fold.changes(name)) {
+    if (fold.changes(name) || is_quantized(t.dtype)) {
       entry.dtype_name = "F32";
       entry.bytes = uint64_t(t.elements()) * sizeof(float);
     }
@@ -76,6 +78,25 @@ std::vector<std::pair<const Tensor*, TensorEntry>> plan(const Checkpoint& model,
   };
   std::stable_sort(out.begin(), out.end(), [&](const auto& a, const auto& b) { return width(a) > width(b); });
   return out;
+}
+
+/// A tensor as it is; in blocks where it does not lie as safetensors has it.
+void write_tensor(const Tensor& tensor, SafetensorsWriter& writer) {
+  constexpr int64_t kBlock = 1 << 20;
+  const bool quantized = is_quantized(tensor.dtype);
+  if (!quantized && tensor.paired_rows == 0) return writer.write(tensor.data);
+  const int64_t bytes = quantized ? int64_t(sizeof(float)) : block_size(tensor.dtype).bytes;
+  std::vector<float> block(static_cast<size_t>(kBlock));
+  auto* const out = reinterpret_cast<std::byte*>(block.data());
+  for (int64_t first = 0; first < tensor.elements(); first += kBlock) {
+    const int64_t n = std::min(kBlock, tensor.elements() - first);
+    if (quantized) {
+      tensor.read(first, n, block.data());
+    } else {
+      tensor.copy(first, n, out);
+    }
+    writer.write({out, size_t(n * bytes)});
+  }
 }
 
 void write_weights(const Checkpoint& model, const Fold& fold, OutputFile& file) {
@@ -91,7 +112,7 @@ void write_weights(const Checkpoint& model, const Fold& fold, OutputFile& file) 
       const std::vector<float> folded = fold.folded(*tensor);
       writer.write(std::as_bytes(std::span(folded)));
     } else {
-      writer.write(tensor->data);
+      write_tensor(*tensor, writer);
     }
     model.release(*tensor);
   }
@@ -108,13 +129,17 @@ void write_folded(const Checkpoint& model, const Fold& fold, const fs::path& fol
   std::vector<std::unique_ptr<OutputFile>> files;  // all begun before any appears; config.json comes last
   files.push_back(std::make_unique<OutputFile>(folder / kWeights, force));
   write_weights(model, fold, *files.back());
-  for (const char* name : kCopied) {
-    if (!fs::exists(model.folder() / name, error)) continue;
+  const auto add = [&](const char* name, std::string_view text) {
     files.push_back(std::make_unique<OutputFile>(folder / name, force));
-    files.back()->write(MappedFile(model.folder() / name).text());
+    files.back()->write(text);
+  };
+  if (is_gguf(model.folder())) {
+    add("tokenizer.json", gguf_tokenizer(model.folder()));
+  } else {
+    for (const char* name : kCopied)
+      if (fs::exists(model.folder() / name, error)) add(name, MappedFile(model.folder() / name).text());
   }
-  files.push_back(std::make_unique<OutputFile>(folder / "config.json", force));
-  files.back()->write(float_config(model.folder() / "config.json"));
+  add("config.json", float_config(model.folder()));
   std::vector<OutputFile*> all;
   for (const auto& file : files) all.push_back(file.get());
   commit_all(all);

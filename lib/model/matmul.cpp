@@ -86,7 +86,7 @@ void linear(const Linear& w, const float* x, int64_t n, float* y) {
 
 void linear(const Checkpoint& model, const Linear& w, const float* x, int64_t n, float* y) {
   check(w.weight.shape.size() == 2, "linear: weights of two dimensions");
-  const int64_t row_bytes = std::max<int64_t>(1, int64_t(w.weight.data.size()) / w.rows());
+  const int64_t row_bytes = std::max<int64_t>(1, w.weight.row_bytes());
   const int64_t height = row_tile(w.rows());
   const int64_t group = std::max(height, kGroupBytes / row_bytes / height * height);
   for (int64_t first = 0; first < w.rows(); first += group) {

@@ -9,8 +9,8 @@ namespace blockgtq {
 
 namespace {
 
-/// The first row of a tensor that is not finite, counted in the whole tensor where this is a part of a fused
-/// one; -1.
+/// The first row of a tensor that is not finite, counted in the whole tensor as it is stored where this is a
+/// part of one; -1.
 int64_t nonfinite_row(const Checkpoint& model, const Tensor& tensor) {
   constexpr int64_t kBlock = 1 << 18;
   const int64_t n = tensor.elements(),
@@ -26,8 +26,7 @@ int64_t nonfinite_row(const Checkpoint& model, const Tensor& tensor) {
   model.release(tensor);
   if (found < 0) return -1;
   const Tensor* whole = model.find(tensor.name);
-  const int64_t row_bytes = int64_t(tensor.data.size()) / (n / row);
-  return found + (tensor.data.data() - whole->data.data()) / row_bytes;
+  return tensor.stored_row(found) + (tensor.data.data() - whole->data.data()) / tensor.row_bytes();
 }
 
 }  // namespace
@@ -36,7 +35,7 @@ void require_finite(const Checkpoint& model, const Tensor& weight) {
   const int64_t row = nonfinite_row(model, weight);
   if (row >= 0)
     throw Error(Exit::nonfinite,
-                fmt::format("{}: {}: row {}: not finite", model.file_of(weight).string(), weight.name, row));
+                fmt::format("{}: {}: row {}: not finite", model.file_of(weight).string(), model.label(weight.name), row));
 }
 
 void require_finite(const Checkpoint& model, const float* x, int64_t n, int64_t cols, const std::string& what,

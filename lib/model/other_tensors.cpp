@@ -79,8 +79,10 @@ std::string unused_tensors(const Checkpoint& model) {
   for (const auto& [name, tensor] : model.tensors()) {
     if (used.count(name) || is_harmless(name, config) || is_beside(name, config)) continue;
     const auto fail = [&](const std::string& why) {
-      fail_input("{}: tensor {}: {}", model.file_of(tensor).string(), shown(name), why);
+      fail_input("{}: tensor {}: {}", model.file_of(tensor).string(), shown(model.label(name)), why);
     };
+    // llama.cpp would use it, or refuse the file.
+    if (model.from_gguf()) fail(fmt::format("has no place in a {} of this config", config.model_type));
     if (used.count(base + name)) fail(fmt::format("is there as {} too: one of them", shown(base + name)));
     if (name.starts_with(base) && used.count(name.substr(base.size())))
       fail(fmt::format("is there as {} too: one of them", shown(name.substr(base.size()))));

@@ -12,7 +12,8 @@ struct Shape {
   BlockLayout layout;
   int n_heads, n_kv_heads;
   int64_t n_tokens;
-  int rotary_dim = -1;  // of the metric; -1: the layout's
+  int rotary_dim = -1;   // of the metric; -1: the layout's
+  bool clipped = false;  // one key is longer than fp16 can say
 };
 
 EvalSpec make_spec(const Shape& s, const std::vector<double>& budgets, int n_widths, test::Random& random) {
@@ -48,7 +49,9 @@ void check_case(const Shape& s, const std::vector<double>& budgets, int n_widths
   for (int l : {1, 0}) {  // any order of layers
     const auto q = random.normal(s.n_tokens * s.n_heads * d);
     auto k = uneven_keys(random, s.n_tokens, s.n_kv_heads, d);
-    if (s.n_tokens > 5) std::fill_n(k.begin() + size_t(5) * s.n_kv_heads * d, d, 0.0f);  // a key of zeros
+    const auto key = [&](int64_t t) { return k.begin() + t * s.n_kv_heads * d; };
+    if (s.n_tokens > 5) std::fill_n(key(5), d, 0.0f);
+    if (s.clipped) std::fill_n(key(s.n_tokens - 1), d, 50000.0f);
     const float* at_q = arrays.emplace_back(to_device(q, stream)).as<float>();
     const float* at_k = arrays.emplace_back(to_device(k, stream)).as<float>();
     evaluator.add_layer(l, at_q, at_k, s.n_tokens, stream.handle());
@@ -56,6 +59,7 @@ void check_case(const Shape& s, const std::vector<double>& budgets, int n_widths
   }
   const std::vector<LayerResult> found = evaluator.finish();
   REQUIRE(found.size() == expected.size());
+  bool any_clipped = false;
   for (size_t l = 0; l < found.size(); ++l) {
     CHECK(found[l].layer == expected[l].layer);
     REQUIRE(found[l].results.size() == expected[l].results.size());
@@ -65,11 +69,14 @@ void check_case(const Shape& s, const std::vector<double>& budgets, int n_widths
       CHECK(f.bits == e.bits);
       CHECK(f.interpolated == e.interpolated);
       CHECK(f.bytes_per_token == e.bytes_per_token);
+      CHECK(f.clipped == e.clipped);
+      any_clipped |= f.clipped > 0;
       for (size_t h = 0; h < f.mae_per_kv_head.size(); ++h)
         CHECK(f.mae_per_kv_head[h] == Approx(e.mae_per_kv_head[h]).epsilon(1e-11));
       CHECK(f.mae == Approx(e.mae).epsilon(1e-11));
     }
   }
+  CHECK(any_clipped == s.clipped);
 }
 
 }  // namespace
@@ -94,6 +101,11 @@ TEST_CASE("the logit error on the GPU is the CPU's") {
 TEST_CASE("groups paired over the whole head, measured over the rotary part") {
   if (!has_device()) return;
   check_case({{128, 128, Pairing::half}, 4, 2, 63, 64}, {3}, 4);
+}
+
+TEST_CASE("norms that fp16 cannot say are counted on the GPU too") {
+  if (!has_device()) return;
+  check_case({{64, 64, Pairing::half}, 4, 2, 70, -1, true}, {2, 2.5}, 5, {"rtn", "tq-mse", "block-gtq"});
 }
 
 TEST_CASE("methods without a kernel are scored on the CPU, in their place among the others") {

@@ -1,0 +1,119 @@
+#include "hf/gguf_model.h"
+
+#include "hf/checkpoint.h"
+#include "hf/config_fields.h"
+#include "hf/gguf_config.h"
+
+namespace blockgtq {
+
+namespace {
+
+constexpr const char* kNumber = "split.no";
+constexpr const char* kCount = "split.count";
+
+std::string part_ending(int64_t part, int64_t n) {
+  return fmt::format("-{:05}-of-{:05}.gguf", part + 1, n);
+}
+
+/// The paths of all parts; of a file that is not split itself alone.
+std::vector<fs::path> part_paths(const fs::path& first, const GgufMetadata& metadata) {
+  const int64_t n = metadata.integer_or(kCount, 1, 0, kMaxShards);
+  if (n <= 1) return {first};
+  const int64_t part = metadata.integer(kNumber, 0, n - 1);
+  const std::string name = first.filename().string(), ending = part_ending(part, n);
+  if (!name.ends_with(ending))
+    fail_input(
+        "{}: part {} of {} of a split file: its name does not end in {}, so that the others are not found",
+        first.string(), part + 1, n, ending);
+  const std::string stem = name.substr(0, name.size() - ending.size());
+  if (part != 0)
+    throw Error(Exit::input,
+                fmt::format("{}: part {} of {} of a split file: the first is what to name", first.string(),
+                            part + 1, n),
+                (first.parent_path() / (stem + part_ending(0, n))).string());
+  std::vector<fs::path> out;
+  for (int64_t i = 0; i < n; ++i) out.push_back(first.parent_path() / (stem + part_ending(i, n)));
+  return out;
+}
+
+void check_part(const GgufFile& part, size_t i, size_t n, const std::string& file) {
+  if (n == 1) return;
+  const int64_t number = part.metadata.integer(kNumber, 0, INT32_MAX);
+  const int64_t count = part.metadata.integer(kCount, 0, INT32_MAX);
+  if (number != int64_t(i) || count != int64_t(n))
+    fail_input("{}: says that it is part {} of {}: part {} of {}", file, number + 1, count, i + 1, n);
+}
+
+/// All experts of a layer lie one after the other in one tensor.
+void take_experts(const Tensor& fused, const std::string& pattern, size_t part, const std::string& file,
+                  GgufModel& out) {
+  if (fused.shape.size() != 3)
+    fail_input("{}: tensor {}: {} dimensions: 3", file, shown(fused.name), fused.shape.size());
+  const int64_t n = fused.shape[0];
+  if (n > kMaxExperts)
+    fail_input("{}: tensor {}: {} experts: {} at most", file, shown(fused.name), n, kMaxExperts);
+  for (int64_t e = 0; e < n; ++e) {
+    Tensor expert = fused;
+    expert.name = pattern;
+    expert.name.replace(pattern.find('%'), 1, std::to_string(e));
+    expert.shape.erase(expert.shape.begin());
+    const size_t bytes = fused.data.size() / size_t(n);
+    expert.data = fused.data.subspan(size_t(e) * bytes, bytes);
+    out.part_of[expert.name] = part;
+    out.tensors[expert.name] = expert;
+  }
+}
+
+void take_tensor(Tensor tensor, size_t part, int64_t head_dim, GgufModel& out) {
+  const std::string file = out.parts[part].path().string();
+  const std::string name = tensor.name;
+  if (name == "rope_freqs.weight") return;  // the config has it
+  const std::optional<std::string> hf_name = hf_tensor_name(*out.architecture, name);
+  if (!hf_name)
+    fail_input("{}: tensor {}: models of {} have none of this name", file, shown(name),
+               out.architecture->name);
+  if (tensor.shape.size() == 1 && is_quantized(tensor.dtype))
+    fail_input("{}: tensor {}: a vector of {} is not supported: F32, F16, BF16", file, shown(name),
+               tensor.dtype_name);
+  if (hf_name->find('%') != std::string::npos) return take_experts(tensor, *hf_name, part, file, out);
+  const bool query_or_key = name.find(".attn_q.") != name.npos || name.find(".attn_k.") != name.npos;
+  // Where the rows are no whole heads, the shape is refused when the tensor is asked for.
+  if (out.architecture->paired_rows && query_or_key && tensor.shape[0] % head_dim == 0)
+    tensor.paired_rows = head_dim;
+  tensor.name = *hf_name;
+  out.part_of[*hf_name] = part;
+  out.tensors[*hf_name] = std::move(tensor);
+}
+
+}  // namespace
+
+GgufModel open_gguf(const fs::path& path) {
+  GgufModel out;
+  out.parts.emplace_back(path);
+  std::vector<GgufFile> files = {read_gguf(out.parts[0])};
+  const std::vector<fs::path> paths = part_paths(path, files[0].metadata);
+  for (size_t i = 1; i < paths.size(); ++i) {
+    std::error_code error;
+    if (!fs::exists(paths[i], error))
+      fail_input("{}: no such file: part {} of {} of a split file", paths[i].string(), i + 1, paths.size());
+    out.parts.emplace_back(paths[i]);
+    files.push_back(read_gguf(out.parts[i]));
+  }
+  std::map<std::string, Tensor> stored;
+  for (size_t i = 0; i < files.size(); ++i) {
+    check_part(files[i], i, files.size(), paths[i].string());
+    for (const Tensor& tensor : files[i].tensors) {
+      if (!stored.emplace(tensor.name, tensor).second)
+        fail_input("{}: tensor {}: in an earlier part too", paths[i].string(), shown(tensor.name));
+    }
+  }
+  const GgufMetadata& metadata = files[0].metadata;
+  out.architecture = &find_gguf_architecture(metadata.text("general.architecture", ""), path.string());
+  out.config = gguf_config(*out.architecture, metadata, stored);
+  const int64_t head_dim = out.config["head_dim"].get<int64_t>();
+  for (size_t i = 0; i < files.size(); ++i)
+    for (Tensor& tensor : files[i].tensors) take_tensor(std::move(tensor), i, head_dim, out);
+  return out;
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,25 @@
+#pragma once
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "hf/gguf.h"
+#include "hf/gguf_names.h"
+
+namespace blockgtq {
+
+/// A model in a GGUF file, or in the parts of a split one, as a Hugging Face folder would have it.
+struct GgufModel {
+  const GgufArchitecture* architecture = nullptr;
+  Json config;  // config.json
+  std::vector<MappedFile> parts;
+  std::map<std::string, Tensor> tensors;  // by Hugging Face name; experts one by one
+  std::map<std::string, size_t> part_of;  // of each tensor
+};
+
+/// Opens all parts; of a split file the first is named. Reads no tensor but rope_freqs.weight.
+GgufModel open_gguf(const fs::path& path);
+
+}  // namespace blockgtq
