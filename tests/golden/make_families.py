@@ -7,6 +7,7 @@ OUT/<name>/config.json, model.safetensors (float16) and golden.safetensors (floa
 "logits_short" of N_SHORT (within every sliding window), and of the long run "q.L", "k.L", "v.L" of every layer L as
 attention has them before RoPE, of every third token: (tokens, heads, dimension). Needs torch and transformers 5.
 """
+import copy
 import pathlib
 import shutil
 import sys
@@ -107,7 +108,7 @@ def make(name):
     """The model of a family, with weights that matter: no norm is all ones, no bias zero."""
     torch.manual_seed(zlib.crc32(name.encode()))
     if name in TOWERS:
-        outer, text = TOWERS[name]
+        outer, text = copy.deepcopy(TOWERS[name])  # a config keeps rope_parameters and adds to them
         config = transformers.AutoConfig.for_model(outer["model_type"])
         text_type = text.get("model_type", config.text_config.model_type)
         tied = text.get("tie_word_embeddings", False)
@@ -117,7 +118,7 @@ def make(name):
         config = type(config)(text_config=text_config, vision_config=vision, tie_word_embeddings=tied)
         model = transformers.AutoModelForImageTextToText.from_config(config, attn_implementation="eager")
     else:
-        kw = {**COMMON, **FAMILIES[name]}
+        kw = copy.deepcopy({**COMMON, **FAMILIES[name]})
         config = transformers.AutoConfig.for_model(kw.pop("model_type"), **kw)
         model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     with torch.no_grad():
