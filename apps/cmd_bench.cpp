@@ -80,8 +80,8 @@ Stats empty_stats(const Options& o) {
   stats.shape.v_dim = o.head_dim;
   stats.shape.layout = {o.head_dim, o.head_dim, Pairing::half};
   for (int i = 0; i < o.head_dim / 2; ++i)
-    stats.shape.inv_freq.push_back(std::pow(1e6, -2.0 * i / o.head_dim));
-  stats.shape.inv_freq_raw = stats.shape.inv_freq;
+    stats.shape.ropes[0].inv_freq.push_back(std::pow(1e6, -2.0 * i / o.head_dim));
+  stats.shape.ropes[0].inv_freq_raw = stats.shape.ropes[0].inv_freq;
   stats.layers.resize(o.layers);
   for (int64_t t = 0; t < o.tokens; t += o.chunk)
     stats.chunk_tokens.push_back(std::min(o.chunk, o.tokens - t));
@@ -103,7 +103,6 @@ struct Phases {
 EvalSpec make_spec(const BitMap& map, int repetition) {
   EvalSpec spec;
   spec.shape = map.shape;
-  spec.inv_freq = map.shape.inv_freq;
   spec.methods = {"tq-mse", "block-gtq"};
   spec.budgets = map.budgets;
   spec.seed = 42 + 1000 * uint64_t(repetition);
@@ -127,7 +126,7 @@ Phases run_on_cpu(const Options& o, const std::vector<Activations>& calibration,
   phases.time("allocation", [&] { spec = make_spec(make_bit_map(stats, parse_bits(o.bits)), repetition); });
   spec.metrics = parse_metrics(o.metrics);
   std::erase(spec.metrics, Metric::mae_model);  // the same as mae here
-  spec.attention = {spec.shape.layout, spec.inv_freq};
+  spec.model = spec.shape;
   spec.chunk = o.chunk;
   phases.time("tables", [&] {  // fills the cache of rotations
     const std::vector<ScoreJob> jobs = score_jobs(spec);

@@ -9,6 +9,7 @@
 #include "base/stop.h"
 #include "commands.h"
 #include "evaluation.h"
+#include "model/model_shape.h"
 #include "quant/methods.h"
 #include "report/table.h"
 #include "result_files.h"
@@ -133,9 +134,9 @@ std::string value(const Provenance& provenance, const std::string& key) {
   return "";
 }
 
-RealAttention dumped_attention(const ActsHeader& header) {
-  if (value(header.provenance, "compat") == "reference") return {};
-  return {header.shape.metric_layout(), header.shape.inv_freq, header.shape.attention_factor};
+std::optional<AttentionShape> dumped_attention(const ActsHeader& header) {
+  if (value(header.provenance, "compat") == "reference") return std::nullopt;
+  return header.shape;
 }
 
 void warn_about_origin(const BitMap& map, const Provenance& run, Progress& progress) {
@@ -214,7 +215,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
     } else {
       Session session = open_session(o->run, global, *progress);
       EvalSpec spec = make_eval_spec(request, session.shape);
-      set_metrics(spec, metrics, real_attention(session.model->config(), session.chunk), session.chunk,
+      set_metrics(spec, metrics, attention_shape(session.model->config(), session.chunk), session.chunk,
                   *progress);
       layers = evaluate_session(spec, session, *progress);
       const Provenance provenance = session.provenance();

@@ -70,7 +70,7 @@ double forward_flops(const Checkpoint& model, int64_t n_tokens) {
     for (const Tensor* t : weights.without_experts())
       if (t->shape.size() == 2) products += double(t->elements());
     for (const Mlp& expert : weights.experts)
-      for (const Linear* w : {&expert.gate, &expert.up, &expert.down})
+      for (const Linear* w : expert.parts())
         products += double(w->weight.elements()) * config.moe.n_per_token / config.moe.n_experts;
   }
   return 2 * products * double(n_tokens);
@@ -117,9 +117,9 @@ void inspect_config(Sheet& sheet, const Config& config, int64_t chunk) {
   sheet.add("blocks", config.head_dim / 2);
   if (config.moe.n_experts)
     sheet.add("experts", fmt::format("{} of {}", config.moe.n_per_token, config.moe.n_experts));
-  if (config.sliding_window) sheet.add("sliding_window", config.sliding_window);
+  if (const std::string what = config.peculiarities(); !what.empty()) sheet.add("special", what);
   add_rope(sheet, config, chunk);
-  sheet.add("fp16_key_bytes", 2LL * config.n_layers * config.n_kv_heads * config.head_dim);
+  sheet.add("fp16_key_bytes", 2LL * int64_t(config.kv_layers().size()) * config.n_kv_heads * config.head_dim);
 }
 
 /// "Q4_1 210, F32 61", the most first.
@@ -152,10 +152,6 @@ void inspect_weights(Sheet& sheet, const Options& o, const fs::path& folder) {
   const double flops = forward_flops(model, o.tokens), rate = machine_rate();
   sheet.add("time", fmt::format("about {:.1f} s a pass on this CPU ({:.3g} TFLOP at {:.0f} GFLOP/s)",
                                 flops / rate, flops / 1e12, rate / 1e9));
-  const int window = model.config().sliding_window;
-  if (window && window < chunk)
-    sheet.add("refused",
-              fmt::format("windows of {} tokens: the model's sliding window is {}", chunk, window));
 }
 
 /// A model whose texts cannot be read still runs on token ids.
@@ -208,7 +204,8 @@ void add_shape(Sheet& sheet, const AttentionShape& shape) {
   sheet.add("head_dim", shape.layout.head_dim);
   sheet.add("rotary_dim", shape.layout.rotary_dim);
   sheet.add("pairing", name(shape.layout.pairing));
-  sheet.add("inv_freq", shape.inv_freq);
+  sheet.add("inv_freq", shape.ropes[0].inv_freq);
+  if (shape.ropes.size() > 1) sheet.add("rope_of_layer", shape.rope_of_layer);
 }
 
 void add_origin(Sheet& sheet, const std::string& signature, const Provenance& provenance) {

@@ -13,6 +13,7 @@
 #include "commands.h"
 #include "device.h"
 #include "evaluation.h"
+#include "model/model_shape.h"
 #include "panel_spec.h"
 #include "panel_state.h"
 #include "quant/codebook.h"
@@ -185,8 +186,8 @@ class Panel {
     request.map = &map;
     request.codebook = parse_codebook(o_.codebook);
     EvalSpec eval = make_eval_spec(request, evaluation.shape);
-    set_metrics(eval, parse_metrics(o_.metrics), real_attention(evaluation.model->config(), evaluation.chunk),
-                evaluation.chunk, *progress_);
+    set_metrics(eval, parse_metrics(o_.metrics),
+                attention_shape(evaluation.model->config(), evaluation.chunk), evaluation.chunk, *progress_);
     const std::vector<LayerResult> layers = evaluate_session(eval, evaluation, *progress_);
     Json result = {{"name", model.name},
                    {"status", "ok"},

@@ -13,6 +13,7 @@
 #include "kernels/attention.h"
 #include "kernels/blas.h"
 #include "kernels/device.h"
+#include "model/cuda_plan.h"
 #endif
 
 namespace blockgtq {
@@ -105,6 +106,13 @@ DeviceChoice choose_device(const RunOptions& run, const Config& config, const Gl
     global.say(fmt::format("device auto: the CPU: no kernels for head dimension {}", config.head_dim));
     return cpu(run);
   }
+#ifdef BLOCKGTQ_CUDA
+  const std::string what = without_kernel(config, run.chunk > 0 ? run.chunk : INT64_MAX);
+  if (run.device == "auto" && !what.empty()) {
+    global.say("device auto: the CPU: no kernels for " + what);
+    return cpu(run);
+  }
+#endif
   CudaOptions options;
   options.device = index;
   options.type = compute_type(run.dtype);

@@ -40,7 +40,7 @@ void check_same_attention(const AttentionShape& map, const AttentionShape& model
   differ("query heads", map.n_heads, model.n_heads);
   differ("KV heads", map.n_kv_heads, model.n_kv_heads);
   differ("head dimension", map.layout.head_dim, model.layout.head_dim);
-  if (map.layout != model.layout || map.inv_freq.size() != model.inv_freq.size())
+  if (map.layout != model.layout || map.metric_layout() != model.metric_layout())
     throw Error(Exit::input,
                 fmt::format("the map does not fit the run: pairing: map {} over {}, run {} over {}",
                             name(map.layout.pairing), map.layout.rotary_dim, name(model.layout.pairing),
@@ -51,7 +51,7 @@ void check_same_attention(const AttentionShape& map, const AttentionShape& model
 EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape) {
   EvalSpec spec;
   spec.shape = shape;
-  spec.inv_freq = request.theta == "raw" ? shape.inv_freq_raw : shape.inv_freq;
+  spec.raw_theta = request.theta == "raw";
   spec.methods = request.methods;
   spec.codebook = request.codebook;
   spec.window = request.window;
@@ -84,15 +84,15 @@ EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape)
   return spec;
 }
 
-void set_metrics(EvalSpec& spec, const std::vector<Metric>& metrics, const RealAttention& attention,
-                 int64_t chunk, Progress& progress) {
-  spec.attention = attention;
+void set_metrics(EvalSpec& spec, const std::vector<Metric>& metrics,
+                 const std::optional<AttentionShape>& model, int64_t chunk, Progress& progress) {
+  spec.model = model;
   spec.chunk = chunk;
   std::vector<std::string> impossible;
-  const bool known = !attention.inv_freq.empty();
+  bool same = model && model->metric_layout() == spec.shape.metric_layout();
+  for (int l = 0; same && l < spec.shape.n_layers; ++l) same = model->rope(l).inv_freq == spec.frequencies(l);
   for (const Metric metric : metrics) {
-    const bool same = attention.layout == spec.shape.metric_layout() && attention.inv_freq == spec.inv_freq;
-    if (metric != Metric::mae && !known) {
+    if (metric != Metric::mae && !model) {
       spec.left_out.push_back({metric, "a dump of --compat reference does not say how the model pairs"});
       impossible.push_back(name(metric));
     } else if (metric == Metric::mae_model && same) {
@@ -100,6 +100,10 @@ void set_metrics(EvalSpec& spec, const std::vector<Metric>& metrics, const RealA
     } else if (needs_attention(metric) && spec.shape.v_dim == 0) {
       spec.left_out.push_back(
           {metric, "latent attention: the keys seen here are but the rotary part of a logit"});
+      impossible.push_back(name(metric));
+    } else if (needs_attention(metric) && (model->softcap != 0 || model->sinks)) {
+      spec.left_out.push_back(
+          {metric, model->sinks ? "the model's heads have learned sinks" : "the model caps its logits"});
       impossible.push_back(name(metric));
     } else {
       spec.metrics.push_back(metric);
@@ -164,7 +168,10 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
   json["device"] = device;
   json["pairing"] = name(spec.shape.layout.pairing);
   json["codebook"] = name(spec.codebook);
-  json["theta"] = spec.inv_freq == spec.shape.inv_freq ? "model" : "raw";
+  const std::vector<Rope>& ropes = spec.shape.ropes;
+  const bool unscaled =
+      std::all_of(ropes.begin(), ropes.end(), [](const Rope& r) { return r.inv_freq == r.inv_freq_raw; });
+  json["theta"] = !spec.raw_theta || unscaled ? "model" : "raw";
   if (!spec.metrics.empty())
     json["intervals"] = {{"confidence", 0.95}, {"resamples", kResamples}, {"of", "chunks"}};
   for (const LeftOut& metric : spec.left_out) json["left_out"][name(metric.metric)] = metric.reason;

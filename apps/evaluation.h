@@ -26,10 +26,10 @@ void check_same_attention(const AttentionShape& map, const AttentionShape& model
 /// The activations' attention must be the map's.
 EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape);
 
-/// Asks for these metrics as well (attention without frequencies: unknown); those that cannot be measured on
-/// this attention go to spec.left_out, and are warned about.
-void set_metrics(EvalSpec& spec, const std::vector<Metric>& metrics, const RealAttention& attention,
-                 int64_t chunk, Progress& progress);
+/// Asks for these metrics as well (model: how it attends itself; none: unknown); those that cannot be
+/// measured on this attention go to spec.left_out, and are warned about.
+void set_metrics(EvalSpec& spec, const std::vector<Metric>& metrics,
+                 const std::optional<AttentionShape>& model, int64_t chunk, Progress& progress);
 
 /// One line where fp16 norms or scales were cut to the largest fp16 number: errors are then those of the
 /// format.

@@ -38,11 +38,6 @@ ChunkRange take_part(const std::string& part, int64_t n_chunks, Session& session
 
 }  // namespace
 
-RealAttention real_attention(const Config& config, int64_t longest_chunk) {
-  const RopeFrequencies frequencies = rope_frequencies(config.rope, config.max_position, longest_chunk);
-  return {config.blocks(), frequencies.inv_freq, frequencies.attention_factor};
-}
-
 std::string beyond_positions(const Checkpoint& model, int64_t tokens) {
   const Config& config = model.config();
   if (tokens <= config.max_position) return "";
@@ -111,7 +106,7 @@ Provenance Session::provenance() const {
 std::vector<std::vector<double>> output_moments(const Session& session) {
   std::vector<std::vector<double>> moments;
   if (session.shape.v_dim == 0) return moments;
-  for (int l = 0; l < session.shape.n_layers; ++l) {
+  for (const int l : session.model->config().kv_layers()) {
     const Linear o = layer_weights(*session.model, l).o;
     moments.push_back(output_moment(o, session.shape));
     // Squares of floats do not overflow float64: a sum is finite where all weights are.

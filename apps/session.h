@@ -46,7 +46,4 @@ std::vector<std::vector<double>> output_moments(const Session& session);
 /// Block statistics of the whole session, streamed: no activation is kept.
 Stats collect_stats(Session& session, Progress& progress);
 
-/// How the model attends, whatever --compat pairs.
-RealAttention real_attention(const Config& config, int64_t longest_chunk);
-
 }  // namespace blockgtq

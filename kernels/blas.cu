@@ -176,9 +176,9 @@ void Blas::multiply(const Product& p, const Stream& stream) {
   if (p.n == 0) return;
   Description d(p);
   const cublasLtMatmulAlgo_t& algorithm = state_->algorithm(p, d);
-  const float one = 1, beta = p.add ? 1 : 0;
+  const float beta = p.add ? 1 : 0;
   check_blas(
-      library().multiply(state_->handle, &d.operation, &one, p.w, &d.w, p.x, &d.x, &beta, p.y, &d.y, p.y,
+      library().multiply(state_->handle, &d.operation, &p.scale, p.w, &d.w, p.x, &d.x, &beta, p.y, &d.y, p.y,
                          &d.y, &algorithm, state_->workspace.as(), size_t(kWorkspaceBytes), raw(stream)),
       "product");
 }

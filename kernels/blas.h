@@ -8,8 +8,8 @@
 
 namespace blockgtq::cuda {
 
-/// y (n, rows) = x (n, cols) w^T, or += with `add`; w (rows, cols). Accumulated in float32; f32 operands are
-/// multiplied as float32, never as TF32.
+/// y (n, rows) = scale x (n, cols) w^T, or += with `add`; w (rows, cols). Accumulated in float32; f32
+/// operands are multiplied as float32, never as TF32.
 struct Product {
   const void* w = nullptr;  // dense
   const void* x = nullptr;  // dense
@@ -17,6 +17,7 @@ struct Product {
   int64_t rows = 0, cols = 0, n = 0, y_stride = 0;
   FloatType type = FloatType::f32;  // of w and x
   bool add = false;
+  float scale = 1;
 };
 
 /// "cuBLASLt 13.1.0", or why it cannot be opened. Opens it; never throws.

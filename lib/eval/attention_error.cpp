@@ -135,7 +135,8 @@ AttentionSums& AttentionSums::operator+=(const AttentionSums& other) {
   return *this;
 }
 
-/// Queries [first, first + n) of the chunk that begins at token `start`; they see its keys up to their own.
+/// Queries [first, first + n) of the chunk that begins at token `start`; they see its keys up to their own,
+/// or those of their window.
 struct AttentionError::Tile {
   int64_t chunk, start, first, n;
   const float* keys;                              // (T, D) rotated
@@ -173,7 +174,7 @@ void AttentionError::score_tile(const HeadActivations& head, const Tile& tile,
                                 std::span<AttentionSums> sums) const {
   const int64_t dim = attention_.layout.head_dim, v_dim = head.v_dim, group = head.group;
   const int64_t n_rows = tile.n * group, n_keys = tile.first + tile.n;
-  const float scale = float(1 / std::sqrt(double(dim)));
+  const float scale = float(attention_.scale != 0 ? attention_.scale : 1 / std::sqrt(double(dim)));
   thread_local std::vector<float> queries, logits, p, restored, o, restored_o;
   auto take = [](std::vector<float>& buffer, int64_t n) {
     if (buffer.size() < size_t(n)) buffer.resize(n);
@@ -193,10 +194,17 @@ void AttentionError::score_tile(const HeadActivations& head, const Tile& tile,
   multiply_transposed(q, n_rows, int(dim), tile.keys + tile.start * dim, int(n_keys), l);
   std::vector<Normalizer> normalizers(n_rows);
   std::vector<TopK> tops(n_rows);
-  auto visible = [&](int64_t row) { return tile.first + row / group + 1; };
+  // Row r sees keys [first(r), first(r) + visible(r)).
+  auto first = [&](int64_t row) {
+    return attention_.window > 0 ? std::max<int64_t>(0, tile.first + row / group + 1 - attention_.window) : 0;
+  };
+  auto visible = [&](int64_t row) { return tile.first + row / group + 1 - first(row); };
   for (int64_t r = 0; r < n_rows; ++r) {
-    normalizers[r] = softmax(l + r * n_keys, visible(r), n_keys, softmaxes + r * n_keys);
-    if (visible(r) > kTopK) tops[r] = top_k(l + r * n_keys, visible(r));
+    const float* row = l + r * n_keys + first(r);
+    float* weights = softmaxes + r * n_keys;
+    normalizers[r] = softmax(row, visible(r), n_keys - first(r), weights + first(r));
+    std::fill(weights, weights + first(r), 0.0f);
+    if (visible(r) > kTopK) tops[r] = top_k(row, visible(r));
   }
   if (tile.values)
     multiply(softmaxes, n_rows, int(n_keys), tile.values + tile.start * v_dim, int(v_dim),
@@ -207,12 +215,13 @@ void AttentionError::score_tile(const HeadActivations& head, const Tile& tile,
     const float* error = tile.errors.data() + (int64_t(m) * head.n_tokens + tile.start) * dim;
     multiply_transposed(q, n_rows, int(dim), error, int(n_keys), l_hat);
     for (int64_t r = 0; r < n_rows; ++r) {
-      float* row = l_hat + r * n_keys;
-      const int64_t n = visible(r);
-      const auto [weighted, drift] = restore_logits(l + r * n_keys, softmaxes + r * n_keys, n, row);
+      const int64_t n = visible(r), seen = r * n_keys + first(r);
+      float* row = l_hat + seen;
+      const auto [weighted, drift] = restore_logits(l + seen, softmaxes + seen, n, row);
       add(sum.weighted, weighted);
       if (n > kTopK) add(sum.topk, kept_share(tops[r], row, n));
-      const Normalizer z = softmax(row, n, n_keys, row);
+      const Normalizer z = softmax(row, n, n_keys - first(r), row);
+      std::fill(l_hat + r * n_keys, row, 0.0f);
       // KL = sum p (l - l^) + log Z^ - log Z; rounding may leave a little less than nothing
       add(sum.kl, std::max(0.0, drift + (z.max - normalizers[r].max) + std::log(z.sum / normalizers[r].sum)));
     }

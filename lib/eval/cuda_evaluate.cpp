@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <deque>
 #include <optional>
 
 #include "base/error.h"
@@ -58,13 +59,16 @@ struct OnDevice {
       : spec(s),
         jobs(score_jobs(spec)),
         tables(make_tables(spec, jobs, own)),
-        metric(spec.shape.metric_layout(),
-               LogitError(spec.shape.metric_layout(), spec.inv_freq, spec.window, spec.offsets).table(),
-               spec.offsets, own),
         sums(jobs.size() * spec.shape.n_layers * sizeof(double)),
         clipped(jobs.size() * spec.shape.n_layers * sizeof(uint64_t)),
         host_sums(sums.bytes()),
-        host_clipped(clipped.bytes()) {}
+        host_clipped(clipped.bytes()) {
+    for (int layer = 0; layer < (spec.shape.rope_of_layer.empty() ? 1 : spec.shape.n_layers); ++layer)
+      metrics.emplace_back(
+          spec.shape.metric_layout(),
+          LogitError(spec.shape.metric_layout(), spec.frequencies(layer), spec.window, spec.offsets).table(),
+          spec.offsets, own);
+  }
   void add(const Seen& layer, size_t index, const float* q, const float* k, const cuda::Stream& stream);
   LayerResult result(const Seen& layer, size_t index) const;
 
@@ -72,9 +76,9 @@ struct OnDevice {
   std::vector<ScoreJob> jobs;
   cuda::Stream own;  // uploads, before any layer
   cuda::CodeTables tables;
-  cuda::LogitTable metric;
-  cuda::Buffer sums, clipped;         // (L, jobs) in the order of the layers' coming
-  std::vector<cuda::Buffer> scratch;  // the last one is in use; a layer of more tokens adds a longer one
+  std::deque<cuda::LogitTable> metrics;  // one for all layers, or one for each
+  cuda::Buffer sums, clipped;            // (L, jobs) in the order of the layers' coming
+  std::vector<cuda::Buffer> scratch;     // the last one is in use; a layer of more tokens adds a longer one
   cuda::PinnedBuffer host_sums, host_clipped;
   cuda::Event done;
 };
@@ -94,6 +98,7 @@ void OnDevice::add(const Seen& layer, size_t index, const float* q, const float*
   const size_t needed = cuda::logit_scratch(batch) * sizeof(double);
   if (scratch.empty() || scratch.back().bytes() < needed) scratch.emplace_back(needed);
   const size_t first = index * n_jobs;
+  const cuda::LogitTable& metric = metrics[metrics.size() == 1 ? 0 : size_t(layer.layer)];
   const cuda::LogitSums out{sums.as<double>() + first, clipped.as<uint64_t>() + first};
   cuda::logit_error(batch, metric, out, scratch.back().as<double>(), stream);
   cuda::download(host_sums.as<double>() + first, out.errors, n_jobs * sizeof(double), stream);

@@ -26,11 +26,11 @@ class LayerScorer {
         v_(v),
         n_tokens_(n_tokens),
         chunk_(spec.chunk > 0 ? std::min(spec.chunk, n_tokens) : n_tokens),
-        published_(spec.shape.metric_layout(), spec.inv_freq, spec.window, spec.offsets),
+        published_(spec.shape.metric_layout(), spec.frequencies(layer), spec.window, spec.offsets),
         jobs_(score_jobs(spec)),
         scores_(jobs_.size()) {
     if (spec.measures(Metric::mae_model))
-      real_.emplace(spec.attention.layout, spec.attention.inv_freq, spec.window, spec.offsets);
+      real_.emplace(spec.model->metric_layout(), spec.model->rope(layer).inv_freq, spec.window, spec.offsets);
   }
 
   LayerResult run() {
@@ -38,7 +38,7 @@ class LayerScorer {
       parallel_for(jobs_.size(), [&](size_t i) { score_keys(i); });
     } else {
       // Head by head: all quantizers of one head meet its exact logits once.
-      const AttentionError attention(spec_.attention, chunk_);
+      const AttentionError attention(real_attention(*spec_.model, layer_), chunk_);
       for (int head = 0; head < spec_.shape.n_kv_heads; ++head) score_attention(attention, head);
     }
     return assemble(spec_, layer_, scores_);

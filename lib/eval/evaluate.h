@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,8 +12,8 @@ namespace blockgtq {
 
 /// What to measure: every method at every budget, on one metric.
 struct EvalSpec {
-  AttentionShape shape;          // layout and heads of the activations
-  std::vector<double> inv_freq;  // of the metric, one per block of shape.metric_layout()
+  AttentionShape shape;    // layout and heads of the activations
+  bool raw_theta = false;  // the metric's frequencies are those without scaling
   std::vector<std::string> methods;
   std::vector<Budget> budgets;  // bits (L, H, B); may be empty vectors where no method needs a map
   std::vector<HeadCalibration> calibration;  // (L, H); empty where no method needs it
@@ -21,9 +22,13 @@ struct EvalSpec {
   int window = 1024, offsets = 50;
   std::vector<Metric> metrics;  // per chunk and with intervals; empty: only the mean absolute error
   std::vector<LeftOut> left_out;
-  RealAttention attention;  // for metrics at real positions
-  int64_t chunk = 0;        // tokens, each chunk from position 0; 0: one window
+  std::optional<AttentionShape> model;  // how the model itself attends, where that is known
+  int64_t chunk = 0;                    // tokens, each chunk from position 0; 0: one window
 
+  /// Of the metric on this layer, one per block of shape.metric_layout().
+  const std::vector<double>& frequencies(int layer) const {
+    return raw_theta ? shape.rope(layer).inv_freq_raw : shape.rope(layer).inv_freq;
+  }
   bool measures(Metric metric) const;
   bool at_real_positions() const;  // whether any metric is
 };

@@ -36,4 +36,9 @@ double mean(const std::vector<ChunkSum>& chunks) {
   return count > 0 ? sum / count : std::numeric_limits<double>::quiet_NaN();
 }
 
+RealAttention real_attention(const AttentionShape& shape, int layer) {
+  const Rope& rope = shape.rope(layer);
+  return {shape.metric_layout(), rope.inv_freq, rope.attention_factor, shape.scale, shape.window(layer)};
+}
+
 }  // namespace blockgtq

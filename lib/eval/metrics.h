@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/blocks.h"
+#include "quant/attention_shape.h"
 
 namespace blockgtq {
 
@@ -39,12 +40,15 @@ struct ChunkSum {
 /// Sum over count, all chunks together.
 double mean(const std::vector<ChunkSum>& chunks);
 
-/// How the model itself attends: what metrics at real positions are measured with.
+/// How a layer of the model itself attends: what metrics at real positions are measured with.
 struct RealAttention {
   BlockLayout layout;            // D, what is rotated, and how it is paired
   std::vector<double> inv_freq;  // (R / 2)
   double attention_factor = 1;   // on cos and sin (yarn)
+  double scale = 0;              // of q k^T; 0: 1 / sqrt(D)
+  int window = 0;                // keys that a query sees, its own the last; 0: all
 };
+RealAttention real_attention(const AttentionShape& shape, int layer);
 
 /// A metric that was asked for and cannot be measured here, or need not.
 struct LeftOut {

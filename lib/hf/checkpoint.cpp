@@ -15,6 +15,11 @@ constexpr size_t kMaxIndexBytes = 64 << 20;
 constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 
+/// What stands before the decoder's tensors: a model alone, the text tower of a vision model in its newer and
+/// older folders, a decoder saved without its head.
+constexpr const char* kPrefixes[] = {"model.", "model.language_model.", "language_model.model.",
+                                     "language_model.", ""};
+
 /// A link that leads nowhere is a download that was cut off, or cleaned away.
 bool present(const fs::path& path) {
   std::error_code error;
@@ -148,6 +153,11 @@ void Checkpoint::open_folder() {
     if (at == shard_of_.end() || shards_[at->second].path().filename() != shard)
       fail_input("{}: tensor {} is not in {}", index.string(), shown(tensor), shown(shard));
   }
+  for (const char* prefix : kPrefixes) {
+    if (!tensors_.count(std::string(prefix) + "embed_tokens.weight")) continue;
+    config_.prefix = prefix;
+    break;
+  }
   settle_tied();
 }
 
@@ -171,7 +181,7 @@ bool Checkpoint::same_values(const Tensor& a, const Tensor& b) const {
 
 // As transformers: a head of the checkpoint's own counts, whatever the config says.
 void Checkpoint::settle_tied() {
-  const char *head_is = head_name(config_.dialect), *embedding_is = embedding_name(config_.dialect);
+  const std::string head_is = head_name(config_), embedding_is = embedding_name(config_);
   const Tensor *head = find(head_is), *embedding = find(embedding_is);
   if (!config_.tied || !head || !embedding || same_values(*head, *embedding)) return;
   config_.tied = false;

@@ -13,7 +13,7 @@ inline constexpr int kMaxLayers = 1024;
 inline constexpr int kMaxHeads = 1024;
 inline constexpr int kMaxHeadDim = 512;
 
-enum class RopeType { standard, linear, dynamic, llama3, yarn };  // "default" is a keyword
+enum class RopeType { standard, linear, dynamic, llama3, yarn, longrope };  // "default" is a keyword
 const char* name(RopeType);
 
 /// RoPE as the config tells it, whatever dialect it is spelled in.
@@ -23,34 +23,66 @@ struct RopeConfig {
   int rotary_dim = 0;  // R
   double theta = 0;    // base, rope_ratio already applied
   double factor = 1;
-  double low_freq_factor = 1, high_freq_factor = 4;                // llama3
-  double beta_fast = 32, beta_slow = 1;                            // yarn
-  bool truncate = true;                                            // yarn
-  std::optional<double> attention_factor, mscale, mscale_all_dim;  // yarn
-  int original_max_position = 0;                                   // llama3, yarn, dynamic
+  double low_freq_factor = 1, high_freq_factor = 4;  // llama3
+  double beta_fast = 32, beta_slow = 1;              // yarn
+  bool truncate = true;                              // yarn
+  std::optional<double> attention_factor;            // yarn, longrope
+  std::optional<double> mscale, mscale_all_dim;      // yarn
+  std::vector<double> short_factor, long_factor;     // longrope, (R / 2)
+  int original_max_position = 0;                     // llama3, yarn, dynamic, longrope
 };
 
 enum class AttentionKind { gqa, mla };
-/// How the weights are named and fused.
-enum class Dialect { llama, glm, chatglm, deepseek_v2 };
+/// How the weights of attention and dense feed-forward are named and fused.
+enum class Dialect { llama, glm, phi3, starcoder2, chatglm, deepseek };
 
-/// "model.embed_tokens.weight" and "lm_head.weight", or the dialect's own names: the two that a config can
-/// tie.
-const char* embedding_name(Dialect);
-const char* head_name(Dialect);
+/// Where a sublayer f is normed: x + f(norm x); x + norm f(x); x + norm f(norm x); or attention and
+/// feed-forward side by side, x + a(n) + f(n) with n = norm x.
+enum class NormPlace { before, after, both, parallel };
+enum class NormForm { rms, layer };
+enum class QkNorm { none, head, full };  // over each head, or over all heads of q and of k together
+/// Of the gate: silu(gate) up; gelu_tanh the same; clamped: gpt_oss's swiglu with limit and alpha.
+enum class Activation { silu, gelu_tanh, clamped };
+
+/// What of attention differs from layer to layer.
+struct LayerAttention {
+  enum class Rotation { main, local, none };
+  Rotation rotation = Rotation::main;  // by Config::rope, by Config::local_rope, or not at all
+  int window = 0;                      // tokens a query sees, itself counted; 0: all up to its own
+  bool delta = false;                  // a gated delta net in attention's place: no keys, no values
+  bool operator==(const LayerAttention&) const = default;
+};
 
 struct MlaConfig {
   int q_lora_rank = 0;  // 0: one q_proj
   int kv_lora_rank = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
 };
 
+/// How experts are named and stored: one by one (gate_proj, up_proj, down_proj), or where the checkpoint has
+/// experts.gate_up_proj all together; one by one as w1, w3, w2; together as granite names them; or gpt_oss's,
+/// together, transposed, gate and up interleaved, with biases.
+enum class ExpertTensors { plain, mixtral, granite, gpt_oss };
+
 struct MoeConfig {
+  enum class Score { softmax, sigmoid };
   int n_experts = 0;  // 0: a dense model
   int n_per_token = 0, intermediate = 0;
-  int n_shared = 0;  // shared experts, of intermediate * n_shared together
+  int n_shared = 0;             // shared experts
+  int shared_intermediate = 0;  // of all of them together
+  bool shared_gate = false;     // times sigmoid of a projection of the token
+  Score score = Score::softmax;
+  bool choice_bias = false;  // experts are chosen by score + bias, weighted by score
   bool normalize_top_k = false;
   double routed_scale = 1;
-  int n_group = 1, topk_group = 1;  // group_limited_greedy; 1: plain greedy
+  int n_group = 1, topk_group = 1;  // only the topk_group best groups are chosen from; 1: plain greedy
+  bool group_by_two = false;        // a group's worth is the sum of its two best, not its best
+  ExpertTensors tensors = ExpertTensors::plain;
+};
+
+/// Gated delta net (linear attention): sizes per head.
+struct DeltaConfig {
+  int n_key_heads = 0, n_value_heads = 0, key_dim = 0, value_dim = 0, kernel = 0;
+  bool fused = false;  // q, k, v, z of a key head together in one projection (qwen3_next)
 };
 
 /// A supported decoder, every dialect in one shape.
@@ -66,23 +98,48 @@ struct Config {
   double rms_eps = 1e-6;
   bool tied = false;  // lm_head is the embedding; a Checkpoint that has a head of its own is not tied
   bool qkv_bias = false, o_bias = false, mlp_bias = false;
-  bool qk_norm = false;  // RMSNorm over every head of q and k
+  QkNorm qk_norm = QkNorm::none;
+  NormPlace norm_place = NormPlace::before;
+  NormForm norm_form = NormForm::rms;
+  double norm_offset = 0;                            // added to every norm's weight
+  bool norm_bias = false;                            // of layer norms
+  double attention_scale = 0;                        // of q k^T
+  double attention_softcap = 0, logits_softcap = 0;  // c tanh(x / c); 0: none
+  bool sinks = false;         // a learned logit per head that takes its share of the softmax
+  bool gated_output = false;  // q_proj has a gate beside each head's query: out * sigmoid(gate)
+  double embedding_multiplier = 1, residual_multiplier = 1, logits_multiplier = 1;
+  Activation activation = Activation::silu;
+  double swiglu_limit = 0, swiglu_alpha = 0;  // Activation::clamped
   int max_position = 0;
-  int sliding_window = 0;  // tokens; 0: none. A run whose window is longer is refused
   RopeConfig rope;
+  std::optional<RopeConfig> local_rope;  // of the sliding layers, where they have their own
   MlaConfig mla;
   MoeConfig moe;
-  std::vector<bool> layer_is_moe;  // (n_layers)
+  DeltaConfig delta;
+  std::vector<bool> layer_is_moe;               // (n_layers)
+  std::vector<LayerAttention> layer_attention;  // (n_layers)
   std::string torch_dtype;
+  std::string prefix = "model.";     // of the decoder's tensors; a Checkpoint sets it to what its files have
   std::vector<std::string> remarks;  // what the folder says and the model does not do, one line each
 
+  /// The shortest window; 0 where every layer sees all.
+  int sliding_window() const;
+  /// Layers that have keys and values, in order.
+  std::vector<int> kv_layers() const;
+  /// "sliding windows of 128 on 18 of 36 layers, learned sinks": what is out of the ordinary; may be empty.
+  std::string peculiarities() const;
   int group() const { return n_heads / n_kv_heads; }  // G: query heads per KV head
   BlockLayout blocks() const { return {head_dim, rope.rotary_dim, rope.pairing}; }
 };
 
-/// Understands a config.json (llama, mistral, qwen2, qwen3, qwen3_moe, glm, chatglm, deepseek_v2; old and new
-/// RoPE spellings). Anything else is refused by name (Exit::input): quantized checkpoints, unknown
-/// model_type, unknown RoPE type, a missing theta, ... `name` is the file for messages.
+/// "model.embed_tokens.weight" and "lm_head.weight", or the dialect's own names: the two that a config can
+/// tie.
+std::string embedding_name(const Config& config);
+std::string head_name(const Config& config);
+
+/// Understands a config.json (the model types of families.h; old and new RoPE spellings). Anything else is
+/// refused by name (Exit::input): quantized checkpoints, unknown model_type, unknown RoPE type, a missing
+/// theta, ... `name` is the file for messages.
 Config parse_config(const Json& json, const std::string& name);
 
 /// The float64 angular frequencies the model uses for a sequence of seq_len tokens, (rotary_dim / 2), and the

@@ -1,13 +1,20 @@
 #pragma once
 #include "hf/config.h"
 #include "hf/config_fields.h"
+#include "hf/families.h"
 
 namespace blockgtq {
 
-/// Each fills what its dialect spells in its own way into a Config that has model_type and the common sizes
-/// (n_layers, hidden, n_heads).
+/// What ChatGLM's own config says: sizes, biases, RoPE.
 void parse_chatglm(const ConfigFields& config, Config& out);
-void parse_deepseek_v2(const ConfigFields& config, Config& out);
-void parse_qwen3_experts(const ConfigFields& config, Config& out);
+/// Latent attention of DeepSeek-V2 and V3.
+void parse_latent(const ConfigFields& config, Config& out);
+/// Per layer: windows, RoPE or none, delta nets; and the RoPE itself.
+void parse_layers(const ConfigFields& config, const Family& family, Config& out);
+/// Which layers have experts, and how these are chosen and stored.
+void parse_experts(const ConfigFields& config, const Family& family, Config& out);
+
+/// A setting that changes the computation and of which only one value is supported.
+void require_flag(const ConfigFields& config, const std::string& key, bool fallback, bool supported);
 
 }  // namespace blockgtq

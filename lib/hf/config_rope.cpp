@@ -2,6 +2,7 @@
 // missing theta) or lets one of two contradicting spellings win, this refuses.
 #include "hf/config_rope.h"
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -10,14 +11,15 @@ namespace blockgtq {
 
 namespace {
 
-constexpr std::array<std::pair<const char*, RopeType>, 5> kRopeTypes = {{{"default", RopeType::standard},
+constexpr std::array<std::pair<const char*, RopeType>, 6> kRopeTypes = {{{"default", RopeType::standard},
                                                                          {"linear", RopeType::linear},
                                                                          {"dynamic", RopeType::dynamic},
                                                                          {"llama3", RopeType::llama3},
-                                                                         {"yarn", RopeType::yarn}}};
+                                                                         {"yarn", RopeType::yarn},
+                                                                         {"longrope", RopeType::longrope}}};
 
 /// The object under `key` with its type under "rope_type"; an empty object when absent.
-Json read_spelling(const ConfigFields& config, const std::string& key) {
+Json read_spelling(const ConfigFields& config, const std::string& key, const RopeDialect& dialect) {
   const Json* value = config.find(key);
   if (!value) return Json::object();
   if (!value->is_object()) config.fail(key, fmt::format("expected an object, found {}", shown(*value)));
@@ -26,6 +28,17 @@ Json read_spelling(const ConfigFields& config, const std::string& key) {
   for (const auto& [inner, v] : out.items()) {
     if (v.is_object())
       config.fail(key, fmt::format("one set per layer type ({}) is not supported", shown(inner)));
+  }
+  if (dialect.mrope) {  // on text the three axes have the same positions
+    out.erase("mrope_section");
+    out.erase("mrope_interleaved");
+    for (const std::string type : {"type", "rope_type"})
+      if (out.contains(type) && out[type] == "mrope") out[type] = "default";
+    if (out.empty()) return out;
+  }
+  if (dialect.longrope_only) {  // as older folders name it
+    for (const std::string type : {"type", "rope_type"})
+      if (out.contains(type) && (out[type] == "su" || out[type] == "yarn")) out[type] = "longrope";
   }
   if (out.contains("mrope_section")) config.fail(key, "mrope_section: multimodal RoPE is not supported");
   const bool has_old = out.contains("type") && !out["type"].is_null();
@@ -57,8 +70,8 @@ RopeType parse_type(const ConfigFields& rope) {
   for (const auto& [text, value] : kRopeTypes) {
     if (type == text) return value;
   }
-  rope.fail("rope_type",
-            fmt::format("{} is not supported: default, linear, dynamic, llama3, yarn", shown(type)));
+  rope.fail("rope_type", fmt::format("{} is not supported: default, linear, dynamic, llama3, yarn, longrope",
+                                     shown(type)));
 }
 
 /// Coordinates that turn. transformers' models of whole heads take no notice of a share under default RoPE,
@@ -104,6 +117,12 @@ void parse_llama3(const ConfigFields& rope, int max_position, RopeConfig& out) {
       rope.integer_or("original_max_position_embeddings", max_position, 1, kMaxPositions);
 }
 
+void parse_attention_factor(const ConfigFields& rope, RopeConfig& out) {
+  out.attention_factor = rope.number("attention_factor");
+  if (out.attention_factor && !(*out.attention_factor > 0))
+    rope.fail("attention_factor", fmt::format("{} is out of range: above 0", *out.attention_factor));
+}
+
 void parse_yarn(const ConfigFields& rope, int max_position, RopeConfig& out) {
   out.original_max_position =
       rope.integer_or("original_max_position_embeddings", max_position, 1, kMaxPositions);
@@ -118,14 +137,36 @@ void parse_yarn(const ConfigFields& rope, int max_position, RopeConfig& out) {
     rope.fail("beta_fast",
               fmt::format("{} is out of range: at least beta_slow: {}", out.beta_fast, out.beta_slow));
   out.truncate = rope.flag("truncate", true);
-  out.attention_factor = rope.number("attention_factor");
-  if (out.attention_factor && !(*out.attention_factor > 0))
-    rope.fail("attention_factor", fmt::format("{} is out of range: above 0", *out.attention_factor));
+  parse_attention_factor(rope, out);
   out.mscale = rope.number("mscale");
   out.mscale_all_dim = rope.number("mscale_all_dim");
   if (out.mscale.value_or(0) < 0 || out.mscale_all_dim.value_or(0) < 0)
     rope.fail("mscale", fmt::format("{} and mscale_all_dim {} are out of range: at least 0",
                                     out.mscale.value_or(0), out.mscale_all_dim.value_or(0)));
+}
+
+std::vector<double> parse_factors(const ConfigFields& rope, const std::string& key, int n) {
+  const Json* list = rope.find(key);
+  if (!list) rope.fail(key, fmt::format("missing: {} numbers, one per rotary block", n));
+  if (!list->is_array() || list->size() != size_t(n))
+    rope.fail(key, fmt::format("{} is not a list of {} numbers, one per rotary block", shown(*list), n));
+  std::vector<double> out;
+  for (const Json& one : *list) {
+    if (!one.is_number() || !(one.get<double>() > 0))
+      rope.fail(key, fmt::format("{} is out of range: above 0", shown(one)));
+    out.push_back(one.get<double>());
+  }
+  return out;
+}
+
+void parse_longrope(const ConfigFields& rope, int max_position, RopeConfig& out) {
+  out.original_max_position =
+      rope.integer_or("original_max_position_embeddings", max_position, 2, kMaxPositions);
+  out.factor = rope.has("factor") ? parse_factor(rope)
+                                  : std::max(1.0, double(max_position) / out.original_max_position);
+  out.short_factor = parse_factors(rope, "short_factor", out.rotary_dim / 2);
+  out.long_factor = parse_factors(rope, "long_factor", out.rotary_dim / 2);
+  parse_attention_factor(rope, out);
 }
 
 }  // namespace
@@ -139,8 +180,8 @@ const char* name(RopeType type) {
 
 RopeConfig parse_rope(const ConfigFields& config, const RopeDialect& dialect, int max_position,
                       std::vector<std::string>& remarks) {
-  Json merged = read_spelling(config, "rope_parameters");
-  const Json old = read_spelling(config, "rope_scaling");
+  Json merged = read_spelling(config, "rope_parameters", dialect);
+  const Json old = read_spelling(config, "rope_scaling", dialect);
   const std::string path = merged.empty() && !old.empty() ? "rope_scaling" : "rope_parameters";
   for (const auto& [key, value] : old.items())
     agree(config, merged, "rope_scaling." + key, key, "rope_parameters." + key, value);
@@ -181,6 +222,9 @@ RopeConfig parse_rope(const ConfigFields& config, const RopeDialect& dialect, in
       break;
     case RopeType::yarn:
       parse_yarn(rope, max_position, out);
+      break;
+    case RopeType::longrope:
+      parse_longrope(rope, max_position, out);
       break;
   }
   return out;

@@ -8,8 +8,10 @@ namespace blockgtq {
 struct RopeDialect {
   Pairing pairing = Pairing::half;
   int head_dim = 0;
-  double partial = 1;      // rotary share of the head where the config names none
-  bool whole_head = true;  // every coordinate turns, whatever share the config names
+  double partial = 1;          // rotary share of the head where the config names none
+  bool whole_head = true;      // every coordinate turns, whatever share the config names
+  bool mrope = false;          // mrope is the default kind
+  bool longrope_only = false;  // "su" and "yarn" are older names of longrope
 };
 
 /// RoPE in both spellings: rope_theta and rope_scaling (key type), and rope_parameters (key rope_type). Where

@@ -99,6 +99,15 @@ RopeFrequencies rope_frequencies(const RopeConfig& rope, int max_position, int64
     case RopeType::llama3:
       out.inv_freq = llama3_frequencies(rope);
       break;
+    case RopeType::longrope: {
+      const std::vector<double>& factors =
+          seq_len > rope.original_max_position ? rope.long_factor : rope.short_factor;
+      out.inv_freq = powers(rope.theta, rope.rotary_dim);
+      for (size_t i = 0; i < out.inv_freq.size(); ++i) out.inv_freq[i] /= factors[i];
+      out.attention_factor = rope.attention_factor.value_or(
+          rope.factor <= 1 ? 1 : std::sqrt(1 + std::log(rope.factor) / std::log(rope.original_max_position)));
+      break;
+    }
     case RopeType::yarn:
       out.inv_freq = yarn_frequencies(rope);
       out.attention_factor = yarn_attention_factor(rope);

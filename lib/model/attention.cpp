@@ -15,23 +15,30 @@ constexpr int64_t kQueryTile = 64;
 constexpr double kFlopsPerNanosecond = 50;  // of one thread, roughly
 
 /// Queries [q0, q0 + rows) of the chunk that starts at token `start`, one head: they see the chunk's keys up
-/// to their own.
+/// to their own, or those of their window.
 void attend_tile(const AttentionProblem& p, int64_t start, int64_t q0, int64_t rows, int64_t head,
                  float* out) {
-  const int64_t keys = q0 + rows, kv = head / p.group, out_stride = p.n_heads * p.v.dim;
-  thread_local std::vector<float> buffer;  // (rows, keys)
-  if (buffer.size() < size_t(rows * keys)) buffer.resize(size_t(rows * keys));
-  MatrixView scores = view(buffer.data(), rows, keys, keys);
+  const int64_t k0 = p.window > 0 ? std::max<int64_t>(0, q0 - p.window + 1) : 0;  // the first that any sees
+  const int64_t keys = q0 + rows - k0, kv = head / p.group, out_stride = p.n_heads * p.v.dim;
+  const int64_t stride = p.sinks ? keys + 1 : keys;
+  thread_local std::vector<float> buffer;  // (rows, stride)
+  if (buffer.size() < size_t(rows * stride)) buffer.resize(size_t(rows * stride));
+  MatrixView scores = view(buffer.data(), rows, keys, stride);
   const auto q =
       view(p.q.data + (start + q0) * p.q.stride + head * p.q.head_stride, rows, p.q.dim, p.q.stride);
-  const auto k = view(p.k.data + start * p.k.stride + kv * p.k.head_stride, keys, p.k.dim, p.k.stride);
-  const auto v = view(p.v.data + start * p.v.stride + kv * p.v.head_stride, keys, p.v.dim, p.v.stride);
+  const int64_t first = start + k0;
+  const auto k = view(p.k.data + first * p.k.stride + kv * p.k.head_stride, keys, p.k.dim, p.k.stride);
+  const auto v = view(p.v.data + first * p.v.stride + kv * p.v.head_stride, keys, p.v.dim, p.v.stride);
   multiply(scores, p.scale, q, k.transpose());
   float sums[kQueryTile];
   for (int64_t i = 0; i < rows; ++i) {
-    float* row = buffer.data() + i * keys;
-    sums[i] = exp_below_max(row, q0 + i + 1);
-    std::fill(row + q0 + i + 1, row + keys, 0.0f);
+    float* row = buffer.data() + i * stride;
+    const int64_t end = q0 + i + 1 - k0, begin = p.window > 0 ? std::max<int64_t>(0, end - p.window) : 0;
+    if (p.softcap > 0) softcap(row + begin, p.softcap, end - begin);
+    if (p.sinks) row[end] = p.sinks[head];
+    sums[i] = exp_below_max(row + begin, end - begin + (p.sinks ? 1 : 0));
+    std::fill(row, row + begin, 0.0f);
+    std::fill(row + end, row + stride, 0.0f);
   }
   MatrixView result = view(out + (start + q0) * out_stride + head * p.v.dim, rows, p.v.dim, out_stride);
   multiply(result, 1, scores, v);

@@ -12,11 +12,16 @@ struct Heads {
 };
 
 /// Causal attention within every chunk: out (T, n_heads, v.dim) = softmax(scale * q k^T) v, where query head
-/// h reads KV head h / group. Memory per thread: 64 rows of scores.
+/// h reads KV head h / group. With a window a query sees that many keys, its own the last; a cap c makes
+/// c tanh(x / c) of a logit; a sink is one more logit of a head, without a value. Memory per thread: 64 rows
+/// of scores.
 struct AttentionProblem {
   int64_t n_tokens = 0, chunk = 0;
   int64_t n_heads = 0, group = 1;
   float scale = 1;
+  int64_t window = 0;            // 0: none
+  double softcap = 0;            // 0: none
+  const float* sinks = nullptr;  // (n_heads) or null
   Heads q, k, v;
 };
 void attention(const AttentionProblem& problem, float* out);

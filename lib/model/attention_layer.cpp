@@ -5,10 +5,12 @@
 #include <cmath>
 
 #include "model/attention.h"
+#include "model/delta_net.h"
 #include "model/elementwise.h"
 #include "model/latent_scale.h"
 #include "model/matmul.h"
 #include "model/nonfinite.h"
+#include "model/norm.h"
 #include "model/share.h"
 
 namespace blockgtq {
@@ -24,6 +26,11 @@ struct Block {
   DecoderState& state;
 
   const Config& config() const { return model.config(); }
+  /// Its number among the layers that have keys and values.
+  int kv_layer() const {
+    const auto& all = config().layer_attention;
+    return int(std::count_if(all.begin(), all.begin() + layer, [](const auto& l) { return !l.delta; }));
+  }
   int64_t n() const { return state.n_tokens; }
 
   std::vector<float> project(const Linear& w, const float* in) const {
@@ -40,9 +47,48 @@ struct Block {
   /// state.x += o(heads), heads (T, Hq * Dv)
   void add_output(const float* heads) const {
     linear(model, weights.o, heads, n(), state.scratch.data());
-    add_to(state.x.data(), state.scratch.data(), n() * config().hidden);
+    add_scratch();
+  }
+  void add_scratch() const {
+    float* y = state.scratch.data();
+    if (weights.attention_norm) apply_norm(config(), *weights.attention_norm, y, n(), y);
+    add_to(state.x.data(), y, n() * config().hidden, float(config().residual_multiplier));
+  }
+  /// As the layer does it: by the model's frequencies, the sliding layers' own, or not at all.
+  void turn(std::vector<float>& x, int64_t heads, int64_t dim) const {
+    const LayerAttention::Rotation rotation = config().layer_attention[size_t(layer)].rotation;
+    if (rotation == LayerAttention::Rotation::none) return;
+    const RotaryTable& table =
+        rotation == LayerAttention::Rotation::local ? *state.local_rotary : state.rotary;
+    rotate(table, x.data(), n(), heads * dim, heads, dim, state.chunk);
   }
 };
+
+/// RMSNorm over each head of x (T, heads, D), or over all of them together.
+void norm_heads(const Config& c, const std::optional<Tensor>& weight, std::vector<float>& x) {
+  if (!weight) return;
+  const int64_t dim = weight->elements();
+  rms_norm(*weight, c.rms_eps, x.data(), dim, int64_t(x.size()) / dim, x.data(), dim, c.norm_offset);
+}
+
+/// Copies the first `width` values of rows that are from_stride apart to rows to_stride apart.
+void copy_columns(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t width,
+                  int64_t rows) {
+  constexpr int64_t kRows = 1024;
+  share(size_t((rows + kRows - 1) / kRows), double(rows * width), [&](size_t piece) {
+    for (int64_t r = int64_t(piece) * kRows; r < std::min(rows, (int64_t(piece) + 1) * kRows); ++r)
+      std::copy_n(from + r * from_stride, width, to + r * to_stride);
+  });
+}
+
+/// Takes q (T, Hq, 2 D) apart: what stays is the first half of every head, the second is returned.
+std::vector<float> take_gate(std::vector<float>& q, int64_t rows, int64_t dim) {
+  std::vector<float> first(size_t(rows * dim)), second(size_t(rows * dim));
+  copy_columns(q.data(), 2 * dim, first.data(), dim, dim, rows);
+  copy_columns(q.data() + dim, 2 * dim, second.data(), dim, dim, rows);
+  q = std::move(first);
+  return second;
+}
 
 void grouped_query_attention(const Block& b) {
   const Config& c = b.config();
@@ -51,16 +97,17 @@ void grouped_query_attention(const Block& b) {
   std::vector<float> q = b.project(b.weights.q, in);  // (T, Hq, D)
   std::vector<float> k = b.project(b.weights.k, in);  // (T, Hkv, D)
   std::vector<float> v = b.project(b.weights.v, in);  // (T, Hkv, Dv)
-  if (b.weights.q_norm) rms_norm(*b.weights.q_norm, c.rms_eps, q.data(), dim, n * c.n_heads, q.data(), dim);
-  if (b.weights.k_norm)
-    rms_norm(*b.weights.k_norm, c.rms_eps, k.data(), dim, n * c.n_kv_heads, k.data(), dim);
+  std::vector<float> gate;                            // (T, Hq, D)
+  if (c.gated_output) gate = take_gate(q, n * c.n_heads, dim);
+  norm_heads(c, b.weights.q_norm, q);
+  norm_heads(c, b.weights.k_norm, k);
   b.require(q, "q");
   b.require(k, "k");
   b.require(v, "v");
 
   if (b.show) {
     LayerActivations acts;
-    acts.layer = b.layer;
+    acts.layer = b.kv_layer();
     acts.n_tokens = n;
     acts.q = q.data();
     acts.k = k.data();
@@ -72,30 +119,29 @@ void grouped_query_attention(const Block& b) {
   b.require(k, "k");
   b.require(v, "v");
 
-  rotate(b.state.rotary, q.data(), n, q_cols, c.n_heads, dim, b.state.chunk);
-  rotate(b.state.rotary, k.data(), n, k_cols, c.n_kv_heads, dim, b.state.chunk);
+  b.turn(q, c.n_heads, dim);
+  b.turn(k, c.n_kv_heads, dim);
+  std::vector<float> sinks;
+  if (b.weights.sinks) {
+    sinks.resize(size_t(c.n_heads));
+    b.weights.sinks->read(0, c.n_heads, sinks.data());
+  }
   AttentionProblem problem;
   problem.n_tokens = n;
   problem.chunk = b.state.chunk;
   problem.n_heads = c.n_heads;
   problem.group = c.group();
-  problem.scale = float(1 / std::sqrt(double(dim)));
+  problem.scale = float(c.attention_scale);
+  problem.window = c.layer_attention[size_t(b.layer)].window;
+  problem.softcap = c.attention_softcap;
+  problem.sinks = sinks.empty() ? nullptr : sinks.data();
   problem.q = {q.data(), q_cols, dim, dim};
   problem.k = {k.data(), k_cols, dim, dim};
   problem.v = {v.data(), int64_t(c.n_kv_heads) * c.v_dim, c.v_dim, c.v_dim};
   std::vector<float> heads(size_t(n * c.n_heads * c.v_dim));
   attention(problem, heads.data());
+  if (c.gated_output) times_sigmoid(heads.data(), gate.data(), int64_t(heads.size()));
   b.add_output(heads.data());
-}
-
-/// Copies the first `width` values of rows that are from_stride apart to rows to_stride apart.
-void copy_columns(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t width,
-                  int64_t rows) {
-  constexpr int64_t kRows = 1024;
-  share(size_t((rows + kRows - 1) / kRows), double(rows * width), [&](size_t piece) {
-    for (int64_t r = int64_t(piece) * kRows; r < std::min(rows, (int64_t(piece) + 1) * kRows); ++r)
-      std::copy_n(from + r * from_stride, width, to + r * to_stride);
-  });
 }
 
 /// Keys and values of some whole chunks, expanded from the latent; every head's key ends with the shared
@@ -134,7 +180,7 @@ void latent_attention(const Block& b) {
   std::vector<float> q;  // (T, Hq, nope + rope)
   if (w.q_a_norm) {
     std::vector<float> low = b.project(w.q_a, in);
-    rms_norm(*w.q_a_norm, c.rms_eps, low.data(), m.q_lora_rank, n, low.data(), m.q_lora_rank);
+    rms_norm(*w.q_a_norm, kLatentEps, low.data(), m.q_lora_rank, n, low.data(), m.q_lora_rank);
     q = b.project(w.q_b, low.data());
   } else {
     q = b.project(w.q, in);
@@ -149,7 +195,7 @@ void latent_attention(const Block& b) {
 
   if (b.show) {
     LayerActivations acts;
-    acts.layer = b.layer;
+    acts.layer = b.kv_layer();
     acts.n_tokens = n;
     acts.q = q_rope.data();
     acts.k = k_rope.data();
@@ -159,11 +205,11 @@ void latent_attention(const Block& b) {
   b.require(q_rope, "q");
   b.require(k_rope, "k");
 
-  rotate(b.state.rotary, q_rope.data(), n, c.n_heads * rope, c.n_heads, rope, b.state.chunk);
-  rotate(b.state.rotary, k_rope.data(), n, rope, 1, rope, b.state.chunk);
+  b.turn(q_rope, c.n_heads, rope);
+  b.turn(k_rope, 1, rope);
   copy_columns(q_rope.data(), rope, q.data() + m.nope_dim, key_dim, rope, n * c.n_heads);
   std::vector<float> latent(size_t(n * m.kv_lora_rank));  // (T, lora)
-  rms_norm(*w.kv_a_norm, c.rms_eps, joint.data(), m.kv_lora_rank + rope, n, latent.data(), m.kv_lora_rank);
+  rms_norm(*w.kv_a_norm, kLatentEps, joint.data(), m.kv_lora_rank + rope, n, latent.data(), m.kv_lora_rank);
 
   std::vector<float> heads(size_t(n * c.n_heads * m.v_dim));  // (T, Hq, v)
   const int64_t slab = latent_slab(b.state.chunk);
@@ -183,10 +229,18 @@ int64_t latent_slab(int64_t chunk) {
 void attention_layer(const Checkpoint& model, const LayerWeights& weights, int layer,
                      const std::function<void(LayerActivations&)>& show, bool stop, DecoderState& state) {
   const Config& c = model.config();
-  rms_norm(weights.input_norm, c.rms_eps, state.x.data(), c.hidden, state.n_tokens, state.scratch.data(),
-           c.hidden);
+  if (weights.input_norm) {
+    apply_norm(c, *weights.input_norm, state.x.data(), state.n_tokens, state.scratch.data());
+  } else {
+    state.scratch = state.x;
+  }
+  if (c.norm_place == NormPlace::parallel) state.normed = state.scratch;
   const Block block{model, weights, layer, show, stop, state};
-  if (c.attention == AttentionKind::mla) {
+  if (weights.delta) {
+    if (stop) return;
+    delta_net(model, *weights.delta, state.scratch.data(), state.n_tokens, state.chunk, state.scratch.data());
+    block.add_scratch();
+  } else if (c.attention == AttentionKind::mla) {
     latent_attention(block);
   } else {
     grouped_query_attention(block);

@@ -12,11 +12,14 @@ namespace blockgtq {
 struct DecoderState {
   int64_t n_tokens = 0, chunk = 0;
   RotaryTable rotary;
-  std::vector<float> x;        // (T, hidden), the residual stream
-  std::vector<float> scratch;  // (T, hidden)
+  std::optional<RotaryTable> local_rotary;  // of the layers with frequencies of their own
+  std::vector<float> x;                     // (T, hidden), the residual stream
+  std::vector<float> scratch;               // (T, hidden)
+  std::vector<float> normed;  // (T, hidden), the norm of x where attention and feed-forward lie side by side
 };
 
-/// Projects q, k and v, shows them, and unless `stop` adds the attention's output to state.x.
+/// Projects q, k and v, shows them, and unless `stop` adds the attention's output to state.x. A layer without
+/// keys and values shows nothing.
 void attention_layer(const Checkpoint& model, const LayerWeights& weights, int layer,
                      const std::function<void(LayerActivations&)>& show, bool stop, DecoderState& state);
 

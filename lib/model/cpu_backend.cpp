@@ -30,6 +30,7 @@ void CpuBackend::forward(const Checkpoint& model, const ForwardRequest& request)
   state.n_tokens = int64_t(request.tokens.size());
   state.chunk = chunk_tokens(request);
   state.rotary = rotary_table(c, state.chunk);
+  if (c.local_rope) state.local_rotary = rotary_table(c, state.chunk, true);
   state.x.resize(size_t(state.n_tokens * c.hidden));
   state.scratch.resize(state.x.size());
   embed(model, outer.embedding, request.tokens, state.x.data());
@@ -48,7 +49,8 @@ void CpuBackend::forward(const Checkpoint& model, const ForwardRequest& request)
     const bool stop = last && !request.on_logits;
     attention_layer(model, weights, layer, request.on_layer, stop, state);
     if (!stop) {
-      feed_forward(model, weights, state.x.data(), state.n_tokens);
+      const bool parallel = c.norm_place == NormPlace::parallel;
+      feed_forward(model, weights, state.x.data(), state.n_tokens, parallel ? state.normed.data() : nullptr);
       require_finite(model, state.x.data(), state.n_tokens, c.hidden, fmt::format("layer {}: output", layer),
                      weights.all());
     }

@@ -1,7 +1,7 @@
 // The attention block of a layer on the device, in its two kinds: grouped queries, and DeepSeek-V2's latent
 // attention.
 #include <algorithm>
-#include <cmath>
+#include <tuple>
 
 #include "kernels/attention.h"
 #include "kernels/heads.h"
@@ -59,13 +59,16 @@ void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show
   const int64_t q_cols = heads * dim, k_cols = kv_heads * dim, v_cols = kv_heads * c.v_dim;
   for (int64_t first = 0; first < n; first += run_.slab()) {
     const int64_t count = std::min(run_.slab(), n - first);
-    norm(w.input_norm, ws_.x + first * hidden, hidden, count, nullptr, ws_.in);
+    norm(w.input_norm->weight, c.rms_eps, ws_.x + first * hidden, hidden, count, nullptr, ws_.in);
     linear(w.q, ws_.in, count, ws_.q + first * q_cols);
     linear(w.k, ws_.in, count, ws_.k + first * k_cols);
     linear(w.v, ws_.in, count, ws_.v + first * v_cols);
   }
-  if (w.q_norm) norm(*w.q_norm, ws_.q, dim, n * heads, ws_.q, nullptr);
-  if (w.k_norm) norm(*w.k_norm, ws_.k, dim, n * kv_heads, ws_.k, nullptr);
+  for (const auto& [weight, x, cols] : {std::tuple{&w.q_norm, ws_.q, q_cols}, {&w.k_norm, ws_.k, k_cols}}) {
+    if (!*weight) continue;
+    const int64_t width = (*weight)->elements();  // of one head, or of all
+    norm(**weight, c.rms_eps, x, width, n * cols / width, x, nullptr);
+  }
 
   const std::vector<Watched> watched = {projection(layer, kQ, "q", ws_.q, q_cols),
                                         projection(layer, kK, "k", ws_.k, k_cols),
@@ -77,14 +80,16 @@ void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show
   check_and_show(layer, watched, watched, show, acts, stop);
   if (stop) return;
 
-  cuda::rope(rope_, {ws_.q, q_cols, dim}, n, heads, run_.chunk, stream_);
-  cuda::rope(rope_, {ws_.k, k_cols, dim}, n, kv_heads, run_.chunk, stream_);
+  if (c.layer_attention[size_t(layer.index)].rotation == LayerAttention::Rotation::main) {
+    cuda::rope(rope_, {ws_.q, q_cols, dim}, n, heads, run_.chunk, stream_);
+    cuda::rope(rope_, {ws_.k, k_cols, dim}, n, kv_heads, run_.chunk, stream_);
+  }
   cuda::AttentionProblem problem;
   problem.n_tokens = n;
   problem.chunk = run_.chunk;
   problem.n_heads = heads;
   problem.group = c.group();
-  problem.scale = float(1 / std::sqrt(double(dim)));
+  problem.scale = float(c.attention_scale);
   problem.dim = dim;
   problem.v_dim = c.v_dim;
   problem.q = {ws_.q, q_cols, dim};
@@ -93,7 +98,7 @@ void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show
   problem.out = ws_.heads;
   problem.out_type = run_.type;
   cuda::attention(problem, stream_);
-  linear(w.o, ws_.heads, n, ws_.x, true);
+  linear(w.o, ws_.heads, n, ws_.x, true, float(c.residual_multiplier));
 }
 
 /// q (T, Hq, nope + rope) and joint (T, lora + rope).
@@ -103,11 +108,11 @@ void CudaDecoder::project_latent(const LayerWeights& w) {
   for (int64_t first = 0; first < run_.n_tokens; first += run_.slab()) {
     const int64_t count = std::min(run_.slab(), run_.n_tokens - first);
     float* q = ws_.q + first * q_cols;
-    norm(w.input_norm, ws_.x + first * hidden, hidden, count, nullptr, ws_.in);
+    norm(w.input_norm->weight, config().rms_eps, ws_.x + first * hidden, hidden, count, nullptr, ws_.in);
     linear(w.kv_a, ws_.in, count, ws_.joint + first * (m.kv_lora_rank + m.rope_dim));
     if (w.q_a_norm) {
       linear(w.q_a, ws_.in, count, ws_.q_low);
-      norm(*w.q_a_norm, ws_.q_low, m.q_lora_rank, count, nullptr, ws_.q_in);
+      norm(*w.q_a_norm, kLatentEps, ws_.q_low, m.q_lora_rank, count, nullptr, ws_.q_in);
       linear(w.q_b, ws_.q_in, count, q);
     } else {
       linear(w.q, ws_.in, count, q);
@@ -123,7 +128,7 @@ void CudaDecoder::expand_and_attend(const LayerWeights& w, int64_t first, int64_
   const int64_t heads = c.n_heads, rope = m.rope_dim, key_dim = m.nope_dim + rope,
                 kv_dim = m.nope_dim + m.v_dim;
   const int64_t joint_cols = m.kv_lora_rank + rope;
-  norm(*w.kv_a_norm, ws_.joint + first * joint_cols, joint_cols, n, nullptr, ws_.latent);
+  norm(*w.kv_a_norm, kLatentEps, ws_.joint + first * joint_cols, joint_cols, n, nullptr, ws_.latent);
   linear(w.kv_b, ws_.latent, n, ws_.kv);
   cuda::copy_heads({ws_.kv, heads * kv_dim, kv_dim}, {ws_.key, heads * key_dim, key_dim}, n, heads,
                    m.nope_dim, stream_);

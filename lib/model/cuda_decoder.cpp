@@ -60,13 +60,13 @@ const std::byte* CudaDecoder::resident(const Tensor& tensor) const {
   return base_ + parcel_->offset_of(tensor);
 }
 
-/// y (n, rows) (+)= x w^T with the first `rows` rows that lie at the weight: its own, or those of the matrix
-/// that follows it too. Weights of another type than the product's are converted some rows at a time.
+/// y (n, rows) (+)= scale x w^T with the first `rows` rows that lie at the weight: its own, or those of the
+/// matrix that follows it too. Weights of another type than the product's are converted some rows at a time.
 void CudaDecoder::multiply(const Tensor& weight, int64_t rows, cuda::FloatType type, const void* x, int64_t n,
-                           float* y, int64_t y_stride, bool add) {
+                           float* y, int64_t y_stride, bool add, float scale) {
   const int64_t cols = weight.shape[1];
   const cuda::FloatType stored = float_type(weight.dtype);
-  cuda::Product product{resident(weight), x, y, rows, cols, n, y_stride, type, add};
+  cuda::Product product{resident(weight), x, y, rows, cols, n, y_stride, type, add, scale};
   if (stored == type) {
     blas_.multiply(product, stream_);
     return;
@@ -90,22 +90,22 @@ void CudaDecoder::add_bias(const Linear& w, float* y, int64_t y_stride, int64_t 
     cuda::add_bias(y, y_stride, n, w.rows(), reinterpret_cast<const float*>(resident(*w.bias)), stream_);
 }
 
-/// y (n, rows) (+)= x W^T + b, x of the products' type.
-void CudaDecoder::linear(const Linear& w, const void* x, int64_t n, float* y, bool add) {
-  multiply(w.weight, w.rows(), run_.type, x, n, y, w.rows(), add);
+/// y (n, rows) (+)= scale x W^T + b, x of the products' type.
+void CudaDecoder::linear(const Linear& w, const void* x, int64_t n, float* y, bool add, float scale) {
+  multiply(w.weight, w.rows(), run_.type, x, n, y, w.rows(), add, scale);
   add_bias(w, y, w.rows(), n);
 }
 
 /// y (n, dim) in float32, which may be x, and low (n, dim) of the products' type; either may be null.
-void CudaDecoder::norm(const Tensor& weight, const float* x, int64_t x_stride, int64_t n, float* y,
-                       void* low) {
+void CudaDecoder::norm(const Tensor& weight, double eps, const float* x, int64_t x_stride, int64_t n,
+                       float* y, void* low) {
   cuda::RmsNorm norm;
   norm.x = x;
   norm.x_stride = x_stride;
   norm.n = n;
   norm.dim = weight.elements();
   norm.weight = reinterpret_cast<const float*>(resident(weight));
-  norm.eps = float(config().rms_eps);
+  norm.eps = float(eps);
   norm.y = y;
   norm.y_stride = norm.dim;
   norm.low = low;
@@ -156,15 +156,16 @@ void CudaDecoder::logits(const OuterWeights& outer, const Parcel& parcel, const 
                          int64_t first, int64_t n, float* logits) {
   const int64_t hidden = config().hidden, vocab = config().vocab;
   enter(parcel, base);
-  norm(outer.final_norm, ws_.x + first * hidden, hidden, n, nullptr, ws_.in);
+  norm(outer.final_norm.weight, config().rms_eps, ws_.x + first * hidden, hidden, n, nullptr, ws_.in);
   linear(outer.lm_head, ws_.in, n, ws_.logits);
-  const Watched watched{kOther, ws_.logits, n, vocab, "logits", {&outer.final_norm, &outer.lm_head.weight},
-                        first};
+  const Watched watched{
+      kOther, ws_.logits, n, vocab, "logits", {&outer.final_norm.weight, &outer.lm_head.weight}, first};
   watch(watched);
   cuda::download(logits, ws_.logits, size_t(n * vocab) * sizeof(float), stream_);
   pending_.push_back(watched);
   require_finite(pending_);
   pending_.clear();
+  finish_logits(config(), logits, n * vocab);
 }
 
 }  // namespace blockgtq

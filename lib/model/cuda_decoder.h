@@ -57,10 +57,11 @@ class CudaDecoder {
   void enter(const Parcel& parcel, const std::byte* base);
   const std::byte* resident(const Tensor& tensor) const;
   void multiply(const Tensor& weight, int64_t rows, cuda::FloatType type, const void* x, int64_t n, float* y,
-                int64_t y_stride, bool add);
+                int64_t y_stride, bool add, float scale = 1);
   void add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n);
-  void linear(const Linear& w, const void* x, int64_t n, float* y, bool add = false);
-  void norm(const Tensor& weight, const float* x, int64_t x_stride, int64_t n, float* y, void* low);
+  void linear(const Linear& w, const void* x, int64_t n, float* y, bool add = false, float scale = 1);
+  void norm(const Tensor& weight, double eps, const float* x, int64_t x_stride, int64_t n, float* y,
+            void* low);
   void watch(const Watched& watched);
   void require_finite(const std::vector<Watched>& watched);  // waits
   [[noreturn]] void report(const Watched& watched, int64_t index);
@@ -80,6 +81,7 @@ class CudaDecoder {
   void gate_up(const Mlp& mlp, const void* x, int64_t n, float* y);
   void add_mlp(const Mlp& mlp, int64_t n, float* x);
   void add_experts(const ResidentLayer& layer, int64_t first, int64_t n);
+  void choose_experts(const ResidentLayer& layer, int64_t first, int64_t n);
   std::vector<int64_t> group_by_expert(int64_t n);
 
   const Checkpoint& model_;

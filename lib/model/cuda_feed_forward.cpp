@@ -6,6 +6,7 @@
 #include "kernels/moe.h"
 #include "kernels/swiglu.h"
 #include "model/cuda_decoder.h"
+#include "model/moe.h"
 
 namespace blockgtq {
 
@@ -16,7 +17,7 @@ void CudaDecoder::feed_forward(const ResidentLayer& layer) {
   for (int64_t first = 0; first < run_.n_tokens; first += run_.slab()) {
     const int64_t count = std::min(run_.slab(), run_.n_tokens - first);
     float* x = ws_.x + first * hidden;
-    norm(w.post_norm, x, hidden, count, w.mlp ? nullptr : ws_.in_float, ws_.in);
+    norm(w.post_norm->weight, config().rms_eps, x, hidden, count, w.mlp ? nullptr : ws_.in_float, ws_.in);
     if (w.mlp) {
       add_mlp(*w.mlp, count, x);
       continue;
@@ -45,7 +46,42 @@ void CudaDecoder::gate_up(const Mlp& mlp, const void* x, int64_t n, float* y) {
 void CudaDecoder::add_mlp(const Mlp& mlp, int64_t n, float* x) {
   gate_up(mlp, ws_.in, n, ws_.gate_up);
   cuda::swiglu(ws_.gate_up, n, mlp.gate.rows(), ws_.act, run_.type, stream_);
-  linear(mlp.down, ws_.act, n, x, true);
+  linear(mlp.down, ws_.act, n, x, true, float(config().residual_multiplier));
+}
+
+/// The experts of tokens [first, first + n) and their weights, in device memory; the experts in `routing_`
+/// too. Rules that the kernel does not know are followed here.
+void CudaDecoder::choose_experts(const ResidentLayer& layer, int64_t first, int64_t n) {
+  const MoeConfig& moe = config().moe;
+  const int64_t choices = n * moe.n_per_token;
+  const Linear& router = *layer.weights.router;
+  multiply(router.weight, moe.n_experts, cuda::FloatType::f32, ws_.in_float, n, ws_.router_logits,
+           moe.n_experts, false);
+  const Watched watched{kOther, ws_.router_logits, n, moe.n_experts, router.weight.name, layer.weights.all(),
+                        first};
+  watch(watched);
+  const float residual = float(config().residual_multiplier);
+  if (moe.score == MoeConfig::Score::softmax && !moe.choice_bias) {
+    const cuda::RoutingRule rule{moe.n_experts,  moe.n_per_token,     moe.n_group,
+                                 moe.topk_group, moe.normalize_top_k, float(moe.routed_scale) * residual};
+    cuda::route(rule, ws_.router_logits, n, ws_.expert, ws_.weight, stream_);
+    cuda::download(routing_.as(), ws_.expert, size_t(choices) * sizeof(int32_t), stream_);
+    require_finite({watched});  // waits for the experts too
+    return;
+  }
+  std::vector<float> logits(size_t(n * moe.n_experts)), bias;
+  cuda::download(logits.data(), ws_.router_logits, logits.size() * sizeof(float), stream_);
+  require_finite({watched});
+  if (layer.weights.choice_bias) {
+    bias.resize(size_t(moe.n_experts));
+    layer.weights.choice_bias->read(0, moe.n_experts, bias.data());
+  }
+  Routing routing = route(moe, logits.data(), n, bias);
+  for (float& weight : routing.weight) weight *= residual;
+  std::copy(routing.expert.begin(), routing.expert.end(), routing_.as<int32_t>());
+  cuda::upload(ws_.expert, routing.expert.data(), size_t(choices) * sizeof(int32_t), stream_);
+  cuda::upload(ws_.weight, routing.weight.data(), size_t(choices) * sizeof(float), stream_);
+  stream_.synchronize();  // before the host's arrays go
 }
 
 /// The rows of every expert, one expert after the other, tokens in order: row_token and position on the
@@ -74,18 +110,7 @@ std::vector<int64_t> CudaDecoder::group_by_expert(int64_t n) {
 void CudaDecoder::add_experts(const ResidentLayer& layer, int64_t first, int64_t n) {
   const MoeConfig& moe = config().moe;
   const int64_t hidden = config().hidden, choices = n * moe.n_per_token, width = moe.intermediate;
-  const Linear& router = *layer.weights.router;
-  multiply(router.weight, moe.n_experts, cuda::FloatType::f32, ws_.in_float, n, ws_.router_logits,
-           moe.n_experts, false);
-  const Watched watched{kOther, ws_.router_logits, n, moe.n_experts, router.weight.name, layer.weights.all(),
-                        first};
-  watch(watched);
-  const cuda::RoutingRule rule{moe.n_experts,  moe.n_per_token,     moe.n_group,
-                               moe.topk_group, moe.normalize_top_k, float(moe.routed_scale)};
-  cuda::route(rule, ws_.router_logits, n, ws_.expert, ws_.weight, stream_);
-  cuda::download(routing_.as(), ws_.expert, size_t(choices) * sizeof(int32_t), stream_);
-  require_finite({watched});  // waits for the experts too
-
+  choose_experts(layer, first, n);
   const std::vector<int64_t> begin = group_by_expert(n);
   cuda::gather_rows(ws_.in, hidden * cuda::bytes_of(run_.type), ws_.row_token, choices, ws_.gathered,
                     stream_);

@@ -26,6 +26,10 @@ void place(Parcel& parcel, const std::optional<Tensor>& tensor) {
   if (tensor) place(parcel, *tensor, false);
 }
 
+void place(Parcel& parcel, const std::optional<Norm>& norm) {
+  if (norm) place(parcel, norm->weight, false);
+}
+
 void place(Parcel& parcel, const Mlp& mlp) {
   place(parcel, mlp.gate.weight, false);
   place(parcel, mlp.up.weight, true);
@@ -38,14 +42,14 @@ void place(Parcel& parcel, const Mlp& mlp) {
 
 Parcel pack_layer(const LayerWeights& w, bool projections_only) {
   Parcel out;
-  place(out, w.input_norm, false);
+  place(out, w.input_norm);
   for (const Linear* linear : {&w.q, &w.q_a, &w.q_b, &w.kv_a, &w.k, &w.v}) place(out, *linear);
   for (const std::optional<Tensor>* norm : {&w.q_a_norm, &w.q_norm, &w.k_norm}) place(out, *norm);
   if (projections_only) return out;
   place(out, w.kv_a_norm);
   place(out, w.kv_b);
   place(out, w.o);
-  place(out, w.post_norm, false);
+  place(out, w.post_norm);
   if (w.mlp) place(out, *w.mlp);
   if (w.router) place(out, *w.router);
   for (const Mlp& expert : w.experts) place(out, expert);
@@ -55,7 +59,7 @@ Parcel pack_layer(const LayerWeights& w, bool projections_only) {
 
 Parcel pack_output(const OuterWeights& outer) {
   Parcel out;
-  place(out, outer.final_norm, false);
+  place(out, outer.final_norm.weight, false);
   place(out, outer.lm_head);
   return out;
 }

@@ -50,6 +50,17 @@ void check_head_dimension(const Checkpoint& model) {
               "--device cpu");
 }
 
+void check_kernels(const Checkpoint& model, const std::vector<LayerWeights>& layers, int64_t chunk) {
+  std::string what = without_kernel(model.config(), chunk);
+  for (const LayerWeights& layer : layers)
+    if (what.empty() && !layer.experts.empty() && layer.experts[0].both) what = "transposed experts";
+  if (what.empty()) return;
+  throw Error(Exit::device,
+              fmt::format("{}: model_type {} is not supported on the GPU: {}", model.folder().string(),
+                          model.config().model_type, what),
+              "--device cpu");
+}
+
 /// Bytes that matrices stored in another type need when they are converted; gate and up are one.
 class Conversions {
  public:
@@ -82,12 +93,30 @@ class Conversions {
 
 }  // namespace
 
+std::string without_kernel(const Config& c, int64_t chunk) {
+  const int window = c.sliding_window();
+  if (window > 0 && window < chunk)
+    return fmt::format("a sliding window of {} in chunks of {}", window, chunk);
+  if (c.norm_place != NormPlace::before) return "norms of what attention and feed-forward put out";
+  if (c.norm_form != NormForm::rms || c.norm_offset != 0) return "its kind of norm";
+  if (c.activation != Activation::silu) return "its activation";
+  if (c.sinks) return "learned sinks";
+  if (c.attention_softcap > 0) return "capped logits";
+  if (c.gated_output) return "a gated attention output";
+  if (c.kv_layers().size() < size_t(c.n_layers)) return "gated delta nets";
+  if (c.local_rope) return "frequencies that differ from layer to layer";
+  if (c.moe.shared_gate) return "a gate on the shared expert";
+  if (c.residual_multiplier != 1 && (c.o_bias || c.mlp_bias)) return "a residual multiplier with biases";
+  return "";
+}
+
 CudaPlan::CudaPlan(const Checkpoint& model, const ForwardRequest& request, const CudaOptions& options,
                    int64_t free_bytes)
     : outer(outer_weights(model)) {
   const Config& c = model.config();
   check_head_dimension(model);
   for (int layer = 0; layer < c.n_layers; ++layer) layers.push_back(layer_weights(model, layer));
+  check_kernels(model, layers, chunk_tokens(request));
   for (int layer = 0; layer < c.n_layers; ++layer)
     parcels.push_back(pack_layer(layers[size_t(layer)], layer + 1 == c.n_layers && !request.on_logits));
   int64_t layer_bytes = 0, output_bytes = 0;

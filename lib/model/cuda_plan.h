@@ -1,4 +1,5 @@
 #pragma once
+#include <string>
 #include <vector>
 
 #include "model/cuda_backend.h"
@@ -6,6 +7,10 @@
 #include "model/cuda_workspace.h"
 
 namespace blockgtq {
+
+/// What of the model no kernel here computes in chunks of so many tokens ("learned sinks"); empty where
+/// nothing is.
+std::string without_kernel(const Config& config, int64_t chunk);
 
 /// What a run will take of the device, settled before anything starts.
 struct CudaPlan {

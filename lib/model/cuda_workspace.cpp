@@ -44,7 +44,7 @@ void lay_out_feed_forward(const Config& c, const RunShape& run, Region& region, 
       std::find(c.layer_is_moe.begin(), c.layer_is_moe.end(), false) != c.layer_is_moe.end();
   int64_t wide = any_dense ? slab * c.intermediate : 0;
   if (any_moe) {
-    wide = std::max(wide, std::max(choices, slab * c.moe.n_shared) * c.moe.intermediate);
+    wide = std::max(wide, std::max(choices * c.moe.intermediate, slab * c.moe.shared_intermediate));
     out.in_float = region.take<float>(slab * c.hidden);
     out.router_logits = region.take<float>(slab * c.moe.n_experts);
     out.expert = region.take<int32_t>(choices);

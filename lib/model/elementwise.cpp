@@ -71,10 +71,11 @@ float exp_below_max(float* x, int64_t n) {
 }
 
 void rms_norm(const Tensor& weight, double eps, const float* x, int64_t x_stride, int64_t n, float* y,
-              int64_t y_stride) {
+              int64_t y_stride, double offset) {
   const int64_t dim = weight.elements();
   std::vector<float> w(static_cast<size_t>(dim));
   weight.read(0, dim, w.data());
+  for (float& one : w) one += float(offset);
   const int64_t rows = std::max<int64_t>(1, kBlock / dim);
   share(size_t((n + rows - 1) / rows), double(n * dim), [&](size_t b) {
     for (int64_t t = int64_t(b) * rows; t < std::min(n, (int64_t(b) + 1) * rows); ++t) {
@@ -94,9 +95,43 @@ void silu_times(float* gate, const float* up, int64_t n) {
   });
 }
 
-void add_to(float* x, const float* y, int64_t n) {
+void gelu_tanh_times(float* gate, const float* up, int64_t n) {
+  constexpr float kRoot = 0.7978845608028654f;  // sqrt(2 / pi)
   over_blocks(n, [&](int64_t first, int64_t count) {
-    for (int64_t i = first; i < first + count; ++i) x[i] += y[i];
+    for (int64_t i = first; i < first + count; ++i) {
+      const float g = gate[i];
+      const float gelu = 0.5f * g * (1.0f + std::tanh(kRoot * (g + 0.044715f * g * g * g)));
+      gate[i] = up ? gelu * up[i] : gelu;
+    }
+  });
+}
+
+void clamped_swiglu(float* gate, const float* up, double limit, double alpha, int64_t n) {
+  const float most = float(limit), a = float(alpha);
+  over_blocks(n, [&](int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; ++i) {
+      const float g = std::min(gate[i], most), u = std::clamp(up[i], -most, most);
+      gate[i] = g / (1.0f + fast_exp(-a * g)) * (u + 1.0f);
+    }
+  });
+}
+
+void times_sigmoid(float* x, const float* gate, int64_t n) {
+  over_blocks(n, [&](int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; ++i) x[i] /= 1.0f + fast_exp(-gate[i]);
+  });
+}
+
+void softcap(float* x, double cap, int64_t n) {
+  const float c = float(cap);
+  over_blocks(n, [&](int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; ++i) x[i] = c * std::tanh(x[i] / c);
+  });
+}
+
+void add_to(float* x, const float* y, int64_t n, float scale) {
+  over_blocks(n, [&](int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; ++i) x[i] += scale * y[i];
   });
 }
 

@@ -23,7 +23,9 @@ void check_architecture(const Checkpoint& model) {
     refuse("the keys of latent attention are all heads' rotary part and one latent, not heads of their own");
   if (c.dialect == Dialect::chatglm)
     refuse("query_key_value is one fused tensor; the glm layout of the same model has them apart");
-  if (c.qk_norm)
+  if (c.dialect == Dialect::phi3) refuse("qkv_proj is one fused tensor");
+  if (c.gated_output) refuse("each coordinate of the attention's output has a gate of its own");
+  if (c.qk_norm != QkNorm::none)
     refuse("QK-norm follows the projections, and its weights are shared by all heads: no scale per head");
 }
 

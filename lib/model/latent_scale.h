@@ -5,6 +5,9 @@
 
 namespace blockgtq {
 
+/// Of the norms inside latent attention, whatever the config says of the others.
+inline constexpr double kLatentEps = 1e-6;
+
 /// What latent attention multiplies its scores with: 1 / sqrt(key dimension), times the square of yarn's
 /// mscale for all dimensions where the config has one. Source: transformers, modeling_deepseek_v2.py,
 /// yarn_apply_mscale.

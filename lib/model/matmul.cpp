@@ -45,8 +45,16 @@ void linear_rows(const Linear& w, int64_t first, int64_t count, const float* x, 
     MatrixView product = view(target, filled, r, filled == t ? rows : r);
     for (int64_t c0 = 0; c0 < cols; c0 += kDepthTile) {
       const int64_t depth = std::min(kDepthTile, cols - c0);
-      for (int64_t i = 0; i < r; ++i)
-        w.weight.read((r0 + i) * cols + c0, depth, converted.data() + i * depth);
+      if (w.transposed) {
+        thread_local std::vector<float> columns;  // (depth, r)
+        columns.resize(size_t(depth * r));
+        for (int64_t i = 0; i < depth; ++i) w.weight.read((c0 + i) * rows + r0, r, columns.data() + i * r);
+        view(converted.data(), r, depth, depth) =
+            view(std::as_const(columns).data(), depth, r, r).transpose();
+      } else {
+        for (int64_t i = 0; i < r; ++i)
+          w.weight.read((r0 + i) * cols + c0, depth, converted.data() + i * depth);
+      }
       const ConstMatrixView weights = view(std::as_const(converted).data(), r, depth, depth);
       const float* in = x + t0 * cols + c0;
       if (filled == t) {
@@ -84,8 +92,9 @@ void linear(const Checkpoint& model, const Linear& w, const float* x, int64_t n,
   for (int64_t first = 0; first < w.rows(); first += group) {
     const int64_t count = std::min(group, w.rows() - first);
     linear_rows(w, first, count, x, n, y);
-    model.release(w.weight.rows(first, count));
+    if (!w.transposed) model.release(w.weight.rows(first, count));
   }
+  if (w.transposed) model.release(w.weight);
 }
 
 }  // namespace blockgtq

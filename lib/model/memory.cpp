@@ -17,7 +17,12 @@ int64_t attention_floats(const Config& c, int64_t n, int64_t chunk) {
   const int64_t heads = c.n_heads;
   if (c.attention == AttentionKind::gqa) {
     const int64_t queries_and_keys = (heads + c.n_kv_heads) * c.head_dim;
-    return n * (queries_and_keys + (heads + c.n_kv_heads) * c.v_dim);
+    // a gate is taken from its query by way of a copy of both
+    const int64_t gates = c.gated_output ? 2 * heads * c.head_dim : 0;
+    const DeltaConfig& d = c.delta;
+    const int64_t keys = int64_t(d.n_key_heads) * d.key_dim, values = int64_t(d.n_value_heads) * d.value_dim;
+    const int64_t delta = 4 * keys + 5 * values;  // projections, apart and convolved, and heads
+    return n * std::max(queries_and_keys + gates + (heads + c.n_kv_heads) * c.v_dim, delta);
   }
   const MlaConfig& m = c.mla;
   const int64_t key_dim = m.nope_dim + m.rope_dim;
@@ -31,7 +36,7 @@ int64_t feed_forward_floats(const Config& c, int64_t n) {
   int64_t most = 0;
   for (bool moe : c.layer_is_moe) {
     if (moe) {
-      const int64_t width = int64_t(c.moe.intermediate) * std::max(1, c.moe.n_shared);
+      const int64_t width = std::max(c.moe.intermediate, c.moe.shared_intermediate);
       const int64_t per_token = c.hidden + c.moe.n_experts + 2 * c.moe.n_per_token;
       most = std::max(most, n * per_token + slab * 2 * (c.hidden + width));
     } else {
@@ -49,7 +54,8 @@ MemoryPlan plan_memory(const Checkpoint& model, int64_t n_tokens, int64_t chunk,
   int64_t most = std::max(attention_floats(c, n_tokens, chunk), feed_forward_floats(c, n_tokens));
   if (logits) most = std::max(most, std::min(chunk, kLogitTokens) * (int64_t(c.hidden) + c.vocab));
   MemoryPlan plan;
-  plan.activation_bytes = 4 * (2 * n_tokens * c.hidden + chunk * c.rope.rotary_dim + most);
+  const int64_t streams = c.norm_place == NormPlace::parallel ? 3 : 2, tables = c.local_rope ? 2 : 1;
+  plan.activation_bytes = 4 * (streams * n_tokens * c.hidden + tables * chunk * c.rope.rotary_dim + most);
   for (int layer = 0; layer < c.n_layers; ++layer) {
     const LayerWeights weights = layer_weights(model, layer);
     int64_t bytes = 0;

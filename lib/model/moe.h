@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "hf/config.h"
@@ -13,8 +14,9 @@ struct Routing {
   std::vector<float> weight;
 };
 
-/// Softmax over the router's logits (n, n_experts), which are overwritten; then the best n_per_token, or with
-/// n_group > 1 the best of the topk_group groups with the largest member.
-Routing route(const MoeConfig& moe, float* logits, int64_t n);
+/// Scores by softmax or sigmoid of the router's logits (n, n_experts), which are overwritten; then the best
+/// n_per_token by score plus `bias` (n_experts; may be empty), with n_group > 1 the best of the topk_group
+/// best groups. Weights are the scores without the bias.
+Routing route(const MoeConfig& moe, float* logits, int64_t n, std::span<const float> bias = {});
 
 }  // namespace blockgtq

@@ -18,14 +18,16 @@ constexpr const char* kConvert = "convert it: AutoModelForCausalLM.from_pretrain
 
 /// What transformers puts before a name that lacks it, or takes away where it stands twice.
 std::string base_prefix(const Config& config) {
-  return config.dialect == Dialect::chatglm ? "transformer." : "model.";
+  return config.dialect == Dialect::chatglm ? "transformer." : config.prefix;
 }
 
 /// "model.layers.3.mlp.experts." of a layer that has experts; transformers stacks all that lies there.
 std::vector<std::string> expert_prefixes(const Config& config) {
   std::vector<std::string> out;
   for (int layer = 0; layer < config.n_layers; ++layer) {
-    if (config.layer_is_moe[size_t(layer)]) out.push_back(layer_prefix(config, layer) + "mlp.experts.");
+    if (!config.layer_is_moe[size_t(layer)]) continue;
+    for (const char* block : {"mlp.experts.", "block_sparse_moe.experts."})
+      out.push_back(layer_prefix(config, layer) + block);
   }
   return out;
 }
@@ -33,27 +35,26 @@ std::vector<std::string> expert_prefixes(const Config& config) {
 /// What old checkpoints carry and every loader computes anew, and a head that says what the embedding says.
 bool is_harmless(const std::string& name, const Config& config) {
   return name.ends_with("rotary_emb.inv_freq") || name.ends_with("rotary_pos_emb.inv_freq") ||
-         (config.tied && name == head_name(config.dialect));
+         (config.tied && name == head_name(config));
+}
+
+/// Of the other towers of a vision model, whose text tower this is.
+bool is_beside(const std::string& name, const Config& config) {
+  const bool tower = config.prefix.find("language_model.") != std::string::npos;
+  return tower && !name.starts_with(config.prefix);
 }
 
 }  // namespace
 
 void refuse_other_names(const Checkpoint& model) {
   const Config& config = model.config();
-  const std::string wanted = embedding_name(config.dialect);
+  const std::string wanted = embedding_name(config);
   const std::string last = wanted.substr(wanted.rfind('.', wanted.rfind('.') - 1) + 1);
   for (const auto& [name, tensor] : model.tensors()) {
     if (model.find(wanted) || !("." + name).ends_with("." + last)) continue;
     throw Error(Exit::input,
                 fmt::format("{}: tensors lie under other names: {} is not supported: {}",
                             model.folder().string(), shown(name), shown(wanted)),
-                kConvert);
-  }
-  for (const std::string& prefix : expert_prefixes(config)) {
-    if (model.find(prefix + "0.gate_proj.weight") || !model.find(prefix + "gate_up_proj")) continue;
-    throw Error(Exit::input,
-                fmt::format("{}: fused experts are not supported: {}: one tensor per expert",
-                            model.folder().string(), shown(prefix + "gate_up_proj")),
                 kConvert);
   }
 }
@@ -64,12 +65,19 @@ std::string unused_tensors(const Checkpoint& model) {
   const std::string base = base_prefix(config);
   const std::vector<std::string> experts = expert_prefixes(config);
   std::set<std::string> used;
-  for (const auto& [name, shape] : expected_tensors(config)) used.insert(name);
+  const OuterWeights outer = outer_weights(model);
+  for (const Tensor* t : {&outer.embedding, &outer.final_norm.weight, &outer.lm_head.weight})
+    used.insert(t->name);
+  if (outer.final_norm.bias) used.insert(outer.final_norm.bias->name);
+  for (int layer = 0; layer < config.n_layers; ++layer) {
+    const LayerWeights weights = layer_weights(model, layer);
+    for (const Tensor* t : weights.all()) used.insert(t->name);
+  }
 
   std::string named;
   size_t n = 0;
   for (const auto& [name, tensor] : model.tensors()) {
-    if (used.count(name) || is_harmless(name, config)) continue;
+    if (used.count(name) || is_harmless(name, config) || is_beside(name, config)) continue;
     const auto fail = [&](const std::string& why) {
       fail_input("{}: tensor {}: {}", model.file_of(tensor).string(), shown(model.label(name)), why);
     };

@@ -7,6 +7,7 @@
 #include "model/elementwise.h"
 #include "model/matmul.h"
 #include "model/nonfinite.h"
+#include "model/norm.h"
 
 namespace blockgtq {
 
@@ -18,11 +19,19 @@ void embed(const Checkpoint& model, const Tensor& embedding, std::span<const int
     embedding.read(tokens[t] * hidden, hidden, x + int64_t(t) * hidden);
     if (t % kRows == kRows - 1 || t + 1 == tokens.size()) model.release(embedding);
   }
+  if (const float scale = float(model.config().embedding_multiplier); scale != 1)
+    for (int64_t i = 0; i < int64_t(tokens.size()) * hidden; ++i) x[i] *= scale;
   // The row to name is the token's, not the first bad one of a large vocabulary.
   const int64_t n = int64_t(tokens.size()) * hidden, at = first_nonfinite(x, n);
   if (at == n) return;
   const Tensor row = embedding.rows(tokens[size_t(at / hidden)], 1);
   require_finite(model, x, int64_t(tokens.size()), hidden, "embedding", {&row});
+}
+
+void finish_logits(const Config& c, float* logits, int64_t n) {
+  if (c.logits_multiplier != 1)
+    for (int64_t i = 0; i < n; ++i) logits[i] *= float(c.logits_multiplier);
+  if (c.logits_softcap > 0) softcap(logits, c.logits_softcap, n);
 }
 
 void output_layer(const Checkpoint& model, const OuterWeights& outer, const float* x, int64_t n_tokens,
@@ -36,10 +45,11 @@ void output_layer(const Checkpoint& model, const OuterWeights& outer, const floa
     for (int64_t first = start; first < end; first += most) {
       check_stop();
       const int64_t n = std::min(most, end - first);
-      rms_norm(outer.final_norm, c.rms_eps, x + first * c.hidden, c.hidden, n, normed.data(), c.hidden);
+      apply_norm(c, outer.final_norm, x + first * c.hidden, n, normed.data());
       linear(model, outer.lm_head, normed.data(), n, logits.data());
-      require_finite(model, logits.data(), n, c.vocab, "logits", {&outer.final_norm, &outer.lm_head.weight},
-                     first);
+      require_finite(model, logits.data(), n, c.vocab, "logits",
+                     {&outer.final_norm.weight, &outer.lm_head.weight}, first);
+      finish_logits(c, logits.data(), n * c.vocab);
       on_logits(first, n, logits.data());
     }
   }

@@ -12,6 +12,9 @@ void embed(const Checkpoint& model, const Tensor& embedding, std::span<const int
 
 inline constexpr int64_t kLogitTokens = 256;
 
+/// What the config does to logits, n values: a factor, a cap.
+void finish_logits(const Config& config, float* logits, int64_t n);
+
 /// Final norm and lm_head of x (T, hidden), at most kLogitTokens at a time and never across a chunk's end.
 void output_layer(const Checkpoint& model, const OuterWeights& outer, const float* x, int64_t n_tokens,
                   int64_t chunk,

@@ -20,12 +20,6 @@ void check_request(const Checkpoint& model, const ForwardRequest& request) {
     if (request.tokens[t] < 0 || request.tokens[t] >= c.vocab)
       fail_input("{}: token {}: id {} is out of range: 0 to {}", name, t, request.tokens[t], c.vocab - 1);
   }
-  const int64_t chunk = chunk_tokens(request);
-  if (c.sliding_window > 0 && c.sliding_window < chunk)
-    throw Error(
-        Exit::input,
-        fmt::format("{}: sliding window {} is shorter than the chunk {}", name, c.sliding_window, chunk),
-        fmt::format("--chunk {}", c.sliding_window));
 }
 
 }  // namespace blockgtq

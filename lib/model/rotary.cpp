@@ -8,8 +8,9 @@
 
 namespace blockgtq {
 
-RotaryTable rotary_table(const Config& config, int64_t longest_chunk) {
-  const RopeFrequencies f = rope_frequencies(config.rope, config.max_position, longest_chunk);
+RotaryTable rotary_table(const Config& config, int64_t longest_chunk, bool local) {
+  const RopeFrequencies f =
+      rope_frequencies(local ? *config.local_rope : config.rope, config.max_position, longest_chunk);
   RotaryTable out;
   out.layout = config.blocks();
   out.length = longest_chunk;

@@ -14,8 +14,9 @@ struct RotaryTable {
   std::vector<float> cos, sin;
 };
 
-/// Positions 0 .. longest_chunk - 1, with the frequencies the model uses for sequences of that length.
-RotaryTable rotary_table(const Config& config, int64_t longest_chunk);
+/// Positions 0 .. longest_chunk - 1, with the frequencies the model uses for sequences of that length: by
+/// config.rope, or by its local_rope.
+RotaryTable rotary_table(const Config& config, int64_t longest_chunk, bool local = false);
 
 /// Rotates x (n, heads, D) in place, token t at position t % chunk; the static coordinates stay. Rows of a
 /// token are `stride` floats apart, its heads head_stride.

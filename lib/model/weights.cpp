@@ -1,28 +1,19 @@
 // Where each dialect keeps its weights. One description serves the forward pass (tensors of a checkpoint) and
 // expected_tensors() (names and shapes alone).
-#include "model/weights.h"
-
 #include <fmt/format.h>
 
-#include <functional>
-
 #include "model/other_tensors.h"
+#include "model/weights_source.h"
 
 namespace blockgtq {
 
-namespace {
-
-/// A tensor by name and shape, from wherever.
-using Lookup = std::function<Tensor(const std::string& name, const std::vector<int64_t>& shape)>;
-
-Linear find_linear(const Lookup& get, const std::string& name, int64_t rows, int64_t cols, bool bias) {
+Linear find_linear(const WeightSource& from, const std::string& name, int64_t rows, int64_t cols, bool bias) {
   Linear out;
-  out.weight = get(name + ".weight", {rows, cols});
-  if (bias) out.bias = get(name + ".bias", {rows});
+  out.weight = from.get(name + ".weight", {rows, cols});
+  if (bias) out.bias = from.get(name + ".bias", {rows});
   return out;
 }
 
-/// Rows [first, first + n) of a fused projection.
 Linear part(const Linear& fused, int64_t first, int64_t n) {
   Linear out;
   out.weight = fused.weight.rows(first, n);
@@ -30,117 +21,188 @@ Linear part(const Linear& fused, int64_t first, int64_t n) {
   return out;
 }
 
-Mlp find_mlp(const Lookup& get, const std::string& prefix, int64_t hidden, int64_t intermediate, bool bias) {
+Mlp find_mlp(const WeightSource& from, const std::string& prefix, int64_t hidden, int64_t intermediate,
+             bool bias) {
   Mlp out;
-  out.gate = find_linear(get, prefix + "gate_proj", intermediate, hidden, bias);
-  out.up = find_linear(get, prefix + "up_proj", intermediate, hidden, bias);
-  out.down = find_linear(get, prefix + "down_proj", hidden, intermediate, bias);
+  out.gate = find_linear(from, prefix + "gate_proj", intermediate, hidden, bias);
+  out.up = find_linear(from, prefix + "up_proj", intermediate, hidden, bias);
+  out.down = find_linear(from, prefix + "down_proj", hidden, intermediate, bias);
   return out;
 }
 
+namespace {
+
 /// [gate; up] in one tensor.
-Mlp find_fused_mlp(const Lookup& get, const std::string& gate_up, const std::string& down, const Config& c) {
-  const Linear fused = find_linear(get, gate_up, 2 * int64_t(c.intermediate), c.hidden, c.mlp_bias);
+Mlp find_fused_mlp(const WeightSource& from, const std::string& gate_up, const std::string& down,
+                   const Config& c) {
+  const Linear fused = find_linear(from, gate_up, 2 * int64_t(c.intermediate), c.hidden, c.mlp_bias);
   Mlp out;
   out.gate = part(fused, 0, c.intermediate);
   out.up = part(fused, c.intermediate, c.intermediate);
-  out.down = find_linear(get, down, c.hidden, c.intermediate, c.mlp_bias);
+  out.down = find_linear(from, down, c.hidden, c.intermediate, c.mlp_bias);
   return out;
 }
 
-void find_attention(const Lookup& get, const std::string& prefix, const Config& c, LayerWeights& out) {
+Norm find_norm(const WeightSource& from, const std::string& name, const Config& c) {
+  Norm out;
+  out.weight = from.get(name + ".weight", {c.hidden});
+  if (c.norm_bias) out.bias = from.get(name + ".bias", {c.hidden});
+  return out;
+}
+
+void find_norms(const WeightSource& from, const std::string& prefix, const Config& c, LayerWeights& out) {
+  const bool glm = c.dialect == Dialect::glm;
+  switch (c.norm_place) {
+    case NormPlace::before:
+      out.input_norm = find_norm(from, prefix + "input_layernorm", c);
+      out.post_norm = find_norm(from, prefix + "post_attention_layernorm", c);
+      break;
+    case NormPlace::after:
+      out.attention_norm = find_norm(from, prefix + "post_attention_layernorm", c);
+      out.output_norm = find_norm(from, prefix + "post_feedforward_layernorm", c);
+      break;
+    case NormPlace::both:
+      out.input_norm = find_norm(from, prefix + "input_layernorm", c);
+      out.attention_norm =
+          find_norm(from, prefix + (glm ? "post_self_attn_layernorm" : "post_attention_layernorm"), c);
+      out.post_norm =
+          find_norm(from, prefix + (glm ? "post_attention_layernorm" : "pre_feedforward_layernorm"), c);
+      out.output_norm =
+          find_norm(from, prefix + (glm ? "post_mlp_layernorm" : "post_feedforward_layernorm"), c);
+      break;
+    case NormPlace::parallel:
+      out.input_norm = find_norm(from, prefix + "input_layernorm", c);
+      break;
+  }
+}
+
+void find_attention(const WeightSource& from, const std::string& prefix, const Config& c, LayerWeights& out) {
   const int64_t q_rows = int64_t(c.n_heads) * c.head_dim;
   const int64_t k_rows = int64_t(c.n_kv_heads) * c.head_dim, v_rows = int64_t(c.n_kv_heads) * c.v_dim;
-  out.q = find_linear(get, prefix + "q_proj", q_rows, c.hidden, c.qkv_bias);
-  out.k = find_linear(get, prefix + "k_proj", k_rows, c.hidden, c.qkv_bias);
-  out.v = find_linear(get, prefix + "v_proj", v_rows, c.hidden, c.qkv_bias);
-  out.o = find_linear(get, prefix + "o_proj", c.hidden, int64_t(c.n_heads) * c.v_dim, c.o_bias);
-  if (c.qk_norm) {
-    out.q_norm = get(prefix + "q_norm.weight", {c.head_dim});
-    out.k_norm = get(prefix + "k_norm.weight", {c.head_dim});
+  out.q = find_linear(from, prefix + "q_proj", (c.gated_output ? 2 : 1) * q_rows, c.hidden, c.qkv_bias);
+  out.k = find_linear(from, prefix + "k_proj", k_rows, c.hidden, c.qkv_bias);
+  out.v = find_linear(from, prefix + "v_proj", v_rows, c.hidden, c.qkv_bias);
+  out.o = find_linear(from, prefix + "o_proj", c.hidden, int64_t(c.n_heads) * c.v_dim, c.o_bias);
+  if (c.qk_norm != QkNorm::none) {
+    const bool full = c.qk_norm == QkNorm::full;
+    out.q_norm = from.get(prefix + "q_norm.weight", {full ? q_rows : c.head_dim});
+    out.k_norm = from.get(prefix + "k_norm.weight", {full ? k_rows : c.head_dim});
   }
+  if (c.sinks) out.sinks = from.get(prefix + "sinks", {c.n_heads});
+}
+
+/// [all query heads | all key heads | all value heads] in one tensor.
+void find_fused_attention(const WeightSource& from, const std::string& qkv, const std::string& o,
+                          const Config& c, LayerWeights& out) {
+  const int64_t nq = int64_t(c.n_heads) * c.head_dim, nk = int64_t(c.n_kv_heads) * c.head_dim;
+  const Linear fused = find_linear(from, qkv, nq + 2 * nk, c.hidden, c.qkv_bias);
+  out.q = part(fused, 0, nq);
+  out.k = part(fused, nq, nk);
+  out.v = part(fused, nq + nk, nk);
+  out.o = find_linear(from, o, c.hidden, nq, c.o_bias);
 }
 
 /// DeepSeek-V2: queries and the joint latent of keys and values, each of low rank.
-void find_latent_attention(const Lookup& get, const std::string& prefix, const Config& c, LayerWeights& out) {
+void find_latent_attention(const WeightSource& from, const std::string& prefix, const Config& c,
+                           LayerWeights& out) {
   const MlaConfig& m = c.mla;
   const int64_t q_rows = int64_t(c.n_heads) * (m.nope_dim + m.rope_dim);
   if (m.q_lora_rank == 0) {
-    out.q = find_linear(get, prefix + "q_proj", q_rows, c.hidden, false);
+    out.q = find_linear(from, prefix + "q_proj", q_rows, c.hidden, false);
   } else {
-    out.q_a = find_linear(get, prefix + "q_a_proj", m.q_lora_rank, c.hidden, c.qkv_bias);
-    out.q_a_norm = get(prefix + "q_a_layernorm.weight", {m.q_lora_rank});
-    out.q_b = find_linear(get, prefix + "q_b_proj", q_rows, m.q_lora_rank, false);
+    out.q_a = find_linear(from, prefix + "q_a_proj", m.q_lora_rank, c.hidden, c.qkv_bias);
+    out.q_a_norm = from.get(prefix + "q_a_layernorm.weight", {m.q_lora_rank});
+    out.q_b = find_linear(from, prefix + "q_b_proj", q_rows, m.q_lora_rank, false);
   }
   out.kv_a =
-      find_linear(get, prefix + "kv_a_proj_with_mqa", m.kv_lora_rank + m.rope_dim, c.hidden, c.qkv_bias);
-  out.kv_a_norm = get(prefix + "kv_a_layernorm.weight", {m.kv_lora_rank});
+      find_linear(from, prefix + "kv_a_proj_with_mqa", m.kv_lora_rank + m.rope_dim, c.hidden, c.qkv_bias);
+  out.kv_a_norm = from.get(prefix + "kv_a_layernorm.weight", {m.kv_lora_rank});
   const int64_t kv_rows = int64_t(c.n_heads) * (m.nope_dim + m.v_dim);
-  out.kv_b = find_linear(get, prefix + "kv_b_proj", kv_rows, m.kv_lora_rank, false);
-  out.o = find_linear(get, prefix + "o_proj", c.hidden, int64_t(c.n_heads) * m.v_dim, c.o_bias);
+  out.kv_b = find_linear(from, prefix + "kv_b_proj", kv_rows, m.kv_lora_rank, false);
+  out.o = find_linear(from, prefix + "o_proj", c.hidden, int64_t(c.n_heads) * m.v_dim, c.o_bias);
 }
 
-void find_experts(const Lookup& get, const std::string& prefix, const Config& c, LayerWeights& out) {
-  const MoeConfig& moe = c.moe;
-  out.router = find_linear(get, prefix + "gate", moe.n_experts, c.hidden, false);
-  out.experts.reserve(size_t(moe.n_experts));
-  for (int e = 0; e < moe.n_experts; ++e)
-    out.experts.push_back(
-        find_mlp(get, fmt::format("{}experts.{}.", prefix, e), c.hidden, moe.intermediate, false));
-  if (moe.n_shared > 0)
-    out.shared = find_mlp(get, prefix + "shared_experts.", c.hidden, int64_t(moe.n_shared) * moe.intermediate,
-                          c.mlp_bias);
+DeltaWeights find_delta(const WeightSource& from, const std::string& prefix, const Config& c) {
+  const DeltaConfig& d = c.delta;
+  const int64_t keys = int64_t(d.n_key_heads) * d.key_dim, values = int64_t(d.n_value_heads) * d.value_dim;
+  DeltaWeights out;
+  const auto in = [&](const char* name, int64_t rows) {
+    out.in.push_back(find_linear(from, prefix + name, rows, c.hidden, false));
+  };
+  if (d.fused) {
+    in("in_proj_qkvz", 2 * keys + 2 * values);
+    in("in_proj_ba", 2 * int64_t(d.n_value_heads));
+  } else {
+    in("in_proj_qkv", 2 * keys + values);
+    in("in_proj_z", values);
+    in("in_proj_b", d.n_value_heads);
+    in("in_proj_a", d.n_value_heads);
+  }
+  out.conv = from.get(prefix + "conv1d.weight", {2 * keys + values, 1, d.kernel});
+  out.decay = from.get(prefix + "A_log", {d.n_value_heads});
+  out.dt_bias = from.get(prefix + "dt_bias", {d.n_value_heads});
+  out.norm = from.get(prefix + "norm.weight", {d.value_dim});
+  out.out = find_linear(from, prefix + "out_proj", c.hidden, values, false);
+  return out;
 }
 
-LayerWeights find_layer(const Lookup& get, const Config& c, int layer) {
-  LayerWeights out;
-  const std::string prefix = layer_prefix(c, layer), attention = attention_module(c, layer) + ".";
-  out.input_norm = get(prefix + "input_layernorm.weight", {c.hidden});
-  out.post_norm = get(prefix + "post_attention_layernorm.weight", {c.hidden});
+void find_dense(const WeightSource& from, const std::string& prefix, const Config& c, LayerWeights& out) {
   switch (c.dialect) {
     case Dialect::llama:
-      find_attention(get, attention, c, out);
+    case Dialect::deepseek:
+      out.mlp = find_mlp(from, prefix, c.hidden, c.intermediate, c.mlp_bias);
       break;
     case Dialect::glm:
-      find_attention(get, attention, c, out);
-      out.mlp = find_fused_mlp(get, prefix + "mlp.gate_up_proj", prefix + "mlp.down_proj", c);
-      return out;
-    case Dialect::chatglm: {
-      // [all query heads | all key heads | all value heads]
-      const int64_t nq = int64_t(c.n_heads) * c.head_dim, nk = int64_t(c.n_kv_heads) * c.head_dim;
-      const Linear fused = find_linear(get, attention + "query_key_value", nq + 2 * nk, c.hidden, c.qkv_bias);
-      out.q = part(fused, 0, nq);
-      out.k = part(fused, nq, nk);
-      out.v = part(fused, nq + nk, nk);
-      out.o = find_linear(get, attention + "dense", c.hidden, nq, c.o_bias);
-      out.mlp = find_fused_mlp(get, prefix + "mlp.dense_h_to_4h", prefix + "mlp.dense_4h_to_h", c);
-      return out;
-    }
-    case Dialect::deepseek_v2:
-      find_latent_attention(get, attention, c, out);
+    case Dialect::phi3:
+      out.mlp = find_fused_mlp(from, prefix + "gate_up_proj", prefix + "down_proj", c);
+      break;
+    case Dialect::chatglm:
+      out.mlp = find_fused_mlp(from, prefix + "dense_h_to_4h", prefix + "dense_4h_to_h", c);
+      break;
+    case Dialect::starcoder2:
+      out.mlp.emplace();
+      out.mlp->up = find_linear(from, prefix + "c_fc", c.intermediate, c.hidden, c.mlp_bias);
+      out.mlp->down = find_linear(from, prefix + "c_proj", c.hidden, c.intermediate, c.mlp_bias);
       break;
   }
-  if (c.layer_is_moe[size_t(layer)]) {
-    find_experts(get, prefix + "mlp.", c, out);
+}
+
+LayerWeights find_layer(const WeightSource& from, const Config& c, int layer) {
+  LayerWeights out;
+  const std::string prefix = layer_prefix(c, layer), attention = attention_module(c, layer) + ".";
+  find_norms(from, prefix, c, out);
+  if (c.layer_attention[size_t(layer)].delta) {
+    out.delta = find_delta(from, prefix + "linear_attn.", c);
+  } else if (c.attention == AttentionKind::mla) {
+    find_latent_attention(from, attention, c, out);
+  } else if (c.dialect == Dialect::chatglm) {
+    find_fused_attention(from, attention + "query_key_value", attention + "dense", c, out);
+  } else if (c.dialect == Dialect::phi3) {
+    find_fused_attention(from, attention + "qkv_proj", attention + "o_proj", c, out);
   } else {
-    out.mlp = find_mlp(get, prefix + "mlp.", c.hidden, c.intermediate, c.mlp_bias);
+    find_attention(from, attention, c, out);
+  }
+  if (c.layer_is_moe[size_t(layer)]) {
+    find_experts(from, prefix, c, out);
+  } else {
+    find_dense(from, prefix + "mlp.", c, out);
   }
   return out;
 }
 
-OuterWeights find_outer(const Lookup& get, const Config& c) {
+OuterWeights find_outer(const WeightSource& from, const Config& c) {
   const bool chatglm = c.dialect == Dialect::chatglm;
   OuterWeights out;
-  out.embedding = get(embedding_name(c.dialect), {c.vocab, c.hidden});
-  out.final_norm =
-      get(chatglm ? "transformer.encoder.final_layernorm.weight" : "model.norm.weight", {c.hidden});
-  out.lm_head.weight = c.tied ? out.embedding : get(head_name(c.dialect), {c.vocab, c.hidden});
+  out.embedding = from.get(embedding_name(c), {c.vocab, c.hidden});
+  out.final_norm = find_norm(from, chatglm ? "transformer.encoder.final_layernorm" : c.prefix + "norm", c);
+  out.lm_head.weight = c.tied ? out.embedding : from.get(head_name(c), {c.vocab, c.hidden});
   return out;
 }
 
-Lookup lookup(const Checkpoint& model) {
-  return
-      [&model](const std::string& name, const std::vector<int64_t>& shape) { return model.get(name, shape); };
+WeightSource source(const Checkpoint& model) {
+  return {
+      [&model](const std::string& name, const std::vector<int64_t>& shape) { return model.get(name, shape); },
+      [&model](const std::string& name) { return model.find(name); }};
 }
 
 void append(const Linear& linear, std::vector<const Tensor*>& out) {
@@ -153,17 +215,35 @@ void append(const std::optional<Tensor>& tensor, std::vector<const Tensor*>& out
   if (tensor) out.push_back(&*tensor);
 }
 
+void append(const std::optional<Norm>& norm, std::vector<const Tensor*>& out) {
+  if (!norm) return;
+  out.push_back(&norm->weight);
+  append(norm->bias, out);
+}
+
 void append(const Mlp& mlp, std::vector<const Tensor*>& out) {
-  append(mlp.gate, out);
-  append(mlp.up, out);
-  append(mlp.down, out);
+  for (const Linear* linear : mlp.parts()) append(*linear, out);
+}
+
+void append(const DeltaWeights& delta, std::vector<const Tensor*>& out) {
+  for (const Linear& linear : delta.in) append(linear, out);
+  for (const Tensor* tensor : {&delta.conv, &delta.decay, &delta.dt_bias, &delta.norm}) out.push_back(tensor);
+  append(delta.out, out);
 }
 
 }  // namespace
 
+std::vector<const Linear*> Mlp::parts() const {
+  std::vector<const Linear*> out;
+  for (const Linear* linear : {&gate, &up, both ? &*both : nullptr, &down})
+    if (linear && !linear->weight.shape.empty()) out.push_back(linear);
+  return out;
+}
+
 std::vector<const Tensor*> LayerWeights::without_experts() const {
   std::vector<const Tensor*> out;
-  out.push_back(&input_norm);
+  append(input_norm, out);
+  if (delta) append(*delta, out);
   append(q, out);
   append(q_a, out);
   append(q_a_norm, out);
@@ -175,11 +255,16 @@ std::vector<const Tensor*> LayerWeights::without_experts() const {
   append(k_norm, out);
   append(kv_a_norm, out);
   append(kv_b, out);
+  append(sinks, out);
   append(o, out);
-  out.push_back(&post_norm);
+  append(attention_norm, out);
+  append(post_norm, out);
   if (mlp) append(*mlp, out);
   if (router) append(*router, out);
+  append(choice_bias, out);
   if (shared) append(*shared, out);
+  if (shared_gate) append(*shared_gate, out);
+  append(output_norm, out);
   return out;
 }
 
@@ -190,8 +275,8 @@ std::vector<const Tensor*> LayerWeights::all() const {
 }
 
 std::string layer_prefix(const Config& config, int layer) {
-  const char* stack = config.dialect == Dialect::chatglm ? "transformer.encoder" : "model";
-  return fmt::format("{}.layers.{}.", stack, layer);
+  return fmt::format("{}layers.{}.",
+                     config.dialect == Dialect::chatglm ? "transformer.encoder." : config.prefix, layer);
 }
 
 std::string attention_module(const Config& config, int layer) {
@@ -199,23 +284,24 @@ std::string attention_module(const Config& config, int layer) {
 }
 
 LayerWeights layer_weights(const Checkpoint& model, int layer) {
-  return find_layer(lookup(model), model.config(), layer);
+  return find_layer(source(model), model.config(), layer);
 }
 
 OuterWeights outer_weights(const Checkpoint& model) {
-  return find_outer(lookup(model), model.config());
+  return find_outer(source(model), model.config());
 }
 
 std::vector<std::pair<std::string, std::vector<int64_t>>> expected_tensors(const Config& config) {
   std::vector<std::pair<std::string, std::vector<int64_t>>> out;
-  const Lookup record = [&out](const std::string& name, const std::vector<int64_t>& shape) {
-    out.emplace_back(name, shape);
-    Tensor tensor;
-    tensor.name = name;
-    tensor.dtype = DType::bf16;
-    tensor.shape = shape;
-    return tensor;
-  };
+  const WeightSource record = {[&out](const std::string& name, const std::vector<int64_t>& shape) {
+                                 out.emplace_back(name, shape);
+                                 Tensor tensor;
+                                 tensor.name = name;
+                                 tensor.dtype = DType::bf16;
+                                 tensor.shape = shape;
+                                 return tensor;
+                               },
+                               [](const std::string&) { return nullptr; }};
   find_outer(record, config);
   for (int layer = 0; layer < config.n_layers; ++layer) find_layer(record, config, layer);
   return out;

@@ -19,7 +19,7 @@ void check_sizes(const BitMap& map, const Budget& budget) {
   const AttentionShape& s = map.shape;
   const size_t cells = size_t(s.n_layers) * s.n_kv_heads * map.n_blocks();
   check(cells > 0 && budget.bits.size() == cells && map.energy.size() == cells &&
-            s.inv_freq.size() <= size_t(s.layout.n_rotary()),
+            s.ropes[0].inv_freq.size() <= size_t(s.layout.n_rotary()),
         "a bit map's arrays and its shape differ");
 }
 
@@ -85,7 +85,12 @@ std::string map_json(const BitMap& map, const Budget& budget) {
                     {"pairing", name(s.layout.pairing)}};
   json["quantizer"] = quantizer_identity(map);
   json["coords"] = coords_json(s.layout);
-  json["inv_freq"] = s.inv_freq;
+  json["inv_freq"] = s.ropes[0].inv_freq;
+  if (s.ropes.size() > 1) {  // inv_freq is of rope 0
+    Json& ropes = json["ropes"] = Json::array();
+    for (const Rope& rope : s.ropes) ropes.push_back(rope.inv_freq);
+    json["rope_of_layer"] = s.rope_of_layer;
+  }
   Json& layers = json["layers"] = Json::array();
   for (int l = 0; l < s.n_layers; ++l) {
     Json heads = Json::array();
@@ -111,7 +116,7 @@ std::string map_csv(const BitMap& map, const Budget& budget) {
       for (int b = 0; b < map.n_blocks(); ++b) {
         const auto [c0, c1] = s.layout.coords(b);
         out += fmt::format("{},{},{},{},{},{},{},{}\r\n", l, h, b,
-                           exact(b < int(s.inv_freq.size()) ? s.inv_freq[b] : 0), c0, c1,
+                           exact(b < int(s.rope(l).inv_freq.size()) ? s.rope(l).inv_freq[b] : 0), c0, c1,
                            map.head_bits(budget, l, h)[b], exact(map.head_energy(l, h)[b]));
       }
   return out;
@@ -158,7 +163,14 @@ std::string map_safetensors(const BitMap& map, const Budget& budget) {
   // wide types first, so that every tensor is aligned in a mapped file
   const std::vector<size_t> cells = {size_t(s.n_layers), size_t(s.n_kv_heads), size_t(map.n_blocks())};
   add("energy", "F64", cells, bytes_of(map.energy));
-  add("inv_freq", "F64", {s.inv_freq.size()}, bytes_of(s.inv_freq));
+  if (s.ropes.size() == 1) {
+    add("inv_freq", "F64", {s.ropes[0].inv_freq.size()}, bytes_of(s.ropes[0].inv_freq));
+  } else {  // a row per layer
+    std::vector<double> rows;
+    for (int l = 0; l < s.n_layers; ++l)
+      rows.insert(rows.end(), s.rope(l).inv_freq.begin(), s.rope(l).inv_freq.end());
+    add("inv_freq", "F64", {size_t(s.n_layers), s.ropes[0].inv_freq.size()}, bytes_of(rows));
+  }
   add("coords", "I32", {size_t(map.n_blocks()), 2}, bytes_of(coords));
   add("bits", "U8", cells, bytes_of(budget.bits));
 

@@ -25,7 +25,7 @@ struct HeatGrid {
       : n_layers(map.shape.n_layers),
         n_heads(map.shape.n_kv_heads),
         n_blocks(map.n_blocks()),
-        n_rotary(int(map.shape.inv_freq.size())) {
+        n_rotary(int(map.shape.ropes[0].inv_freq.size())) {
     check(n_layers > 0 && n_heads > 0 && n_blocks > 0 &&
               int64_t(budget.bits.size()) == int64_t(n_layers) * n_heads * n_blocks,
           "a bit map's arrays and its shape differ");
@@ -44,7 +44,7 @@ struct HeatGrid {
 std::string cell(const BitMap& map, const HeatGrid& g, int layer, int head, int block, int bits) {
   const auto [c0, c1] = map.shape.layout.coords(block);
   const std::string rotation =
-      block < g.n_rotary ? "frequency " + exact(map.shape.inv_freq[block]) : "static";
+      block < g.n_rotary ? "frequency " + exact(map.shape.rope(layer).inv_freq[block]) : "static";
   return fmt::format(
       "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"><title>layer {}, KV head {}, block {}: "
       "{} {}\n"

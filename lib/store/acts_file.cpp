@@ -49,7 +49,8 @@ struct ActsWriter::State {
 };
 
 ActsWriter::ActsWriter(const fs::path& path, const ActsHeader& header)
-    : state_(new State{{path, kSchema}, header, std::vector<bool>(header.shape.n_layers)}) {
+    : state_(new State{
+          {path, kSchema, version_for(header.shape)}, header, std::vector<bool>(header.shape.n_layers)}) {
   check(header.tokens.size() == size_t(header.n_tokens), "one token id per token");
   H5Output& file = state_->file;
   write_preamble(file, header.shape, header.signature, header.provenance);
@@ -96,7 +97,7 @@ struct ActsReader::State {
   }
 };
 
-ActsReader::ActsReader(const fs::path& path) : state_(new State{{path, kSchema}, {}}) {
+ActsReader::ActsReader(const fs::path& path) : state_(new State{{path, kSchema, kSpecialVersion}, {}}) {
   const H5Input& file = state_->file;
   ActsHeader& header = state_->header;
   Preamble preamble = read_preamble(file);

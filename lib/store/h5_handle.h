@@ -10,7 +10,7 @@
 
 namespace blockgtq {
 
-inline constexpr int64_t kNewestSchemaVersion = 2;  // of any schema
+inline constexpr int64_t kNewestSchemaVersion = 3;  // of any schema
 inline constexpr uint64_t kMaxChunkBytes = 1
                                            << 20;  // of a dataset's HDF5 chunk, unless one element is larger
 inline constexpr uint64_t kMaxAttributeBytes =

@@ -165,7 +165,7 @@ void write_map(const fs::path& path, const BitMap& map) {
   for (const Budget& b : map.budgets) average_bits.push_back(b.average_bits);
   const std::vector<int32_t> coords = block_coords(map.shape.layout);
 
-  H5Output file(path, kSchema, kVersion);
+  H5Output file(path, kSchema, version_for(map.shape, kVersion));
   write_preamble(file, map.shape, map.signature, map.provenance);
   file.put_text("method", map.method);
   file.put_int("min_bits", map.min_bits);
@@ -188,7 +188,7 @@ void write_map(const fs::path& path, const BitMap& map) {
 }
 
 BitMap read_map(const fs::path& path) {
-  const H5Input file(path, kSchema, kVersion);
+  const H5Input file(path, kSchema, kSpecialVersion);
   Preamble preamble = read_preamble(file);
   BitMap map;
   map.shape = std::move(preamble.shape);

@@ -39,7 +39,7 @@ struct PackedWriter::State {
 };
 
 PackedWriter::PackedWriter(const fs::path& path, const PackedHeader& header)
-    : state_(new State{{path, kSchema},
+    : state_(new State{{path, kSchema, version_for(header.shape)},
                        header,
                        std::vector<bool>(size_t(header.shape.n_layers) * header.shape.n_kv_heads)}) {
   const Dims dims = block_dims(header.shape);
@@ -78,7 +78,7 @@ struct PackedReader::State {
   PackedHeader header;
 };
 
-PackedReader::PackedReader(const fs::path& path) : state_(new State{{path, kSchema}, {}}) {
+PackedReader::PackedReader(const fs::path& path) : state_(new State{{path, kSchema, kSpecialVersion}, {}}) {
   const H5Input& file = state_->file;
   PackedHeader& header = state_->header;
   Preamble preamble = read_preamble(file);

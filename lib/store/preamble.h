@@ -10,12 +10,20 @@ namespace blockgtq {
 /// What every file of ours says first. Attributes n_layers, n_heads, n_kv_heads, v_dim, head_dim,
 /// rotary_dim, pairing ("half", "interleaved"), signature; datasets inv_freq and inv_freq_raw
 /// (rotary_dim / 2, fewer under the published pairing) float64, modules (n_layers) and provenance (n, 2) of
-/// text, keys and values in the order to print.
+/// text, keys and values in the order to print. Where layers differ or logits are not q k^T / sqrt(D)
+/// (AttentionShape::special), schema_version is kSpecialVersion, which older readers refuse, and there may be
+/// datasets rope_of_layer (n_layers) int32 with more_inv_freq and more_inv_freq_raw (k, n),
+/// more_attention_factor (k): those of number 1 and up; windows (n_layers) int32; logit_scale, logit_softcap
+/// (1); and there is the attribute sinks (0, 1).
 struct Preamble {
   AttentionShape shape;
   std::string signature;
   Provenance provenance;
 };
+
+inline constexpr int64_t kSpecialVersion = 3;
+/// The schema_version of a file about this shape, of a schema that is at `plain` otherwise.
+int64_t version_for(const AttentionShape& shape, int64_t plain = 1);
 
 void write_preamble(H5Output& file, const AttentionShape& shape, const std::string& signature,
                     const Provenance& provenance);

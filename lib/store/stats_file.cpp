@@ -126,7 +126,7 @@ LayerStats read_layer(const H5Input& file, const std::string& layer, const Sizes
 void write_stats(const fs::path& path, const Stats& stats) {
   const Sizes sizes(stats);
   check(stats.layers.size() == size_t(stats.shape.n_layers), "statistics of every layer");
-  H5Output file(path, kSchema, kVersion);
+  H5Output file(path, kSchema, version_for(stats.shape, kVersion));
   write_preamble(file, stats.shape, stats.signature, stats.provenance);
   file.put_int("first_chunk", stats.first_chunk);
   file.put_int("run_chunks", stats.run_chunks);
@@ -148,7 +148,7 @@ void write_stats(const fs::path& path, const Stats& stats) {
 }
 
 Stats read_stats(const fs::path& path) {
-  const H5Input file(path, kSchema, kVersion);
+  const H5Input file(path, kSchema, kSpecialVersion);
   Preamble preamble = read_preamble(file);
   Stats stats;
   stats.shape = std::move(preamble.shape);
@@ -163,7 +163,7 @@ Stats read_stats(const fs::path& path) {
       if (tokens < 1 || tokens > kMaxStoredTokens)
         fail_input("{}: chunk_tokens: {}, allowed 1 to {}", file.path(), tokens, kMaxStoredTokens);
   }
-  if (file.get_int("schema_version", 1, kVersion) >= 2) read_run(file, stats);
+  if (file.get_int("schema_version", 1, kSpecialVersion) >= 2) read_run(file, stats);
   const Sizes sizes(stats);
   for (int l = 0; l < stats.shape.n_layers; ++l)
     stats.layers.push_back(read_layer(file, layer_name(l), sizes, stats.first_chunk));

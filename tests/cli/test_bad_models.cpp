@@ -73,9 +73,9 @@ const std::vector<Case> kCases = {
     {"odd head dimension", [](Folder& f) { f.set("head_dim", 127); }, 3, "head_dim"},
     {"unknown RoPE",
      [](Folder& f) {
-       f.set("rope_parameters", {{"rope_type", "longrope"}, {"rope_theta", 1e4}});
+       f.set("rope_parameters", {{"rope_type", "spiral"}, {"rope_theta", 1e4}});
      },
-     3, "longrope"},
+     3, "spiral"},
     {"no theta",
      [](Folder& f) {
        f.set("rope_parameters", {{"rope_type", "default"}});

@@ -36,11 +36,11 @@ struct Layer {
     spec.shape.n_kv_heads = kKvHeads;
     spec.shape.v_dim = kValueDim;
     spec.shape.layout = {kDim, kDim, Pairing::half};
-    for (int i = 0; i < kDim / 2; ++i) spec.shape.inv_freq.push_back(std::pow(10000.0, -2.0 * i / kDim));
-    spec.inv_freq = spec.shape.inv_freq;
+    for (int i = 0; i < kDim / 2; ++i)
+      spec.shape.ropes[0].inv_freq.push_back(std::pow(10000.0, -2.0 * i / kDim));
     spec.methods = {"tq-mse"};
     spec.budgets = budgets({2, 2.5, 3});
-    spec.attention = {spec.shape.layout, spec.inv_freq, 1};
+    spec.model = spec.shape;
     spec.chunk = 16;
   }
   LayerResult run() const { return evaluate_layer(spec, 0, q.data(), k.data(), kTokens, v.data()); }
@@ -52,7 +52,7 @@ TEST_CASE("metrics leave the published error as it is, bit for bit, and agree wi
   Layer layer;
   const LayerResult plain = layer.run();
   layer.spec.metrics = all_metrics();
-  layer.spec.attention.inv_freq.back() *= 0.5;
+  layer.spec.model->ropes[0].inv_freq.back() *= 0.5;
   const LayerResult full = layer.run();
   REQUIRE(full.results.size() == 3);
   for (size_t r = 0; r < 3; ++r) {

@@ -23,8 +23,8 @@ EvalSpec make_spec(const Shape& s, const std::vector<double>& budgets, int n_wid
   spec.shape.n_kv_heads = s.n_kv_heads;
   spec.shape.layout = s.layout;
   const int rotary = s.rotary_dim < 0 ? s.layout.rotary_dim : s.rotary_dim;
-  for (int i = 0; i < rotary / 2; ++i) spec.inv_freq.push_back(std::pow(10000.0, -2.0 * i / rotary));
-  spec.shape.inv_freq = spec.inv_freq;
+  for (int i = 0; i < rotary / 2; ++i)
+    spec.shape.ropes[0].inv_freq.push_back(std::pow(10000.0, -2.0 * i / rotary));
   spec.methods = {"tq-mse", "block-gtq"};
   for (const double average : budgets) {
     Budget budget{average, std::vector<uint8_t>(size_t(2) * s.n_kv_heads * s.layout.n_blocks())};

@@ -81,7 +81,7 @@ RealLayer real_layer(const std::string& name) {
 PackedSpec spec_of(const RealLayer& real, const std::string& keys, const std::string& values) {
   PackedSpec spec;
   spec.layout = real.shape.layout;
-  spec.inv_freq = real.shape.inv_freq;
+  spec.inv_freq = real.shape.ropes[0].inv_freq;
   spec.n_heads = real.shape.n_heads;
   for (int h = 0; h < real.shape.n_kv_heads; ++h) {
     const HeadMap head = real.map.head(real.map.budgets[0], real.layer, h);

@@ -1,5 +1,6 @@
 #include "model/attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -22,15 +23,18 @@ std::vector<float> waves(size_t n, double step) {
 void attention_reference(const AttentionProblem& p, std::vector<double>& out) {
   for (int64_t t = 0; t < p.n_tokens; ++t)
     for (int64_t h = 0; h < p.n_heads; ++h) {
-      const int64_t start = t / p.chunk * p.chunk, kv = h / p.group;
+      const int64_t chunk = t / p.chunk * p.chunk, kv = h / p.group;
+      const int64_t start = p.window > 0 ? std::max(chunk, t - p.window + 1) : chunk;
       std::vector<double> weight;
-      double total = 0;
+      double total = p.sinks ? std::exp(double(p.sinks[h])) : 0;
       for (int64_t s = start; s <= t; ++s) {
         double dot = 0;
         for (int64_t i = 0; i < p.q.dim; ++i)
           dot += double(p.q.data[t * p.q.stride + h * p.q.head_stride + i]) *
                  double(p.k.data[s * p.k.stride + kv * p.k.head_stride + i]);
-        total += weight.emplace_back(std::exp(dot * double(p.scale)));
+        const double logit = dot * double(p.scale);
+        total +=
+            weight.emplace_back(std::exp(p.softcap > 0 ? p.softcap * std::tanh(logit / p.softcap) : logit));
       }
       for (int64_t i = 0; i < p.v.dim; ++i) {
         double sum = 0;
@@ -46,10 +50,29 @@ void attention_reference(const AttentionProblem& p, std::vector<double>& out) {
 TEST_CASE("attention is the softmax over a chunk's past, at the edges of its tiles") {
   struct Case {
     int64_t tokens, chunk, heads, group, dim, v_dim;
+    int64_t window = 0;
+    double softcap = 0;
+    bool sinks = false;
   };
-  const Case cases[] = {{1, 1, 1, 1, 2, 2},    {5, 5, 2, 2, 4, 3},      {63, 63, 2, 1, 16, 16},
-                        {64, 64, 4, 2, 16, 8}, {65, 65, 2, 2, 16, 16},  {130, 129, 2, 1, 32, 8},
-                        {200, 64, 4, 4, 8, 8}, {200, 70, 3, 1, 24, 20}, {40, 1, 2, 1, 8, 8}};
+  const Case cases[] = {{1, 1, 1, 1, 2, 2},
+                        {5, 5, 2, 2, 4, 3},
+                        {63, 63, 2, 1, 16, 16},
+                        {64, 64, 4, 2, 16, 8},
+                        {65, 65, 2, 2, 16, 16},
+                        {130, 129, 2, 1, 32, 8},
+                        {200, 64, 4, 4, 8, 8},
+                        {200, 70, 3, 1, 24, 20},
+                        {40, 1, 2, 1, 8, 8},
+                        // windows shorter than, at and beyond a tile and a chunk; caps; sinks
+                        {200, 150, 2, 1, 16, 8, 1},
+                        {200, 150, 2, 2, 16, 8, 63},
+                        {200, 150, 4, 2, 16, 8, 64},
+                        {200, 150, 2, 1, 16, 8, 65},
+                        {200, 150, 2, 1, 16, 8, 150},
+                        {200, 150, 2, 1, 16, 8, 1000},
+                        {130, 130, 2, 1, 16, 8, 0, 2.5},
+                        {130, 130, 4, 2, 16, 8, 0, 0, true},
+                        {200, 150, 4, 2, 16, 8, 20, 2.5, true}};
   for (const Case& c : cases) {
     INFO(c.tokens << " tokens, chunks of " << c.chunk);
     AttentionProblem p;
@@ -58,6 +81,10 @@ TEST_CASE("attention is the softmax over a chunk's past, at the edges of its til
     p.n_heads = c.heads;
     p.group = c.group;
     p.scale = 0.7f;
+    p.window = c.window;
+    p.softcap = c.softcap;
+    const std::vector<float> sinks = {1.5f, -2.0f, 40.0f, 0.0f};  // a sink may outweigh every key
+    if (c.sinks) p.sinks = sinks.data();
     // Rows with something between the heads, as in a fused buffer.
     const int64_t kv_heads = c.heads / c.group, q_stride = c.heads * (c.dim + 3),
                   k_stride = kv_heads * (c.dim + 1) + 2;

@@ -69,3 +69,25 @@ TEST_CASE("routing: ties go to the lower index; all experts may be taken") {
   for (float w : all.weight) total += double(w);
   CHECK(total == Approx(1).epsilon(1e-6));
 }
+
+TEST_CASE("routing by sigmoid: chosen with a bias, weighted without it, groups by their two best") {
+  MoeConfig moe = eight_experts();
+  moe.score = MoeConfig::Score::sigmoid;
+  moe.normalize_top_k = true;
+  moe.routed_scale = 2;
+  const auto logits = [] { return std::vector<float>{2, -1, 0, 1, 3, -2, 0.5, 0.25}; };
+  const auto sigmoid = [](double x) { return 1 / (1 + std::exp(-x)); };
+  std::vector<float> x = logits();
+  const std::vector<float> bias = {0, 0, 0, 0, -1, 0, 0, 0.5};  // 4 falls out, 7 comes in
+  const Routing r = route(moe, x.data(), 1, bias);
+  CHECK(r.expert == std::vector<int32_t>{7, 0, 3});
+  const double sum = sigmoid(0.25) + sigmoid(2) + sigmoid(1);
+  CHECK(r.weight[0] == Approx(2 * sigmoid(0.25) / sum).epsilon(1e-5));
+  CHECK(r.weight[1] == Approx(2 * sigmoid(2) / sum).epsilon(1e-5));
+  // Pairs {0, 1}: 1.15, {2, 3}: 1.23, {4, 5}: 1.07, {6, 7}: 1.18. By their best alone {4, 5} would lead.
+  moe.n_group = 4;
+  moe.topk_group = 2;
+  moe.group_by_two = true;
+  x = logits();
+  CHECK(route(moe, x.data(), 1).expert == std::vector<int32_t>{3, 6, 7});
+}

@@ -18,8 +18,8 @@ Stats stats_of(int n_chunks) {
   s.n_heads = 2;
   s.n_kv_heads = 1;
   s.layout = {16, 16, Pairing::half};
-  s.inv_freq.assign(8, 1);
-  s.inv_freq_raw = s.inv_freq;
+  s.ropes[0].inv_freq.assign(8, 1);
+  s.ropes[0].inv_freq_raw = s.ropes[0].inv_freq;
   s.modules = {"a", "b"};
   stats.signature = "signature";
   const int64_t n = 4;

@@ -25,7 +25,7 @@ AttentionShape shape_of(int v_dim = 6) {
   s.n_kv_heads = 2;
   s.v_dim = v_dim;
   s.layout = {12, 8, Pairing::half};
-  s.inv_freq = s.inv_freq_raw = {1, 0.1, 0.01, 0.001};
+  s.ropes[0].inv_freq = s.ropes[0].inv_freq_raw = {1, 0.1, 0.01, 0.001};
   s.modules = {"model.layers.0.self_attn", "model.layers.1.self_attn"};
   return s;
 }
@@ -376,7 +376,7 @@ TEST_CASE("merge names the file that does not fit") {
   CHECK_THAT(message_of({run(0, 2), foreign}, {"a.h5", "b.h5"}),
              ContainsSubstring("b.h5: ") && ContainsSubstring("another found, signature of a.h5 allowed"));
   Stats shaped = run(2, 1);
-  shaped.shape.inv_freq[1] = 0.2;
+  shaped.shape.ropes[0].inv_freq[1] = 0.2;
   CHECK_THAT(message_of({run(0, 2), shaped}, {"a.h5", "b.h5"}),
              ContainsSubstring("b.h5: heads, RoPE or modules differ from those of a.h5"));
 }

@@ -10,7 +10,8 @@ BitMap sample_map(int n_layers, int n_kv_heads, int head_dim, int rotary_dim) {
   map.shape.n_heads = 2 * n_kv_heads;
   map.shape.n_kv_heads = n_kv_heads;
   map.shape.layout = {head_dim, rotary_dim, Pairing::interleaved};
-  for (int i = 0; i < rotary_dim / 2; ++i) map.shape.inv_freq.push_back(std::pow(1e6, -2.0 * i / rotary_dim));
+  for (int i = 0; i < rotary_dim / 2; ++i)
+    map.shape.ropes[0].inv_freq.push_back(std::pow(1e6, -2.0 * i / rotary_dim));
   for (int l = 0; l < n_layers; ++l)
     map.shape.modules.push_back("model.layers." + std::to_string(l) + ".self_attn");
   Budget budget{2.5, {}};

@@ -62,7 +62,7 @@ TEST_CASE("safetensors: aligned tensors without holes, and metadata of text") {
   auto start = [&](const char* name) { return data + header.at(name).at("data_offsets")[0].get<size_t>(); };
   CHECK(bytes.substr(start("bits")) == std::string(map.budgets[0].bits.begin(), map.budgets[0].bits.end()));
   CHECK(read<double>(bytes, start("energy") + 8 * 71) == map.energy[71]);
-  CHECK(read<double>(bytes, start("inv_freq") + 8 * 7) == map.shape.inv_freq[7]);
+  CHECK(read<double>(bytes, start("inv_freq") + 8 * 7) == map.shape.ropes[0].inv_freq[7]);
   CHECK(read<int32_t>(bytes, start("coords") + 4 * 2) == 2);    // block 1 of an interleaved layout
   CHECK(read<int32_t>(bytes, start("coords") + 4 * 17) == 20);  // the first static block: (16, 20)
 
@@ -86,7 +86,7 @@ TEST_CASE("JSON holds all that applying the map needs") {
   CHECK(json.at("layout") == Json({{"head_dim", 24}, {"rotary_dim", 16}, {"pairing", "interleaved"}}));
   CHECK(json.at("coords").size() == 12);
   CHECK(json.at("coords")[8] == Json({16, 20}));
-  CHECK(json.at("inv_freq").get<std::vector<double>>() == map.shape.inv_freq);
+  CHECK(json.at("inv_freq").get<std::vector<double>>() == map.shape.ropes[0].inv_freq);
   CHECK(json.at("quantizer").at("seed") == 42);
   CHECK(json.at("provenance").at("model") == kNasty);
   double sum = 0;

@@ -44,9 +44,9 @@ AttentionShape sample_shape() {
   shape.n_kv_heads = 2;
   shape.v_dim = 3;
   shape.layout = {8, 6, Pairing::interleaved};
-  shape.inv_freq = {1, 0.1, 1 / 3.0};
-  shape.inv_freq_raw = {1, 0.2, 1e-300};
-  shape.attention_factor = 1.25;
+  shape.ropes[0].inv_freq = {1, 0.1, 1 / 3.0};
+  shape.ropes[0].inv_freq_raw = {1, 0.2, 1e-300};
+  shape.ropes[0].attention_factor = 1.25;
   shape.modules = {"model.layers.0.self_attn", "transformer.couche\xc3\xa9.1"};
   return shape;
 }

@@ -51,7 +51,7 @@ BitMap map_of(int n_layers, int n_heads, int head_dim) {
   map.shape.n_heads = n_heads;
   map.shape.n_kv_heads = 1;
   map.shape.layout = {head_dim, 2, Pairing::half};
-  map.shape.inv_freq = map.shape.inv_freq_raw = {1};
+  map.shape.ropes[0].inv_freq = map.shape.ropes[0].inv_freq_raw = {1};
   map.shape.modules.assign(n_layers, "m");
   map.energy.assign(size_t(n_layers) * map.n_blocks(), 1);
   map.budgets = {{3, std::vector<uint8_t>(map.energy.size(), 3)}};
@@ -182,9 +182,10 @@ TEST_CASE("values of a map that are out of range", "[store][bad][map]") {
       {[](BitMap& m) { m.shape.layout.head_dim = 9, m.calibration.clear(); }, "head_dim: 9, allowed even"},
       {[](BitMap& m) { m.shape.layout.rotary_dim = 7, m.calibration.clear(); },
        "rotary_dim: 7, allowed even"},
-      {[](BitMap& m) { m.shape.inv_freq[1] = 0; }, "inv_freq: 0 at 1, allowed finite numbers above 0"},
-      {[](BitMap& m) { m.shape.inv_freq[1] = -1; }, "inv_freq: -1 at 1"},
-      {[](BitMap& m) { m.shape.inv_freq_raw[2] = kInf; }, "inv_freq_raw: inf at 2"},
+      {[](BitMap& m) { m.shape.ropes[0].inv_freq[1] = 0; },
+       "inv_freq: 0 at 1, allowed finite numbers above 0"},
+      {[](BitMap& m) { m.shape.ropes[0].inv_freq[1] = -1; }, "inv_freq: -1 at 1"},
+      {[](BitMap& m) { m.shape.ropes[0].inv_freq_raw[2] = kInf; }, "inv_freq_raw: inf at 2"},
       {[](BitMap& m) { m.method = "other"; }, "method: other"},
       {[](BitMap& m) { m.min_bits = 0; }, "min_bits: 0, allowed 1 to 8"},
       {[](BitMap& m) { m.max_bits = 9; }, "max_bits: 9, allowed 1 to 8"},
