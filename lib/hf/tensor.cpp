@@ -159,10 +159,11 @@ void Tensor::read(int64_t first, int64_t n, float* out) const {
 }
 
 void Tensor::copy(int64_t first, int64_t n, std::byte* out) const {
-  check(!is_quantized(dtype), "Tensor::copy: of a quantized tensor");
-  const int64_t bytes = block_size(dtype).bytes;
+  const BlockSize size = block_size(dtype);
+  check(first % size.elements == 0 && n % size.elements == 0, "Tensor::copy: parts of a block");
+  const auto bytes = [&](int64_t elements) { return elements / size.elements * size.bytes; };
   over_stored(first, n, [&](int64_t stored, int64_t m, int64_t offset) {
-    std::memcpy(out + offset * bytes, data.data() + stored * bytes, size_t(m * bytes));
+    std::memcpy(out + bytes(offset), data.data() + bytes(stored), size_t(bytes(m)));
   });
 }
 

@@ -60,7 +60,7 @@ struct Tensor {
   Tensor rows(int64_t first, int64_t n) const;
   /// out[i] = element first + i, as float32.
   void read(int64_t first, int64_t n, float* out) const;
-  /// Elements first to first + n as they are stored; not of a quantized tensor.
+  /// Elements first to first + n as they are stored; of a quantized tensor in whole blocks.
   void copy(int64_t first, int64_t n, std::byte* out) const;
   /// The stored bytes that these elements are read from, and at most some more beside them.
   std::span<const std::byte> extent(int64_t first, int64_t n) const;

@@ -65,9 +65,8 @@ const std::byte* CudaDecoder::resident(const Tensor& tensor) const {
 void CudaDecoder::multiply(const Tensor& weight, int64_t rows, cuda::FloatType type, const void* x, int64_t n,
                            float* y, int64_t y_stride, bool add, float scale) {
   const int64_t cols = weight.shape[1];
-  const cuda::FloatType stored = float_type(weight.dtype);
   cuda::Product product{resident(weight), x, y, rows, cols, n, y_stride, type, add, scale};
-  if (stored == type) {
+  if (is_stored_as(weight, type)) {
     blas_.multiply(product, stream_);
     return;
   }
@@ -79,9 +78,20 @@ void CudaDecoder::multiply(const Tensor& weight, int64_t rows, cuda::FloatType t
   for (int64_t first = 0; first < rows; first += most) {
     product.rows = std::min(most, rows - first);
     product.y = y + first;
-    cuda::convert(resident(weight) + first * cols * cuda::bytes_of(stored), stored, ws_.converted, type,
-                  product.rows * cols, stream_);
+    convert_rows(weight, first, product.rows, type);
     blas_.multiply(product, stream_);
+  }
+}
+
+/// ws_.converted = rows [first, first + n) of the matrix that lies at the weight.
+void CudaDecoder::convert_rows(const Tensor& weight, int64_t first, int64_t n, cuda::FloatType type) {
+  const std::byte* from = resident(weight) + first * weight.row_bytes();
+  const int64_t elements = n * weight.shape[1];
+  if (is_quantized(weight.dtype)) {
+    cuda::dequantize(block_type(weight.dtype), from, elements / block_size(weight.dtype).elements,
+                     ws_.converted, type, stream_);
+  } else {
+    cuda::convert(from, float_type(weight.dtype), ws_.converted, type, elements, stream_);
   }
 }
 

@@ -56,6 +56,7 @@ class CudaDecoder {
   void* low(void* x, int64_t first) const;  // element `first` of an array of the products' type
   void enter(const Parcel& parcel, const std::byte* base);
   const std::byte* resident(const Tensor& tensor) const;
+  void convert_rows(const Tensor& weight, int64_t first, int64_t n, cuda::FloatType type);
   void multiply(const Tensor& weight, int64_t rows, cuda::FloatType type, const void* x, int64_t n, float* y,
                 int64_t y_stride, bool add, float scale = 1);
   void add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n);

@@ -83,7 +83,7 @@ class Conversions {
 
  private:
   void add(const Tensor& weight, cuda::FloatType to, int64_t copies) {
-    if (weight.shape.empty() || float_type(weight.dtype) == to) return;
+    if (weight.shape.empty() || is_stored_as(weight, to)) return;
     bytes_ = std::max(bytes_, copies * weight.elements() * cuda::bytes_of(to));
   }
 
