@@ -6,6 +6,7 @@
 
 #include "hf/config_dialects.h"
 #include "hf/config_fields.h"
+#include "hf/config_quantization.h"
 #include "hf/config_rope.h"
 
 namespace blockgtq {
@@ -51,16 +52,8 @@ const Family& find_family(const ConfigFields& config) {
   config.fail("model_type", fmt::format("{} is not supported: {}", shown(type), known));
 }
 
-/// What changes the computation or the weights and is supported nowhere.
+/// What changes the computation and is supported nowhere.
 void refuse_unsupported(const ConfigFields& config) {
-  for (const std::string key : {"quantization_config", "compression_config"}) {
-    const Json* value = config.find(key);
-    if (!value) continue;
-    const Json* method = value->is_object() ? ConfigFields(*value, "").find("quant_method") : nullptr;
-    config.fail(key,
-                fmt::format("quantized weights (quant_method {}) are not supported: F32, F16 and BF16 are",
-                            method ? shown(*method) : "unnamed"));
-  }
   for (const std::string key : {"text_config", "vision_config", "audio_config"}) {
     if (config.has(key)) config.fail(key, "multimodal models are not supported: a text decoder");
   }
@@ -190,6 +183,7 @@ Config parse_config(const Json& json, const std::string& name) {
 
   const bool chatglm = family.dialect == Dialect::chatglm;
   Config out;
+  out.quantized = parse_quantization(config, out.remarks);
   out.model_type = family.model_type;
   out.dialect = family.dialect;
   const std::string layers_key = chatglm ? "num_layers" : "num_hidden_layers";

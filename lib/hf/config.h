@@ -53,6 +53,15 @@ struct MoeConfig {
   int n_group = 1, topk_group = 1;  // group_limited_greedy; 1: plain greedy
 };
 
+enum class WeightFormat { plain, fp8, mxfp4 };
+
+/// How a folder's matrices are quantized. Which of them are, their dtypes say.
+struct QuantizedConfig {
+  WeightFormat format = WeightFormat::plain;
+  std::string scale_ending;            // of fp8: behind a weight's name, that of its scales
+  int block_rows = 0, block_cols = 0;  // of fp8: the numbers that share a scale; 0: all of a matrix
+};
+
 /// A supported decoder, every dialect in one shape.
 struct Config {
   std::string model_type;
@@ -74,6 +83,7 @@ struct Config {
   MoeConfig moe;
   std::vector<bool> layer_is_moe;  // (n_layers)
   std::string torch_dtype;
+  QuantizedConfig quantized;
   std::vector<std::string> remarks;  // what the folder says and the model does not do, one line each
 
   int group() const { return n_heads / n_kv_heads; }  // G: query heads per KV head
@@ -81,7 +91,7 @@ struct Config {
 };
 
 /// Understands a config.json (llama, mistral, qwen2, qwen3, qwen3_moe, glm, chatglm, deepseek_v2; old and new
-/// RoPE spellings). Anything else is refused by name (Exit::input): quantized checkpoints, unknown
+/// RoPE spellings). Anything else is refused by name (Exit::input): other kinds of quantized weights, unknown
 /// model_type, unknown RoPE type, a missing theta, ... `name` is the file for messages.
 Config parse_config(const Json& json, const std::string& name);
 
