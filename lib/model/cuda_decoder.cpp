@@ -85,8 +85,13 @@ void CudaDecoder::multiply(const Tensor& weight, int64_t rows, cuda::FloatType t
 
 /// ws_.converted = rows [first, first + n) of the matrix that lies at the weight.
 void CudaDecoder::convert_rows(const Tensor& weight, int64_t first, int64_t n, cuda::FloatType type) {
+  const int64_t cols = weight.shape[1], elements = n * cols;
+  if (lies_as_float(weight)) {
+    cuda::convert(resident(weight) + first * cols * int64_t(sizeof(float)), cuda::FloatType::f32,
+                  ws_.converted, type, elements, stream_);
+    return;
+  }
   const std::byte* from = resident(weight) + first * weight.row_bytes();
-  const int64_t elements = n * weight.shape[1];
   if (is_quantized(weight.dtype)) {
     cuda::dequantize(block_type(weight.dtype), from, elements / block_size(weight.dtype).elements,
                      ws_.converted, type, stream_);

@@ -12,7 +12,7 @@ constexpr int64_t kAlignment = 256;
 
 void place(Parcel& parcel, const Tensor& tensor, bool joined) {
   if (!joined) parcel.bytes = (parcel.bytes + kAlignment - 1) / kAlignment * kAlignment;
-  parcel.items.push_back({&tensor, parcel.bytes, tensor.shape.size() == 1});
+  parcel.items.push_back({&tensor, parcel.bytes, lies_as_float(tensor)});
   check(parcel.offsets.emplace(tensor.data.data(), parcel.bytes).second, "a tensor twice in one parcel");
   parcel.bytes += parcel.items.back().bytes();
 }
@@ -65,6 +65,10 @@ Parcel pack_output(const OuterWeights& outer) {
   return out;
 }
 
+bool lies_as_float(const Tensor& tensor) {
+  return tensor.shape.size() == 1 || tensor.grid;
+}
+
 cuda::FloatType float_type(DType dtype) {
   check(dtype != DType::other, "weights of a float type");
   return dtype == DType::bf16  ? cuda::FloatType::bf16
@@ -73,6 +77,7 @@ cuda::FloatType float_type(DType dtype) {
 }
 
 bool is_stored_as(const Tensor& weight, cuda::FloatType type) {
+  if (lies_as_float(weight)) return type == cuda::FloatType::f32;
   return !is_quantized(weight.dtype) && float_type(weight.dtype) == type;
 }
 

@@ -10,14 +10,14 @@
 namespace blockgtq {
 
 /// The weights of one stretch of a run (a layer, or the output layer) as they lie together in device memory:
-/// matrices as the checkpoint stores them, quantized ones in their blocks, vectors (norms, biases) as
-/// float32, every tensor at a multiple of 256 bytes. The up projection follows its gate without a gap, so
-/// that both are one matrix.
+/// matrices as the checkpoint stores them, quantized ones in their blocks, vectors (norms, biases) and
+/// matrices whose scales lie apart as float32, every tensor at a multiple of 256 bytes. The up projection
+/// follows its gate without a gap, so that both are one matrix.
 struct Parcel {
   struct Item {
     const Tensor* tensor;
     int64_t offset;  // bytes from the parcel's start
-    bool to_float;
+    bool to_float;   // lies_as_float() of it
     /// What is not taken apart on the way.
     BlockSize unit() const { return to_float ? BlockSize{1, 4} : block_size(tensor->dtype); }
     int64_t bytes() const { return tensor->elements() / unit().elements * unit().bytes; }
@@ -38,6 +38,7 @@ struct Parcel {
 Parcel pack_layer(const LayerWeights& weights, bool projections_only);
 Parcel pack_output(const OuterWeights& outer);
 
+bool lies_as_float(const Tensor& tensor);
 /// The type of products that keeps all of a weight stored as `dtype`.
 cuda::FloatType float_type(DType dtype);
 /// Whether a product of that type reads the weight as it lies in device memory.

@@ -144,12 +144,10 @@ void WeightStream::send(const Batch& batch, const Parcel& parcel) {
 
 namespace {
 
-/// The stored bytes of a stretch of elements, under the tensor's name.
+/// The rows that hold a stretch of elements.
 Tensor stretch(const Tensor& tensor, int64_t first, int64_t count) {
-  Tensor out;
-  out.name = tensor.name;
-  out.data = tensor.extent(first, count);
-  return out;
+  const int64_t cols = tensor.row_elements(), row = first / cols;
+  return tensor.rows(row, (first + count + cols - 1) / cols - row);
 }
 
 }  // namespace

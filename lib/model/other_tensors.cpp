@@ -8,6 +8,7 @@
 #include <set>
 
 #include "hf/config_fields.h"
+#include "hf/config_quantization.h"
 #include "model/weights.h"
 
 namespace blockgtq {
@@ -56,6 +57,14 @@ void refuse_other_names(const Checkpoint& model) {
                 fmt::format("{}: tensors lie under other names: {} is not supported: {}",
                             model.folder().string(), shown(name), shown(wanted)),
                 kConvert);
+  }
+  for (const auto& [name, tensor] : model.tensors()) {
+    // As GPTQ, AWQ and compressed-tensors have them, also where the config does not say a word of it.
+    if (!name.ends_with(".qweight") && !name.ends_with(".weight_packed")) continue;
+    throw Error(Exit::input,
+                fmt::format("{}: weights packed in integers are not supported: {}: F32, F16, BF16, F8_E4M3",
+                            model.folder().string(), shown(name)),
+                kUnquantizedHint);
   }
 }
 
