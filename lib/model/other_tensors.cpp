@@ -87,7 +87,7 @@ std::string unused_tensors(const Checkpoint& model) {
   size_t n = 0;
   for (const auto& [name, tensor] : model.tensors()) {
     if (used.count(name) || is_harmless(name, config) || is_beside(name, config)) continue;
-    const auto fail = [&](const std::string& why) {
+    const auto fail = [&model, &name = name, &tensor = tensor](const std::string& why) {
       fail_input("{}: tensor {}: {}", model.file_of(tensor).string(), shown(model.label(name)), why);
     };
     // llama.cpp would use it, or refuse the file.
