@@ -60,7 +60,7 @@ Matrix value_basis(const HeadCalibration& calibration, Eigen::Index dim) {
 
 }  // namespace
 
-Fold::Fold(const Checkpoint& model, const BitMap& map) : model_(model), map_(map) {
+Fold::Fold(const Checkpoint& model, const BitMap& map) : map_(map) {
   check_architecture(model);
   check_map(model, map);
   values_ = std::all_of(map.calibration.begin(), map.calibration.end(),

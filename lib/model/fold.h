@@ -31,7 +31,6 @@ class Fold {
     int layer;
   };
 
-  const Checkpoint& model_;
   const BitMap& map_;
   bool values_ = false;
   std::map<std::string, Part> parts_;  // tensor name -> what it does
