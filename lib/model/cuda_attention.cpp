@@ -95,6 +95,9 @@ void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show
   problem.q = {ws_.q, q_cols, dim};
   problem.k = {ws_.k, k_cols, dim};
   problem.v = {ws_.v, v_cols, c.v_dim};
+  problem.window = c.layer_attention[size_t(layer.index)].window;
+  problem.softcap = float(c.attention_softcap);
+  if (w.sinks) problem.sinks = reinterpret_cast<const float*>(resident(*w.sinks));
   problem.out = ws_.heads;
   problem.out_type = run_.type;
   cuda::attention(problem, stream_);

@@ -48,6 +48,7 @@ Parcel pack_layer(const LayerWeights& w, bool projections_only) {
   if (projections_only) return out;
   place(out, w.kv_a_norm);
   place(out, w.kv_b);
+  place(out, w.sinks);
   place(out, w.o);
   place(out, w.post_norm);
   if (w.mlp) place(out, *w.mlp);

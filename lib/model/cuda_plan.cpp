@@ -32,26 +32,8 @@ cuda::FloatType product_type(ComputeType asked, DType stored) {
   return float_type(stored);
 }
 
-void check_head_dimension(const Checkpoint& model) {
-  const Config& c = model.config();
-  const std::string name = model.folder().string();
-  if (c.attention == AttentionKind::gqa) {
-    if (cuda::attention_supported(c.head_dim, c.v_dim)) return;
-    throw Error(Exit::device,
-                fmt::format("{}: head dimension {} is not supported on the GPU: {}", name, c.head_dim,
-                            cuda::kAttentionDims),
-                "--device cpu");
-  }
-  const int key_dim = c.mla.nope_dim + c.mla.rope_dim;
-  if (cuda::attention_supported(key_dim, c.mla.v_dim)) return;
-  throw Error(Exit::device,
-              fmt::format("{}: head dimension {} with values of {} is not supported on the GPU: {}, or {}",
-                          name, key_dim, c.mla.v_dim, cuda::kLatentAttentionDims, cuda::kAttentionDims),
-              "--device cpu");
-}
-
-void check_kernels(const Checkpoint& model, const std::vector<LayerWeights>& layers, int64_t chunk) {
-  std::string what = without_kernel(model.config(), chunk);
+void check_kernels(const Checkpoint& model, const std::vector<LayerWeights>& layers) {
+  std::string what = without_kernel(model.config());
   for (const LayerWeights& layer : layers)
     if (what.empty() && !layer.experts.empty() && layer.experts[0].both) what = "transposed experts";
   if (what.empty()) return;
@@ -93,15 +75,15 @@ class Conversions {
 
 }  // namespace
 
-std::string without_kernel(const Config& c, int64_t chunk) {
-  const int window = c.sliding_window();
-  if (window > 0 && window < chunk)
-    return fmt::format("a sliding window of {} in chunks of {}", window, chunk);
+std::string without_kernel(const Config& c) {
+  const bool latent = c.attention == AttentionKind::mla;
+  const int64_t dim = latent ? c.mla.nope_dim + c.mla.rope_dim : c.head_dim,
+                v_dim = latent ? c.mla.v_dim : c.v_dim;
+  if (!cuda::attention_supported(dim, v_dim))
+    return fmt::format("head dimension {}, at most {}", std::max(dim, v_dim), cuda::kMaxAttentionDim);
   if (c.norm_place != NormPlace::before) return "norms of what attention and feed-forward put out";
   if (c.norm_form != NormForm::rms || c.norm_offset != 0) return "its kind of norm";
   if (c.activation != Activation::silu) return "its activation";
-  if (c.sinks) return "learned sinks";
-  if (c.attention_softcap > 0) return "capped logits";
   if (c.gated_output) return "a gated attention output";
   if (c.kv_layers().size() < size_t(c.n_layers)) return "gated delta nets";
   if (c.local_rope) return "frequencies that differ from layer to layer";
@@ -114,9 +96,8 @@ CudaPlan::CudaPlan(const Checkpoint& model, const ForwardRequest& request, const
                    int64_t free_bytes)
     : outer(outer_weights(model)) {
   const Config& c = model.config();
-  check_head_dimension(model);
   for (int layer = 0; layer < c.n_layers; ++layer) layers.push_back(layer_weights(model, layer));
-  check_kernels(model, layers, chunk_tokens(request));
+  check_kernels(model, layers);
   for (int layer = 0; layer < c.n_layers; ++layer)
     parcels.push_back(pack_layer(layers[size_t(layer)], layer + 1 == c.n_layers && !request.on_logits));
   int64_t layer_bytes = 0, output_bytes = 0;
