@@ -51,6 +51,14 @@ void CudaDecoder::check_and_show(const ResidentLayer& layer, const std::vector<W
   require_finite(shown);
 }
 
+/// x (T, heads, dim) as the layer rotates it: by the model's frequencies, the sliding layers' own, or not.
+void CudaDecoder::turn(int layer, float* x, int64_t heads, int64_t dim) {
+  const LayerAttention::Rotation rotation = config().layer_attention[size_t(layer)].rotation;
+  if (rotation == LayerAttention::Rotation::none) return;
+  cuda::rope(rotation == LayerAttention::Rotation::local ? local_rope_ : rope_, {x, heads * dim, dim},
+             run_.n_tokens, heads, run_.chunk, stream_);
+}
+
 void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show& show, bool stop) {
   const Config& c = config();
   const LayerWeights& w = layer.weights;
@@ -80,10 +88,8 @@ void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show
   check_and_show(layer, watched, watched, show, acts, stop);
   if (stop) return;
 
-  if (c.layer_attention[size_t(layer.index)].rotation == LayerAttention::Rotation::main) {
-    cuda::rope(rope_, {ws_.q, q_cols, dim}, n, heads, run_.chunk, stream_);
-    cuda::rope(rope_, {ws_.k, k_cols, dim}, n, kv_heads, run_.chunk, stream_);
-  }
+  turn(layer.index, ws_.q, heads, dim);
+  turn(layer.index, ws_.k, kv_heads, dim);
   cuda::AttentionProblem problem;
   problem.n_tokens = n;
   problem.chunk = run_.chunk;
@@ -174,8 +180,8 @@ void CudaDecoder::latent_attention(const ResidentLayer& layer, const Show& show,
       acts, stop);
   if (stop) return;
 
-  cuda::rope(rope_, {ws_.q_rope, heads * rope, rope}, n, heads, run_.chunk, stream_);
-  cuda::rope(rope_, {ws_.k, rope, rope}, n, 1, run_.chunk, stream_);
+  turn(layer.index, ws_.q_rope, heads, rope);
+  turn(layer.index, ws_.k, 1, rope);
   cuda::copy_heads({ws_.q_rope, heads * rope, rope}, {ws_.q + m.nope_dim, heads * key_dim, key_dim}, n, heads,
                    rope, stream_);
   const int64_t slab = latent_slab(run_.chunk);

@@ -39,12 +39,18 @@ void CudaDecoder::begin(const Tensor& embedding, std::span<const int32_t> tokens
     cuda::upload(ws_.x + first * hidden, rows.data(), size_t(count * hidden) * sizeof(float), stream_);
     stream_.synchronize();
   }
-  const RotaryTable table = rotary_table(config(), run_.chunk);
-  cuda::upload(ws_.cos, table.cos.data(), table.cos.size() * sizeof(float), stream_);
-  cuda::upload(ws_.sin, table.sin.data(), table.sin.size() * sizeof(float), stream_);
+  rope_ = upload_rope(false, ws_.cos, ws_.sin);
+  if (config().local_rope) local_rope_ = upload_rope(true, ws_.local_cos, ws_.local_sin);
   cuda::fill_zero(ws_.words, Workspace::kWords * sizeof(uint64_t), stream_);
   stream_.synchronize();
-  rope_ = {table.layout, table.length, ws_.cos, ws_.sin};
+}
+
+cuda::RopeTable CudaDecoder::upload_rope(bool local, float* cos, float* sin) {
+  const RotaryTable table = rotary_table(config(), run_.chunk, local);
+  cuda::upload(cos, table.cos.data(), table.cos.size() * sizeof(float), stream_);
+  cuda::upload(sin, table.sin.data(), table.sin.size() * sizeof(float), stream_);
+  stream_.synchronize();  // before the host's arrays go
+  return {table.layout, table.length, cos, sin};
 }
 
 void* CudaDecoder::low(void* x, int64_t first) const {

@@ -67,7 +67,10 @@ class CudaDecoder {
   [[noreturn]] void report(const Watched& watched, int64_t index);
   Watched output_of(const ResidentLayer& layer) const;
 
+  cuda::RopeTable upload_rope(bool local, float* cos, float* sin);
+
   // cuda_attention.cpp
+  void turn(int layer, float* x, int64_t heads, int64_t dim);
   void grouped_query_attention(const ResidentLayer& layer, const Show& show, bool stop);
   void latent_attention(const ResidentLayer& layer, const Show& show, bool stop);
   void project_latent(const LayerWeights& w);
@@ -90,7 +93,7 @@ class CudaDecoder {
   cuda::Blas& blas_;
   cuda::Stream& stream_;
   cuda::PinnedBuffer words_, routing_;
-  cuda::RopeTable rope_;
+  cuda::RopeTable rope_, local_rope_;
   std::vector<Watched> pending_;  // the last layer's output, until the host waits
   const Parcel* parcel_ = nullptr;
   const std::byte* base_ = nullptr;  // of the parcel

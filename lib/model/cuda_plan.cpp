@@ -86,7 +86,6 @@ std::string without_kernel(const Config& c) {
   if (c.activation != Activation::silu) return "its activation";
   if (c.gated_output) return "a gated attention output";
   if (c.kv_layers().size() < size_t(c.n_layers)) return "gated delta nets";
-  if (c.local_rope) return "frequencies that differ from layer to layer";
   if (c.moe.shared_gate) return "a gate on the shared expert";
   if (c.residual_multiplier != 1 && (c.o_bias || c.mlp_bias)) return "a residual multiplier with biases";
   return "";

@@ -68,6 +68,10 @@ Workspace lay_out(const Config& c, const RunShape& run, Region& region) {
   out.words = region.take<uint64_t>(Workspace::kWords);
   out.cos = region.take<float>(table);
   out.sin = region.take<float>(table);
+  if (c.local_rope) {
+    out.local_cos = region.take<float>(table);
+    out.local_sin = region.take<float>(table);
+  }
   out.converted = region.take<std::byte>(run.converted_bytes);
   const int64_t mark = region.mark();
   lay_out_attention(c, run, region, out);
