@@ -51,6 +51,12 @@ void CudaDecoder::check_and_show(const ResidentLayer& layer, const std::vector<W
   require_finite(shown);
 }
 
+/// What the projections of tokens [first, first + n) read.
+const void* CudaDecoder::attention_input(const LayerWeights& w, int64_t first, int64_t n) {
+  const int64_t at = first * config().hidden;
+  return input(w.input_norm, ws_.x + at, n, ws_.normed ? low(ws_.normed, at) : ws_.in);
+}
+
 /// x (T, heads, dim) as the layer rotates it: by the model's frequencies, the sliding layers' own, or not.
 void CudaDecoder::turn(int layer, float* x, int64_t heads, int64_t dim) {
   const LayerAttention::Rotation rotation = config().layer_attention[size_t(layer)].rotation;
@@ -62,20 +68,22 @@ void CudaDecoder::turn(int layer, float* x, int64_t heads, int64_t dim) {
 void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show& show, bool stop) {
   const Config& c = config();
   const LayerWeights& w = layer.weights;
-  const int64_t n = run_.n_tokens, hidden = c.hidden, dim = c.head_dim, heads = c.n_heads,
-                kv_heads = c.n_kv_heads;
+  const int64_t n = run_.n_tokens, dim = c.head_dim, heads = c.n_heads, kv_heads = c.n_kv_heads;
   const int64_t q_cols = heads * dim, k_cols = kv_heads * dim, v_cols = kv_heads * c.v_dim;
   for (int64_t first = 0; first < n; first += run_.slab()) {
     const int64_t count = std::min(run_.slab(), n - first);
-    norm(w.input_norm->weight, c.rms_eps, ws_.x + first * hidden, hidden, count, nullptr, ws_.in);
-    linear(w.q, ws_.in, count, ws_.q + first * q_cols);
-    linear(w.k, ws_.in, count, ws_.k + first * k_cols);
-    linear(w.v, ws_.in, count, ws_.v + first * v_cols);
+    const void* in = attention_input(w, first, count);
+    linear(w.q, in, count, ws_.q + first * q_cols);
+    linear(w.k, in, count, ws_.k + first * k_cols);
+    linear(w.v, in, count, ws_.v + first * v_cols);
   }
   for (const auto& [weight, x, cols] : {std::tuple{&w.q_norm, ws_.q, q_cols}, {&w.k_norm, ws_.k, k_cols}}) {
     if (!*weight) continue;
-    const int64_t width = (*weight)->elements();  // of one head, or of all
-    norm(**weight, c.rms_eps, x, width, n * cols / width, x, nullptr);
+    cuda::Norm norm =
+        prepare_norm(**weight, c.rms_eps, x, n * cols / (*weight)->elements());  // a head, or all
+    norm.offset = float(c.norm_offset);
+    norm.y = x;
+    cuda::norm(norm, stream_);
   }
 
   const std::vector<Watched> watched = {projection(layer, kQ, "q", ws_.q, q_cols),
@@ -103,28 +111,30 @@ void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show
   problem.v = {ws_.v, v_cols, c.v_dim};
   problem.window = c.layer_attention[size_t(layer.index)].window;
   problem.softcap = float(c.attention_softcap);
-  if (w.sinks) problem.sinks = reinterpret_cast<const float*>(resident(*w.sinks));
+  if (w.sinks) problem.sinks = floats(*w.sinks);
   problem.out = ws_.heads;
   problem.out_type = run_.type;
   cuda::attention(problem, stream_);
-  linear(w.o, ws_.heads, n, ws_.x, true, float(c.residual_multiplier));
+  add_output(w.o, w.attention_norm, ws_.heads, n, ws_.x);
 }
 
 /// q (T, Hq, nope + rope) and joint (T, lora + rope).
 void CudaDecoder::project_latent(const LayerWeights& w) {
   const MlaConfig& m = config().mla;
-  const int64_t hidden = config().hidden, q_cols = config().n_heads * int64_t(m.nope_dim + m.rope_dim);
+  const int64_t q_cols = config().n_heads * int64_t(m.nope_dim + m.rope_dim);
   for (int64_t first = 0; first < run_.n_tokens; first += run_.slab()) {
     const int64_t count = std::min(run_.slab(), run_.n_tokens - first);
     float* q = ws_.q + first * q_cols;
-    norm(w.input_norm->weight, config().rms_eps, ws_.x + first * hidden, hidden, count, nullptr, ws_.in);
-    linear(w.kv_a, ws_.in, count, ws_.joint + first * (m.kv_lora_rank + m.rope_dim));
+    const void* in = attention_input(w, first, count);
+    linear(w.kv_a, in, count, ws_.joint + first * (m.kv_lora_rank + m.rope_dim));
     if (w.q_a_norm) {
-      linear(w.q_a, ws_.in, count, ws_.q_low);
-      norm(*w.q_a_norm, kLatentEps, ws_.q_low, m.q_lora_rank, count, nullptr, ws_.q_in);
+      linear(w.q_a, in, count, ws_.q_low);
+      cuda::Norm norm = prepare_norm(*w.q_a_norm, kLatentEps, ws_.q_low, count);
+      norm.low = ws_.q_in;
+      cuda::norm(norm, stream_);
       linear(w.q_b, ws_.q_in, count, q);
     } else {
-      linear(w.q, ws_.in, count, q);
+      linear(w.q, in, count, q);
     }
   }
 }
@@ -137,7 +147,10 @@ void CudaDecoder::expand_and_attend(const LayerWeights& w, int64_t first, int64_
   const int64_t heads = c.n_heads, rope = m.rope_dim, key_dim = m.nope_dim + rope,
                 kv_dim = m.nope_dim + m.v_dim;
   const int64_t joint_cols = m.kv_lora_rank + rope;
-  norm(*w.kv_a_norm, kLatentEps, ws_.joint + first * joint_cols, joint_cols, n, nullptr, ws_.latent);
+  cuda::Norm norm = prepare_norm(*w.kv_a_norm, kLatentEps, ws_.joint + first * joint_cols, n);
+  norm.x_stride = joint_cols;
+  norm.low = ws_.latent;
+  cuda::norm(norm, stream_);
   linear(w.kv_b, ws_.latent, n, ws_.kv);
   cuda::copy_heads({ws_.kv, heads * kv_dim, kv_dim}, {ws_.key, heads * key_dim, key_dim}, n, heads,
                    m.nope_dim, stream_);
@@ -186,7 +199,7 @@ void CudaDecoder::latent_attention(const ResidentLayer& layer, const Show& show,
                    rope, stream_);
   const int64_t slab = latent_slab(run_.chunk);
   for (int64_t first = 0; first < n; first += slab) expand_and_attend(w, first, std::min(slab, n - first));
-  linear(w.o, ws_.heads, n, ws_.x, true);
+  add_output(w.o, w.attention_norm, ws_.heads, n, ws_.x);
 }
 
 }  // namespace blockgtq

@@ -2,11 +2,12 @@
 // numbers; and the two ends of the decoder.
 #include "model/cuda_decoder.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "kernels/bias.h"
 #include "kernels/convert.h"
 #include "kernels/nonfinite.h"
-#include "kernels/norm.h"
 #include "model/nonfinite.h"
 #include "model/output_layer.h"
 #include "model/rotary.h"
@@ -57,6 +58,10 @@ void* CudaDecoder::low(void* x, int64_t first) const {
   return static_cast<std::byte*>(x) + first * cuda::bytes_of(run_.type);
 }
 
+const void* CudaDecoder::low(const void* x, int64_t first) const {
+  return static_cast<const std::byte*>(x) + first * cuda::bytes_of(run_.type);
+}
+
 void CudaDecoder::enter(const Parcel& parcel, const std::byte* base) {
   parcel_ = &parcel;
   base_ = base;
@@ -64,6 +69,10 @@ void CudaDecoder::enter(const Parcel& parcel, const std::byte* base) {
 
 const std::byte* CudaDecoder::resident(const Tensor& tensor) const {
   return base_ + parcel_->offset_of(tensor);
+}
+
+const float* CudaDecoder::floats(const Tensor& tensor) const {
+  return reinterpret_cast<const float*>(resident(tensor));
 }
 
 /// y (n, rows) (+)= scale x w^T with the first `rows` rows that lie at the weight: its own, or those of the
@@ -91,32 +100,72 @@ void CudaDecoder::multiply(const Tensor& weight, int64_t rows, cuda::FloatType t
   }
 }
 
-void CudaDecoder::add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n) {
-  if (w.bias)
-    cuda::add_bias(y, y_stride, n, w.rows(), reinterpret_cast<const float*>(resident(*w.bias)), stream_);
+void CudaDecoder::add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n, float scale) {
+  if (w.bias) cuda::add_bias(y, y_stride, n, w.rows(), floats(*w.bias), scale, stream_);
 }
 
-/// y (n, rows) (+)= scale x W^T + b, x of the products' type.
+/// y (n, rows) (+)= scale (x W^T + b), x of the products' type.
 void CudaDecoder::linear(const Linear& w, const void* x, int64_t n, float* y, bool add, float scale) {
   multiply(w.weight, w.rows(), run_.type, x, n, y, w.rows(), add, scale);
-  add_bias(w, y, w.rows(), n);
+  add_bias(w, y, w.rows(), n, scale);
 }
 
-/// y (n, dim) in float32, which may be x, and low (n, dim) of the products' type; either may be null.
-void CudaDecoder::norm(const Tensor& weight, double eps, const float* x, int64_t x_stride, int64_t n,
-                       float* y, void* low) {
-  cuda::RmsNorm norm;
+/// RMSNorm of n rows x, one after the other. Where it goes is left to say.
+cuda::Norm CudaDecoder::prepare_norm(const Tensor& weight, double eps, const float* x, int64_t n) const {
+  cuda::Norm norm;
   norm.x = x;
-  norm.x_stride = x_stride;
   norm.n = n;
-  norm.dim = weight.elements();
-  norm.weight = reinterpret_cast<const float*>(resident(weight));
+  norm.dim = norm.x_stride = norm.y_stride = weight.elements();
+  norm.weight = floats(weight);
   norm.eps = float(eps);
-  norm.y = y;
-  norm.y_stride = norm.dim;
-  norm.low = low;
   norm.low_type = run_.type;
-  cuda::rms_norm(norm, stream_);
+  return norm;
+}
+
+/// The model's norm to y (n, dim) in float32, which may be x, and low (n, dim) of the products' type; either
+/// may be null.
+void CudaDecoder::norm(const Norm& weights, const float* x, int64_t n, float* y, void* low) {
+  cuda::Norm norm = model_norm(weights, x, n);
+  norm.y = y;
+  norm.low = low;
+  cuda::norm(norm, stream_);
+}
+
+cuda::Norm CudaDecoder::model_norm(const Norm& weights, const float* x, int64_t n) const {
+  cuda::Norm norm = prepare_norm(weights.weight, config().rms_eps, x, n);
+  norm.offset = float(config().norm_offset);
+  norm.centered = config().norm_form == NormForm::layer;
+  if (weights.bias) norm.bias = floats(*weights.bias);
+  return norm;
+}
+
+/// What a part of the layer reads: the norm of x (n, hidden), or x itself, as `in` of the products' type, and
+/// as y in float32 where that is not null. Returns in.
+const void* CudaDecoder::input(const std::optional<Norm>& weights, const float* x, int64_t n, void* in,
+                               float* y) {
+  if (weights) {
+    norm(*weights, x, n, y, in);
+  } else {
+    cuda::convert(x, cuda::FloatType::f32, in, run_.type, n * config().hidden, stream_);
+  }
+  return in;
+}
+
+/// x (n, hidden) += what W makes of `in`, or the norm of that, times the residual multiplier.
+void CudaDecoder::add_output(const Linear& w, const std::optional<Norm>& weights, const void* in, int64_t n,
+                             float* x) {
+  const float residual = float(config().residual_multiplier);
+  if (!weights) return linear(w, in, n, x, true, residual);
+  const int64_t hidden = config().hidden;
+  for (int64_t first = 0; first < n; first += run_.slab()) {
+    const int64_t count = std::min(run_.slab(), n - first);
+    linear(w, low(in, first * w.cols()), count, ws_.out);
+    cuda::Norm norm = model_norm(*weights, ws_.out, count);
+    norm.y = x + first * hidden;
+    norm.add = true;
+    norm.scale = residual;
+    cuda::norm(norm, stream_);
+  }
 }
 
 void CudaDecoder::watch(const Watched& w) {
@@ -162,7 +211,7 @@ void CudaDecoder::logits(const OuterWeights& outer, const Parcel& parcel, const 
                          int64_t first, int64_t n, float* logits) {
   const int64_t hidden = config().hidden, vocab = config().vocab;
   enter(parcel, base);
-  norm(outer.final_norm.weight, config().rms_eps, ws_.x + first * hidden, hidden, n, nullptr, ws_.in);
+  norm(outer.final_norm, ws_.x + first * hidden, n, nullptr, ws_.in);
   linear(outer.lm_head, ws_.in, n, ws_.logits);
   const Watched watched{
       kOther, ws_.logits, n, vocab, "logits", {&outer.final_norm.weight, &outer.lm_head.weight}, first};

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/blas.h"
+#include "kernels/norm.h"
 #include "kernels/rope.h"
 #include "model/cuda_plan.h"
 
@@ -53,15 +54,20 @@ class CudaDecoder {
 
   // cuda_decoder.cpp
   const Config& config() const { return model_.config(); }
+  const void* low(const void* x, int64_t first) const;
   void* low(void* x, int64_t first) const;  // element `first` of an array of the products' type
   void enter(const Parcel& parcel, const std::byte* base);
   const std::byte* resident(const Tensor& tensor) const;
+  const float* floats(const Tensor& tensor) const;  // of one that lies there as float32
   void multiply(const Tensor& weight, int64_t rows, cuda::FloatType type, const void* x, int64_t n, float* y,
                 int64_t y_stride, bool add, float scale = 1);
-  void add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n);
+  void add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n, float scale = 1);
   void linear(const Linear& w, const void* x, int64_t n, float* y, bool add = false, float scale = 1);
-  void norm(const Tensor& weight, double eps, const float* x, int64_t x_stride, int64_t n, float* y,
-            void* low);
+  cuda::Norm prepare_norm(const Tensor& weight, double eps, const float* x, int64_t n) const;
+  cuda::Norm model_norm(const Norm& weights, const float* x, int64_t n) const;
+  void norm(const Norm& weights, const float* x, int64_t n, float* y, void* low);
+  const void* input(const std::optional<Norm>& norm, const float* x, int64_t n, void* in, float* y = nullptr);
+  void add_output(const Linear& w, const std::optional<Norm>& norm, const void* in, int64_t n, float* x);
   void watch(const Watched& watched);
   void require_finite(const std::vector<Watched>& watched);  // waits
   [[noreturn]] void report(const Watched& watched, int64_t index);
@@ -70,6 +76,7 @@ class CudaDecoder {
   cuda::RopeTable upload_rope(bool local, float* cos, float* sin);
 
   // cuda_attention.cpp
+  const void* attention_input(const LayerWeights& w, int64_t first, int64_t n);
   void turn(int layer, float* x, int64_t heads, int64_t dim);
   void grouped_query_attention(const ResidentLayer& layer, const Show& show, bool stop);
   void latent_attention(const ResidentLayer& layer, const Show& show, bool stop);
@@ -82,7 +89,7 @@ class CudaDecoder {
 
   // cuda_feed_forward.cpp
   void gate_up(const Mlp& mlp, const void* x, int64_t n, float* y);
-  void add_mlp(const Mlp& mlp, int64_t n, float* x);
+  void add_mlp(const Mlp& mlp, const std::optional<Norm>& norm, const void* in, int64_t n, float* x);
   void add_experts(const ResidentLayer& layer, int64_t first, int64_t n);
   void choose_experts(const ResidentLayer& layer, int64_t first, int64_t n);
   std::vector<int64_t> group_by_expert(int64_t n);

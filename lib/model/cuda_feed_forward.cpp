@@ -17,13 +17,15 @@ void CudaDecoder::feed_forward(const ResidentLayer& layer) {
   for (int64_t first = 0; first < run_.n_tokens; first += run_.slab()) {
     const int64_t count = std::min(run_.slab(), run_.n_tokens - first);
     float* x = ws_.x + first * hidden;
-    norm(w.post_norm->weight, config().rms_eps, x, hidden, count, w.mlp ? nullptr : ws_.in_float, ws_.in);
+    const void* in = ws_.normed ? low(ws_.normed, first * hidden)
+                                : input(w.post_norm, x, count, ws_.in, w.mlp ? nullptr : ws_.in_float);
     if (w.mlp) {
-      add_mlp(*w.mlp, count, x);
+      add_mlp(*w.mlp, w.output_norm, in, count, x);
       continue;
     }
+    check(w.post_norm && !w.output_norm, "experts: normed before, not after");
     add_experts(layer, first, count);
-    if (w.shared) add_mlp(*w.shared, count, x);
+    if (w.shared) add_mlp(*w.shared, std::nullopt, in, count, x);
   }
   pending_.push_back(output_of(layer));
   watch(pending_.back());
@@ -42,11 +44,12 @@ void CudaDecoder::gate_up(const Mlp& mlp, const void* x, int64_t n, float* y) {
   add_bias(mlp.up, y + width, 2 * width, n);
 }
 
-/// x (n, hidden) += mlp(in)
-void CudaDecoder::add_mlp(const Mlp& mlp, int64_t n, float* x) {
-  gate_up(mlp, ws_.in, n, ws_.gate_up);
+/// x (n, hidden) += mlp(in), or its norm
+void CudaDecoder::add_mlp(const Mlp& mlp, const std::optional<Norm>& norm, const void* in, int64_t n,
+                          float* x) {
+  gate_up(mlp, in, n, ws_.gate_up);
   cuda::swiglu(ws_.gate_up, n, mlp.gate.rows(), ws_.act, run_.type, stream_);
-  linear(mlp.down, ws_.act, n, x, true, float(config().residual_multiplier));
+  add_output(mlp.down, norm, ws_.act, n, x);
 }
 
 /// The experts of tokens [first, first + n) and their weights, in device memory; the experts in `routing_`

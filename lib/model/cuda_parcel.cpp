@@ -27,7 +27,9 @@ void place(Parcel& parcel, const std::optional<Tensor>& tensor) {
 }
 
 void place(Parcel& parcel, const std::optional<Norm>& norm) {
-  if (norm) place(parcel, norm->weight, false);
+  if (!norm) return;
+  place(parcel, norm->weight, false);
+  place(parcel, norm->bias);
 }
 
 void place(Parcel& parcel, const Mlp& mlp) {
@@ -50,7 +52,7 @@ Parcel pack_layer(const LayerWeights& w, bool projections_only) {
   place(out, w.kv_b);
   place(out, w.sinks);
   place(out, w.o);
-  place(out, w.post_norm);
+  for (const std::optional<Norm>* norm : {&w.attention_norm, &w.post_norm, &w.output_norm}) place(out, *norm);
   if (w.mlp) place(out, *w.mlp);
   if (w.router) place(out, *w.router);
   for (const Mlp& expert : w.experts) place(out, expert);
@@ -60,7 +62,7 @@ Parcel pack_layer(const LayerWeights& w, bool projections_only) {
 
 Parcel pack_output(const OuterWeights& outer) {
   Parcel out;
-  place(out, outer.final_norm.weight, false);
+  place(out, std::optional(outer.final_norm));
   place(out, outer.lm_head);
   return out;
 }

@@ -81,13 +81,10 @@ std::string without_kernel(const Config& c) {
                 v_dim = latent ? c.mla.v_dim : c.v_dim;
   if (!cuda::attention_supported(dim, v_dim))
     return fmt::format("head dimension {}, at most {}", std::max(dim, v_dim), cuda::kMaxAttentionDim);
-  if (c.norm_place != NormPlace::before) return "norms of what attention and feed-forward put out";
-  if (c.norm_form != NormForm::rms || c.norm_offset != 0) return "its kind of norm";
   if (c.activation != Activation::silu) return "its activation";
   if (c.gated_output) return "a gated attention output";
   if (c.kv_layers().size() < size_t(c.n_layers)) return "gated delta nets";
   if (c.moe.shared_gate) return "a gate on the shared expert";
-  if (c.residual_multiplier != 1 && (c.o_bias || c.mlp_bias)) return "a residual multiplier with biases";
   return "";
 }
 

@@ -65,6 +65,9 @@ Workspace lay_out(const Config& c, const RunShape& run, Region& region) {
   const int64_t table = run.chunk * (c.rope.rotary_dim / 2);
   out.x = region.take<float>(run.n_tokens * c.hidden);
   out.in = take_low(region, run, run.slab() * c.hidden);
+  if (c.norm_place == NormPlace::parallel) out.normed = take_low(region, run, run.n_tokens * c.hidden);
+  if (c.norm_place == NormPlace::after || c.norm_place == NormPlace::both)
+    out.out = region.take<float>(run.slab() * c.hidden);
   out.words = region.take<uint64_t>(Workspace::kWords);
   out.cos = region.take<float>(table);
   out.sin = region.take<float>(table);

@@ -49,10 +49,12 @@ class Region {
 struct Workspace {
   static constexpr int kWords = 5;  // for find_nonfinite: see CudaDecoder
 
-  float* x = nullptr;                                // (T, hidden), the residual stream
-  void* in = nullptr;                                // (S, hidden), the norm of x
-  uint64_t* words = nullptr;                         // (kWords)
-  float *cos = nullptr, *sin = nullptr;              // (chunk, R / 2)
+  float* x = nullptr;                    // (T, hidden), the residual stream
+  void* in = nullptr;                    // (S, hidden), the norm of x
+  void* normed = nullptr;                // (T, hidden), the same where the feed-forward part reads it too
+  float* out = nullptr;                  // (S, hidden), what is normed before it is added to x
+  uint64_t* words = nullptr;             // (kWords)
+  float *cos = nullptr, *sin = nullptr;  // (chunk, R / 2)
   float *local_cos = nullptr, *local_sin = nullptr;  // the same, of sliding layers with their own frequencies
   void* converted = nullptr;
 
