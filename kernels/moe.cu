@@ -4,6 +4,7 @@
 //                       a warp per token, p in shared memory; bytes 4 n n_experts
 //   gather_rows         out_r = in_row[r]; bytes 2 n row_bytes
 //   add_weighted_rows   x_t += sum_i weight(t, i) y_position(t, i); bytes 4 n cols (2 + n_per_token)
+//   add_gated_rows      x_t += scale y_t / (1 + e^-open_t); bytes 12 n cols
 #include <climits>
 
 #include "check.cuh"
@@ -122,6 +123,14 @@ __global__ void add_weighted_rows_kernel(const float* y, const int32_t* position
   }
 }
 
+/// A block per token.
+__global__ void add_gated_rows_kernel(const float* y, const float* open, float scale, int64_t cols,
+                                      float* x) {
+  const int64_t t = blockIdx.x;
+  const float share = scale / (1.0f + expf(-open[t]));
+  for (int64_t j = threadIdx.x; j < cols; j += kThreads) x[t * cols + j] += share * y[t * cols + j];
+}
+
 }  // namespace
 
 void route(const RoutingRule& rule, const float* logits, int64_t n, int32_t* expert, float* weight,
@@ -161,6 +170,14 @@ void add_weighted_rows(const float* y, const int32_t* position, const float* wei
   add_weighted_rows_kernel<<<unsigned(n), kThreads, 0, raw(stream)>>>(y, position, weight, n_per_token, cols,
                                                                       x);
   check_launch("add_weighted_rows");
+}
+
+void add_gated_rows(const float* y, const float* open, float scale, int64_t n, int64_t cols, float* x,
+                    const Stream& stream) {
+  check(n >= 0 && n <= INT32_MAX && cols > 0 && y && open && x, "add_gated_rows: arguments");
+  if (n == 0) return;
+  add_gated_rows_kernel<<<unsigned(n), kThreads, 0, raw(stream)>>>(y, open, scale, cols, x);
+  check_launch("add_gated_rows");
 }
 
 }  // namespace blockgtq::cuda

@@ -30,4 +30,8 @@ void gather_rows(const void* in, int64_t row_bytes, const int32_t* row, int64_t 
 void add_weighted_rows(const float* y, const int32_t* position, const float* weight, int64_t n,
                        int n_per_token, int64_t cols, float* x, const Stream& stream);
 
+/// x_t += scale sigmoid(open_t) y_t. x and y (n, cols), open (n): a shared expert behind its gate.
+void add_gated_rows(const float* y, const float* open, float scale, int64_t n, int64_t cols, float* x,
+                    const Stream& stream);
+
 }  // namespace blockgtq::cuda

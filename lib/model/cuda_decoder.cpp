@@ -100,13 +100,32 @@ void CudaDecoder::multiply(const Tensor& weight, int64_t rows, cuda::FloatType t
   }
 }
 
+/// The same with a weight that lies there as (cols, rows); it is converted as a whole.
+void CudaDecoder::multiply_transposed(const Linear& w, const void* x, int64_t n, float* y, bool add,
+                                      float scale) {
+  const cuda::FloatType stored = float_type(w.weight.dtype);
+  cuda::Product product{resident(w.weight), x,         y,   w.rows(), w.cols(), n,
+                        w.rows(),           run_.type, add, scale,    true};
+  if (stored != run_.type) {
+    const int64_t elements = w.weight.elements();
+    check(run_.converted_bytes >= elements * cuda::bytes_of(run_.type), "room for a converted weight");
+    cuda::convert(product.w, stored, ws_.converted, run_.type, elements, stream_);
+    product.w = ws_.converted;
+  }
+  blas_.multiply(product, stream_);
+}
+
 void CudaDecoder::add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n, float scale) {
   if (w.bias) cuda::add_bias(y, y_stride, n, w.rows(), floats(*w.bias), scale, stream_);
 }
 
 /// y (n, rows) (+)= scale (x W^T + b), x of the products' type.
 void CudaDecoder::linear(const Linear& w, const void* x, int64_t n, float* y, bool add, float scale) {
-  multiply(w.weight, w.rows(), run_.type, x, n, y, w.rows(), add, scale);
+  if (w.transposed) {
+    multiply_transposed(w, x, n, y, add, scale);
+  } else {
+    multiply(w.weight, w.rows(), run_.type, x, n, y, w.rows(), add, scale);
+  }
   add_bias(w, y, w.rows(), n, scale);
 }
 

@@ -61,6 +61,7 @@ class CudaDecoder {
   const float* floats(const Tensor& tensor) const;  // of one that lies there as float32
   void multiply(const Tensor& weight, int64_t rows, cuda::FloatType type, const void* x, int64_t n, float* y,
                 int64_t y_stride, bool add, float scale = 1);
+  void multiply_transposed(const Linear& w, const void* x, int64_t n, float* y, bool add, float scale);
   void add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n, float scale = 1);
   void linear(const Linear& w, const void* x, int64_t n, float* y, bool add = false, float scale = 1);
   cuda::Norm prepare_norm(const Tensor& weight, double eps, const float* x, int64_t n) const;
@@ -89,7 +90,9 @@ class CudaDecoder {
 
   // cuda_feed_forward.cpp
   void gate_up(const Mlp& mlp, const void* x, int64_t n, float* y);
+  void activate(const Mlp& mlp, int64_t n);
   void add_mlp(const Mlp& mlp, const std::optional<Norm>& norm, const void* in, int64_t n, float* x);
+  void add_shared(const LayerWeights& w, const void* in, int64_t n, float* x);
   void add_experts(const ResidentLayer& layer, int64_t first, int64_t n);
   void choose_experts(const ResidentLayer& layer, int64_t first, int64_t n);
   std::vector<int64_t> group_by_expert(int64_t n);

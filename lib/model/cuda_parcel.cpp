@@ -33,10 +33,16 @@ void place(Parcel& parcel, const std::optional<Norm>& norm) {
 }
 
 void place(Parcel& parcel, const Mlp& mlp) {
-  place(parcel, mlp.gate.weight, false);
-  place(parcel, mlp.up.weight, true);
-  place(parcel, mlp.gate.bias);
-  place(parcel, mlp.up.bias);
+  if (mlp.both) {
+    place(parcel, *mlp.both);
+  } else if (mlp.gate.weight.shape.empty()) {
+    place(parcel, mlp.up);
+  } else {
+    place(parcel, mlp.gate.weight, false);
+    place(parcel, mlp.up.weight, true);
+    place(parcel, mlp.gate.bias);
+    place(parcel, mlp.up.bias);
+  }
   place(parcel, mlp.down);
 }
 
@@ -57,6 +63,7 @@ Parcel pack_layer(const LayerWeights& w, bool projections_only) {
   if (w.router) place(out, *w.router);
   for (const Mlp& expert : w.experts) place(out, expert);
   if (w.shared) place(out, *w.shared);
+  if (w.shared_gate) place(out, *w.shared_gate);
   return out;
 }
 

@@ -32,10 +32,8 @@ cuda::FloatType product_type(ComputeType asked, DType stored) {
   return float_type(stored);
 }
 
-void check_kernels(const Checkpoint& model, const std::vector<LayerWeights>& layers) {
-  std::string what = without_kernel(model.config());
-  for (const LayerWeights& layer : layers)
-    if (what.empty() && !layer.experts.empty() && layer.experts[0].both) what = "transposed experts";
+void check_kernels(const Checkpoint& model) {
+  const std::string what = without_kernel(model.config());
   if (what.empty()) return;
   throw Error(Exit::device,
               fmt::format("{}: model_type {} is not supported on the GPU: {}", model.folder().string(),
@@ -48,10 +46,15 @@ class Conversions {
  public:
   explicit Conversions(cuda::FloatType type) : type_(type) {}
 
-  void add(const Linear& linear) { add(linear.weight, type_, 1); }
+  void add(const Linear& linear) {
+    add(linear.weight, type_, 1);
+    if (linear.transposed && float_type(linear.weight.dtype) != type_)
+      whole_ = std::max(whole_, linear.weight.elements() * cuda::bytes_of(type_));
+  }
   void add(const Mlp& mlp) {
     add(mlp.gate.weight, type_, 2);
     add(mlp.up.weight, type_, 1);
+    if (mlp.both) add(*mlp.both);
     add(mlp.down);
   }
   void add(const LayerWeights& w) {
@@ -60,8 +63,9 @@ class Conversions {
     if (w.router) add(w.router->weight, cuda::FloatType::f32, 1);
     for (const Mlp& expert : w.experts) add(expert);
     if (w.shared) add(*w.shared);
+    if (w.shared_gate) add(w.shared_gate->weight, cuda::FloatType::f32, 1);
   }
-  int64_t bytes() const { return std::min(bytes_, kConvertedBytes); }
+  int64_t bytes() const { return std::max(whole_, std::min(bytes_, kConvertedBytes)); }
 
  private:
   void add(const Tensor& weight, cuda::FloatType to, int64_t copies) {
@@ -70,7 +74,7 @@ class Conversions {
   }
 
   cuda::FloatType type_;
-  int64_t bytes_ = 0;
+  int64_t bytes_ = 0, whole_ = 0;  // whole: of what is not converted in parts
 };
 
 }  // namespace
@@ -81,10 +85,8 @@ std::string without_kernel(const Config& c) {
                 v_dim = latent ? c.mla.v_dim : c.v_dim;
   if (!cuda::attention_supported(dim, v_dim))
     return fmt::format("head dimension {}, at most {}", std::max(dim, v_dim), cuda::kMaxAttentionDim);
-  if (c.activation != Activation::silu) return "its activation";
   if (c.gated_output) return "a gated attention output";
   if (c.kv_layers().size() < size_t(c.n_layers)) return "gated delta nets";
-  if (c.moe.shared_gate) return "a gate on the shared expert";
   return "";
 }
 
@@ -92,8 +94,8 @@ CudaPlan::CudaPlan(const Checkpoint& model, const ForwardRequest& request, const
                    int64_t free_bytes)
     : outer(outer_weights(model)) {
   const Config& c = model.config();
+  check_kernels(model);
   for (int layer = 0; layer < c.n_layers; ++layer) layers.push_back(layer_weights(model, layer));
-  check_kernels(model, layers);
   for (int layer = 0; layer < c.n_layers; ++layer)
     parcels.push_back(pack_layer(layers[size_t(layer)], layer + 1 == c.n_layers && !request.on_logits));
   int64_t layer_bytes = 0, output_bytes = 0;

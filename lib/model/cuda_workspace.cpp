@@ -47,6 +47,7 @@ void lay_out_feed_forward(const Config& c, const RunShape& run, Region& region, 
     wide = std::max(wide, std::max(choices * c.moe.intermediate, slab * c.moe.shared_intermediate));
     out.in_float = region.take<float>(slab * c.hidden);
     out.router_logits = region.take<float>(slab * c.moe.n_experts);
+    if (c.moe.shared_gate) out.open = region.take<float>(slab);
     out.expert = region.take<int32_t>(choices);
     out.weight = region.take<float>(choices);
     out.row_token = region.take<int32_t>(choices);
@@ -66,7 +67,7 @@ Workspace lay_out(const Config& c, const RunShape& run, Region& region) {
   out.x = region.take<float>(run.n_tokens * c.hidden);
   out.in = take_low(region, run, run.slab() * c.hidden);
   if (c.norm_place == NormPlace::parallel) out.normed = take_low(region, run, run.n_tokens * c.hidden);
-  if (c.norm_place == NormPlace::after || c.norm_place == NormPlace::both)
+  if (c.norm_place == NormPlace::after || c.norm_place == NormPlace::both || c.moe.shared_gate)
     out.out = region.take<float>(run.slab() * c.hidden);
   out.words = region.take<uint64_t>(Workspace::kWords);
   out.cos = region.take<float>(table);

@@ -52,7 +52,7 @@ struct Workspace {
   float* x = nullptr;                    // (T, hidden), the residual stream
   void* in = nullptr;                    // (S, hidden), the norm of x
   void* normed = nullptr;                // (T, hidden), the same where the feed-forward part reads it too
-  float* out = nullptr;                  // (S, hidden), what is normed before it is added to x
+  float* out = nullptr;                  // (S, hidden), what is normed or gated before it is added to x
   uint64_t* words = nullptr;             // (kWords)
   float *cos = nullptr, *sin = nullptr;  // (chunk, R / 2)
   float *local_cos = nullptr, *local_sin = nullptr;  // the same, of sliding layers with their own frequencies
@@ -76,6 +76,7 @@ struct Workspace {
   void* act = nullptr;             // (E, intermediate)
   float* in_float = nullptr;       // (S, hidden), the norm again for the router
   float* router_logits = nullptr;  // (S, n_experts)
+  float* open = nullptr;           // (S), of the shared expert's gate
   int32_t* expert = nullptr;       // (S, n_per_token)
   float* weight = nullptr;         // (S, n_per_token)
   int32_t* row_token = nullptr;    // (E)

@@ -152,3 +152,24 @@ TEST_CASE("experts' rows are added with their weights") {
     CHECK(distance(to_host<float>(dx.as(), n * cols, stream), want) <= 2 * k * 0x1p-24);
   }
 }
+
+TEST_CASE("rows are added behind their gates") {
+  if (!has_device()) return;
+  cuda::Stream stream;
+  Random random;
+  INFO("seed " << random.seed);
+  for (const int64_t cols : {1, 255, 256, 2049}) {
+    const int64_t n = 23;
+    const std::vector<float> x = random.normal(n * cols), y = random.normal(n * cols);
+    std::vector<float> open = random.normal(n, 3);
+    open[0] = -200;  // closed
+    const cuda::Buffer dx = to_device(x, stream), dy = to_device(y, stream), dopen = to_device(open, stream);
+    cuda::add_gated_rows(dy.as<float>(), dopen.as<float>(), 0.6f, n, cols, dx.as<float>(), stream);
+    std::vector<double> want(x.begin(), x.end());
+    for (int64_t i = 0; i < n * cols; ++i)
+      want[size_t(i)] +=
+          double(0.6f) / (1 + std::exp(-double(open[size_t(i / cols)]))) * double(y[size_t(i)]);
+    // An exponential, a sum, a quotient, a product and a sum.
+    CHECK(distance(to_host<float>(dx.as(), n * cols, stream), want) <= 6 * 0x1p-24);
+  }
+}
