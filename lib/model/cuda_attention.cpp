@@ -13,7 +13,9 @@ namespace blockgtq {
 
 void CudaDecoder::attention(const ResidentLayer& layer, const Show& show, bool stop) {
   enter(layer.parcel, layer.base);
-  if (config().attention == AttentionKind::mla) {
+  if (layer.weights.delta) {
+    delta_net(layer, stop);
+  } else if (config().attention == AttentionKind::mla) {
     latent_attention(layer, show, stop);
   } else {
     grouped_query_attention(layer, show, stop);
@@ -42,7 +44,7 @@ void CudaDecoder::check_and_show(const ResidentLayer& layer, const std::vector<W
   require_finite(pending_);
   pending_.clear();
   if (!show) return;
-  acts.layer = layer.index;
+  acts.layer = kv_layer(config(), layer.index);
   acts.n_tokens = run_.n_tokens;
   acts.stream = stream_.handle();
   show(acts);
@@ -65,27 +67,40 @@ void CudaDecoder::turn(int layer, float* x, int64_t heads, int64_t dim) {
              run_.n_tokens, heads, run_.chunk, stream_);
 }
 
-void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show& show, bool stop) {
+/// q (T, Hq, D), k (T, Hkv, D) and v (T, Hkv, Dv), and the queries' gates where they have them.
+void CudaDecoder::project_heads(const LayerWeights& w) {
   const Config& c = config();
-  const LayerWeights& w = layer.weights;
-  const int64_t n = run_.n_tokens, dim = c.head_dim, heads = c.n_heads, kv_heads = c.n_kv_heads;
-  const int64_t q_cols = heads * dim, k_cols = kv_heads * dim, v_cols = kv_heads * c.v_dim;
+  const int64_t n = run_.n_tokens, heads = c.n_heads, dim = c.head_dim;
+  const int64_t q_cols = heads * dim, k_cols = c.n_kv_heads * dim, v_cols = int64_t(c.n_kv_heads) * c.v_dim;
   for (int64_t first = 0; first < n; first += run_.slab()) {
     const int64_t count = std::min(run_.slab(), n - first);
     const void* in = attention_input(w, first, count);
-    linear(w.q, in, count, ws_.q + first * q_cols);
+    float* q = ws_.q + first * q_cols;
+    linear(w.q, in, count, ws_.gate ? ws_.q_gate : q);
+    if (ws_.gate) {
+      cuda::copy_heads({ws_.q_gate, 2 * q_cols, 2 * dim}, {q, q_cols, dim}, count, heads, dim, stream_);
+      cuda::copy_heads({ws_.q_gate + dim, 2 * q_cols, 2 * dim}, {ws_.gate + first * q_cols, q_cols, dim},
+                       count, heads, dim, stream_);
+    }
     linear(w.k, in, count, ws_.k + first * k_cols);
     linear(w.v, in, count, ws_.v + first * v_cols);
   }
   for (const auto& [weight, x, cols] : {std::tuple{&w.q_norm, ws_.q, q_cols}, {&w.k_norm, ws_.k, k_cols}}) {
     if (!*weight) continue;
-    cuda::Norm norm =
-        prepare_norm(**weight, c.rms_eps, x, n * cols / (*weight)->elements());  // a head, or all
+    const int64_t width = (*weight)->elements();  // of one head, or of all
+    cuda::Norm norm = prepare_norm(**weight, c.rms_eps, x, n * cols / width);
     norm.offset = float(c.norm_offset);
     norm.y = x;
     cuda::norm(norm, stream_);
   }
+}
 
+void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show& show, bool stop) {
+  const Config& c = config();
+  const LayerWeights& w = layer.weights;
+  const int64_t n = run_.n_tokens, dim = c.head_dim, heads = c.n_heads, kv_heads = c.n_kv_heads;
+  const int64_t q_cols = heads * dim, k_cols = kv_heads * dim, v_cols = kv_heads * c.v_dim;
+  project_heads(w);
   const std::vector<Watched> watched = {projection(layer, kQ, "q", ws_.q, q_cols),
                                         projection(layer, kK, "k", ws_.k, k_cols),
                                         projection(layer, kV, "v", ws_.v, v_cols)};
@@ -111,6 +126,7 @@ void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show
   problem.v = {ws_.v, v_cols, c.v_dim};
   problem.window = c.layer_attention[size_t(layer.index)].window;
   problem.softcap = float(c.attention_softcap);
+  if (ws_.gate) problem.gate = {ws_.gate, q_cols, dim};
   if (w.sinks) problem.sinks = floats(*w.sinks);
   problem.out = ws_.heads;
   problem.out_type = run_.type;

@@ -31,7 +31,8 @@ class CudaDecoder {
 
   /// Sets x to the tokens' embeddings, and the tables.
   void begin(const Tensor& embedding, std::span<const int32_t> tokens);
-  /// Projects q, k and v, shows them, and unless `stop` adds the attention's output to x.
+  /// Projects q, k and v, shows them, and unless `stop` adds the attention's output to x. A layer without
+  /// keys and values shows nothing.
   void attention(const ResidentLayer& layer, const Show& show, bool stop);
   /// x += feed-forward of its norm: dense, or the routed experts and the shared one.
   void feed_forward(const ResidentLayer& layer);
@@ -80,6 +81,7 @@ class CudaDecoder {
   const void* attention_input(const LayerWeights& w, int64_t first, int64_t n);
   void turn(int layer, float* x, int64_t heads, int64_t dim);
   void grouped_query_attention(const ResidentLayer& layer, const Show& show, bool stop);
+  void project_heads(const LayerWeights& w);
   void latent_attention(const ResidentLayer& layer, const Show& show, bool stop);
   void project_latent(const LayerWeights& w);
   void expand_and_attend(const LayerWeights& w, int64_t first, int64_t n);
@@ -87,6 +89,10 @@ class CudaDecoder {
                      int64_t cols) const;
   void check_and_show(const ResidentLayer& layer, const std::vector<Watched>& projected,
                       const std::vector<Watched>& shown, const Show& show, LayerActivations acts, bool stop);
+
+  // cuda_delta_net.cpp
+  void project_delta(const DeltaWeights& w, const void* in, int64_t first, int64_t n);
+  void delta_net(const ResidentLayer& layer, bool stop);
 
   // cuda_feed_forward.cpp
   void gate_up(const Mlp& mlp, const void* x, int64_t n, float* y);

@@ -9,7 +9,7 @@ namespace {
 constexpr int64_t kAlignment = 256;
 
 void place(Parcel& parcel, const Tensor& tensor, bool joined) {
-  const bool to_float = tensor.shape.size() == 1 || is_quantized(tensor.dtype);
+  const bool to_float = tensor.shape.size() != 2 || is_quantized(tensor.dtype);
   if (!joined) parcel.bytes = (parcel.bytes + kAlignment - 1) / kAlignment * kAlignment;
   parcel.items.push_back({&tensor, parcel.bytes, to_float});
   check(parcel.offsets.emplace(tensor.data.data(), parcel.bytes).second, "a tensor twice in one parcel");
@@ -46,6 +46,13 @@ void place(Parcel& parcel, const Mlp& mlp) {
   place(parcel, mlp.down);
 }
 
+void place(Parcel& parcel, const DeltaWeights& delta) {
+  for (const Linear& linear : delta.in) place(parcel, linear);
+  for (const Tensor* tensor : {&delta.conv, &delta.decay, &delta.dt_bias, &delta.norm})
+    place(parcel, *tensor, false);
+  place(parcel, delta.out);
+}
+
 }  // namespace
 
 Parcel pack_layer(const LayerWeights& w, bool projections_only) {
@@ -54,6 +61,7 @@ Parcel pack_layer(const LayerWeights& w, bool projections_only) {
   for (const Linear* linear : {&w.q, &w.q_a, &w.q_b, &w.kv_a, &w.k, &w.v}) place(out, *linear);
   for (const std::optional<Tensor>* norm : {&w.q_a_norm, &w.q_norm, &w.k_norm}) place(out, *norm);
   if (projections_only) return out;
+  if (w.delta) place(out, *w.delta);
   place(out, w.kv_a_norm);
   place(out, w.kv_b);
   place(out, w.sinks);

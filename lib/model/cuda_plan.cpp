@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "kernels/attention.h"
 #include "kernels/blas.h"
+#include "kernels/delta_net.h"
 #include "model/request.h"
 
 namespace blockgtq {
@@ -30,6 +31,11 @@ cuda::FloatType product_type(ComputeType asked, DType stored) {
       break;
   }
   return float_type(stored);
+}
+
+/// Of attention, or of what the layer has in its place.
+const Linear& output_of(const LayerWeights& layer) {
+  return layer.delta ? layer.delta->out : layer.o;
 }
 
 void check_kernels(const Checkpoint& model) {
@@ -59,6 +65,10 @@ class Conversions {
   }
   void add(const LayerWeights& w) {
     for (const Linear* linear : {&w.q, &w.k, &w.v, &w.o, &w.q_a, &w.q_b, &w.kv_a, &w.kv_b}) add(*linear);
+    if (w.delta) {
+      for (const Linear& linear : w.delta->in) add(linear);
+      add(w.delta->out);
+    }
     if (w.mlp) add(*w.mlp);
     if (w.router) add(w.router->weight, cuda::FloatType::f32, 1);
     for (const Mlp& expert : w.experts) add(expert);
@@ -85,8 +95,9 @@ std::string without_kernel(const Config& c) {
                 v_dim = latent ? c.mla.v_dim : c.v_dim;
   if (!cuda::attention_supported(dim, v_dim))
     return fmt::format("head dimension {}, at most {}", std::max(dim, v_dim), cuda::kMaxAttentionDim);
-  if (c.gated_output) return "a gated attention output";
-  if (c.kv_layers().size() < size_t(c.n_layers)) return "gated delta nets";
+  if (c.delta.key_dim > cuda::kMaxDeltaKeyDim)
+    return fmt::format("gated delta nets with keys of {}, at most {}", c.delta.key_dim,
+                       cuda::kMaxDeltaKeyDim);
   return "";
 }
 
@@ -106,7 +117,7 @@ CudaPlan::CudaPlan(const Checkpoint& model, const ForwardRequest& request, const
   run.n_tokens = int64_t(request.tokens.size());
   run.chunk = chunk_tokens(request);
   run.logits = bool(request.on_logits);
-  run.type = product_type(options.type, layers[0].o.weight.dtype);
+  run.type = product_type(options.type, output_of(layers[0]).weight.dtype);
   Conversions conversions(run.type);
   for (const LayerWeights& layer : layers) conversions.add(layer);
   if (request.on_logits) conversions.add(outer.lm_head);

@@ -8,7 +8,7 @@
 
 namespace blockgtq {
 
-/// What of the model no kernel here computes ("gated delta nets"); empty where nothing is.
+/// What of the model no kernel here computes ("head dimension 320, at most 256"); empty where nothing is.
 std::string without_kernel(const Config& config);
 
 /// What a run will take of the device, settled before anything starts.

@@ -19,6 +19,10 @@ void lay_out_attention(const Config& c, const RunShape& run, Region& region, Wor
     out.k = region.take<float>(n * c.n_kv_heads * c.head_dim);
     out.v = region.take<float>(n * c.n_kv_heads * c.v_dim);
     out.heads = take_low(region, run, n * heads * c.v_dim);
+    if (c.gated_output) {
+      out.q_gate = region.take<float>(run.slab() * heads * 2 * c.head_dim);
+      out.gate = region.take<float>(n * heads * c.head_dim);
+    }
     return;
   }
   const MlaConfig& m = c.mla;
@@ -35,6 +39,19 @@ void lay_out_attention(const Config& c, const RunShape& run, Region& region, Wor
   out.kv = region.take<float>(expanded * heads * (m.nope_dim + m.v_dim));
   out.key = region.take<float>(expanded * heads * (m.nope_dim + m.rope_dim));
   out.heads = take_low(region, run, n * heads * m.v_dim);
+}
+
+void lay_out_delta(const Config& c, const RunShape& run, Region& region, DeltaWorkspace& out) {
+  const DeltaConfig& d = c.delta;
+  const int64_t n = run.n_tokens, heads = d.n_value_heads, values = heads * d.value_dim;
+  const int64_t mixed = 2 * int64_t(d.n_key_heads) * d.key_dim + values;
+  out.projected = region.take<float>(run.slab() * (d.fused ? std::max(mixed + values, 2 * heads) : values));
+  out.mixed = region.take<float>(n * mixed);
+  out.convolved = region.take<float>(n * mixed);
+  out.a = region.take<float>(n * heads);
+  out.b = region.take<float>(n * heads);
+  out.gated = region.take<float>(n * 2 * values);
+  out.heads = take_low(region, run, n * values);
 }
 
 void lay_out_feed_forward(const Config& c, const RunShape& run, Region& region, Workspace& out) {
@@ -79,6 +96,8 @@ Workspace lay_out(const Config& c, const RunShape& run, Region& region) {
   out.converted = region.take<std::byte>(run.converted_bytes);
   const int64_t mark = region.mark();
   lay_out_attention(c, run, region, out);
+  region.rewind(mark);
+  if (c.delta.n_value_heads > 0) lay_out_delta(c, run, region, out.delta);
   region.rewind(mark);
   lay_out_feed_forward(c, run, region, out);
   region.rewind(mark);
