@@ -119,8 +119,9 @@ __global__ void __launch_bounds__(kThreads)
                   length - q0, dim);
   float m[kRows], l[kRows], o[kRows][kVDim / kSide];
   for (int i = 0; i < kRows; ++i) {
-    // Finite from the start: a query may see no key of the first tiles.
-    m[i] = a.sinks ? fmaxf(a.sinks[head], -FLT_MAX) : -FLT_MAX;
+    // Not infinite from the start: a query may see no key of the first tiles. A sink's NaN stays.
+    const float sink = a.sinks ? a.sinks[head] : -FLT_MAX;
+    m[i] = sink < -FLT_MAX ? -FLT_MAX : sink;
     l[i] = a.sinks ? 1 : 0;
     for (int c = 0; c < kVDim / kSide; ++c) o[i][c] = 0;
   }

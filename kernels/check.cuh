@@ -9,8 +9,9 @@ namespace blockgtq::cuda {
 
 /// Turns a CUDA status into an Error of exit code 5 that names what was tried.
 inline void check_cuda(cudaError_t status, const char* what) {
-  if (status != cudaSuccess)
-    throw Error(Exit::device, fmt::format("CUDA: {}: {}", what, cudaGetErrorString(status)));
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // taken note of: it is not the next kernel's
+  throw Error(Exit::device, fmt::format("CUDA: {}: {}", what, cudaGetErrorString(status)));
 }
 
 /// After every launch.

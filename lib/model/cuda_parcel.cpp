@@ -26,10 +26,13 @@ void place(Parcel& parcel, const std::optional<Tensor>& tensor) {
   if (tensor) place(parcel, *tensor, false);
 }
 
+void place(Parcel& parcel, const Norm& norm) {
+  place(parcel, norm.weight, false);
+  place(parcel, norm.bias);
+}
+
 void place(Parcel& parcel, const std::optional<Norm>& norm) {
-  if (!norm) return;
-  place(parcel, norm->weight, false);
-  place(parcel, norm->bias);
+  if (norm) place(parcel, *norm);
 }
 
 void place(Parcel& parcel, const Mlp& mlp) {
@@ -77,7 +80,7 @@ Parcel pack_layer(const LayerWeights& w, bool projections_only) {
 
 Parcel pack_output(const OuterWeights& outer) {
   Parcel out;
-  place(out, std::optional(outer.final_norm));
+  place(out, outer.final_norm);
   place(out, outer.lm_head);
   return out;
 }
