@@ -6,7 +6,6 @@
 #include "kernels/activation.h"
 #include "kernels/moe.h"
 #include "model/cuda_decoder.h"
-#include "model/moe.h"
 
 namespace blockgtq {
 
@@ -87,39 +86,23 @@ void CudaDecoder::add_shared(const LayerWeights& w, const void* in, int64_t n, f
 }
 
 /// The experts of tokens [first, first + n) and their weights, in device memory; the experts in `routing_`
-/// too. Rules that the kernel does not know are followed here.
+/// too.
 void CudaDecoder::choose_experts(const ResidentLayer& layer, int64_t first, int64_t n) {
   const MoeConfig& moe = config().moe;
-  const int64_t choices = n * moe.n_per_token;
-  const Linear& router = *layer.weights.router;
-  multiply(router.weight, moe.n_experts, cuda::FloatType::f32, ws_.in_float, n, ws_.router_logits,
+  const LayerWeights& w = layer.weights;
+  multiply(w.router->weight, moe.n_experts, cuda::FloatType::f32, ws_.in_float, n, ws_.router_logits,
            moe.n_experts, false);
-  add_bias(router, ws_.router_logits, moe.n_experts, n);
-  const Watched watched{kOther, ws_.router_logits, n, moe.n_experts, router.weight.name, layer.weights.all(),
-                        first};
+  add_bias(*w.router, ws_.router_logits, moe.n_experts, n);
+  const Watched watched{kOther, ws_.router_logits, n, moe.n_experts, w.router->weight.name, w.all(), first};
   watch(watched);
-  const float residual = float(config().residual_multiplier);
-  if (moe.score == MoeConfig::Score::softmax && !moe.choice_bias) {
-    const cuda::RoutingRule rule{moe.n_experts,  moe.n_per_token,     moe.n_group,
-                                 moe.topk_group, moe.normalize_top_k, float(moe.routed_scale) * residual};
-    cuda::route(rule, ws_.router_logits, n, ws_.expert, ws_.weight, stream_);
-    cuda::download(routing_.as(), ws_.expert, size_t(choices) * sizeof(int32_t), stream_);
-    require_finite({watched});  // waits for the experts too
-    return;
-  }
-  std::vector<float> logits(size_t(n * moe.n_experts)), bias;
-  cuda::download(logits.data(), ws_.router_logits, logits.size() * sizeof(float), stream_);
-  require_finite({watched});
-  if (layer.weights.choice_bias) {
-    bias.resize(size_t(moe.n_experts));
-    layer.weights.choice_bias->read(0, moe.n_experts, bias.data());
-  }
-  Routing routing = route(moe, logits.data(), n, bias);
-  for (float& weight : routing.weight) weight *= residual;
-  std::copy(routing.expert.begin(), routing.expert.end(), routing_.as<int32_t>());
-  cuda::upload(ws_.expert, routing.expert.data(), size_t(choices) * sizeof(int32_t), stream_);
-  cuda::upload(ws_.weight, routing.weight.data(), size_t(choices) * sizeof(float), stream_);
-  stream_.synchronize();  // before the host's arrays go
+  cuda::RoutingRule rule{moe.n_experts, moe.n_per_token, moe.n_group, moe.topk_group, moe.normalize_top_k};
+  rule.scale = float(moe.routed_scale) * float(config().residual_multiplier);
+  rule.sigmoid = moe.score == MoeConfig::Score::sigmoid;
+  rule.group_by_two = moe.group_by_two;
+  if (w.choice_bias) rule.bias = floats(*w.choice_bias);
+  cuda::route(rule, ws_.router_logits, n, ws_.expert, ws_.weight, stream_);
+  cuda::download(routing_.as(), ws_.expert, size_t(n * moe.n_per_token) * sizeof(int32_t), stream_);
+  require_finite({watched});  // waits for the experts too
 }
 
 /// The rows of every expert, one expert after the other, tokens in order: row_token and position on the

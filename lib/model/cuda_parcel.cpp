@@ -72,6 +72,7 @@ Parcel pack_layer(const LayerWeights& w, bool projections_only) {
   for (const std::optional<Norm>* norm : {&w.attention_norm, &w.post_norm, &w.output_norm}) place(out, *norm);
   if (w.mlp) place(out, *w.mlp);
   if (w.router) place(out, *w.router);
+  place(out, w.choice_bias);
   for (const Mlp& expert : w.experts) place(out, expert);
   if (w.shared) place(out, *w.shared);
   if (w.shared_gate) place(out, *w.shared_gate);
