@@ -157,6 +157,21 @@ TEST_CASE("families with heads as wide as real models have them", "[families]") 
   CHECK(!table.empty());
 }
 
+TEST_CASE("experts stored transposed, gate before up", "[families]") {
+  if (!has_device()) return;
+  const fs::path source = families() / "qwen3_vl_moe";
+  std::vector<OwnTensor> tensors = tensors_of(source);
+  for (OwnTensor& t : tensors)
+    if (t.shape.size() == 3) transpose(t);
+  const TempDir folder;
+  write_model(folder.path(), read_json(source / "config.json", kMaxConfigBytes), tensors);
+  const Checkpoint model(folder.path());
+  const std::vector<int32_t> tokens = some_tokens(60, 64);
+  compare_in_float(model, tokens, 0);
+  const Captured got = run_cuda(model, tokens, 0, with_type(ComputeType::fp16));
+  CHECK(compare(got, run_forward(model, tokens, 0), model.config()).activation <= 0.004);
+}
+
 TEST_CASE("non-finite numbers of the families are reported as on the CPU", "[families]") {
   if (!has_device()) return;
   const std::vector<int32_t> tokens = some_tokens(20, 64);
