@@ -81,7 +81,9 @@ double machine_rate() {
   constexpr int64_t kN = 256, kSize = 1024;
   const std::vector<uint16_t> bits(kSize * kSize, 0x3f80);  // bf16 ones
   Linear w;
-  w.weight = {"rate", DType::bf16, "BF16", {kSize, kSize}, std::as_bytes(std::span(bits))};
+  w.weight.dtype = DType::bf16;
+  w.weight.shape = {kSize, kSize};
+  w.weight.data = std::as_bytes(std::span(bits));
   std::vector<float> x(kN * kSize, 1.0f), y(kN * kSize);
   double best = 0;
   for (int i = 0; i < 4; ++i) {

@@ -41,7 +41,7 @@ void add_tokenize(CLI::App& app, const GlobalOptions& global) {
     const std::unique_ptr<Progress> progress = global.make_progress();
     for (const std::string& warning : corpus.warnings) progress->warn(warning);
     std::string text;
-    for (int32_t id : corpus.ids) fmt::format_to(std::back_inserter(text), "{}\n", id);
+    for (int32_t id : corpus.ids) text += fmt::format("{}\n", id);
     write_stdout(text);
   });
 }

@@ -10,7 +10,7 @@ namespace blockgtq::cuda {
 /// Turns a CUDA status into an Error of exit code 5 that names what was tried.
 inline void check_cuda(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
-  cudaGetLastError();  // taken note of: it is not the next kernel's
+  cudaGetLastError();  // the runtime remembers it: the next launch is not to blame
   throw Error(Exit::device, fmt::format("CUDA: {}: {}", what, cudaGetErrorString(status)));
 }
 

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -17,7 +16,7 @@ void put_string(std::string& out, const Json& text) {
 void put_double(std::string& out, double v) {
   check(std::isfinite(v), "a number for JSON is not finite");
   const size_t start = out.size();
-  fmt::format_to(std::back_inserter(out), "{:.17g}", v);
+  out += fmt::format("{:.17g}", v);
   // It must read back as a double: -0 would lose its sign as an integer.
   if (out.find_first_of(".e", start) == out.npos) out += ".0";
 }

@@ -5,7 +5,10 @@
 #include <set>
 
 #include "hf/config_fields.h"
+#include "hf/config_quantization.h"
 #include "hf/gguf_model.h"
+#include "hf/quantized_weights.h"
+#include "hf/scale_grid.h"
 
 namespace blockgtq {
 
@@ -30,13 +33,6 @@ bool present(const fs::path& path) {
                             shown(fs::read_symlink(path, error).string())),
                 download_hint(path.parent_path()));
   return false;
-}
-
-/// "(2048, 128)"
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string out;
-  for (int64_t n : shape) out += (out.empty() ? "" : ", ") + std::to_string(n);
-  return "(" + out + ")";
 }
 
 [[noreturn]] void fail_no_weights(const fs::path& folder) {
@@ -158,6 +154,7 @@ void Checkpoint::open_folder() {
     config_.prefix = prefix;
     break;
   }
+  attach_scales(config_.quantized, {shards_, tensors_, shard_of_});
   settle_tied();
 }
 
@@ -192,7 +189,7 @@ void Checkpoint::settle_tied() {
 
 int64_t Checkpoint::weight_bytes() const {
   int64_t out = 0;
-  for (const auto& [name, tensor] : tensors_) out += int64_t(tensor.data.size());
+  for (const auto& [name, tensor] : tensors_) out += tensor.stored_bytes();
   return out;
 }
 
@@ -210,8 +207,10 @@ const Tensor& Checkpoint::get(const std::string& name, const std::vector<int64_t
     fail_input("{}: tensor {}: shape {}, the config says {}", file, shown(label(name)),
                shape_text(tensor->shape), shape_text(shape));
   if (tensor->dtype == DType::other)
-    fail_input("{}: tensor {}: dtype {} is not supported: {}", file, shown(label(name)), tensor->dtype_name,
-               gguf_ ? supported_types() : "F32, F16, BF16");
+    throw Error(Exit::input,
+                fmt::format("{}: tensor {}: dtype {} is not supported: {}", file, shown(label(name)),
+                            tensor->dtype_name, gguf_ ? supported_types() : "F32, F16, BF16"),
+                gguf_ ? "" : kUnquantizedHint);
   return *tensor;
 }
 
@@ -221,10 +220,12 @@ std::string Checkpoint::label(const std::string& name) const {
 
 void Checkpoint::prefetch(const Tensor& tensor) const {
   shards_[shard_of_.at(tensor.name)].prefetch(tensor.data);
+  if (tensor.grid) shards_[shard_of_.at(tensor.grid->scales.name)].prefetch(scale_extent(tensor));
 }
 
 void Checkpoint::release(const Tensor& tensor) const {
   shards_[shard_of_.at(tensor.name)].release(tensor.data);
+  if (tensor.grid) shards_[shard_of_.at(tensor.grid->scales.name)].release(scale_extent(tensor));
 }
 
 void Checkpoint::begin_fingerprint() const {

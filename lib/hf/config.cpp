@@ -7,6 +7,7 @@
 
 #include "hf/config_dialects.h"
 #include "hf/config_fields.h"
+#include "hf/config_quantization.h"
 #include "hf/config_rope.h"
 #include "hf/families.h"
 
@@ -17,16 +18,8 @@ namespace {
 constexpr std::array<std::pair<const char*, Activation>, 3> kActivations = {
     {{"silu", Activation::silu}, {"swish", Activation::silu}, {"gelu_pytorch_tanh", Activation::gelu_tanh}}};
 
-/// What changes the computation or the weights and is supported nowhere.
+/// What changes the computation and is supported nowhere.
 void refuse_unsupported(const ConfigFields& config) {
-  for (const std::string key : {"quantization_config", "compression_config"}) {
-    const Json* value = config.find(key);
-    if (!value) continue;
-    const Json* method = value->is_object() ? ConfigFields(*value, "").find("quant_method") : nullptr;
-    config.fail(key,
-                fmt::format("quantized weights (quant_method {}) are not supported: F32, F16 and BF16 are",
-                            method ? shown(*method) : "unnamed"));
-  }
   for (const std::string key : {"text_config", "vision_config", "audio_config"}) {
     if (config.has(key)) config.fail(key, "multimodal models are not supported: a text decoder");
   }
@@ -129,6 +122,7 @@ void parse_common(const ConfigFields& config, const Family& family, Config& out)
 Config parse_decoder(const ConfigFields& config, const Family& family) {
   const bool chatglm = family.dialect == Dialect::chatglm;
   Config out;
+  out.quantized = parse_quantization(config, out.remarks);
   out.model_type = family.model_type;
   out.dialect = family.dialect;
   out.qk_norm = config.flag("use_qk_norm", false) ? QkNorm::head : QkNorm::none;

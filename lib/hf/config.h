@@ -85,6 +85,15 @@ struct DeltaConfig {
   bool fused = false;  // q, k, v, z of a key head together in one projection (qwen3_next)
 };
 
+enum class WeightFormat { plain, fp8, mxfp4 };
+
+/// How a folder's matrices are quantized. Which of them are, their dtypes say.
+struct QuantizedConfig {
+  WeightFormat format = WeightFormat::plain;
+  std::string scale_ending;            // of fp8: behind a weight's name, that of its scales
+  int block_rows = 0, block_cols = 0;  // of fp8: the numbers that share a scale; 0: all of a matrix
+};
+
 /// A supported decoder, every dialect in one shape.
 struct Config {
   std::string model_type;
@@ -119,6 +128,7 @@ struct Config {
   std::vector<bool> layer_is_moe;               // (n_layers)
   std::vector<LayerAttention> layer_attention;  // (n_layers)
   std::string torch_dtype;
+  QuantizedConfig quantized;
   std::string prefix = "model.";     // of the decoder's tensors; a Checkpoint sets it to what its files have
   std::vector<std::string> remarks;  // what the folder says and the model does not do, one line each
 
@@ -138,8 +148,8 @@ std::string embedding_name(const Config& config);
 std::string head_name(const Config& config);
 
 /// Understands a config.json (the model types of families.h; old and new RoPE spellings). Anything else is
-/// refused by name (Exit::input): quantized checkpoints, unknown model_type, unknown RoPE type, a missing
-/// theta, ... `name` is the file for messages.
+/// refused by name (Exit::input): other kinds of quantized weights, unknown model_type, unknown RoPE type, a
+/// missing theta, ... `name` is the file for messages.
 Config parse_config(const Json& json, const std::string& name);
 
 /// The float64 angular frequencies the model uses for a sequence of seq_len tokens, (rotary_dim / 2), and the

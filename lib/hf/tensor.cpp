@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/float16.h"
 #include "hf/gguf_blocks.h"
+#include "hf/scale_grid.h"
 
 namespace blockgtq {
 
@@ -18,23 +19,16 @@ struct DTypeRow {
   BlockSize size;
 };
 
-constexpr std::array<DTypeRow, 17> kDTypes = {{
-    {DType::f32, "F32", {1, 4}},
-    {DType::f16, "F16", {1, 2}},
-    {DType::bf16, "BF16", {1, 2}},
-    {DType::q8_0, "Q8_0", {32, 34}},
-    {DType::q4_0, "Q4_0", {32, 18}},
-    {DType::q4_1, "Q4_1", {32, 20}},
-    {DType::q5_0, "Q5_0", {32, 22}},
-    {DType::q5_1, "Q5_1", {32, 24}},
-    {DType::q2_k, "Q2_K", {256, 84}},
-    {DType::q3_k, "Q3_K", {256, 110}},
-    {DType::q4_k, "Q4_K", {256, 144}},
-    {DType::q5_k, "Q5_K", {256, 176}},
-    {DType::q6_k, "Q6_K", {256, 210}},
-    {DType::iq4_nl, "IQ4_NL", {32, 18}},
-    {DType::iq4_xs, "IQ4_XS", {256, 136}},
-    {DType::mxfp4, "MXFP4", {32, 17}},
+constexpr std::array<DTypeRow, 19> kDTypes = {{
+    {DType::f32, "F32", {1, 4}},           {DType::f16, "F16", {1, 2}},
+    {DType::bf16, "BF16", {1, 2}},         {DType::q8_0, "Q8_0", {32, 34}},
+    {DType::q4_0, "Q4_0", {32, 18}},       {DType::q4_1, "Q4_1", {32, 20}},
+    {DType::q5_0, "Q5_0", {32, 22}},       {DType::q5_1, "Q5_1", {32, 24}},
+    {DType::q2_k, "Q2_K", {256, 84}},      {DType::q3_k, "Q3_K", {256, 110}},
+    {DType::q4_k, "Q4_K", {256, 144}},     {DType::q5_k, "Q5_K", {256, 176}},
+    {DType::q6_k, "Q6_K", {256, 210}},     {DType::iq4_nl, "IQ4_NL", {32, 18}},
+    {DType::iq4_xs, "IQ4_XS", {256, 136}}, {DType::mxfp4, "MXFP4", {32, 17}},
+    {DType::f8_e4m3, "F8_E4M3", {1, 1}},   {DType::f4_e2m1, "F4_E2M1", {2, 1}},
     {DType::other, "other", {1, 0}},
 }};
 
@@ -93,15 +87,22 @@ BlockSize block_size(DType dtype) {
 }
 
 bool is_quantized(DType dtype) {
-  return row_of(dtype).size.elements > 1;
+  return dtype != DType::f32 && dtype != DType::f16 && dtype != DType::bf16 && dtype != DType::other;
 }
 
 std::string supported_types() {
   std::string out;
   for (const DTypeRow& row : kDTypes) {
-    if (row.dtype != DType::other) out += (out.empty() ? "" : ", ") + std::string(row.name);
+    if (row.dtype == DType::f8_e4m3) break;  // those of folders, and what is not read
+    out += (out.empty() ? "" : ", ") + std::string(row.name);
   }
   return out;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string out;
+  for (int64_t n : shape) out += (out.empty() ? "" : ", ") + std::to_string(n);
+  return "(" + out + ")";
 }
 
 int64_t Tensor::elements() const {
@@ -121,9 +122,17 @@ int64_t Tensor::row_bytes() const {
   return row_elements() / size.elements * size.bytes;
 }
 
+int64_t Tensor::stored_bytes() const {
+  return int64_t(data.size() + (grid ? scale_extent(*this).size() : 0));
+}
+
+int64_t Tensor::rows_together() const {
+  return dtype == DType::f4_e2m1 ? grid->cols : paired_rows;
+}
+
 int64_t Tensor::stored_row(int64_t row) const {
   if (paired_rows == 0) return row;
-  const int64_t at = first_row + row, head = at / paired_rows * paired_rows, in = at - head;
+  const int64_t at = first_row % paired_rows + row, head = at / paired_rows * paired_rows, in = at - head;
   return head + in % (paired_rows / 2) * 2 + in / (paired_rows / 2);
 }
 
@@ -147,22 +156,24 @@ Tensor Tensor::rows(int64_t first, int64_t n) const {
   check(dtype != DType::other, "Tensor::rows: of a type that is not read");
   Tensor out = *this;
   out.shape[0] = n;
-  if (paired_rows != 0) out.first_row = (first_row + first) % paired_rows;
+  out.first_row = first_row + first;
   out.data = extent(first * row_elements(), n * row_elements());
   return out;
 }
 
 void Tensor::read(int64_t first, int64_t n, float* out) const {
+  if (grid) return read_scaled(*this, first, n, out);
   over_stored(first, n, [&](int64_t stored, int64_t m, int64_t offset) {
     (is_quantized(dtype) ? read_blocks : read_floats)(dtype, data.data(), stored, m, out + offset);
   });
 }
 
 void Tensor::copy(int64_t first, int64_t n, std::byte* out) const {
-  check(!is_quantized(dtype), "Tensor::copy: of a quantized tensor");
-  const int64_t bytes = block_size(dtype).bytes;
+  const BlockSize size = block_size(dtype);
+  check(first % size.elements == 0 && n % size.elements == 0, "Tensor::copy: parts of a block");
+  const auto bytes = [&](int64_t elements) { return elements / size.elements * size.bytes; };
   over_stored(first, n, [&](int64_t stored, int64_t m, int64_t offset) {
-    std::memcpy(out + offset * bytes, data.data() + stored * bytes, size_t(m * bytes));
+    std::memcpy(out + bytes(offset), data.data() + bytes(stored), size_t(bytes(m)));
   });
 }
 
@@ -170,8 +181,9 @@ std::span<const std::byte> Tensor::extent(int64_t first, int64_t n) const {
   if (n == 0) return data.subspan(0, 0);
   const BlockSize size = block_size(dtype);
   int64_t begin = first, end = first + n;
-  if (paired_rows != 0) {
-    const int64_t head = paired_rows * row_elements(), skipped = first_row * row_elements();
+  if (const int64_t together = rows_together(); together != 0) {
+    const int64_t cols = shape.size() > 1 ? shape.back() : 1;
+    const int64_t head = together * cols, skipped = first_row % together * cols;
     begin = (begin + skipped) / head * head;
     end = (end + skipped + head - 1) / head * head;
   }

@@ -80,9 +80,8 @@ const float* CudaDecoder::floats(const Tensor& tensor) const {
 void CudaDecoder::multiply(const Tensor& weight, int64_t rows, cuda::FloatType type, const void* x, int64_t n,
                            float* y, int64_t y_stride, bool add, float scale) {
   const int64_t cols = weight.shape[1];
-  const cuda::FloatType stored = float_type(weight.dtype);
   cuda::Product product{resident(weight), x, y, rows, cols, n, y_stride, type, add, scale};
-  if (stored == type) {
+  if (is_stored_as(weight, type)) {
     blas_.multiply(product, stream_);
     return;
   }
@@ -94,8 +93,7 @@ void CudaDecoder::multiply(const Tensor& weight, int64_t rows, cuda::FloatType t
   for (int64_t first = 0; first < rows; first += most) {
     product.rows = std::min(most, rows - first);
     product.y = y + first;
-    cuda::convert(resident(weight) + first * cols * cuda::bytes_of(stored), stored, ws_.converted, type,
-                  product.rows * cols, stream_);
+    convert_rows(weight, first, product.rows, type);
     blas_.multiply(product, stream_);
   }
 }
@@ -103,16 +101,32 @@ void CudaDecoder::multiply(const Tensor& weight, int64_t rows, cuda::FloatType t
 /// The same with a weight that lies there as (cols, rows); it is converted as a whole.
 void CudaDecoder::multiply_transposed(const Linear& w, const void* x, int64_t n, float* y, bool add,
                                       float scale) {
-  const cuda::FloatType stored = float_type(w.weight.dtype);
   cuda::Product product{resident(w.weight), x,         y,   w.rows(), w.cols(), n,
                         w.rows(),           run_.type, add, scale,    true};
-  if (stored != run_.type) {
-    const int64_t elements = w.weight.elements();
-    check(run_.converted_bytes >= elements * cuda::bytes_of(run_.type), "room for a converted weight");
-    cuda::convert(product.w, stored, ws_.converted, run_.type, elements, stream_);
+  if (!is_stored_as(w.weight, run_.type)) {
+    check(run_.converted_bytes >= w.weight.elements() * cuda::bytes_of(run_.type),
+          "room for a converted weight");
+    convert_rows(w.weight, 0, w.weight.shape[0], run_.type);
     product.w = ws_.converted;
   }
   blas_.multiply(product, stream_);
+}
+
+/// ws_.converted = rows [first, first + n) of the matrix that lies at the weight.
+void CudaDecoder::convert_rows(const Tensor& weight, int64_t first, int64_t n, cuda::FloatType type) {
+  const int64_t cols = weight.shape[1], elements = n * cols;
+  if (lies_as_float(weight)) {
+    cuda::convert(resident(weight) + first * cols * int64_t(sizeof(float)), cuda::FloatType::f32,
+                  ws_.converted, type, elements, stream_);
+    return;
+  }
+  const std::byte* from = resident(weight) + first * weight.row_bytes();
+  if (is_quantized(weight.dtype)) {
+    cuda::dequantize(block_type(weight.dtype), from, elements / block_size(weight.dtype).elements,
+                     ws_.converted, type, stream_);
+  } else {
+    cuda::convert(from, float_type(weight.dtype), ws_.converted, type, elements, stream_);
+  }
 }
 
 void CudaDecoder::add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n, float scale) {

@@ -60,6 +60,7 @@ class CudaDecoder {
   void enter(const Parcel& parcel, const std::byte* base);
   const std::byte* resident(const Tensor& tensor) const;
   const float* floats(const Tensor& tensor) const;  // of one that lies there as float32
+  void convert_rows(const Tensor& weight, int64_t first, int64_t n, cuda::FloatType type);
   void multiply(const Tensor& weight, int64_t rows, cuda::FloatType type, const void* x, int64_t n, float* y,
                 int64_t y_stride, bool add, float scale = 1);
   void multiply_transposed(const Linear& w, const void* x, int64_t n, float* y, bool add, float scale);

@@ -1,5 +1,7 @@
 #include "model/cuda_parcel.h"
 
+#include <stdexcept>
+
 #include "base/error.h"
 
 namespace blockgtq {
@@ -9,11 +11,10 @@ namespace {
 constexpr int64_t kAlignment = 256;
 
 void place(Parcel& parcel, const Tensor& tensor, bool joined) {
-  const bool to_float = tensor.shape.size() != 2 || is_quantized(tensor.dtype);
   if (!joined) parcel.bytes = (parcel.bytes + kAlignment - 1) / kAlignment * kAlignment;
-  parcel.items.push_back({&tensor, parcel.bytes, to_float});
+  parcel.items.push_back({&tensor, parcel.bytes, lies_as_float(tensor)});
   check(parcel.offsets.emplace(tensor.data.data(), parcel.bytes).second, "a tensor twice in one parcel");
-  parcel.bytes += tensor.elements() * (to_float ? 4 : block_size(tensor.dtype).bytes);
+  parcel.bytes += parcel.items.back().bytes();
 }
 
 void place(Parcel& parcel, const Linear& linear) {
@@ -86,11 +87,53 @@ Parcel pack_output(const OuterWeights& outer) {
   return out;
 }
 
+bool lies_as_float(const Tensor& tensor) {
+  return tensor.shape.size() != 2 || tensor.grid;
+}
+
 cuda::FloatType float_type(DType dtype) {
   check(dtype != DType::other, "weights of a float type");
   return dtype == DType::bf16  ? cuda::FloatType::bf16
          : dtype == DType::f16 ? cuda::FloatType::f16
                                : cuda::FloatType::f32;
+}
+
+bool is_stored_as(const Tensor& weight, cuda::FloatType type) {
+  if (lies_as_float(weight)) return type == cuda::FloatType::f32;
+  return !is_quantized(weight.dtype) && float_type(weight.dtype) == type;
+}
+
+cuda::BlockType block_type(DType dtype) {
+  switch (dtype) {
+    case DType::q8_0:
+      return cuda::BlockType::q8_0;
+    case DType::q4_0:
+      return cuda::BlockType::q4_0;
+    case DType::q4_1:
+      return cuda::BlockType::q4_1;
+    case DType::q5_0:
+      return cuda::BlockType::q5_0;
+    case DType::q5_1:
+      return cuda::BlockType::q5_1;
+    case DType::q2_k:
+      return cuda::BlockType::q2_k;
+    case DType::q3_k:
+      return cuda::BlockType::q3_k;
+    case DType::q4_k:
+      return cuda::BlockType::q4_k;
+    case DType::q5_k:
+      return cuda::BlockType::q5_k;
+    case DType::q6_k:
+      return cuda::BlockType::q6_k;
+    case DType::iq4_nl:
+      return cuda::BlockType::iq4_nl;
+    case DType::iq4_xs:
+      return cuda::BlockType::iq4_xs;
+    case DType::mxfp4:
+      return cuda::BlockType::mxfp4;
+    default:
+      throw std::logic_error("weights of a quantized type");
+  }
 }
 
 }  // namespace blockgtq

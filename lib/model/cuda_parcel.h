@@ -3,20 +3,24 @@
 #include <unordered_map>
 #include <vector>
 
+#include "kernels/dequantize.h"
 #include "kernels/float_type.h"
 #include "model/weights.h"
 
 namespace blockgtq {
 
 /// The weights of one stretch of a run (a layer, or the output layer) as they lie together in device memory:
-/// matrices as the checkpoint stores them, others (norms, biases, convolutions) and quantized matrices as
-/// float32, every tensor at a multiple of 256 bytes. The up projection follows its gate without a gap, so
-/// that both are one matrix.
+/// matrices as the checkpoint stores them, quantized ones in their blocks, others (norms, biases,
+/// convolutions) and matrices whose scales lie apart as float32, every tensor at a multiple of 256 bytes. The
+/// up projection follows its gate without a gap, so that both are one matrix.
 struct Parcel {
   struct Item {
     const Tensor* tensor;
     int64_t offset;  // bytes from the parcel's start
-    bool to_float;
+    bool to_float;   // lies_as_float() of it
+    /// What is not taken apart on the way.
+    BlockSize unit() const { return to_float ? BlockSize{1, 4} : block_size(tensor->dtype); }
+    int64_t bytes() const { return tensor->elements() / unit().elements * unit().bytes; }
   };
   std::vector<Item> items;
   int64_t bytes = 0;
@@ -34,7 +38,12 @@ struct Parcel {
 Parcel pack_layer(const LayerWeights& weights, bool projections_only);
 Parcel pack_output(const OuterWeights& outer);
 
-/// As which type weights stored as `dtype` lie in device memory.
+bool lies_as_float(const Tensor& tensor);
+/// The type of products that keeps all of a weight stored as `dtype`.
 cuda::FloatType float_type(DType dtype);
+/// Whether a product of that type reads the weight as it lies in device memory.
+bool is_stored_as(const Tensor& weight, cuda::FloatType type);
+/// The kernels' name of a quantized type.
+cuda::BlockType block_type(DType dtype);
 
 }  // namespace blockgtq

@@ -54,7 +54,7 @@ class Conversions {
 
   void add(const Linear& linear) {
     add(linear.weight, type_, 1);
-    if (linear.transposed && float_type(linear.weight.dtype) != type_)
+    if (linear.transposed && !is_stored_as(linear.weight, type_))
       whole_ = std::max(whole_, linear.weight.elements() * cuda::bytes_of(type_));
   }
   void add(const Mlp& mlp) {
@@ -79,7 +79,7 @@ class Conversions {
 
  private:
   void add(const Tensor& weight, cuda::FloatType to, int64_t copies) {
-    if (weight.shape.empty() || float_type(weight.dtype) == to) return;
+    if (weight.shape.empty() || is_stored_as(weight, to)) return;
     bytes_ = std::max(bytes_, copies * weight.elements() * cuda::bytes_of(to));
   }
 

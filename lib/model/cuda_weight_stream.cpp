@@ -58,10 +58,12 @@ void WeightStream::split(const Parcel& parcel) {
   std::vector<Batch>& batches = batches_.emplace_back();
   for (const Parcel::Item& item : parcel.items) {
     const int64_t elements = item.tensor->elements();
-    const int64_t element_bytes = item.to_float ? 4 : block_size(item.tensor->dtype).bytes;
-    for (int64_t first = 0; first < elements; first += kPieceBytes / element_bytes) {
-      const int64_t count = std::min(kPieceBytes / element_bytes, elements - first);
-      const Piece piece{&item, first, count, item.offset + first * element_bytes, count * element_bytes};
+    const BlockSize unit = item.unit();
+    const int64_t most = kPieceBytes / unit.bytes * unit.elements;
+    const auto bytes = [&](int64_t n) { return n / unit.elements * unit.bytes; };
+    for (int64_t first = 0; first < elements; first += most) {
+      const int64_t count = std::min(most, elements - first);
+      const Piece piece{&item, first, count, item.offset + bytes(first), bytes(count)};
       const bool fits =
           !batches.empty() && piece.at + piece.bytes - batches.back().at <= Staging::kBatchBytes;
       if (!fits) batches.push_back({pieces_.size(), 0, piece.at, 0});
@@ -142,12 +144,10 @@ void WeightStream::send(const Batch& batch, const Parcel& parcel) {
 
 namespace {
 
-/// The stored bytes of a stretch of elements, under the tensor's name.
+/// The rows that hold a stretch of elements.
 Tensor stretch(const Tensor& tensor, int64_t first, int64_t count) {
-  Tensor out;
-  out.name = tensor.name;
-  out.data = tensor.extent(first, count);
-  return out;
+  const int64_t cols = tensor.row_elements(), row = first / cols;
+  return tensor.rows(row, (first + count + cols - 1) / cols - row);
 }
 
 }  // namespace

@@ -53,11 +53,13 @@ class NewFolder {
   bool made_ = false, kept_ = false;
 };
 
-/// The folded tensors are float32: a loader that follows the config must not round them to 16 bits.
+/// The folded tensors are float32: a loader that follows the config must not round them to 16 bits, nor look
+/// for scales.
 std::string float_config(const fs::path& model) {
   Json config = parse_json(config_text(model), model.string());
   const char* key = config.contains("torch_dtype") && !config.contains("dtype") ? "torch_dtype" : "dtype";
   config[key] = "float32";
+  config.erase("quantization_config");
   return dump_json(config);
 }
 

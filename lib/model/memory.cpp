@@ -59,7 +59,7 @@ MemoryPlan plan_memory(const Checkpoint& model, int64_t n_tokens, int64_t chunk,
   for (int layer = 0; layer < c.n_layers; ++layer) {
     const LayerWeights weights = layer_weights(model, layer);
     int64_t bytes = 0;
-    for (const Tensor* tensor : weights.all()) bytes += int64_t(tensor->data.size());
+    for (const Tensor* tensor : weights.all()) bytes += tensor->stored_bytes();
     plan.layer_bytes = std::max(plan.layer_bytes, bytes);
   }
   return plan;

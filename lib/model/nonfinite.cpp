@@ -25,8 +25,7 @@ int64_t nonfinite_row(const Checkpoint& model, const Tensor& tensor) {
   }
   model.release(tensor);
   if (found < 0) return -1;
-  const Tensor* whole = model.find(tensor.name);
-  return tensor.stored_row(found) + (tensor.data.data() - whole->data.data()) / tensor.row_bytes();
+  return model.find(tensor.name)->stored_row(tensor.first_row + found);
 }
 
 }  // namespace
@@ -34,8 +33,8 @@ int64_t nonfinite_row(const Checkpoint& model, const Tensor& tensor) {
 void require_finite(const Checkpoint& model, const Tensor& weight) {
   const int64_t row = nonfinite_row(model, weight);
   if (row >= 0)
-    throw Error(Exit::nonfinite,
-                fmt::format("{}: {}: row {}: not finite", model.file_of(weight).string(), model.label(weight.name), row));
+    throw Error(Exit::nonfinite, fmt::format("{}: {}: row {}: not finite", model.file_of(weight).string(),
+                                             model.label(weight.name), row));
 }
 
 void require_finite(const Checkpoint& model, const float* x, int64_t n, int64_t cols, const std::string& what,

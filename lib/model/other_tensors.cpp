@@ -8,6 +8,7 @@
 #include <set>
 
 #include "hf/config_fields.h"
+#include "hf/config_quantization.h"
 #include "model/weights.h"
 
 namespace blockgtq {
@@ -57,6 +58,14 @@ void refuse_other_names(const Checkpoint& model) {
                             model.folder().string(), shown(name), shown(wanted)),
                 kConvert);
   }
+  for (const auto& [name, tensor] : model.tensors()) {
+    // As GPTQ, AWQ and compressed-tensors have them, also where the config does not say a word of it.
+    if (!name.ends_with(".qweight") && !name.ends_with(".weight_packed")) continue;
+    throw Error(Exit::input,
+                fmt::format("{}: weights packed in integers are not supported: {}: F32, F16, BF16, F8_E4M3",
+                            model.folder().string(), shown(name)),
+                kUnquantizedHint);
+  }
 }
 
 std::string unused_tensors(const Checkpoint& model) {
@@ -78,7 +87,7 @@ std::string unused_tensors(const Checkpoint& model) {
   size_t n = 0;
   for (const auto& [name, tensor] : model.tensors()) {
     if (used.count(name) || is_harmless(name, config) || is_beside(name, config)) continue;
-    const auto fail = [&](const std::string& why) {
+    const auto fail = [&model, &name = name, &tensor = tensor](const std::string& why) {
       fail_input("{}: tensor {}: {}", model.file_of(tensor).string(), shown(model.label(name)), why);
     };
     // llama.cpp would use it, or refuse the file.

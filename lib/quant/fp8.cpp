@@ -10,7 +10,7 @@ namespace blockgtq {
 namespace {
 
 constexpr float kLargest = 448;
-constexpr int kMantissa = 3, kBias = 7, kLeastExponent = 1 - kBias;
+constexpr int kMantissa = 3, kLeastExponent = -6;
 
 }  // namespace
 
@@ -24,13 +24,6 @@ uint8_t to_e4m3(float value) {
   const int units = int(std::nearbyint(std::ldexp(magnitude, kMantissa - exponent)));
   const int above = exponent - kLeastExponent;
   return uint8_t(sign | std::min((above << kMantissa) + units, 0x7e));
-}
-
-float from_e4m3(uint8_t bits) {
-  const int exponent = bits >> kMantissa & 0xf, mantissa = bits & 7;
-  const float magnitude = exponent == 0 ? std::ldexp(float(mantissa), kLeastExponent - kMantissa)
-                                        : std::ldexp(float(8 + mantissa), exponent - kBias - kMantissa);
-  return bits & 0x80 ? -magnitude : magnitude;
 }
 
 void Fp8::encode(const float* x, size_t n, uint8_t* codes) const {

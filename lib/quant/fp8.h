@@ -1,12 +1,11 @@
 #pragma once
+#include "base/float8.h"
 #include "quant/quantizer.h"
 
 namespace blockgtq {
 
-/// IEEE-like e4m3 as accelerators store it: bias 7, largest 448, no infinities, round to nearest even,
-/// saturating.
+/// To the nearest number of E4M3 (base/float8.h), ties to even, saturating at 448.
 uint8_t to_e4m3(float value);
-float from_e4m3(uint8_t bits);
 
 /// One byte per coordinate, no scale: what serving engines call an fp8 cache.
 class Fp8 final : public Quantizer {

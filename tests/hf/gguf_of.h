@@ -1,5 +1,6 @@
 // The GGUF file that llama.cpp's converter would make of one of the small trained models.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <fstream>
@@ -7,6 +8,7 @@
 #include <map>
 #include <sstream>
 
+#include "base/float16.h"
 #include "hf/gguf_builder.h"
 
 namespace blockgtq::test {
@@ -159,6 +161,35 @@ inline GgufBuilder gguf_of(const fs::path& folder, const Encode& encode = nullpt
     }
   }
   return out;
+}
+
+inline std::vector<float> floats_of(const std::string& bf16) {
+  std::vector<float> out(bf16.size() / 2);
+  for (size_t i = 0; i < out.size(); ++i)
+    out[i] = from_bf16(uint16_t(uint8_t(bf16[2 * i]) | uint8_t(bf16[2 * i + 1]) << 8));
+  return out;
+}
+
+/// bf16 numbers, 32 of a row in one block: their scale in fp16, then what is nearest.
+inline std::string as_q8_0(const std::string& bf16) {
+  const std::vector<float> x = floats_of(bf16);
+  std::string out;
+  for (size_t i = 0; i < x.size(); i += 32) {
+    float most = 0;
+    for (size_t j = i; j < i + 32; ++j) most = std::max(most, std::abs(x[j]));
+    const uint16_t scale = to_half(most / 127);
+    out += raw(scale);
+    for (size_t j = i; j < i + 32; ++j)
+      out += char(int8_t(std::lround(std::clamp(x[j] / std::max(from_half(scale), 1e-9f), -127.0f, 127.0f))));
+  }
+  return out;
+}
+
+/// Every matrix in blocks of Q8_0.
+inline void quantize(const std::string&, Stored& t) {
+  if (t.shape.size() == 1) return;
+  t.bytes = as_q8_0(t.bytes);
+  t.dtype = "Q8_0";
 }
 
 }  // namespace blockgtq::test

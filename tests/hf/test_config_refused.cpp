@@ -46,8 +46,6 @@ TEST_CASE("config: what is refused, by name", "[config]") {
       {kLlama31, R"({"model_type": "gemma4_text"})",
        "\"gemma4_text\" is not supported: llama, mistral, qwen2"},
       {kLlama31, R"({"model_type": "a\nb"})", R"("a\nb" is not supported)"},
-      {kLlama31, R"({"quantization_config": {"quant_method": "gptq", "bits": 4}})", "quant_method \"gptq\""},
-      {kLlama31, R"({"quantization_config": {}})", "quantization_config"},
       {kChatGlm, R"({"quantization_bit": 4})", "quantization_bit"},
       {kChatGlm, R"({"vision_config": {"layers": 2}})", "vision_config: multimodal"},
       {kLlama31, R"({"text_config": {}})", "text_config: multimodal"},

@@ -96,3 +96,23 @@ TEST_CASE("rows that a converter laid in pairs are read in their own order", "[g
   CHECK(tensor.rows(3, 2).data.size() == 96);
   CHECK(tensor.extent(3, 9).size() == 48);
 }
+
+TEST_CASE("blocks are copied as they lie, rows in their own order", "[gguf][tensor]") {
+  const Golden golden;
+  const Tensor& blocks = golden.tensors.at("Q8_0.blocks");
+  const int64_t rows = blocks.shape[0] / 2 * 2;  // of one block each, in pairs of one head
+  Tensor tensor;
+  tensor.dtype = DType::q8_0;
+  tensor.shape = {rows, 32};
+  tensor.paired_rows = rows;
+  tensor.data = blocks.data.first(size_t(rows * 34));
+  std::vector<std::byte> copied(tensor.data.size());
+  tensor.copy(0, tensor.elements(), copied.data());
+  std::vector<float> want(size_t(tensor.elements())), got(want.size());
+  tensor.read(0, tensor.elements(), want.data());
+  tensor.paired_rows = 0;
+  tensor.data = copied;
+  tensor.read(0, tensor.elements(), got.data());
+  CHECK(same_bits(got, want));
+  CHECK_THROWS_AS(tensor.copy(1, 32, copied.data()), std::logic_error);
+}

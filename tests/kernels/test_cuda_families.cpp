@@ -172,6 +172,50 @@ TEST_CASE("experts stored transposed, gate before up", "[families]") {
   CHECK(compare(got, run_forward(model, tokens, 0), model.config()).activation <= 0.004);
 }
 
+namespace {
+
+/// The experts (E, cols, rows) as gpt-oss has them: random numbers of 4 bits, (E, rows, cols / 32, 16) bytes,
+/// with scales around 1 / 64.
+void in_mxfp4(std::vector<OwnTensor>& tensors, Random& random) {
+  std::vector<OwnTensor> out;
+  for (const OwnTensor& t : tensors) {
+    if (t.shape.size() != 3) {
+      out.push_back(t);
+      continue;
+    }
+    const int64_t blocks = t.shape[0] * t.shape[2] * t.shape[1] / 32;
+    std::string codes(size_t(blocks * 16), '\0'), scales(size_t(blocks), '\0');
+    for (char& c : codes) c = char(random.below(256));
+    for (char& c : scales) c = char(120 + random.below(3));
+    out.push_back({t.name + "_blocks", "U8", {t.shape[0], t.shape[2], t.shape[1] / 32, 16}, codes});
+    out.push_back({t.name + "_scales", "U8", {t.shape[0], t.shape[2], t.shape[1] / 32}, scales});
+  }
+  tensors = out;
+}
+
+}  // namespace
+
+TEST_CASE("gpt_oss with experts in MXFP4, as it is published", "[families]") {
+  if (!has_device()) return;
+  Random random;
+  INFO("seed " << random.seed);
+  RandomCheckpoint spec;
+  spec.config = read_json(families() / "gpt_oss" / "config.json", kMaxConfigBytes);
+  spec.config.update({{"hidden_size", 128}, {"head_dim", 64}, {"intermediate_size", 96}});
+  spec.scale = 0.1;
+  const TempDir plain, folder;
+  write_random_checkpoint(spec, plain.path());
+  std::vector<OwnTensor> tensors = tensors_of(plain.path());
+  in_mxfp4(tensors, random);
+  spec.config["quantization_config"] = {{"quant_method", "mxfp4"}};
+  write_model(folder.path(), spec.config, tensors);
+  const Checkpoint model(folder.path());
+  const std::vector<int32_t> tokens = some_tokens(60, 64);
+  compare_in_float(model, tokens, 0);
+  const Captured got = run_cuda(model, tokens, 0, CudaOptions());
+  CHECK(compare(got, run_forward(model, tokens, 0), model.config()).activation <= 0.05);
+}
+
 TEST_CASE("non-finite numbers of the families are reported as on the CPU", "[families]") {
   if (!has_device()) return;
   const std::vector<int32_t> tokens = some_tokens(20, 64);

@@ -3,6 +3,7 @@
 
 #include "base/parallel.h"
 #include "both_backends.h"
+#include "hf/gguf_of.h"
 #include "kernels/blas.h"
 #include "model/cuda_plan.h"
 #include "tools/random_checkpoint.h"
@@ -34,6 +35,25 @@ TEST_CASE("every panel model in float32 gives the CPU's activations, energies an
     CHECK(d.activation <= 2e-5);
     CHECK(d.logits <= 1e-4);
     CHECK(run_cuda(model, tokens, 128, with_type(ComputeType::fp32)) == got);
+  }
+}
+
+TEST_CASE("quantized weights of a GGUF file are the CPU's numbers") {
+  if (!has_device()) return;
+  const TempDir dir;
+  const std::vector<int32_t> tokens = some_tokens(70);
+  for (const std::string name : {"tiny-llama3", "tiny-qwen3-moe"}) {
+    INFO(name);
+    gguf_of(trained_model(name), quantize).write(dir / (name + ".gguf"));
+    const Checkpoint model(dir / (name + ".gguf"));
+    const Captured want = run_forward(model, tokens, 32);
+    const Differences d =
+        compare(run_cuda(model, tokens, 32, with_type(ComputeType::fp32)), want, model.config());
+    UNSCOPED_INFO(
+        fmt::format("energy {:.1e}, activations {:.1e}, logits {:.1e}", d.energy, d.activation, d.logits));
+    CHECK(d.energy <= 1e-5);
+    CHECK(d.activation <= 2e-5);
+    CHECK(d.logits <= 1e-4);
   }
 }
 

@@ -20,28 +20,6 @@ namespace {
 const char* const kModels[] = {"tiny-llama",      "tiny-llama3",     "tiny-mistral", "tiny-qwen2",
                                "tiny-qwen2-gqa8", "tiny-qwen2-hd64", "tiny-qwen3",   "tiny-qwen3-moe"};
 
-std::vector<float> floats_of(const std::string& bf16) {
-  std::vector<float> out(bf16.size() / 2);
-  for (size_t i = 0; i < out.size(); ++i)
-    out[i] = from_bf16(uint16_t(uint8_t(bf16[2 * i]) | uint8_t(bf16[2 * i + 1]) << 8));
-  return out;
-}
-
-/// bf16 numbers, 32 of a row in one block: their scale in fp16, then what is nearest.
-std::string as_q8_0(const std::string& bf16) {
-  const std::vector<float> x = floats_of(bf16);
-  std::string out;
-  for (size_t i = 0; i < x.size(); i += 32) {
-    float most = 0;
-    for (size_t j = i; j < i + 32; ++j) most = std::max(most, std::abs(x[j]));
-    const uint16_t scale = to_half(most / 127);
-    out += raw(scale);
-    for (size_t j = i; j < i + 32; ++j)
-      out += char(int8_t(std::lround(std::clamp(x[j] / std::max(from_half(scale), 1e-9f), -127.0f, 127.0f))));
-  }
-  return out;
-}
-
 /// What as_q8_0 wrote, as float32.
 std::string from_q8_0(const std::string& blocks) {
   std::string out;
@@ -50,12 +28,6 @@ std::string from_q8_0(const std::string& blocks) {
     for (size_t j = 0; j < 32; ++j) out += raw(scale * float(int8_t(blocks[i + 2 + j])));
   }
   return out;
-}
-
-void quantize(const std::string&, Stored& t) {
-  if (t.shape.size() == 1) return;
-  t.bytes = as_q8_0(t.bytes);
-  t.dtype = "Q8_0";
 }
 
 void check_same_config(const Config& a, const Config& b) {

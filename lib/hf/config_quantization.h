@@ -1,0 +1,16 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "hf/config.h"
+#include "hf/config_fields.h"
+
+namespace blockgtq {
+
+inline constexpr const char* kUnquantizedHint = "take the unquantized model, or a GGUF file of it";
+
+/// How quantization_config says that the weights are stored. What is not read is refused by its name, with a
+/// hint what to use instead; what concerns activations or the cache is added to `remarks`, one line.
+QuantizedConfig parse_quantization(const ConfigFields& config, std::vector<std::string>& remarks);
+
+}  // namespace blockgtq
