@@ -39,7 +39,7 @@ void with_name(const std::string& name, const Body& body) {
   INFO(name);
   try {
     body();
-  } catch (const Error& e) {
+  } catch (const std::exception& e) {
     FAIL_CHECK(e.what());
   }
 }
