@@ -10,7 +10,6 @@
 #include "decimal.h"
 #include "model/cuda_backend.h"
 #ifdef BLOCKGTQ_CUDA
-#include "kernels/attention.h"
 #include "kernels/blas.h"
 #include "kernels/device.h"
 #include "model/cuda_plan.h"
@@ -38,17 +37,6 @@ int use_gpu(int index) {
   cuda::set_device(index);
 #endif
   return index;
-}
-
-/// Attention on the GPU exists for some head dimensions only.
-bool heads_have_kernels(const Config& config) {
-#ifdef BLOCKGTQ_CUDA
-  if (config.attention == AttentionKind::mla)
-    return cuda::attention_supported(config.mla.nope_dim + config.mla.rope_dim, config.mla.v_dim);
-  return cuda::attention_supported(config.head_dim, config.v_dim);
-#else
-  return false;
-#endif
 }
 
 ComputeType compute_type(const std::string& dtype) {
@@ -102,12 +90,8 @@ int gpu_index(const std::string& device, const GlobalOptions& global) {
 DeviceChoice choose_device(const RunOptions& run, const Config& config, const GlobalOptions& global) {
   const int index = gpu_index(run.device, global);
   if (index < 0) return cpu(run);
-  if (run.device == "auto" && !heads_have_kernels(config)) {
-    global.say(fmt::format("device auto: the CPU: no kernels for head dimension {}", config.head_dim));
-    return cpu(run);
-  }
 #ifdef BLOCKGTQ_CUDA
-  const std::string what = without_kernel(config, run.chunk > 0 ? run.chunk : INT64_MAX);
+  const std::string what = without_kernel(config);
   if (run.device == "auto" && !what.empty()) {
     global.say("device auto: the CPU: no kernels for " + what);
     return cpu(run);

@@ -1,9 +1,11 @@
-// o_i = sum_{j <= i} e^(s_ij - m_i) v_j / sum_{j <= i} e^(s_ij - m_i),  s_ij = scale q_i.k_j,  m_i = max_j
-// s_ij, for the tokens i, j of one chunk, float32 throughout.
+// o_i = sum_j e^(s_ij - m_i) v_j / (sum_j e^(s_ij - m_i) + e^(sink - m_i)),  s_ij = scale q_i.k_j or its cap,
+// m_i = max_j s_ij, over the keys j of one chunk with i - window < j <= i, float32 throughout.
 //
 // A block of 256 threads owns 64 queries of one head and walks over the chunk's keys, 32 at a time, with a
 // running maximum m, sum l and output o per query: when m grows, l and o shrink by e^(old m - new m). No
-// matrix of scores leaves the chip.
+// matrix of scores leaves the chip. Tiles of keys that no query's window reaches are not read. A sink is
+// where m and l begin. The kernels for the usual head dimensions have no cap, whose tanh takes registers; the
+// general ones fill heads of any dimension up with zeros.
 //
 //   shared   Q (64, dim + 4)   K (32, dim + 4)   V (32, v_dim)   P (64, 32 + 4)
 //   thread   (y, x) of 16 x 16: queries 4y .. 4y + 3; keys x, x + 16; output columns x, x + 16, ...
@@ -13,6 +15,7 @@
 // once, k and v once per 64 queries and query head (from L2 after the first). Operations: 2 (dim + v_dim) per
 // query head and pair i >= j.
 #include <algorithm>
+#include <cfloat>
 
 #include "attention.h"
 #include "check.cuh"
@@ -35,12 +38,13 @@ struct Tile {
   float p[kQueries][kKeys + kPad];
 };
 
-/// rows x kWidth values, rows at or beyond `valid` as zeros.
+/// rows x kWidth values, rows at or beyond `valid` and columns at or beyond `width` as zeros.
 template <int kWidth, int kStride>
-__device__ void load_tile(float (*to)[kStride], int rows, const float* from, int64_t stride, int64_t valid) {
+__device__ void load_tile(float (*to)[kStride], int rows, const float* from, int64_t stride, int64_t valid,
+                          int64_t width) {
   for (int i = threadIdx.x; i < rows * kWidth; i += kThreads) {
     const int row = i / kWidth, column = i % kWidth;
-    to[row][column] = row < valid ? from[row * stride + column] : 0.0f;
+    to[row][column] = row < valid && column < width ? from[row * stride + column] : 0.0f;
   }
 }
 
@@ -97,7 +101,7 @@ __device__ void add_values(const Tile<kDim, kVDim>& tile, int y, int x, float (&
   }
 }
 
-template <int kDim, int kVDim, class Out>
+template <int kDim, int kVDim, bool kGeneral, class Out>
 __global__ void __launch_bounds__(kThreads)
     attention_kernel(AttentionProblem a, int64_t n_chunks, int64_t n_tiles, Out* out) {
   extern __shared__ float4 shared[];
@@ -109,32 +113,41 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t start = rest / a.n_heads * a.chunk, head = rest % a.n_heads, kv_head = head / a.group;
   const int64_t length = min(a.chunk, a.n_tokens - start);
   if (q0 >= length) return;  // of a short last chunk
+  const int64_t dim = kGeneral ? a.dim : kDim, v_dim = kGeneral ? a.v_dim : kVDim;
 
   load_tile<kDim>(tile.q, kQueries, a.q.data + (start + q0) * a.q.stride + head * a.q.head_stride, a.q.stride,
-                  length - q0);
+                  length - q0, dim);
   float m[kRows], l[kRows], o[kRows][kVDim / kSide];
   for (int i = 0; i < kRows; ++i) {
-    m[i] = -INFINITY;
-    l[i] = 0;
+    // Not infinite from the start: a query may see no key of the first tiles. A sink's NaN stays.
+    const float sink = a.sinks ? a.sinks[head] : -FLT_MAX;
+    m[i] = sink < -FLT_MAX ? -FLT_MAX : sink;
+    l[i] = a.sinks ? 1 : 0;
     for (int c = 0; c < kVDim / kSide; ++c) o[i][c] = 0;
   }
 
   const int64_t end = min(q0 + kQueries, length);
-  for (int64_t k0 = 0; k0 < end; k0 += kKeys) {
+  for (int64_t k0 = max(q0 - a.window + 1, int64_t(0)) / kKeys * kKeys; k0 < end; k0 += kKeys) {
     __syncthreads();  // the tiles before are done with
     load_tile<kDim>(tile.k, kKeys, a.k.data + (start + k0) * a.k.stride + kv_head * a.k.head_stride,
-                    a.k.stride, length - k0);
+                    a.k.stride, length - k0, dim);
     load_tile<kVDim>(tile.v, kKeys, a.v.data + (start + k0) * a.v.stride + kv_head * a.v.head_stride,
-                     a.v.stride, length - k0);
+                     a.v.stride, length - k0, v_dim);
     __syncthreads();
     float s[kRows][kColumns];
     scores(tile, y, x, s);
+    if (kGeneral && a.softcap > 0) {
+      for (int i = 0; i < kRows; ++i)
+        for (int j = 0; j < kColumns; ++j)
+          s[i][j] = a.softcap * tanhf(s[i][j] * a.scale / a.softcap) / a.scale;
+    }
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const int64_t query = q0 + y * kRows + i;
-      float top = m[i];  // key 0 is in the first tile and no query is before it: finite from there on
+      float top = m[i];
       for (int j = 0; j < kColumns; ++j) {
-        s[i][j] = k0 + x + j * kSide <= query ? s[i][j] * a.scale : -INFINITY;
+        const uint64_t back = uint64_t(query - (k0 + x + j * kSide));  // beyond any window for later keys
+        s[i][j] = back < uint64_t(a.window) ? s[i][j] * a.scale : -INFINITY;
         top = fmaxf(top, s[i][j]);
       }
       top = row_max(top);
@@ -156,12 +169,20 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = 0; i < kRows; ++i) {
     const int64_t query = q0 + y * kRows + i;
     if (query >= length) continue;
-    Out* row = out + ((start + query) * a.n_heads + head) * kVDim;
-    for (int c = 0; c < kVDim / kSide; ++c) store(row + x + c * kSide, o[i][c] / l[i]);
+    Out* row = out + ((start + query) * a.n_heads + head) * v_dim;
+    const float* gate =
+        a.gate.data ? a.gate.data + (start + query) * a.gate.stride + head * a.gate.head_stride : nullptr;
+    for (int c = 0; c < kVDim / kSide; ++c) {
+      const int column = x + c * kSide;
+      if (kGeneral && column >= v_dim) continue;
+      float result = o[i][c] / l[i];
+      if (gate) result /= 1.0f + expf(-gate[column]);
+      store(row + column, result);
+    }
   }
 }
 
-template <int kDim, int kVDim>
+template <int kDim, int kVDim, bool kGeneral = false>
 void launch(const AttentionProblem& a, const Stream& stream) {
   static_assert(kDim % 4 == 0 && kVDim % kSide == 0);
   const int64_t n_chunks = (a.n_tokens + a.chunk - 1) / a.chunk;
@@ -171,10 +192,10 @@ void launch(const AttentionProblem& a, const Stream& stream) {
   constexpr int kBytes = int(sizeof(Tile<kDim, kVDim>));
   with_type(a.out_type, [&](auto* out_type) {
     using Out = std::remove_pointer_t<decltype(out_type)>;
-    check_cuda(cudaFuncSetAttribute(attention_kernel<kDim, kVDim, Out>,
+    check_cuda(cudaFuncSetAttribute(attention_kernel<kDim, kVDim, kGeneral, Out>,
                                     cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
                "attention: shared memory of a multiprocessor");
-    attention_kernel<kDim, kVDim, Out>
+    attention_kernel<kDim, kVDim, kGeneral, Out>
         <<<unsigned(blocks), kThreads, kBytes, raw(stream)>>>(a, n_chunks, n_tiles, static_cast<Out*>(a.out));
   });
   check_launch("attention");
@@ -189,26 +210,31 @@ constexpr Compiled kCompiled[] = {
     {128, 128, launch<128, 128>}, {256, 256, launch<256, 256>}, {128, 64, launch<128, 64>},
     {192, 128, launch<192, 128>},
 };
-
-const Compiled* find(int64_t dim, int64_t v_dim) {
-  for (const Compiled& c : kCompiled)
-    if (c.dim == dim && c.v_dim == v_dim) return &c;
-  return nullptr;
-}
+constexpr Compiled kGeneralOnes[] = {
+    {32, 32, launch<32, 32, true>},
+    {128, 128, launch<128, 128, true>},
+    {256, 256, launch<256, 256, true>},
+};
 
 }  // namespace
 
 bool attention_supported(int64_t dim, int64_t v_dim) {
-  return find(dim, v_dim) != nullptr;
+  return dim > 0 && v_dim > 0 && std::max(dim, v_dim) <= kMaxAttentionDim;
 }
 
 void attention(const AttentionProblem& a, const Stream& stream) {
-  const Compiled* compiled = find(a.dim, a.v_dim);
-  check(compiled, "attention: head dimension");
+  check(attention_supported(a.dim, a.v_dim), "attention: head dimension");
   check(a.n_tokens >= 0 && a.chunk > 0 && a.n_heads > 0 && a.group > 0 && a.n_heads % a.group == 0,
         "attention: shape");
   check(a.q.data && a.k.data && a.v.data && a.out, "attention: arrays");
-  if (a.n_tokens > 0) compiled->launch(a, stream);
+  check(a.window >= 0 && a.softcap >= 0, "attention: window and cap");
+  if (a.n_tokens == 0) return;
+  AttentionProblem problem = a;
+  if (problem.window == 0) problem.window = INT64_MAX;
+  for (const Compiled& c : kCompiled)
+    if (c.dim == a.dim && c.v_dim == a.v_dim && a.softcap == 0) return c.launch(problem, stream);
+  for (const Compiled& c : kGeneralOnes)
+    if (c.dim >= a.dim && c.v_dim >= a.v_dim) return c.launch(problem, stream);
 }
 
 }  // namespace blockgtq::cuda

@@ -101,11 +101,13 @@ struct Description {
   explicit Description(const Product& p) {
     const Library& lt = library();
     check_blas(lt.init_operation(&operation, sizeof operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "operation");
-    const cublasOperation_t transposed = CUBLAS_OP_T;
-    check_blas(lt.set_operation(&operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed),
+    // Rows to us are columns to cuBLASLt.
+    const cublasOperation_t turned = p.transposed ? CUBLAS_OP_N : CUBLAS_OP_T;
+    check_blas(lt.set_operation(&operation, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof turned),
                "operation");
     const cudaDataType_t type = data_type(p.type);
-    check_blas(lt.init_layout(&w, sizeof w, type, uint64_t(p.cols), uint64_t(p.rows), p.cols), "layout");
+    const int64_t inner = p.transposed ? p.rows : p.cols, outer = p.transposed ? p.cols : p.rows;
+    check_blas(lt.init_layout(&w, sizeof w, type, uint64_t(inner), uint64_t(outer), inner), "layout");
     check_blas(lt.init_layout(&x, sizeof x, type, uint64_t(p.cols), uint64_t(p.n), p.cols), "layout");
     check_blas(lt.init_layout(&y, sizeof y, CUDA_R_32F, uint64_t(p.rows), uint64_t(p.n), p.y_stride),
                "layout");
@@ -121,8 +123,9 @@ void set(cublasLtMatmulPreferenceOpaque_t& preference, cublasLtMatmulPreferenceA
 }  // namespace
 
 struct Blas::State {
-  // rows, cols, n, y_stride, type, add, alignments of w, x and y
-  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, FloatType, bool, uint32_t, uint32_t, uint32_t>;
+  // rows, cols, n, y_stride, type, add, transposed, alignments of w, x and y
+  using Key =
+      std::tuple<int64_t, int64_t, int64_t, int64_t, FloatType, bool, bool, uint32_t, uint32_t, uint32_t>;
 
   cublasLtHandle_t handle = nullptr;
   Buffer workspace{size_t(kWorkspaceBytes)};
@@ -133,7 +136,7 @@ struct Blas::State {
   ~State() { library().destroy(handle); }
 
   const cublasLtMatmulAlgo_t& algorithm(const Product& p, Description& d) {
-    const Key key{p.rows,         p.cols,         p.n,           p.y_stride, p.type, p.add,
+    const Key key{p.rows,         p.cols,         p.n,           p.y_stride, p.type, p.add, p.transposed,
                   alignment(p.w), alignment(p.x), alignment(p.y)};
     const auto known = algorithms.find(key);
     if (known != algorithms.end()) return known->second;

@@ -8,8 +8,8 @@
 
 namespace blockgtq::cuda {
 
-/// y (n, rows) = scale x (n, cols) w^T, or += with `add`; w (rows, cols). Accumulated in float32; f32
-/// operands are multiplied as float32, never as TF32.
+/// y (n, rows) = scale x (n, cols) w^T, or += with `add`; w (rows, cols), or (cols, rows) where transposed.
+/// Accumulated in float32; f32 operands are multiplied as float32, never as TF32.
 struct Product {
   const void* w = nullptr;  // dense
   const void* x = nullptr;  // dense
@@ -18,6 +18,7 @@ struct Product {
   FloatType type = FloatType::f32;  // of w and x
   bool add = false;
   float scale = 1;
+  bool transposed = false;
 };
 
 /// "cuBLASLt 13.1.0", or why it cannot be opened. Opens it; never throws.

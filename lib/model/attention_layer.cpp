@@ -26,11 +26,6 @@ struct Block {
   DecoderState& state;
 
   const Config& config() const { return model.config(); }
-  /// Its number among the layers that have keys and values.
-  int kv_layer() const {
-    const auto& all = config().layer_attention;
-    return int(std::count_if(all.begin(), all.begin() + layer, [](const auto& l) { return !l.delta; }));
-  }
   int64_t n() const { return state.n_tokens; }
 
   std::vector<float> project(const Linear& w, const float* in) const {
@@ -107,7 +102,7 @@ void grouped_query_attention(const Block& b) {
 
   if (b.show) {
     LayerActivations acts;
-    acts.layer = b.kv_layer();
+    acts.layer = kv_layer(c, b.layer);
     acts.n_tokens = n;
     acts.q = q.data();
     acts.k = k.data();
@@ -195,7 +190,7 @@ void latent_attention(const Block& b) {
 
   if (b.show) {
     LayerActivations acts;
-    acts.layer = b.kv_layer();
+    acts.layer = kv_layer(c, b.layer);
     acts.n_tokens = n;
     acts.q = q_rope.data();
     acts.k = k_rope.data();
@@ -221,6 +216,11 @@ void latent_attention(const Block& b) {
 }
 
 }  // namespace
+
+int kv_layer(const Config& config, int layer) {
+  const auto& all = config.layer_attention;
+  return int(std::count_if(all.begin(), all.begin() + layer, [](const auto& l) { return !l.delta; }));
+}
 
 int64_t latent_slab(int64_t chunk) {
   return chunk * std::max<int64_t>(1, kLatentSlabTokens / chunk);

@@ -18,6 +18,9 @@ struct DecoderState {
   std::vector<float> normed;  // (T, hidden), the norm of x where attention and feed-forward lie side by side
 };
 
+/// The layer's number among those that have keys and values.
+int kv_layer(const Config& config, int layer);
+
 /// Projects q, k and v, shows them, and unless `stop` adds the attention's output to state.x. A layer without
 /// keys and values shows nothing.
 void attention_layer(const Checkpoint& model, const LayerWeights& weights, int layer,

@@ -13,7 +13,9 @@ namespace blockgtq {
 
 void CudaDecoder::attention(const ResidentLayer& layer, const Show& show, bool stop) {
   enter(layer.parcel, layer.base);
-  if (config().attention == AttentionKind::mla) {
+  if (layer.weights.delta) {
+    delta_net(layer, stop);
+  } else if (config().attention == AttentionKind::mla) {
     latent_attention(layer, show, stop);
   } else {
     grouped_query_attention(layer, show, stop);
@@ -42,7 +44,7 @@ void CudaDecoder::check_and_show(const ResidentLayer& layer, const std::vector<W
   require_finite(pending_);
   pending_.clear();
   if (!show) return;
-  acts.layer = layer.index;
+  acts.layer = kv_layer(config(), layer.index);
   acts.n_tokens = run_.n_tokens;
   acts.stream = stream_.handle();
   show(acts);
@@ -51,25 +53,54 @@ void CudaDecoder::check_and_show(const ResidentLayer& layer, const std::vector<W
   require_finite(shown);
 }
 
-void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show& show, bool stop) {
+/// What the projections of tokens [first, first + n) read.
+const void* CudaDecoder::attention_input(const LayerWeights& w, int64_t first, int64_t n) {
+  const int64_t at = first * config().hidden;
+  return input(w.input_norm, ws_.x + at, n, ws_.normed ? low(ws_.normed, at) : ws_.in);
+}
+
+/// x (T, heads, dim) as the layer rotates it: by the model's frequencies, the sliding layers' own, or not.
+void CudaDecoder::turn(int layer, float* x, int64_t heads, int64_t dim) {
+  const LayerAttention::Rotation rotation = config().layer_attention[size_t(layer)].rotation;
+  if (rotation == LayerAttention::Rotation::none) return;
+  cuda::rope(rotation == LayerAttention::Rotation::local ? local_rope_ : rope_, {x, heads * dim, dim},
+             run_.n_tokens, heads, run_.chunk, stream_);
+}
+
+/// q (T, Hq, D), k (T, Hkv, D) and v (T, Hkv, Dv), and the queries' gates where they have them.
+void CudaDecoder::project_heads(const LayerWeights& w) {
   const Config& c = config();
-  const LayerWeights& w = layer.weights;
-  const int64_t n = run_.n_tokens, hidden = c.hidden, dim = c.head_dim, heads = c.n_heads,
-                kv_heads = c.n_kv_heads;
-  const int64_t q_cols = heads * dim, k_cols = kv_heads * dim, v_cols = kv_heads * c.v_dim;
+  const int64_t n = run_.n_tokens, heads = c.n_heads, dim = c.head_dim;
+  const int64_t q_cols = heads * dim, k_cols = c.n_kv_heads * dim, v_cols = int64_t(c.n_kv_heads) * c.v_dim;
   for (int64_t first = 0; first < n; first += run_.slab()) {
     const int64_t count = std::min(run_.slab(), n - first);
-    norm(w.input_norm->weight, c.rms_eps, ws_.x + first * hidden, hidden, count, nullptr, ws_.in);
-    linear(w.q, ws_.in, count, ws_.q + first * q_cols);
-    linear(w.k, ws_.in, count, ws_.k + first * k_cols);
-    linear(w.v, ws_.in, count, ws_.v + first * v_cols);
+    const void* in = attention_input(w, first, count);
+    float* q = ws_.q + first * q_cols;
+    linear(w.q, in, count, ws_.gate ? ws_.q_gate : q);
+    if (ws_.gate) {
+      cuda::copy_heads({ws_.q_gate, 2 * q_cols, 2 * dim}, {q, q_cols, dim}, count, heads, dim, stream_);
+      cuda::copy_heads({ws_.q_gate + dim, 2 * q_cols, 2 * dim}, {ws_.gate + first * q_cols, q_cols, dim},
+                       count, heads, dim, stream_);
+    }
+    linear(w.k, in, count, ws_.k + first * k_cols);
+    linear(w.v, in, count, ws_.v + first * v_cols);
   }
   for (const auto& [weight, x, cols] : {std::tuple{&w.q_norm, ws_.q, q_cols}, {&w.k_norm, ws_.k, k_cols}}) {
     if (!*weight) continue;
     const int64_t width = (*weight)->elements();  // of one head, or of all
-    norm(**weight, c.rms_eps, x, width, n * cols / width, x, nullptr);
+    cuda::Norm norm = prepare_norm(**weight, c.rms_eps, x, n * cols / width);
+    norm.offset = float(c.norm_offset);
+    norm.y = x;
+    cuda::norm(norm, stream_);
   }
+}
 
+void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show& show, bool stop) {
+  const Config& c = config();
+  const LayerWeights& w = layer.weights;
+  const int64_t n = run_.n_tokens, dim = c.head_dim, heads = c.n_heads, kv_heads = c.n_kv_heads;
+  const int64_t q_cols = heads * dim, k_cols = kv_heads * dim, v_cols = kv_heads * c.v_dim;
+  project_heads(w);
   const std::vector<Watched> watched = {projection(layer, kQ, "q", ws_.q, q_cols),
                                         projection(layer, kK, "k", ws_.k, k_cols),
                                         projection(layer, kV, "v", ws_.v, v_cols)};
@@ -80,10 +111,8 @@ void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show
   check_and_show(layer, watched, watched, show, acts, stop);
   if (stop) return;
 
-  if (c.layer_attention[size_t(layer.index)].rotation == LayerAttention::Rotation::main) {
-    cuda::rope(rope_, {ws_.q, q_cols, dim}, n, heads, run_.chunk, stream_);
-    cuda::rope(rope_, {ws_.k, k_cols, dim}, n, kv_heads, run_.chunk, stream_);
-  }
+  turn(layer.index, ws_.q, heads, dim);
+  turn(layer.index, ws_.k, kv_heads, dim);
   cuda::AttentionProblem problem;
   problem.n_tokens = n;
   problem.chunk = run_.chunk;
@@ -95,27 +124,33 @@ void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show
   problem.q = {ws_.q, q_cols, dim};
   problem.k = {ws_.k, k_cols, dim};
   problem.v = {ws_.v, v_cols, c.v_dim};
+  problem.window = c.layer_attention[size_t(layer.index)].window;
+  problem.softcap = float(c.attention_softcap);
+  if (ws_.gate) problem.gate = {ws_.gate, q_cols, dim};
+  if (w.sinks) problem.sinks = floats(*w.sinks);
   problem.out = ws_.heads;
   problem.out_type = run_.type;
   cuda::attention(problem, stream_);
-  linear(w.o, ws_.heads, n, ws_.x, true, float(c.residual_multiplier));
+  add_output(w.o, w.attention_norm, ws_.heads, n, ws_.x);
 }
 
 /// q (T, Hq, nope + rope) and joint (T, lora + rope).
 void CudaDecoder::project_latent(const LayerWeights& w) {
   const MlaConfig& m = config().mla;
-  const int64_t hidden = config().hidden, q_cols = config().n_heads * int64_t(m.nope_dim + m.rope_dim);
+  const int64_t q_cols = config().n_heads * int64_t(m.nope_dim + m.rope_dim);
   for (int64_t first = 0; first < run_.n_tokens; first += run_.slab()) {
     const int64_t count = std::min(run_.slab(), run_.n_tokens - first);
     float* q = ws_.q + first * q_cols;
-    norm(w.input_norm->weight, config().rms_eps, ws_.x + first * hidden, hidden, count, nullptr, ws_.in);
-    linear(w.kv_a, ws_.in, count, ws_.joint + first * (m.kv_lora_rank + m.rope_dim));
+    const void* in = attention_input(w, first, count);
+    linear(w.kv_a, in, count, ws_.joint + first * (m.kv_lora_rank + m.rope_dim));
     if (w.q_a_norm) {
-      linear(w.q_a, ws_.in, count, ws_.q_low);
-      norm(*w.q_a_norm, kLatentEps, ws_.q_low, m.q_lora_rank, count, nullptr, ws_.q_in);
+      linear(w.q_a, in, count, ws_.q_low);
+      cuda::Norm norm = prepare_norm(*w.q_a_norm, kLatentEps, ws_.q_low, count);
+      norm.low = ws_.q_in;
+      cuda::norm(norm, stream_);
       linear(w.q_b, ws_.q_in, count, q);
     } else {
-      linear(w.q, ws_.in, count, q);
+      linear(w.q, in, count, q);
     }
   }
 }
@@ -128,7 +163,10 @@ void CudaDecoder::expand_and_attend(const LayerWeights& w, int64_t first, int64_
   const int64_t heads = c.n_heads, rope = m.rope_dim, key_dim = m.nope_dim + rope,
                 kv_dim = m.nope_dim + m.v_dim;
   const int64_t joint_cols = m.kv_lora_rank + rope;
-  norm(*w.kv_a_norm, kLatentEps, ws_.joint + first * joint_cols, joint_cols, n, nullptr, ws_.latent);
+  cuda::Norm norm = prepare_norm(*w.kv_a_norm, kLatentEps, ws_.joint + first * joint_cols, n);
+  norm.x_stride = joint_cols;
+  norm.low = ws_.latent;
+  cuda::norm(norm, stream_);
   linear(w.kv_b, ws_.latent, n, ws_.kv);
   cuda::copy_heads({ws_.kv, heads * kv_dim, kv_dim}, {ws_.key, heads * key_dim, key_dim}, n, heads,
                    m.nope_dim, stream_);
@@ -171,13 +209,13 @@ void CudaDecoder::latent_attention(const ResidentLayer& layer, const Show& show,
       acts, stop);
   if (stop) return;
 
-  cuda::rope(rope_, {ws_.q_rope, heads * rope, rope}, n, heads, run_.chunk, stream_);
-  cuda::rope(rope_, {ws_.k, rope, rope}, n, 1, run_.chunk, stream_);
+  turn(layer.index, ws_.q_rope, heads, rope);
+  turn(layer.index, ws_.k, 1, rope);
   cuda::copy_heads({ws_.q_rope, heads * rope, rope}, {ws_.q + m.nope_dim, heads * key_dim, key_dim}, n, heads,
                    rope, stream_);
   const int64_t slab = latent_slab(run_.chunk);
   for (int64_t first = 0; first < n; first += slab) expand_and_attend(w, first, std::min(slab, n - first));
-  linear(w.o, ws_.heads, n, ws_.x, true);
+  add_output(w.o, w.attention_norm, ws_.heads, n, ws_.x);
 }
 
 }  // namespace blockgtq

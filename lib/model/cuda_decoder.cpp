@@ -2,11 +2,12 @@
 // numbers; and the two ends of the decoder.
 #include "model/cuda_decoder.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "kernels/bias.h"
 #include "kernels/convert.h"
 #include "kernels/nonfinite.h"
-#include "kernels/norm.h"
 #include "model/nonfinite.h"
 #include "model/output_layer.h"
 #include "model/rotary.h"
@@ -39,16 +40,26 @@ void CudaDecoder::begin(const Tensor& embedding, std::span<const int32_t> tokens
     cuda::upload(ws_.x + first * hidden, rows.data(), size_t(count * hidden) * sizeof(float), stream_);
     stream_.synchronize();
   }
-  const RotaryTable table = rotary_table(config(), run_.chunk);
-  cuda::upload(ws_.cos, table.cos.data(), table.cos.size() * sizeof(float), stream_);
-  cuda::upload(ws_.sin, table.sin.data(), table.sin.size() * sizeof(float), stream_);
+  rope_ = upload_rope(false, ws_.cos, ws_.sin);
+  if (config().local_rope) local_rope_ = upload_rope(true, ws_.local_cos, ws_.local_sin);
   cuda::fill_zero(ws_.words, Workspace::kWords * sizeof(uint64_t), stream_);
   stream_.synchronize();
-  rope_ = {table.layout, table.length, ws_.cos, ws_.sin};
+}
+
+cuda::RopeTable CudaDecoder::upload_rope(bool local, float* cos, float* sin) {
+  const RotaryTable table = rotary_table(config(), run_.chunk, local);
+  cuda::upload(cos, table.cos.data(), table.cos.size() * sizeof(float), stream_);
+  cuda::upload(sin, table.sin.data(), table.sin.size() * sizeof(float), stream_);
+  stream_.synchronize();  // before the host's arrays go
+  return {table.layout, table.length, cos, sin};
 }
 
 void* CudaDecoder::low(void* x, int64_t first) const {
   return static_cast<std::byte*>(x) + first * cuda::bytes_of(run_.type);
+}
+
+const void* CudaDecoder::low(const void* x, int64_t first) const {
+  return static_cast<const std::byte*>(x) + first * cuda::bytes_of(run_.type);
 }
 
 void CudaDecoder::enter(const Parcel& parcel, const std::byte* base) {
@@ -58,6 +69,10 @@ void CudaDecoder::enter(const Parcel& parcel, const std::byte* base) {
 
 const std::byte* CudaDecoder::resident(const Tensor& tensor) const {
   return base_ + parcel_->offset_of(tensor);
+}
+
+const float* CudaDecoder::floats(const Tensor& tensor) const {
+  return reinterpret_cast<const float*>(resident(tensor));
 }
 
 /// y (n, rows) (+)= scale x w^T with the first `rows` rows that lie at the weight: its own, or those of the
@@ -83,6 +98,20 @@ void CudaDecoder::multiply(const Tensor& weight, int64_t rows, cuda::FloatType t
   }
 }
 
+/// The same with a weight that lies there as (cols, rows); it is converted as a whole.
+void CudaDecoder::multiply_transposed(const Linear& w, const void* x, int64_t n, float* y, bool add,
+                                      float scale) {
+  cuda::Product product{resident(w.weight), x,         y,   w.rows(), w.cols(), n,
+                        w.rows(),           run_.type, add, scale,    true};
+  if (!is_stored_as(w.weight, run_.type)) {
+    check(run_.converted_bytes >= w.weight.elements() * cuda::bytes_of(run_.type),
+          "room for a converted weight");
+    convert_rows(w.weight, 0, w.weight.shape[0], run_.type);
+    product.w = ws_.converted;
+  }
+  blas_.multiply(product, stream_);
+}
+
 /// ws_.converted = rows [first, first + n) of the matrix that lies at the weight.
 void CudaDecoder::convert_rows(const Tensor& weight, int64_t first, int64_t n, cuda::FloatType type) {
   const int64_t cols = weight.shape[1], elements = n * cols;
@@ -100,32 +129,76 @@ void CudaDecoder::convert_rows(const Tensor& weight, int64_t first, int64_t n, c
   }
 }
 
-void CudaDecoder::add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n) {
-  if (w.bias)
-    cuda::add_bias(y, y_stride, n, w.rows(), reinterpret_cast<const float*>(resident(*w.bias)), stream_);
+void CudaDecoder::add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n, float scale) {
+  if (w.bias) cuda::add_bias(y, y_stride, n, w.rows(), floats(*w.bias), scale, stream_);
 }
 
-/// y (n, rows) (+)= scale x W^T + b, x of the products' type.
+/// y (n, rows) (+)= scale (x W^T + b), x of the products' type.
 void CudaDecoder::linear(const Linear& w, const void* x, int64_t n, float* y, bool add, float scale) {
-  multiply(w.weight, w.rows(), run_.type, x, n, y, w.rows(), add, scale);
-  add_bias(w, y, w.rows(), n);
+  if (w.transposed) {
+    multiply_transposed(w, x, n, y, add, scale);
+  } else {
+    multiply(w.weight, w.rows(), run_.type, x, n, y, w.rows(), add, scale);
+  }
+  add_bias(w, y, w.rows(), n, scale);
 }
 
-/// y (n, dim) in float32, which may be x, and low (n, dim) of the products' type; either may be null.
-void CudaDecoder::norm(const Tensor& weight, double eps, const float* x, int64_t x_stride, int64_t n,
-                       float* y, void* low) {
-  cuda::RmsNorm norm;
+/// RMSNorm of n rows x, one after the other. Where it goes is left to say.
+cuda::Norm CudaDecoder::prepare_norm(const Tensor& weight, double eps, const float* x, int64_t n) const {
+  cuda::Norm norm;
   norm.x = x;
-  norm.x_stride = x_stride;
   norm.n = n;
-  norm.dim = weight.elements();
-  norm.weight = reinterpret_cast<const float*>(resident(weight));
+  norm.dim = norm.x_stride = norm.y_stride = weight.elements();
+  norm.weight = floats(weight);
   norm.eps = float(eps);
-  norm.y = y;
-  norm.y_stride = norm.dim;
-  norm.low = low;
   norm.low_type = run_.type;
-  cuda::rms_norm(norm, stream_);
+  return norm;
+}
+
+/// The model's norm to y (n, dim) in float32, which may be x, and low (n, dim) of the products' type; either
+/// may be null.
+void CudaDecoder::norm(const Norm& weights, const float* x, int64_t n, float* y, void* low) {
+  cuda::Norm norm = model_norm(weights, x, n);
+  norm.y = y;
+  norm.low = low;
+  cuda::norm(norm, stream_);
+}
+
+cuda::Norm CudaDecoder::model_norm(const Norm& weights, const float* x, int64_t n) const {
+  cuda::Norm norm = prepare_norm(weights.weight, config().rms_eps, x, n);
+  norm.offset = float(config().norm_offset);
+  norm.centered = config().norm_form == NormForm::layer;
+  if (weights.bias) norm.bias = floats(*weights.bias);
+  return norm;
+}
+
+/// What a part of the layer reads: the norm of x (n, hidden), or x itself, as `in` of the products' type, and
+/// as y in float32 where that is not null. Returns in.
+const void* CudaDecoder::input(const std::optional<Norm>& weights, const float* x, int64_t n, void* in,
+                               float* y) {
+  if (weights) {
+    norm(*weights, x, n, y, in);
+  } else {
+    cuda::convert(x, cuda::FloatType::f32, in, run_.type, n * config().hidden, stream_);
+  }
+  return in;
+}
+
+/// x (n, hidden) += what W makes of `in`, or the norm of that, times the residual multiplier.
+void CudaDecoder::add_output(const Linear& w, const std::optional<Norm>& weights, const void* in, int64_t n,
+                             float* x) {
+  const float residual = float(config().residual_multiplier);
+  if (!weights) return linear(w, in, n, x, true, residual);
+  const int64_t hidden = config().hidden;
+  for (int64_t first = 0; first < n; first += run_.slab()) {
+    const int64_t count = std::min(run_.slab(), n - first);
+    linear(w, low(in, first * w.cols()), count, ws_.out);
+    cuda::Norm norm = model_norm(*weights, ws_.out, count);
+    norm.y = x + first * hidden;
+    norm.add = true;
+    norm.scale = residual;
+    cuda::norm(norm, stream_);
+  }
 }
 
 void CudaDecoder::watch(const Watched& w) {
@@ -171,7 +244,7 @@ void CudaDecoder::logits(const OuterWeights& outer, const Parcel& parcel, const 
                          int64_t first, int64_t n, float* logits) {
   const int64_t hidden = config().hidden, vocab = config().vocab;
   enter(parcel, base);
-  norm(outer.final_norm.weight, config().rms_eps, ws_.x + first * hidden, hidden, n, nullptr, ws_.in);
+  norm(outer.final_norm, ws_.x + first * hidden, n, nullptr, ws_.in);
   linear(outer.lm_head, ws_.in, n, ws_.logits);
   const Watched watched{
       kOther, ws_.logits, n, vocab, "logits", {&outer.final_norm.weight, &outer.lm_head.weight}, first};

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/blas.h"
+#include "kernels/norm.h"
 #include "kernels/rope.h"
 #include "model/cuda_plan.h"
 
@@ -30,7 +31,8 @@ class CudaDecoder {
 
   /// Sets x to the tokens' embeddings, and the tables.
   void begin(const Tensor& embedding, std::span<const int32_t> tokens);
-  /// Projects q, k and v, shows them, and unless `stop` adds the attention's output to x.
+  /// Projects q, k and v, shows them, and unless `stop` adds the attention's output to x. A layer without
+  /// keys and values shows nothing.
   void attention(const ResidentLayer& layer, const Show& show, bool stop);
   /// x += feed-forward of its norm: dense, or the routed experts and the shared one.
   void feed_forward(const ResidentLayer& layer);
@@ -53,23 +55,34 @@ class CudaDecoder {
 
   // cuda_decoder.cpp
   const Config& config() const { return model_.config(); }
+  const void* low(const void* x, int64_t first) const;
   void* low(void* x, int64_t first) const;  // element `first` of an array of the products' type
   void enter(const Parcel& parcel, const std::byte* base);
   const std::byte* resident(const Tensor& tensor) const;
+  const float* floats(const Tensor& tensor) const;  // of one that lies there as float32
   void convert_rows(const Tensor& weight, int64_t first, int64_t n, cuda::FloatType type);
   void multiply(const Tensor& weight, int64_t rows, cuda::FloatType type, const void* x, int64_t n, float* y,
                 int64_t y_stride, bool add, float scale = 1);
-  void add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n);
+  void multiply_transposed(const Linear& w, const void* x, int64_t n, float* y, bool add, float scale);
+  void add_bias(const Linear& w, float* y, int64_t y_stride, int64_t n, float scale = 1);
   void linear(const Linear& w, const void* x, int64_t n, float* y, bool add = false, float scale = 1);
-  void norm(const Tensor& weight, double eps, const float* x, int64_t x_stride, int64_t n, float* y,
-            void* low);
+  cuda::Norm prepare_norm(const Tensor& weight, double eps, const float* x, int64_t n) const;
+  cuda::Norm model_norm(const Norm& weights, const float* x, int64_t n) const;
+  void norm(const Norm& weights, const float* x, int64_t n, float* y, void* low);
+  const void* input(const std::optional<Norm>& norm, const float* x, int64_t n, void* in, float* y = nullptr);
+  void add_output(const Linear& w, const std::optional<Norm>& norm, const void* in, int64_t n, float* x);
   void watch(const Watched& watched);
   void require_finite(const std::vector<Watched>& watched);  // waits
   [[noreturn]] void report(const Watched& watched, int64_t index);
   Watched output_of(const ResidentLayer& layer) const;
 
+  cuda::RopeTable upload_rope(bool local, float* cos, float* sin);
+
   // cuda_attention.cpp
+  const void* attention_input(const LayerWeights& w, int64_t first, int64_t n);
+  void turn(int layer, float* x, int64_t heads, int64_t dim);
   void grouped_query_attention(const ResidentLayer& layer, const Show& show, bool stop);
+  void project_heads(const LayerWeights& w);
   void latent_attention(const ResidentLayer& layer, const Show& show, bool stop);
   void project_latent(const LayerWeights& w);
   void expand_and_attend(const LayerWeights& w, int64_t first, int64_t n);
@@ -78,9 +91,15 @@ class CudaDecoder {
   void check_and_show(const ResidentLayer& layer, const std::vector<Watched>& projected,
                       const std::vector<Watched>& shown, const Show& show, LayerActivations acts, bool stop);
 
+  // cuda_delta_net.cpp
+  void project_delta(const DeltaWeights& w, const void* in, int64_t first, int64_t n);
+  void delta_net(const ResidentLayer& layer, bool stop);
+
   // cuda_feed_forward.cpp
   void gate_up(const Mlp& mlp, const void* x, int64_t n, float* y);
-  void add_mlp(const Mlp& mlp, int64_t n, float* x);
+  void activate(const Mlp& mlp, int64_t n);
+  void add_mlp(const Mlp& mlp, const std::optional<Norm>& norm, const void* in, int64_t n, float* x);
+  void add_shared(const LayerWeights& w, const void* in, int64_t n, float* x);
   void add_experts(const ResidentLayer& layer, int64_t first, int64_t n);
   void choose_experts(const ResidentLayer& layer, int64_t first, int64_t n);
   std::vector<int64_t> group_by_expert(int64_t n);
@@ -91,7 +110,7 @@ class CudaDecoder {
   cuda::Blas& blas_;
   cuda::Stream& stream_;
   cuda::PinnedBuffer words_, routing_;
-  cuda::RopeTable rope_;
+  cuda::RopeTable rope_, local_rope_;
   std::vector<Watched> pending_;  // the last layer's output, until the host waits
   const Parcel* parcel_ = nullptr;
   const std::byte* base_ = nullptr;  // of the parcel

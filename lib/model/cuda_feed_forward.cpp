@@ -3,10 +3,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "kernels/activation.h"
 #include "kernels/moe.h"
-#include "kernels/swiglu.h"
 #include "model/cuda_decoder.h"
-#include "model/moe.h"
 
 namespace blockgtq {
 
@@ -17,21 +16,25 @@ void CudaDecoder::feed_forward(const ResidentLayer& layer) {
   for (int64_t first = 0; first < run_.n_tokens; first += run_.slab()) {
     const int64_t count = std::min(run_.slab(), run_.n_tokens - first);
     float* x = ws_.x + first * hidden;
-    norm(w.post_norm->weight, config().rms_eps, x, hidden, count, w.mlp ? nullptr : ws_.in_float, ws_.in);
+    const void* in = ws_.normed ? low(ws_.normed, first * hidden)
+                                : input(w.post_norm, x, count, ws_.in, w.mlp ? nullptr : ws_.in_float);
     if (w.mlp) {
-      add_mlp(*w.mlp, count, x);
+      add_mlp(*w.mlp, w.output_norm, in, count, x);
       continue;
     }
+    check(w.post_norm && !w.output_norm, "experts: normed before, not after");
     add_experts(layer, first, count);
-    if (w.shared) add_mlp(*w.shared, count, x);
+    if (w.shared) add_shared(w, in, count, x);
   }
   pending_.push_back(output_of(layer));
   watch(pending_.back());
 }
 
-/// y (n, 2 width) = [gate(x) | up(x)]
+/// y (n, 2 width) = [gate(x) | up(x)], or as `both` has them; (n, width) without a gate.
 void CudaDecoder::gate_up(const Mlp& mlp, const void* x, int64_t n, float* y) {
-  const int64_t width = mlp.gate.rows();
+  if (mlp.both) return linear(*mlp.both, x, n, y);
+  if (mlp.gate.weight.shape.empty()) return linear(mlp.up, x, n, y);
+  const int64_t width = mlp.width();
   if (mlp.gate.weight.dtype == mlp.up.weight.dtype) {
     multiply(mlp.gate.weight, 2 * width, run_.type, x, n, y, 2 * width, false);
   } else {
@@ -42,46 +45,64 @@ void CudaDecoder::gate_up(const Mlp& mlp, const void* x, int64_t n, float* y) {
   add_bias(mlp.up, y + width, 2 * width, n);
 }
 
-/// x (n, hidden) += mlp(in)
-void CudaDecoder::add_mlp(const Mlp& mlp, int64_t n, float* x) {
-  gate_up(mlp, ws_.in, n, ws_.gate_up);
-  cuda::swiglu(ws_.gate_up, n, mlp.gate.rows(), ws_.act, run_.type, stream_);
-  linear(mlp.down, ws_.act, n, x, true, float(config().residual_multiplier));
+/// act (n, width) of gate_up
+void CudaDecoder::activate(const Mlp& mlp, int64_t n) {
+  const Config& c = config();
+  const bool alone = !mlp.both && mlp.gate.weight.shape.empty();
+  cuda::GatedRows rows;
+  rows.x = ws_.gate_up;
+  rows.n = n;
+  rows.width = mlp.width();
+  rows.activation = c.activation == Activation::silu        ? cuda::Activation::silu
+                    : c.activation == Activation::gelu_tanh ? cuda::Activation::gelu_tanh
+                                                            : cuda::Activation::clamped;
+  rows.layout = alone             ? cuda::GateLayout::alone
+                : mlp.interleaved ? cuda::GateLayout::pairs
+                                  : cuda::GateLayout::halves;
+  rows.limit = float(c.swiglu_limit);
+  rows.alpha = float(c.swiglu_alpha);
+  rows.out = ws_.act;
+  rows.type = run_.type;
+  cuda::activate(rows, stream_);
+}
+
+/// x (n, hidden) += mlp(in), or its norm
+void CudaDecoder::add_mlp(const Mlp& mlp, const std::optional<Norm>& norm, const void* in, int64_t n,
+                          float* x) {
+  gate_up(mlp, in, n, ws_.gate_up);
+  activate(mlp, n);
+  add_output(mlp.down, norm, ws_.act, n, x);
+}
+
+/// x (n, hidden) += the shared expert, times sigmoid of its gate where it has one.
+void CudaDecoder::add_shared(const LayerWeights& w, const void* in, int64_t n, float* x) {
+  if (!w.shared_gate) return add_mlp(*w.shared, std::nullopt, in, n, x);
+  gate_up(*w.shared, in, n, ws_.gate_up);
+  activate(*w.shared, n);
+  linear(w.shared->down, ws_.act, n, ws_.out);
+  multiply(w.shared_gate->weight, 1, cuda::FloatType::f32, ws_.in_float, n, ws_.open, 1, false);
+  cuda::add_gated_rows(ws_.out, ws_.open, float(config().residual_multiplier), n, config().hidden, x,
+                       stream_);
 }
 
 /// The experts of tokens [first, first + n) and their weights, in device memory; the experts in `routing_`
-/// too. Rules that the kernel does not know are followed here.
+/// too.
 void CudaDecoder::choose_experts(const ResidentLayer& layer, int64_t first, int64_t n) {
   const MoeConfig& moe = config().moe;
-  const int64_t choices = n * moe.n_per_token;
-  const Linear& router = *layer.weights.router;
-  multiply(router.weight, moe.n_experts, cuda::FloatType::f32, ws_.in_float, n, ws_.router_logits,
+  const LayerWeights& w = layer.weights;
+  multiply(w.router->weight, moe.n_experts, cuda::FloatType::f32, ws_.in_float, n, ws_.router_logits,
            moe.n_experts, false);
-  const Watched watched{kOther, ws_.router_logits, n, moe.n_experts, router.weight.name, layer.weights.all(),
-                        first};
+  add_bias(*w.router, ws_.router_logits, moe.n_experts, n);
+  const Watched watched{kOther, ws_.router_logits, n, moe.n_experts, w.router->weight.name, w.all(), first};
   watch(watched);
-  const float residual = float(config().residual_multiplier);
-  if (moe.score == MoeConfig::Score::softmax && !moe.choice_bias) {
-    const cuda::RoutingRule rule{moe.n_experts,  moe.n_per_token,     moe.n_group,
-                                 moe.topk_group, moe.normalize_top_k, float(moe.routed_scale) * residual};
-    cuda::route(rule, ws_.router_logits, n, ws_.expert, ws_.weight, stream_);
-    cuda::download(routing_.as(), ws_.expert, size_t(choices) * sizeof(int32_t), stream_);
-    require_finite({watched});  // waits for the experts too
-    return;
-  }
-  std::vector<float> logits(size_t(n * moe.n_experts)), bias;
-  cuda::download(logits.data(), ws_.router_logits, logits.size() * sizeof(float), stream_);
-  require_finite({watched});
-  if (layer.weights.choice_bias) {
-    bias.resize(size_t(moe.n_experts));
-    layer.weights.choice_bias->read(0, moe.n_experts, bias.data());
-  }
-  Routing routing = route(moe, logits.data(), n, bias);
-  for (float& weight : routing.weight) weight *= residual;
-  std::copy(routing.expert.begin(), routing.expert.end(), routing_.as<int32_t>());
-  cuda::upload(ws_.expert, routing.expert.data(), size_t(choices) * sizeof(int32_t), stream_);
-  cuda::upload(ws_.weight, routing.weight.data(), size_t(choices) * sizeof(float), stream_);
-  stream_.synchronize();  // before the host's arrays go
+  cuda::RoutingRule rule{moe.n_experts, moe.n_per_token, moe.n_group, moe.topk_group, moe.normalize_top_k};
+  rule.scale = float(moe.routed_scale) * float(config().residual_multiplier);
+  rule.sigmoid = moe.score == MoeConfig::Score::sigmoid;
+  rule.group_by_two = moe.group_by_two;
+  if (w.choice_bias) rule.bias = floats(*w.choice_bias);
+  cuda::route(rule, ws_.router_logits, n, ws_.expert, ws_.weight, stream_);
+  cuda::download(routing_.as(), ws_.expert, size_t(n * moe.n_per_token) * sizeof(int32_t), stream_);
+  require_finite({watched});  // waits for the experts too
 }
 
 /// The rows of every expert, one expert after the other, tokens in order: row_token and position on the
@@ -120,7 +141,7 @@ void CudaDecoder::add_experts(const ResidentLayer& layer, int64_t first, int64_t
       gate_up(layer.weights.experts[e], low(ws_.gathered, begin[e] * hidden), rows,
               ws_.gate_up + 2 * begin[e] * width);
   }
-  cuda::swiglu(ws_.gate_up, choices, width, ws_.act, run_.type, stream_);
+  activate(layer.weights.experts[0], choices);
   for (size_t e = 0; e < layer.weights.experts.size(); ++e) {
     const int64_t rows = begin[e + 1] - begin[e];
     if (rows > 0)

@@ -27,16 +27,34 @@ void place(Parcel& parcel, const std::optional<Tensor>& tensor) {
   if (tensor) place(parcel, *tensor, false);
 }
 
+void place(Parcel& parcel, const Norm& norm) {
+  place(parcel, norm.weight, false);
+  place(parcel, norm.bias);
+}
+
 void place(Parcel& parcel, const std::optional<Norm>& norm) {
-  if (norm) place(parcel, norm->weight, false);
+  if (norm) place(parcel, *norm);
 }
 
 void place(Parcel& parcel, const Mlp& mlp) {
-  place(parcel, mlp.gate.weight, false);
-  place(parcel, mlp.up.weight, true);
-  place(parcel, mlp.gate.bias);
-  place(parcel, mlp.up.bias);
+  if (mlp.both) {
+    place(parcel, *mlp.both);
+  } else if (mlp.gate.weight.shape.empty()) {
+    place(parcel, mlp.up);
+  } else {
+    place(parcel, mlp.gate.weight, false);
+    place(parcel, mlp.up.weight, true);
+    place(parcel, mlp.gate.bias);
+    place(parcel, mlp.up.bias);
+  }
   place(parcel, mlp.down);
+}
+
+void place(Parcel& parcel, const DeltaWeights& delta) {
+  for (const Linear& linear : delta.in) place(parcel, linear);
+  for (const Tensor* tensor : {&delta.conv, &delta.decay, &delta.dt_bias, &delta.norm})
+    place(parcel, *tensor, false);
+  place(parcel, delta.out);
 }
 
 }  // namespace
@@ -47,26 +65,30 @@ Parcel pack_layer(const LayerWeights& w, bool projections_only) {
   for (const Linear* linear : {&w.q, &w.q_a, &w.q_b, &w.kv_a, &w.k, &w.v}) place(out, *linear);
   for (const std::optional<Tensor>* norm : {&w.q_a_norm, &w.q_norm, &w.k_norm}) place(out, *norm);
   if (projections_only) return out;
+  if (w.delta) place(out, *w.delta);
   place(out, w.kv_a_norm);
   place(out, w.kv_b);
+  place(out, w.sinks);
   place(out, w.o);
-  place(out, w.post_norm);
+  for (const std::optional<Norm>* norm : {&w.attention_norm, &w.post_norm, &w.output_norm}) place(out, *norm);
   if (w.mlp) place(out, *w.mlp);
   if (w.router) place(out, *w.router);
+  place(out, w.choice_bias);
   for (const Mlp& expert : w.experts) place(out, expert);
   if (w.shared) place(out, *w.shared);
+  if (w.shared_gate) place(out, *w.shared_gate);
   return out;
 }
 
 Parcel pack_output(const OuterWeights& outer) {
   Parcel out;
-  place(out, outer.final_norm.weight, false);
+  place(out, outer.final_norm);
   place(out, outer.lm_head);
   return out;
 }
 
 bool lies_as_float(const Tensor& tensor) {
-  return tensor.shape.size() == 1 || tensor.grid;
+  return tensor.shape.size() != 2 || tensor.grid;
 }
 
 cuda::FloatType float_type(DType dtype) {

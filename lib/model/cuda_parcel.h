@@ -10,9 +10,9 @@
 namespace blockgtq {
 
 /// The weights of one stretch of a run (a layer, or the output layer) as they lie together in device memory:
-/// matrices as the checkpoint stores them, quantized ones in their blocks, vectors (norms, biases) and
-/// matrices whose scales lie apart as float32, every tensor at a multiple of 256 bytes. The up projection
-/// follows its gate without a gap, so that both are one matrix.
+/// matrices as the checkpoint stores them, quantized ones in their blocks, others (norms, biases,
+/// convolutions) and matrices whose scales lie apart as float32, every tensor at a multiple of 256 bytes. The
+/// up projection follows its gate without a gap, so that both are one matrix.
 struct Parcel {
   struct Item {
     const Tensor* tensor;

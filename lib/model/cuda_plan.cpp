@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "kernels/attention.h"
 #include "kernels/blas.h"
+#include "kernels/delta_net.h"
 #include "model/request.h"
 
 namespace blockgtq {
@@ -32,28 +33,13 @@ cuda::FloatType product_type(ComputeType asked, DType stored) {
   return float_type(stored);
 }
 
-void check_head_dimension(const Checkpoint& model) {
-  const Config& c = model.config();
-  const std::string name = model.folder().string();
-  if (c.attention == AttentionKind::gqa) {
-    if (cuda::attention_supported(c.head_dim, c.v_dim)) return;
-    throw Error(Exit::device,
-                fmt::format("{}: head dimension {} is not supported on the GPU: {}", name, c.head_dim,
-                            cuda::kAttentionDims),
-                "--device cpu");
-  }
-  const int key_dim = c.mla.nope_dim + c.mla.rope_dim;
-  if (cuda::attention_supported(key_dim, c.mla.v_dim)) return;
-  throw Error(Exit::device,
-              fmt::format("{}: head dimension {} with values of {} is not supported on the GPU: {}, or {}",
-                          name, key_dim, c.mla.v_dim, cuda::kLatentAttentionDims, cuda::kAttentionDims),
-              "--device cpu");
+/// Of attention, or of what the layer has in its place.
+const Linear& output_of(const LayerWeights& layer) {
+  return layer.delta ? layer.delta->out : layer.o;
 }
 
-void check_kernels(const Checkpoint& model, const std::vector<LayerWeights>& layers, int64_t chunk) {
-  std::string what = without_kernel(model.config(), chunk);
-  for (const LayerWeights& layer : layers)
-    if (what.empty() && !layer.experts.empty() && layer.experts[0].both) what = "transposed experts";
+void check_kernels(const Checkpoint& model) {
+  const std::string what = without_kernel(model.config());
   if (what.empty()) return;
   throw Error(Exit::device,
               fmt::format("{}: model_type {} is not supported on the GPU: {}", model.folder().string(),
@@ -66,20 +52,30 @@ class Conversions {
  public:
   explicit Conversions(cuda::FloatType type) : type_(type) {}
 
-  void add(const Linear& linear) { add(linear.weight, type_, 1); }
+  void add(const Linear& linear) {
+    add(linear.weight, type_, 1);
+    if (linear.transposed && !is_stored_as(linear.weight, type_))
+      whole_ = std::max(whole_, linear.weight.elements() * cuda::bytes_of(type_));
+  }
   void add(const Mlp& mlp) {
     add(mlp.gate.weight, type_, 2);
     add(mlp.up.weight, type_, 1);
+    if (mlp.both) add(*mlp.both);
     add(mlp.down);
   }
   void add(const LayerWeights& w) {
     for (const Linear* linear : {&w.q, &w.k, &w.v, &w.o, &w.q_a, &w.q_b, &w.kv_a, &w.kv_b}) add(*linear);
+    if (w.delta) {
+      for (const Linear& linear : w.delta->in) add(linear);
+      add(w.delta->out);
+    }
     if (w.mlp) add(*w.mlp);
     if (w.router) add(w.router->weight, cuda::FloatType::f32, 1);
     for (const Mlp& expert : w.experts) add(expert);
     if (w.shared) add(*w.shared);
+    if (w.shared_gate) add(w.shared_gate->weight, cuda::FloatType::f32, 1);
   }
-  int64_t bytes() const { return std::min(bytes_, kConvertedBytes); }
+  int64_t bytes() const { return std::max(whole_, std::min(bytes_, kConvertedBytes)); }
 
  private:
   void add(const Tensor& weight, cuda::FloatType to, int64_t copies) {
@@ -88,25 +84,20 @@ class Conversions {
   }
 
   cuda::FloatType type_;
-  int64_t bytes_ = 0;
+  int64_t bytes_ = 0, whole_ = 0;  // whole: of what is not converted in parts
 };
 
 }  // namespace
 
-std::string without_kernel(const Config& c, int64_t chunk) {
-  const int window = c.sliding_window();
-  if (window > 0 && window < chunk)
-    return fmt::format("a sliding window of {} in chunks of {}", window, chunk);
-  if (c.norm_place != NormPlace::before) return "norms of what attention and feed-forward put out";
-  if (c.norm_form != NormForm::rms || c.norm_offset != 0) return "its kind of norm";
-  if (c.activation != Activation::silu) return "its activation";
-  if (c.sinks) return "learned sinks";
-  if (c.attention_softcap > 0) return "capped logits";
-  if (c.gated_output) return "a gated attention output";
-  if (c.kv_layers().size() < size_t(c.n_layers)) return "gated delta nets";
-  if (c.local_rope) return "frequencies that differ from layer to layer";
-  if (c.moe.shared_gate) return "a gate on the shared expert";
-  if (c.residual_multiplier != 1 && (c.o_bias || c.mlp_bias)) return "a residual multiplier with biases";
+std::string without_kernel(const Config& c) {
+  const bool latent = c.attention == AttentionKind::mla;
+  const int64_t dim = latent ? c.mla.nope_dim + c.mla.rope_dim : c.head_dim,
+                v_dim = latent ? c.mla.v_dim : c.v_dim;
+  if (!cuda::attention_supported(dim, v_dim))
+    return fmt::format("head dimension {}, at most {}", std::max(dim, v_dim), cuda::kMaxAttentionDim);
+  if (c.delta.key_dim > cuda::kMaxDeltaKeyDim)
+    return fmt::format("gated delta nets with keys of {}, at most {}", c.delta.key_dim,
+                       cuda::kMaxDeltaKeyDim);
   return "";
 }
 
@@ -114,9 +105,8 @@ CudaPlan::CudaPlan(const Checkpoint& model, const ForwardRequest& request, const
                    int64_t free_bytes)
     : outer(outer_weights(model)) {
   const Config& c = model.config();
-  check_head_dimension(model);
+  check_kernels(model);
   for (int layer = 0; layer < c.n_layers; ++layer) layers.push_back(layer_weights(model, layer));
-  check_kernels(model, layers, chunk_tokens(request));
   for (int layer = 0; layer < c.n_layers; ++layer)
     parcels.push_back(pack_layer(layers[size_t(layer)], layer + 1 == c.n_layers && !request.on_logits));
   int64_t layer_bytes = 0, output_bytes = 0;
@@ -127,7 +117,7 @@ CudaPlan::CudaPlan(const Checkpoint& model, const ForwardRequest& request, const
   run.n_tokens = int64_t(request.tokens.size());
   run.chunk = chunk_tokens(request);
   run.logits = bool(request.on_logits);
-  run.type = product_type(options.type, layers[0].o.weight.dtype);
+  run.type = product_type(options.type, output_of(layers[0]).weight.dtype);
   Conversions conversions(run.type);
   for (const LayerWeights& layer : layers) conversions.add(layer);
   if (request.on_logits) conversions.add(outer.lm_head);

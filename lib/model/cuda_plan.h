@@ -8,9 +8,8 @@
 
 namespace blockgtq {
 
-/// What of the model no kernel here computes in chunks of so many tokens ("learned sinks"); empty where
-/// nothing is.
-std::string without_kernel(const Config& config, int64_t chunk);
+/// What of the model no kernel here computes ("head dimension 320, at most 256"); empty where nothing is.
+std::string without_kernel(const Config& config);
 
 /// What a run will take of the device, settled before anything starts.
 struct CudaPlan {

@@ -147,7 +147,9 @@ namespace {
 /// The rows that hold a stretch of elements.
 Tensor stretch(const Tensor& tensor, int64_t first, int64_t count) {
   const int64_t cols = tensor.row_elements(), row = first / cols;
-  return tensor.rows(row, (first + count + cols - 1) / cols - row);
+  Tensor flat = tensor;
+  if (flat.shape.size() > 2) flat.shape = {tensor.shape[0], cols};
+  return flat.rows(row, (first + count + cols - 1) / cols - row);
 }
 
 }  // namespace

@@ -19,6 +19,10 @@ void lay_out_attention(const Config& c, const RunShape& run, Region& region, Wor
     out.k = region.take<float>(n * c.n_kv_heads * c.head_dim);
     out.v = region.take<float>(n * c.n_kv_heads * c.v_dim);
     out.heads = take_low(region, run, n * heads * c.v_dim);
+    if (c.gated_output) {
+      out.q_gate = region.take<float>(run.slab() * heads * 2 * c.head_dim);
+      out.gate = region.take<float>(n * heads * c.head_dim);
+    }
     return;
   }
   const MlaConfig& m = c.mla;
@@ -37,6 +41,19 @@ void lay_out_attention(const Config& c, const RunShape& run, Region& region, Wor
   out.heads = take_low(region, run, n * heads * m.v_dim);
 }
 
+void lay_out_delta(const Config& c, const RunShape& run, Region& region, DeltaWorkspace& out) {
+  const DeltaConfig& d = c.delta;
+  const int64_t n = run.n_tokens, heads = d.n_value_heads, values = heads * d.value_dim;
+  const int64_t mixed = 2 * int64_t(d.n_key_heads) * d.key_dim + values;
+  out.projected = region.take<float>(run.slab() * (d.fused ? std::max(mixed + values, 2 * heads) : values));
+  out.mixed = region.take<float>(n * mixed);
+  out.convolved = region.take<float>(n * mixed);
+  out.a = region.take<float>(n * heads);
+  out.b = region.take<float>(n * heads);
+  out.gated = region.take<float>(n * 2 * values);
+  out.heads = take_low(region, run, n * values);
+}
+
 void lay_out_feed_forward(const Config& c, const RunShape& run, Region& region, Workspace& out) {
   const int64_t slab = run.slab(), choices = slab * c.moe.n_per_token;
   const bool any_moe = std::find(c.layer_is_moe.begin(), c.layer_is_moe.end(), true) != c.layer_is_moe.end();
@@ -47,6 +64,7 @@ void lay_out_feed_forward(const Config& c, const RunShape& run, Region& region, 
     wide = std::max(wide, std::max(choices * c.moe.intermediate, slab * c.moe.shared_intermediate));
     out.in_float = region.take<float>(slab * c.hidden);
     out.router_logits = region.take<float>(slab * c.moe.n_experts);
+    if (c.moe.shared_gate) out.open = region.take<float>(slab);
     out.expert = region.take<int32_t>(choices);
     out.weight = region.take<float>(choices);
     out.row_token = region.take<int32_t>(choices);
@@ -65,12 +83,21 @@ Workspace lay_out(const Config& c, const RunShape& run, Region& region) {
   const int64_t table = run.chunk * (c.rope.rotary_dim / 2);
   out.x = region.take<float>(run.n_tokens * c.hidden);
   out.in = take_low(region, run, run.slab() * c.hidden);
+  if (c.norm_place == NormPlace::parallel) out.normed = take_low(region, run, run.n_tokens * c.hidden);
+  if (c.norm_place == NormPlace::after || c.norm_place == NormPlace::both || c.moe.shared_gate)
+    out.out = region.take<float>(run.slab() * c.hidden);
   out.words = region.take<uint64_t>(Workspace::kWords);
   out.cos = region.take<float>(table);
   out.sin = region.take<float>(table);
+  if (c.local_rope) {
+    out.local_cos = region.take<float>(table);
+    out.local_sin = region.take<float>(table);
+  }
   out.converted = region.take<std::byte>(run.converted_bytes);
   const int64_t mark = region.mark();
   lay_out_attention(c, run, region, out);
+  region.rewind(mark);
+  if (c.delta.n_value_heads > 0) lay_out_delta(c, run, region, out.delta);
   region.rewind(mark);
   lay_out_feed_forward(c, run, region, out);
   region.rewind(mark);

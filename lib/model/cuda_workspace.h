@@ -44,6 +44,16 @@ class Region {
   int64_t at_ = 0, most_ = 0;
 };
 
+/// What a gated delta net keeps over T tokens, beside projections of a slab. H value heads of Dv, K key
+/// heads.
+struct DeltaWorkspace {
+  float* projected = nullptr;                    // (S, what the widest projections put out)
+  float *mixed = nullptr, *convolved = nullptr;  // (T, q and k of K heads, v of H heads)
+  float *a = nullptr, *b = nullptr;              // (T, H)
+  float* gated = nullptr;                        // (T, H, [z: Dv | result: Dv])
+  void* heads = nullptr;                         // (T, H, Dv)
+};
+
 /// Everything a run keeps on the device beside weights. S tokens of a slab, T of the run; `void` arrays are
 /// of the products' type. Attention, feed-forward and the output layer overlap.
 struct Workspace {
@@ -51,13 +61,19 @@ struct Workspace {
 
   float* x = nullptr;                    // (T, hidden), the residual stream
   void* in = nullptr;                    // (S, hidden), the norm of x
+  void* normed = nullptr;                // (T, hidden), the same where the feed-forward part reads it too
+  float* out = nullptr;                  // (S, hidden), what is normed or gated before it is added to x
   uint64_t* words = nullptr;             // (kWords)
   float *cos = nullptr, *sin = nullptr;  // (chunk, R / 2)
+  float *local_cos = nullptr, *local_sin = nullptr;  // the same, of sliding layers with their own frequencies
   void* converted = nullptr;
 
   // attention
   float *q = nullptr, *k = nullptr, *v = nullptr;  // (T, Hq, D), (T, Hkv, D), (T, Hkv, Dv)
   void* heads = nullptr;                           // (T, Hq, Dv)
+  float* q_gate = nullptr;                         // (S, Hq, 2 D), queries with their gates
+  float* gate = nullptr;                           // (T, Hq, D)
+  DeltaWorkspace delta;
   // latent attention: q (T, Hq, nope + rope), k (T, rope) and, for L tokens at a time, expanded keys and
   // values
   float* q_rope = nullptr;  // (T, Hq, rope)
@@ -73,6 +89,7 @@ struct Workspace {
   void* act = nullptr;             // (E, intermediate)
   float* in_float = nullptr;       // (S, hidden), the norm again for the router
   float* router_logits = nullptr;  // (S, n_experts)
+  float* open = nullptr;           // (S), of the shared expert's gate
   int32_t* expert = nullptr;       // (S, n_per_token)
   float* weight = nullptr;         // (S, n_per_token)
   int32_t* row_token = nullptr;    // (E)

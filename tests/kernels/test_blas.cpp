@@ -86,6 +86,30 @@ TEST_CASE("products agree with their twin, keep what lies between rows, and repe
   }
 }
 
+TEST_CASE("a weight may lie there with rows and columns changed over") {
+  if (!has_device()) return;
+  cuda::Stream stream;
+  cuda::Blas blas;
+  Random random;
+  INFO("seed " << random.seed);
+  for (const cuda::FloatType type : kFloatTypes) {
+    for (const Shape& s : {Shape{64, 24, 3}, {96, 4096, 5}, {512, 1024, 129}}) {
+      INFO("type " << int(type) << ", rows " << s.rows << ", cols " << s.cols << ", n " << s.n);
+      const Trial trial(s, type, random);
+      std::vector<float> turned(trial.w.size());
+      for (int64_t r = 0; r < s.rows; ++r)
+        for (int64_t i = 0; i < s.cols; ++i) turned[size_t(i * s.rows + r)] = trial.w[size_t(r * s.cols + i)];
+      const cuda::Buffer dw = to_device(encode(turned, type), stream),
+                         dx = to_device(encode(trial.x, type), stream), dy = to_device(trial.y, stream);
+      cuda::Product product{dw.as(), dx.as(), dy.as<float>(), s.rows, s.cols, s.n, trial.stride, type, true};
+      product.transposed = true;
+      blas.multiply(product, stream);
+      CHECK(distance(to_host<float>(dy.as(), s.n * trial.stride, stream), trial.twin(true)) <=
+            (type == cuda::FloatType::f32 ? 5e-6 : 5e-5));
+    }
+  }
+}
+
 TEST_CASE("an operand may begin at any element of an array") {
   if (!has_device()) return;
   cuda::Stream stream;

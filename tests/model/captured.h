@@ -76,6 +76,19 @@ inline OwnTensor& find(std::vector<OwnTensor>& tensors, const std::string& name)
   throw std::logic_error("no tensor " + name);
 }
 
+/// (n, rows, cols) of 16-bit values with the last two dimensions changed over.
+inline void transpose(OwnTensor& t) {
+  const size_t n = size_t(t.shape[0]), rows = size_t(t.shape[1]), cols = size_t(t.shape[2]);
+  std::string out(t.bytes.size(), '\0');
+  for (size_t e = 0; e < n; ++e)
+    for (size_t i = 0; i < rows; ++i)
+      for (size_t j = 0; j < cols; ++j)
+        for (size_t b = 0; b < 2; ++b)
+          out[((e * cols + j) * rows + i) * 2 + b] = t.bytes[((e * rows + i) * cols + j) * 2 + b];
+  std::swap(t.shape[1], t.shape[2]);
+  t.bytes = out;
+}
+
 inline void write_model(const fs::path& folder, const Json& config, const std::vector<OwnTensor>& tensors) {
   SafetensorsBuilder builder;
   for (const OwnTensor& t : tensors) builder.add(t.name, t.dtype, t.shape, t.bytes);

@@ -95,23 +95,6 @@ TEST_CASE("every family computes what transformers does", "[families]") {
   CHECK(n >= 30);
 }
 
-namespace {
-
-/// (n, rows, cols) of 16-bit values with the last two dimensions changed over.
-void transpose(OwnTensor& t) {
-  const size_t n = size_t(t.shape[0]), rows = size_t(t.shape[1]), cols = size_t(t.shape[2]);
-  std::string out(t.bytes.size(), '\0');
-  for (size_t e = 0; e < n; ++e)
-    for (size_t i = 0; i < rows; ++i)
-      for (size_t j = 0; j < cols; ++j)
-        for (size_t b = 0; b < 2; ++b)
-          out[((e * cols + j) * rows + i) * 2 + b] = t.bytes[((e * rows + i) * cols + j) * 2 + b];
-  std::swap(t.shape[1], t.shape[2]);
-  t.bytes = out;
-}
-
-}  // namespace
-
 TEST_CASE("experts stored transposed, as published folders of Qwen3-VL have them", "[families]") {
   const fs::path source = folder() / "qwen3_vl_moe";
   std::vector<OwnTensor> tensors = tensors_of(source);

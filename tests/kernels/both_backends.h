@@ -1,0 +1,95 @@
+// A model through both backends, and how far apart they are.
+#pragma once
+#include <functional>
+
+#include "base/error.h"
+#include "device_arrays.h"
+#include "model/captured.h"
+#include "model/cuda_backend.h"
+
+namespace blockgtq::test {
+
+inline Captured run_cuda(const Checkpoint& model, std::span<const int32_t> tokens, int64_t chunk,
+                         const CudaOptions& options, bool with_logits = true,
+                         const std::function<void(LayerActivations&)>& change = nullptr) {
+  const Config& c = model.config();
+  Captured out;
+  ForwardRequest request;
+  request.tokens = tokens;
+  request.chunk = chunk;
+  request.on_layer = [&](LayerActivations& a) {
+    REQUIRE(a.stream != nullptr);
+    const cuda::Stream stream(a.stream);
+    out.q.push_back(to_host<float>(a.q, a.n_tokens * c.n_heads * c.head_dim, stream));
+    out.k.push_back(to_host<float>(a.k, a.n_tokens * c.n_kv_heads * c.head_dim, stream));
+    if (a.v) out.v.push_back(to_host<float>(a.v, a.n_tokens * c.n_kv_heads * c.v_dim, stream));
+    if (change) change(a);
+  };
+  if (with_logits)
+    request.on_logits = [&](int64_t first, int64_t n, const float* logits) {
+      REQUIRE(int64_t(out.logits.size()) == first * c.vocab);
+      out.logits.insert(out.logits.end(), logits, logits + n * c.vocab);
+    };
+  make_cuda_backend(options)->forward(model, request);
+  return out;
+}
+
+/// Sums of squares per head and block, for the rows of one layer.
+inline std::vector<double> energies(const std::vector<float>& x, int64_t heads, const BlockLayout& layout) {
+  const int64_t dim = layout.head_dim;
+  std::vector<double> out(size_t(heads * layout.n_blocks()), 0);
+  for (size_t i = 0; i < x.size(); i += size_t(dim))
+    for (int b = 0; b < layout.n_blocks(); ++b)
+      for (const int j : layout.coords(b))
+        out[size_t(int64_t(i) / dim % heads * layout.n_blocks() + b)] +=
+            double(x[i + size_t(j)]) * x[i + size_t(j)];
+  return out;
+}
+
+inline double worst_ratio(const std::vector<double>& a, const std::vector<double>& b) {
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) worst = worse(worst, std::abs(a[i] / b[i] - 1));
+  return worst;
+}
+
+struct Differences {
+  double energy = 0, activation = 0, logits = 0;  // the worst of all layers
+};
+
+inline Differences compare(const Captured& got, const Captured& want, const Config& c) {
+  REQUIRE(got.q.size() == want.q.size());
+  REQUIRE(got.v.size() == want.v.size());
+  Differences out;
+  const auto add = [&](const std::vector<float>& a, const std::vector<float>& b, int64_t heads) {
+    out.energy =
+        worse(out.energy, worst_ratio(energies(a, heads, c.blocks()), energies(b, heads, c.blocks())));
+    out.activation = worse(out.activation, distance(a, b));
+  };
+  for (size_t l = 0; l < got.q.size(); ++l) {
+    add(got.q[l], want.q[l], c.n_heads);
+    add(got.k[l], want.k[l], c.n_kv_heads);
+  }
+  for (size_t l = 0; l < got.v.size(); ++l)
+    out.activation = worse(out.activation, distance(got.v[l], want.v[l]));
+  out.logits = want.logits.empty() ? 0 : distance(got.logits, want.logits);
+  return out;
+}
+
+inline CudaOptions with_type(ComputeType type) {
+  CudaOptions out;
+  out.type = type;
+  return out;
+}
+
+template <class Body>
+Error error_of(const Body& body) {
+  try {
+    body();
+  } catch (const Error& e) {
+    return e;
+  }
+  FAIL("no error");
+  return Error(Exit::ok, "");
+}
+
+}  // namespace blockgtq::test
