@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <future>
 #include <optional>
 
 #include "base/error.h"
@@ -99,7 +100,7 @@ std::string Session::signature() const {
 
 Provenance Session::provenance() const {
   Provenance all = origin;
-  all.emplace(all.begin() + 3, "weights", model->fingerprint());  // behind the model's name and type
+  all.insert(all.begin() + 3, {"weights", model->fingerprint()});  // behind the model's name and type
   return all;
 }
 
@@ -123,15 +124,17 @@ Stats collect_stats(Session& session, Progress& progress) {
   stats.run_chunks = session.run_chunks;
   stats.n_parts = session.n_parts;
   stats.layers.resize(session.shape.n_layers);
-  std::vector<std::vector<double>> moments = output_moments(session);
-  for (size_t l = 0; l < moments.size(); ++l) stats.layers[l].output = std::move(moments[l]);
+  const bool cuda = session.device == "cuda";
+  // Beside the GPU's work, or where the processors are needed for the forward pass, after it.
+  std::future<std::vector<std::vector<double>>> moments = std::async(
+      cuda ? std::launch::async : std::launch::deferred, [&session] { return output_moments(session); });
   for (int64_t t = 0; t < session.n_tokens(); t += session.chunk)
     stats.chunk_tokens.push_back(std::min(session.chunk, session.n_tokens() - t));
 
   const AttentionShape& shape = session.shape;
   const int64_t dim = shape.layout.head_dim;
   std::optional<CudaStats> on_device;
-  if (session.device == "cuda") on_device.emplace(stats);
+  if (cuda) on_device.emplace(stats);
   ForwardRequest request;
   request.tokens = session.corpus.ids;
   request.chunk = session.chunk;
@@ -148,6 +151,8 @@ Stats collect_stats(Session& session, Progress& progress) {
   };
   session.backend->forward(*session.model, request);
   if (on_device) on_device->finish();
+  size_t layer = 0;
+  for (std::vector<double>& moment : moments.get()) stats.layers[layer++].output = std::move(moment);
   stats.signature = session.signature();
   stats.provenance = session.provenance();
   return stats;

@@ -41,7 +41,9 @@ std::vector<double> output_moment(const Linear& o, const AttentionShape& shape) 
   const int64_t tasks = (d + kRows - 1) / kRows, stride = (d + kWidth - 1) / kWidth * kWidth;
   // Each number is a sum over rows of W_o in ascending order, whatever the number of threads.
   parallel_for(size_t(shape.n_kv_heads * tasks), [&](size_t task) {
-    const int64_t h = int64_t(task) / tasks, first = int64_t(task) % tasks * kRows,
+    // The longest rows first.
+    const int64_t h = int64_t(task) % shape.n_kv_heads,
+                  first = (tasks - 1 - int64_t(task) / shape.n_kv_heads) * kRows,
                   rows = std::min(kRows, d - first), most = std::max<int64_t>(1, kBlock / group);
     std::vector<double> moments(size_t(rows * stride)), vectors(size_t(most * group * stride));
     std::vector<float> row(size_t(group * d));
