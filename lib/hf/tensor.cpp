@@ -157,7 +157,7 @@ Tensor Tensor::rows(int64_t first, int64_t n) const {
   Tensor out = *this;
   out.shape[0] = n;
   out.first_row = first_row + first;
-  out.data = extent(first * row_elements(), n * row_elements());
+  if (!data.empty()) out.data = extent(first * row_elements(), n * row_elements());
   return out;
 }
 

@@ -67,7 +67,8 @@ struct Tensor {
   /// Where a row lies among the rows of `data`.
   int64_t stored_row(int64_t row) const;
 
-  /// Rows [first, first + n) of a tensor of one or two dimensions (a fused projection is taken apart so).
+  /// Rows [first, first + n) of a tensor of one or two dimensions (a fused projection is taken apart so). A
+  /// tensor without data, a shape alone, gives such.
   Tensor rows(int64_t first, int64_t n) const;
   /// out[i] = element first + i, as float32.
   void read(int64_t first, int64_t n, float* out) const;
