@@ -74,9 +74,22 @@ std::string pair_text(const BitPair& pair) {
   return (pair.k ? "K" + bits_text(pair.k) : "") + (pair.v ? "V" + bits_text(pair.v) : "");
 }
 
+namespace {
+
+std::string sink_text(const CacheSpec& spec) {
+  return spec.sink > 0 && spec.bits != BitPair{} ? fmt::format(", sink {}", spec.sink) : "";
+}
+
+}  // namespace
+
 std::string describe(const CacheSpec& spec) {
   auto method = [](const std::string& name) { return name.empty() ? "exact" : name; };
-  return fmt::format("{} {} / {}", pair_text(spec.bits), method(spec.k_method), method(spec.v_method));
+  return fmt::format("{} {} / {}{}", pair_text(spec.bits), method(spec.k_method), method(spec.v_method),
+                     sink_text(spec));
+}
+
+std::string width_text(const CacheSpec& spec) {
+  return pair_text(spec.bits) + sink_text(spec);
 }
 
 std::vector<double> budgets_of(const std::vector<CacheSpec>& specs) {
@@ -100,6 +113,13 @@ void add_cache_options(CLI::App& command, CacheOptions& o) {
   command.add_option("--bits-k", o.bits_k,
                      "In place of --pairs: bits of keys, each with every one of --bits-v");
   command.add_option("--bits-v", o.bits_v, "In place of --pairs: bits of values");
+  command
+      .add_option(
+          "--sink", o.sink,
+          "Positions at the start of every window that are held exactly, as a server holds them in 16 bits "
+          "(attention sinks); counted in the bytes")
+      ->check(in_range(int64_t(0), int64_t(1) << 30))
+      ->capture_default_str();
   add_codebook_option(command, o.codebook);
 }
 
@@ -145,7 +165,7 @@ std::vector<CacheSpec> cache_specs(const CacheOptions& o) {
       for (const std::string& v : pair.v ? v_methods : exact) {
         require_bits(key_methods(), k, pair.k);
         require_bits(value_methods(), v, pair.v);
-        specs.push_back({k, v, pair});
+        specs.push_back({k, v, pair, o.sink});
       }
   }
   return specs;
@@ -167,6 +187,7 @@ std::vector<CacheSpec> specs_of_model(const std::vector<CacheSpec>& specs, const
 QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, const BitMap* map,
                           Codebook codebook) {
   QuantizedCache cache;
+  cache.sink = spec.sink;
   if (spec.bits.k)
     cache.keys = make_layers(shape, map, spec.bits.k, [&](const HeadMap& head) {
       require_map(key_methods(), spec.k_method, map);

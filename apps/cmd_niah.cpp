@@ -129,7 +129,7 @@ class Niah {
                  "exact match", "error", "digits"});
     auto method = [](const std::string& name) { return name.empty() ? "exact" : name; };
     for (const Row& r : rows_)
-      table.row({r.model, std::to_string(r.context), pair_text(r.spec.bits), method(r.spec.k_method),
+      table.row({r.model, std::to_string(r.context), width_text(r.spec), method(r.spec.k_method),
                  method(r.spec.v_method), r.bytes ? fmt::format("{:g}", r.bytes) : "",
                  std::to_string(r.found.questions), percent(r.found.accuracy()),
                  percent(r.found.accuracy_error()), percent(r.found.token_accuracy())});
@@ -150,6 +150,7 @@ class Niah {
                                  {"v_method", r.spec.v_method.empty() ? "exact" : r.spec.v_method},
                                  {"k_bits", r.spec.bits.k},
                                  {"v_bits", r.spec.bits.v},
+                                 {"sink", r.spec.sink},
                                  {"bytes_per_token", r.bytes},
                                  {"questions", r.found.questions},
                                  {"exact", r.found.exact},

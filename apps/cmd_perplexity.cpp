@@ -63,7 +63,7 @@ class Perplexity {
     const CacheOptions& c = o_.caches;
     const ModelSetOptions& set = o_.set;
     return c.k_methods.empty() && c.v_methods.empty() && c.pairs.empty() && c.bits_k.empty() &&
-           c.bits_v.empty() && o_.choose.empty() && o_.gates.empty() && set.map.empty() &&
+           c.bits_v.empty() && c.sink == 0 && o_.choose.empty() && o_.gates.empty() && set.map.empty() &&
            set.calibration.empty() && set.panel.empty();
   }
 
@@ -91,7 +91,7 @@ class Perplexity {
     if (o_.bits_kv.empty()) return {};
     if (!shape.v_dim)
       progress_->warn(job.name + ": caches a latent, not values per head: all bits are the keys'");
-    return split_specs(averages_, k_methods_, v_methods_, shape);
+    return split_specs(averages_, k_methods_, v_methods_, o_.caches.sink, shape);
   }
 
   ModelQuality run_model(const ModelJob& job) {

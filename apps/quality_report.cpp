@@ -26,7 +26,8 @@ Json spec_json(const CacheSpec& spec) {
           {"k_method", method_text(spec.k_method)},
           {"v_method", method_text(spec.v_method)},
           {"k_bits", spec.bits.k},
-          {"v_bits", spec.bits.v}};
+          {"v_bits", spec.bits.v},
+          {"sink", spec.sink}};
 }
 
 Json quality_fields(const Quality& q) {
@@ -130,7 +131,7 @@ Table quality_table(const ModelQuality& m) {
              percent(m.exact.same_top)});
   for (const CacheQuality& c : m.caches) {
     const Quality& q = c.quality;
-    table.row({pair_text(c.spec.bits), method_text(c.spec.k_method), method_text(c.spec.v_method),
+    table.row({width_text(c.spec), method_text(c.spec.k_method), method_text(c.spec.v_method),
                bytes_text(c.key_bytes + c.value_bytes), with_error(q.perplexity, q.perplexity_error),
                with_error(q.kl_mean, q.kl_error), three_digits(q.kl_median), three_digits(q.kl_p99),
                percent(q.same_top)});
@@ -139,16 +140,16 @@ Table quality_table(const ModelQuality& m) {
 }
 
 Table quality_rows(const std::vector<ModelQuality>& models) {
-  Table table({"model", "cache", "k_method", "v_method", "k_bits", "v_bits", "k_bytes_per_token",
+  Table table({"model", "cache", "k_method", "v_method", "k_bits", "v_bits", "sink", "k_bytes_per_token",
                "v_bytes_per_token", "perplexity", "perplexity_error", "log_ratio", "log_ratio_error",
                "kl_mean", "kl_error", "kl_median", "kl_p99", "kl_max", "same_top"});
   auto add = [&](const ModelQuality& m, const CacheQuality& c) {
     std::vector<std::string> row = {m.name, pair_text(c.spec.bits), method_text(c.spec.k_method),
                                     method_text(c.spec.v_method)};
     const Quality& q = c.quality;
-    for (double value :
-         {c.spec.bits.k, c.spec.bits.v, c.key_bytes, c.value_bytes, q.perplexity, q.perplexity_error,
-          q.log_ratio, q.log_ratio_error, q.kl_mean, q.kl_error, q.kl_median, q.kl_p99, q.kl_max, q.same_top})
+    for (double value : {c.spec.bits.k, c.spec.bits.v, double(c.spec.sink), c.key_bytes, c.value_bytes,
+                         q.perplexity, q.perplexity_error, q.log_ratio, q.log_ratio_error, q.kl_mean,
+                         q.kl_error, q.kl_median, q.kl_p99, q.kl_max, q.same_top})
       row.push_back(exact(value));
     table.row(row);
   };
@@ -173,13 +174,13 @@ Table quality_grid(const std::vector<ModelQuality>& models, std::vector<std::str
     else
       left_out.push_back(m.name);
   }
-  std::vector<BitPair> columns;
+  std::vector<CacheSpec> columns;  // without methods
   std::vector<std::string> k_methods, v_methods;
   auto note = [](auto& list, const auto& value) {
     if (std::find(list.begin(), list.end(), value) == list.end()) list.push_back(value);
   };
   for (const CacheQuality& c : fullest->caches) {
-    note(columns, c.spec.bits);
+    note(columns, CacheSpec{"", "", c.spec.bits, c.spec.sink});
     if (!c.spec.k_method.empty()) note(k_methods, c.spec.k_method);
     if (!c.spec.v_method.empty()) note(v_methods, c.spec.v_method);
   }
@@ -187,13 +188,13 @@ Table quality_grid(const std::vector<ModelQuality>& models, std::vector<std::str
   if (v_methods.empty()) v_methods = {""};
 
   std::vector<std::string> header = {"K method", "V method"};
-  for (const BitPair& pair : columns) header.push_back(pair_text(pair));
+  for (const CacheSpec& column : columns) header.push_back(width_text(column));
   Table table(header);
   for (const std::string& k : k_methods)
     for (const std::string& v : v_methods) {
       std::vector<std::string> row = {method_text(k), method_text(v)};
-      for (const BitPair& pair : columns) {
-        const CacheSpec spec{pair.k ? k : "", pair.v ? v : "", pair};
+      for (const CacheSpec& column : columns) {
+        const CacheSpec spec{column.bits.k ? k : "", column.bits.v ? v : "", column.bits, column.sink};
         GeometricMean mean;
         for (const ModelQuality* m : full)
           if (const CacheQuality* c = find(*m, spec)) mean.add(c->quality.kl_mean);

@@ -46,10 +46,15 @@ int64_t round_trip(const Piece& piece) {
 
 }  // namespace
 
-double QuantizedCache::bytes(const std::vector<HeadQuantizers>& layers, int64_t n) {
+double QuantizedCache::bytes(const std::vector<HeadQuantizers>& layers, int64_t n) const {
+  constexpr double kExactBytes = 2;
+  const int64_t n_exact = std::min(sink, n);
   double sum = 0;
   for (const HeadQuantizers& heads : layers)
-    for (const auto& quantizer : heads) sum += double(quantizer->code_bytes(size_t(n))) / double(n);
+    for (const auto& quantizer : heads) {
+      if (n > n_exact) sum += double(quantizer->code_bytes(size_t(n - n_exact))) / double(n);
+      sum += kExactBytes * double(n_exact * quantizer->dim()) / double(n);
+    }
   return sum;
 }
 
@@ -58,7 +63,8 @@ int64_t requantize(const CachedLayer& layer) {
   std::vector<Piece> pieces;
   for (size_t w = 0; w < layer.caches.size(); ++w) {
     const QuantizedCache& cache = *layer.caches[w];
-    const int64_t first = int64_t(w) * layer.chunk, end = std::min(layer.n_tokens, first + layer.chunk);
+    const int64_t begin = int64_t(w) * layer.chunk, end = std::min(layer.n_tokens, begin + layer.chunk),
+                  first = std::min(begin + cache.sink, end);
     if (!cache.keys.empty()) add_pieces(cache.keys[l], layer.k, first, end, pieces);
     if (cache.values.empty()) continue;
     check(layer.v != nullptr, "requantize: values are quantized where there are none");

@@ -9,13 +9,15 @@ namespace blockgtq {
 /// One way to hold keys and values: the quantizer of every layer and KV head. Empty: held exactly.
 struct QuantizedCache {
   std::vector<HeadQuantizers> keys, values;  // (L) of (H)
+  int64_t sink = 0;                          // the first positions of a window, which no quantizer sees
 
-  /// Bytes per token of all layers and heads, in a window of n tokens; 0 when exact.
+  /// Bytes per token of all layers and heads, in a window of n tokens: codes, and 2 per number of the sink's
+  /// positions; 0 when exact.
   double key_bytes(int64_t n) const { return bytes(keys, n); }
   double value_bytes(int64_t n) const { return bytes(values, n); }
 
  private:
-  static double bytes(const std::vector<HeadQuantizers>& layers, int64_t n);
+  double bytes(const std::vector<HeadQuantizers>& layers, int64_t n) const;
 };
 
 /// One layer's keys and values over windows of `chunk` tokens (the last may be shorter), each of which is

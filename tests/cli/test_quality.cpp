@@ -68,6 +68,26 @@ TEST_CASE("perplexity: the model's alone, where nothing is quantized") {
   }
 }
 
+TEST_CASE("perplexity: positions held exactly are named, counted, and without error") {
+  const auto run = [](const char* sink) {
+    return Json::parse(good(perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse", "--pairs", "K2V2",
+                                        "--sink", sink, "--json", "-"}))
+                           .out)
+        .at("models")
+        .at(0)
+        .at("caches")
+        .at(0);
+  };
+  const Json none = run("0"), some = run("64"), all = run("128");
+  CHECK(none.at("sink") == 0);
+  CHECK(some.at("sink") == 64);
+  CHECK(some.at("kl_mean") < none.at("kl_mean"));
+  CHECK(all.at("kl_max") == 0.0);
+  CHECK(all.at("bytes_per_token") == 4 * 2 * 2 * 128 * 2);  // layers, K and V, heads, numbers of 16 bits
+  CHECK_THAT(good(perplexity({"--k-method", "tq-mse", "--pairs", "K2", "--sink", "4"})).out,
+             ContainsSubstring("K2, sink 4"));
+}
+
 TEST_CASE("perplexity: a map, or a calibration on the way, is the same; csv and md are written") {
   TempFolder dir;
   const std::string map = dir / "m.h5", csv = dir / "q.csv", md = dir / "q.md";

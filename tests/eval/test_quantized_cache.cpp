@@ -97,6 +97,35 @@ TEST_CASE("bytes are those of all layers and heads") {
   CHECK(cache(0, false).key_bytes(64) == 0);
 }
 
+TEST_CASE("positions of the sink stay as they are, in every window, and cost two bytes a number") {
+  const int64_t chunk = 20, n = 2 * chunk + 3;
+  const std::vector<float> k = gaussian(size_t(n * kHeads * kDim), 1),
+                           v = gaussian(size_t(n * kHeads * kValueDim), 2);
+  QuantizedCache held = cache(3, true);
+  held.sink = 4;
+  std::vector<float> k_hat = k, v_hat = v;
+  requantize({1, n, chunk, {&held, &held, &held}, k_hat.data(), v_hat.data()});
+  for (int h = 0; h < kHeads; ++h)
+    for (const int64_t first : {int64_t(0), chunk}) {
+      const std::vector<float> rest = alone(*held.keys[1][size_t(h)], k, first + 4, chunk - 4, h, kDim);
+      for (int64_t t = 0; t < chunk; ++t) {
+        const auto at = [&](const std::vector<float>& x) {
+          return std::vector(x.begin() + ((first + t) * kHeads + h) * kDim,
+                             x.begin() + ((first + t) * kHeads + h + 1) * kDim);
+        };
+        const std::vector<float> want =
+            t < 4 ? at(k) : std::vector(rest.begin() + (t - 4) * kDim, rest.begin() + (t - 3) * kDim);
+        CHECK((at(k_hat) == want));
+      }
+    }
+  // The last window is shorter than the sink.
+  CHECK((std::vector(k_hat.begin() + 2 * chunk * kHeads * kDim, k_hat.end()) ==
+         std::vector(k.begin() + 2 * chunk * kHeads * kDim, k.end())));
+  const QuantizedCache plain = cache(3, true);
+  CHECK(held.key_bytes(20) == Approx((plain.key_bytes(20) * 16 + 4 * 2 * kHeads * kDim * 2) / 20));
+  CHECK(held.value_bytes(3) == 2 * kHeads * kValueDim * 2);
+}
+
 TEST_CASE("norms beyond fp16 are counted; what cannot be encoded is named by layer and head") {
   const int64_t n = 40;
   std::vector<float> k = gaussian(size_t(n * kHeads * kDim), 3),
