@@ -286,7 +286,8 @@ class GgufOf {
 
   void add(const std::string& name, Stored t) {
     if (encode_) encode_(name, t);
-    const std::map<std::string, uint32_t> ids = {{"F32", 0}, {"F16", 1}, {"BF16", 30}, {"Q8_0", 8}};
+    const std::map<std::string, uint32_t> ids = {
+        {"F32", 0}, {"F16", 1}, {"BF16", 30}, {"Q8_0", 8}, {"MXFP4", 39}};
     out_.tensor(name, t.shape, ids.at(t.dtype), t.bytes);
   }
 

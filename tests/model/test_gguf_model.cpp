@@ -10,6 +10,7 @@
 #include "captured.h"
 #include "catch.h"
 #include "hf/gguf_of.h"
+#include "model/fold.h"
 #include "model/weights.h"
 #include "worse.h"
 
@@ -250,6 +251,50 @@ TEST_CASE("quantized weights are their numbers, wherever they are read", "[gguf]
     write_model(dir / name, config_of(name), tensors);
     const Captured want = run_forward(Checkpoint(dir / name), tokens, 16);
     CHECK((run_forward(Checkpoint(dir / (name + ".gguf")), tokens, 16) == want));
+  }
+}
+
+TEST_CASE("gpt-oss's experts in MXFP4 are their numbers", "[gguf]") {
+  TempDir dir;
+  const fs::path path = convertible("gpt_oss", dir);
+  /// gate and up, whose rows of 32 are one block: a scale of 2^(e - 127), the first halves of 16 bytes, the
+  /// second ones.
+  const auto encode = [](bool blocks) {
+    return [blocks](const std::string& name, Stored& t) {
+      if (!name.ends_with("gate_exps.weight") && !name.ends_with("up_exps.weight")) return;
+      constexpr float kNumbers[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+      std::mt19937 random(uint32_t(name.size() + uint8_t(name[4])));
+      std::string out;
+      for (uint64_t row = 0; row < t.shape[0] * t.shape[1]; ++row) {
+        const int exponent = 122 + int(random() % 4);
+        unsigned digits[32];
+        for (unsigned& digit : digits) digit = unsigned(random() % 16);
+        if (blocks) {
+          out += char(exponent);
+          for (int i = 0; i < 16; ++i) out += char(digits[i] | digits[i + 16] << 4);
+        } else {
+          for (const unsigned digit : digits) out += raw(std::ldexp(kNumbers[digit], exponent - 127));
+        }
+      }
+      t.bytes = out;
+      t.dtype = blocks ? "MXFP4" : "F32";
+    };
+  };
+  const std::vector<int32_t> tokens = some_tokens(24, 64);
+  gguf_of(path, encode(true)).write(dir / "blocks.gguf");
+  gguf_of(path, encode(false)).write(dir / "numbers.gguf");
+  const Captured got = run_forward(Checkpoint(dir / "blocks.gguf"), tokens, 0),
+                 want = run_forward(Checkpoint(dir / "numbers.gguf"), tokens, 0);
+  CHECK((got == want));
+}
+
+TEST_CASE("weights that a GGUF file has otherwise than a folder are not folded into one", "[gguf]") {
+  TempDir dir;
+  for (const std::string name : {"gemma2", "gpt_oss"}) {
+    gguf_of(convertible(name, dir)).write(dir / "m.gguf");
+    const Checkpoint model(dir / "m.gguf");
+    CHECK_THAT(expect_error(Exit::input, [&] { Fold(model, BitMap{}); }),
+               ContainsSubstring("m.gguf: model_type " + name + " does not fold: a GGUF file has"));
   }
 }
 
