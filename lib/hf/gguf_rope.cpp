@@ -124,6 +124,8 @@ Json scaling(const GgufArchitecture& architecture, const GgufKeys& keys,
     keys.metadata().fail(tensors.count(kShortFactors) ? kShortFactors : kLongFactors,
                          fmt::format("is not supported for {}", architecture.name));
   if (listed && (type == "none" || type == "longrope")) return longrope(keys, tensors, theta, rotary_dim);
+  if (!keys.has("rope.scaling.type") && keys.number("rope.scaling.factor").value_or(1) != 1)
+    keys.fail("rope.scaling.type", "missing beside rope.scaling.factor");
   if (type == "none") {
     const double scale = keys.number("rope.scale_linear").value_or(1);
     if (scale == 1) return {{"rope_type", "default"}, {"rope_theta", theta}};
@@ -149,7 +151,10 @@ bool is_rope_tensor(const std::string& gguf_name) {
 Json gguf_rope_parameters(const GgufArchitecture& architecture, const GgufKeys& keys,
                           const std::map<std::string, Tensor>& tensors, int64_t head_dim) {
   const std::string model_type = architecture.model_type;
-  const double theta = keys.has("rope.freq_base") ? keys.positive("rope.freq_base") : kDefaultTheta;
+  // The converters of these always write it: a file without comes from elsewhere, with keys of its own.
+  const bool required = model_type == "gemma3_text" || model_type == "gpt_oss" || model_type == "phi3";
+  const double theta =
+      required || keys.has("rope.freq_base") ? keys.positive("rope.freq_base") : kDefaultTheta;
   const int64_t rotary_dim = keys.integer_or("rope.dimension_count", head_dim, 1, kMaxHeadDim);
   const bool partial = rotary_dim < head_dim && rotary_dim % 2 == 0 && model_type == "phi3";
   if (rotary_dim != head_dim && !partial)

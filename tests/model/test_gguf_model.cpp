@@ -216,6 +216,10 @@ TEST_CASE("rules of an architecture that no key of a GGUF file tells", "[gguf]")
              ContainsSubstring("phi3.attention.sliding_window: missing"));
   CHECK_THAT(error("gemma3_text", [](GgufBuilder& b) { b.erase("gemma3.attention.sliding_window"); }),
              ContainsSubstring("gemma3.attention.sliding_window: missing"));
+  CHECK_THAT(error("gemma3_text", [](GgufBuilder& b) { b.erase("gemma3.rope.freq_base"); }),
+             ContainsSubstring("gemma3.rope.freq_base: missing"));
+  CHECK_THAT(error("gemma3_text", [](GgufBuilder& b) { b.erase("gemma3.rope.scaling.type"); }),
+             ContainsSubstring("gemma3.rope.scaling.type: missing beside rope.scaling.factor"));
   CHECK_THAT(error("olmo2", [](GgufBuilder& b) { b.integer("olmo2.attention.sliding_window", 4096); }),
              ContainsSubstring("olmo2.attention.sliding_window: 4096 is not supported: 0"));
   CHECK_THAT(error("gemma2", [](GgufBuilder& b) { b.number("gemma2.rope.freq_base_swa", 500); }),
