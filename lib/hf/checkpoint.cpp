@@ -101,6 +101,7 @@ void Checkpoint::open_gguf_file() {
   GgufModel model = open_gguf(folder_);
   config_ = parse_config(model.config, folder_.string());
   gguf_ = model.architecture;
+  if (gguf_->whole_norms) config_.norm_offset = 0;
   shards_ = std::move(model.parts);
   tensors_ = std::move(model.tensors);
   shard_of_ = std::move(model.part_of);

@@ -60,7 +60,7 @@ struct MlaConfig {
 
 /// How experts are named and stored: one by one (gate_proj, up_proj, down_proj), or where the checkpoint has
 /// experts.gate_up_proj all together; one by one as w1, w3, w2; together as granite names them; or gpt_oss's,
-/// together, transposed, gate and up interleaved, with biases.
+/// together, transposed, gate and up interleaved, with biases (from a GGUF file one by one, with biases).
 enum class ExpertTensors { plain, mixtral, granite, gpt_oss };
 
 struct MoeConfig {

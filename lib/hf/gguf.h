@@ -20,6 +20,9 @@ inline constexpr uint64_t kMaxGgufAlignment = 1 << 20;
 enum class GgufType : uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
 const char* name(GgufType);
 
+/// The double of the decimal number that is written least among those that name this float.
+double shortest_decimal(float);
+
 /// A value of the metadata, where it lies in the mapped file.
 struct GgufValue {
   GgufType type = GgufType::u8;  // of an array: its elements'

@@ -1,165 +1,54 @@
 // From a GGUF file's metadata to the fields of config.json. Sources: llama.cpp, src/llama-arch.cpp for the
-// keys, src/llama-model.cpp for what is assumed where one is missing, convert_hf_to_gguf.py for the way
-// there.
+// keys, src/llama-model.cpp and src/models/*.cpp for what is assumed where one is missing, conversion/*.py
+// for the way there.
 #include "hf/gguf_config.h"
 
-#include <algorithm>
-#include <array>
-#include <cmath>
 #include <nlohmann/json.hpp>
-#include <numbers>
 
 #include "hf/config.h"
 #include "hf/config_fields.h"
+#include "hf/gguf_keys.h"
+#include "hf/gguf_rope.h"
 
 namespace blockgtq {
 
 namespace {
 
-constexpr const char* kRopeFactors = "rope_freqs.weight";
+constexpr const char* kOriginalLength = "rope.scaling.original_context_length";
 
-/// Keys behind "llama." that change what is computed and are not read here.
-constexpr std::array<const char*, 12> kUnsupported = {"attention.scale",
-                                                      "attention.clamp_kqv",
-                                                      "attention.max_alibi_bias",
-                                                      "attn_logit_softcapping",
-                                                      "final_logit_softcapping",
-                                                      "attention.temperature_scale",
-                                                      "logit_scale",
-                                                      "residual_scale",
-                                                      "embedding_scale",
-                                                      "rope.dimension_sections",
-                                                      "attention.sliding_window_pattern",
-                                                      "rope.scaling.yarn_log_multiplier"};
-
-/// The metadata of one architecture: keys are given without "llama.".
-class Keys {
- public:
-  Keys(const GgufArchitecture& architecture, const GgufMetadata& metadata)
-      : prefix_(std::string(architecture.name) + "."), metadata_(metadata) {}
-
-  std::string full(const std::string& key) const { return prefix_ + key; }
-  bool has(const std::string& key) const { return metadata_.has(full(key)); }
-  int64_t integer(const std::string& key, int64_t low, int64_t high) const {
-    return metadata_.integer(full(key), low, high);
-  }
-  int64_t integer_or(const std::string& key, int64_t fallback, int64_t low, int64_t high) const {
-    return metadata_.integer_or(full(key), fallback, low, high);
-  }
-  std::optional<double> number(const std::string& key) const { return metadata_.number(full(key)); }
-  double positive(const std::string& key) const {
-    const std::optional<double> value = number(key);
-    if (!value) fail(key, "missing: a number above 0");
-    if (!(*value > 0)) fail(key, fmt::format("{} is out of range: above 0", *value));
-    return *value;
-  }
-  bool flag(const std::string& key, bool fallback) const { return metadata_.flag(full(key), fallback); }
-  std::string text(const std::string& key, const std::string& fallback) const {
-    return metadata_.text(full(key), fallback);
-  }
-  [[noreturn]] void fail(const std::string& key, const std::string& what) const {
-    metadata_.fail(full(key), what);
-  }
-
- private:
-  std::string prefix_;
-  const GgufMetadata& metadata_;
+/// A key behind "llama." that changes what is computed; read for one model type or none.
+struct KnownKey {
+  const char* key;
+  const char* reader = "";
 };
+constexpr KnownKey kComputing[] = {{"attention.scale", "granite"},
+                                   {"logit_scale", "granite"},
+                                   {"residual_scale", "granite"},
+                                   {"embedding_scale", "granite"},
+                                   {"attn_logit_softcapping", "gemma2"},
+                                   {"final_logit_softcapping", "gemma2"},
+                                   {"attention.clamp_kqv"},
+                                   {"attention.max_alibi_bias"},
+                                   {"attention.temperature_scale"},
+                                   {"attention.sliding_window_pattern"},
+                                   {"attention.key_length_swa"},
+                                   {"attention.value_length_swa"},
+                                   {"attention.shared_kv_layers"},
+                                   {"rope.dimension_sections"},
+                                   {"rope.dimension_count_swa"},
+                                   {"rope.scaling.yarn_log_multiplier"},
+                                   {"swiglu_clamp_exp"}};
 
-void refuse_unsupported(const Keys& keys, const GgufMetadata& metadata) {
+void refuse_unsupported(const GgufKeys& keys, const std::string& model_type) {
+  const GgufMetadata& metadata = keys.metadata();
   if (const std::string type = metadata.text("general.type", "model"); type != "model")
     metadata.fail("general.type", fmt::format("{} is not a model", shown(type)));
-  for (const char* key : kUnsupported) {
-    if (keys.has(key)) keys.fail(key, "is not supported");
+  for (const auto& [key, reader] : kComputing) {
+    if (keys.has(key) && model_type != reader) keys.fail(key, "is not supported");
   }
+  if (!keys.flag("rope.scaling.finetuned", true) && model_type == "granite")  // src/models/granite.cpp
+    keys.fail("rope.scaling.finetuned", "false is not supported for granite: true");
   if (!keys.flag("attention.causal", true)) keys.fail("attention.causal", "false is not supported: true");
-}
-
-/// What Llama 3's scaling divides the frequency of block i of R / 2 by.
-double llama3_factor(double theta, int rotary_dim, int i, double factor, double original) {
-  constexpr double kLow = 1, kHigh = 4;  // what every Llama 3 has; the file does not tell
-  const double wavelength = 2 * std::numbers::pi * std::pow(theta, 2.0 * i / rotary_dim);
-  if (wavelength < original / kHigh) return 1;
-  if (wavelength > original / kLow) return factor;
-  const double smooth = (original / wavelength - kLow) / (kHigh - kLow);
-  return 1 / ((1 - smooth) / factor + smooth);
-}
-
-/// rope_freqs.weight holds what each frequency is divided by, in float32. The numbers that Llama 3's rule
-/// made them from are found again, so that the frequencies are the Hugging Face model's own.
-Json llama3_scaling(const Tensor& tensor, double theta, int rotary_dim, const Keys& keys,
-                    const GgufMetadata& metadata) {
-  const int n = rotary_dim / 2;
-  if (tensor.shape != std::vector<int64_t>{n} || tensor.dtype != DType::f32)
-    metadata.fail(kRopeFactors, fmt::format("expected {} numbers of F32", n));
-  std::vector<float> factors(static_cast<size_t>(n));
-  tensor.read(0, n, factors.data());
-  const double factor = *std::max_element(factors.begin(), factors.end());
-  double original = 8192;
-  for (int i = 0; i < n && factor > 1; ++i) {
-    const double f = factors[size_t(i)];
-    if (f <= 1.001 || f >= 0.999 * factor) continue;  // one between the two ends tells the length
-    const double smooth = (1 / f - 1 / factor) / (1 - 1 / factor);
-    original = std::round(2 * std::numbers::pi * std::pow(theta, 2.0 * i / rotary_dim) * (1 + 3 * smooth));
-    break;
-  }
-  original =
-      double(keys.integer_or("rope.scaling.original_context_length", int64_t(original), 1, kMaxPositions));
-  for (int i = 0; i < n; ++i) {
-    const double want = llama3_factor(theta, rotary_dim, i, factor, original), got = factors[size_t(i)];
-    if (!(std::abs(got - want) <= 1e-4 * want))
-      metadata.fail(kRopeFactors, fmt::format("number {} is {}, Llama 3's rule for a factor of {} says {}: "
-                                              "other factors are not supported",
-                                              i, got, factor, want));
-  }
-  return {{"rope_type", "llama3"},
-          {"factor", factor},
-          {"low_freq_factor", 1.0},
-          {"high_freq_factor", 4.0},
-          {"original_max_position_embeddings", int64_t(original)},
-          {"rope_theta", theta}};
-}
-
-Json yarn_scaling(const Keys& keys, double theta) {
-  for (const char* key :
-       {"rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor", "rope.scaling.attn_factor"}) {
-    const double value = keys.number(key).value_or(1);
-    if (value != 1) keys.fail(key, fmt::format("{} is not supported: 1", value));
-  }
-  Json out = {{"rope_type", "yarn"},
-              {"factor", keys.positive("rope.scaling.factor")},
-              {"rope_theta", theta},
-              {"original_max_position_embeddings",
-               keys.integer("rope.scaling.original_context_length", 1, kMaxPositions)}};
-  for (const std::string beta : {"beta_fast", "beta_slow"}) {
-    if (keys.has("rope.scaling.yarn_" + beta)) out[beta] = keys.positive("rope.scaling.yarn_" + beta);
-  }
-  return out;
-}
-
-Json rope_parameters(const Keys& keys, const GgufMetadata& metadata,
-                     const std::map<std::string, Tensor>& tensors, int64_t head_dim) {
-  constexpr double kDefaultTheta = 10000;  // Llama 2 was converted without one
-  const double theta = keys.has("rope.freq_base") ? keys.positive("rope.freq_base") : kDefaultTheta;
-  const int64_t rotary_dim = keys.integer_or("rope.dimension_count", head_dim, 1, kMaxHeadDim);
-  if (rotary_dim != head_dim)
-    keys.fail("rope.dimension_count",
-              fmt::format("{} is not supported: {}, the whole head", rotary_dim, head_dim));
-  const std::string type = keys.text("rope.scaling.type", "none");
-  const auto factors = tensors.find(kRopeFactors);
-  if (factors != tensors.end() && (type == "none" || type == "llama3"))
-    return llama3_scaling(factors->second, theta, int(rotary_dim), keys, metadata);
-  if (factors != tensors.end())
-    metadata.fail(kRopeFactors, fmt::format("beside rope.scaling.type {} is not supported", shown(type)));
-  if (type == "none") {
-    const double scale = keys.number("rope.scale_linear").value_or(1);
-    if (scale == 1) return {{"rope_type", "default"}, {"rope_theta", theta}};
-    return {{"rope_type", "linear"}, {"factor", scale}, {"rope_theta", theta}};
-  }
-  if (type == "linear")
-    return {{"rope_type", "linear"}, {"factor", keys.positive("rope.scaling.factor")}, {"rope_theta", theta}};
-  if (type == "yarn") return yarn_scaling(keys, theta);
-  keys.fail("rope.scaling.type", fmt::format("{} is not supported: none, linear, yarn", shown(type)));
 }
 
 /// The type that the products are of where a GPU may choose: quantized numbers keep all of theirs.
@@ -171,7 +60,7 @@ const char* torch_dtype(const std::map<std::string, Tensor>& tensors) {
                                            : "float32";
 }
 
-int64_t vocabulary(const Keys& keys, const GgufMetadata& metadata,
+int64_t vocabulary(const GgufKeys& keys, const GgufMetadata& metadata,
                    const std::map<std::string, Tensor>& tensors) {
   if (keys.has("vocab_size")) return keys.integer("vocab_size", 1, kMaxWidth);
   const auto embedding = tensors.find("token_embd.weight");
@@ -179,42 +68,120 @@ int64_t vocabulary(const Keys& keys, const GgufMetadata& metadata,
   return embedding->second.shape[0];
 }
 
-void add_experts(const Keys& keys, const GgufMetadata& metadata, const std::string& model_type, Json& out) {
-  const int64_t experts = keys.integer_or("expert_count", 0, 0, kMaxExperts);
-  if (model_type != "qwen3_moe") {
-    if (experts != 0)
-      keys.fail("expert_count", fmt::format("{} is not supported for {}: 0", experts,
-                                            metadata.text("general.architecture", "")));
-    return;
-  }
+/// What of experts the file may only have as it is here.
+void check_experts(const GgufKeys& keys, const std::string& model_type) {
+  constexpr int64_t kSoftmax = 1, kSoftmaxOfChosen = 3;  // src/llama-hparams.h
   if (keys.integer_or("expert_shared_count", 0, 0, kMaxExperts) != 0)
     keys.fail("expert_shared_count", "shared experts are not supported: 0");
+  if (keys.integer_or("expert_shared_feed_forward_length", 0, 0, kMaxWidth) != 0 && model_type != "qwen2_moe")
+    keys.fail("expert_shared_feed_forward_length", "shared experts are not supported: 0");
   if (const double scale = keys.number("expert_weights_scale").value_or(1); scale != 1 && scale != 0)
     keys.fail("expert_weights_scale", fmt::format("{} is not supported: 1", scale));
-  out["num_experts"] = experts;
-  out["num_experts_per_tok"] = keys.integer("expert_used_count", 1, kMaxExperts);
-  out["moe_intermediate_size"] = keys.integer("expert_feed_forward_length", 1, kMaxWidth);
-  out["norm_topk_prob"] = keys.flag("expert_weights_norm", true);
-  out["decoder_sparse_step"] = 1;
-  out["mlp_only_layers"] = Json::array();
+  const int64_t usual = model_type == "gpt_oss" ? kSoftmaxOfChosen : kSoftmax;
+  if (const int64_t gate = keys.integer_or("expert_gating_func", 0, 0, INT32_MAX); gate != 0 && gate != usual)
+    keys.fail("expert_gating_func", fmt::format("{} is not supported: {}", gate, usual));
+  if (const int64_t groups = keys.integer_or("expert_group_count", 0, 0, kMaxExperts); groups > 1)
+    keys.fail("expert_group_count", fmt::format("{} is not supported: 1", groups));
 }
 
-void add_window(const Keys& keys, Json& out) {
-  const int64_t window = keys.integer_or("attention.sliding_window", 0, 0, kMaxPositions);
+void add_experts(const GgufKeys& keys, const std::string& model_type, Json& out) {
+  const int64_t experts = keys.integer_or("expert_count", 0, 0, kMaxExperts);
+  const bool qwen = model_type == "qwen2_moe" || model_type == "qwen3_moe",
+             mixtral = model_type == "mixtral" || model_type == "gpt_oss";
+  if (!qwen && !mixtral) {
+    if (experts != 0)
+      keys.fail("expert_count", fmt::format("{} is not supported for {}: 0", experts,
+                                            keys.metadata().text("general.architecture", "")));
+    return;
+  }
+  check_experts(keys, model_type);
+  const int64_t used = keys.integer("expert_used_count", 1, kMaxExperts);
+  out["num_experts_per_tok"] = used;
+  if (mixtral) {
+    out["num_local_experts"] = experts;
+    if (model_type == "gpt_oss")
+      out["intermediate_size"] = keys.integer("expert_feed_forward_length", 1, kMaxWidth);
+    return;
+  }
+  out["num_experts"] = experts;
+  out["decoder_sparse_step"] = 1;
+  out["mlp_only_layers"] = Json::array();
+  if (model_type == "qwen3_moe") {
+    out["moe_intermediate_size"] = keys.integer("expert_feed_forward_length", 1, kMaxWidth);
+    out["norm_topk_prob"] = keys.flag("expert_weights_norm", true);
+    return;
+  }
+  // src/models/qwen2moe.cpp: the widths without their keys, and weights that are not made to add up to 1.
+  const int64_t width = keys.integer("feed_forward_length", 1, kMaxWidth),
+                own = keys.integer_or("expert_feed_forward_length", 0, 0, kMaxWidth),
+                shared = keys.integer_or("expert_shared_feed_forward_length", 0, 0, kMaxWidth);
+  out["moe_intermediate_size"] = own ? own : width / used;
+  out["shared_expert_intermediate_size"] = shared ? shared : width;
+  out["norm_topk_prob"] = false;
+}
+
+/// Which layers have a window is each architecture's rule, the same in src/models/*.cpp (set_swa_pattern) as
+/// in families.cpp: gemma2 and gpt-oss every 2nd without, gemma3 every 6th, mistral, mixtral, phi3 none.
+void add_window(const GgufKeys& keys, Json& out) {
+  const char* key = "attention.sliding_window";
+  const std::string type = out["model_type"];
+  const bool named = type == "gemma3_text" || type == "gpt_oss";
+  if (named) {
+    out["sliding_window"] = keys.integer(key, 1, kMaxPositions);
+    return;
+  }
+  // Older files of phi3 lack the key although their models have a window.
+  const int64_t window =
+      type == "phi3" ? keys.integer(key, 0, kMaxPositions) : keys.integer_or(key, 0, 0, kMaxPositions);
   if (window == 0) return;
-  if (out["model_type"] != "llama")
-    keys.fail("attention.sliding_window", fmt::format("{} is not supported: 0", window));
-  out["model_type"] = "mistral";  // a llama whose layers all have a window
-  out["architectures"] = {"MistralForCausalLM"};
+  if (type != "llama" && type != "mixtral" && type != "phi3" && type != "gemma2")
+    keys.fail(key, fmt::format("{} is not supported: 0", window));
+  if (type == "llama") {
+    out["model_type"] = "mistral";  // a llama whose layers all have a window
+    out["architectures"] = {"MistralForCausalLM"};
+  }
   out["sliding_window"] = window;
+}
+
+/// src/models/gemma2.cpp and gemma3.cpp: the largest model scales q otherwise, the caps have defaults.
+void add_gemma(const GgufKeys& keys, Json& out) {
+  const bool second = out["model_type"] == "gemma2";
+  out.erase("hidden_act");
+  out["hidden_activation"] = "gelu_pytorch_tanh";
+  const bool largest = out["num_hidden_layers"] == (second ? 46 : 62);
+  const int64_t hidden = out["hidden_size"], heads = out["num_attention_heads"];
+  out["query_pre_attn_scalar"] = largest ? Json(hidden / heads) : out["head_dim"];
+  for (const std::string cap : {"attn_logit_softcapping", "final_logit_softcapping"})
+    if (second && keys.has(cap)) out[cap] = keys.positive(cap);
+}
+
+/// src/models/granite.cpp; what is 0 or not there does nothing.
+void add_granite(const GgufKeys& keys, Json& out) {
+  out["logits_scaling"] = keys.positive("logit_scale");
+  for (const auto& [key, field] : {std::pair{"attention.scale", "attention_multiplier"},
+                                   {"residual_scale", "residual_multiplier"},
+                                   {"embedding_scale", "embedding_multiplier"}})
+    if (keys.number(key).value_or(0) != 0) out[field] = keys.positive(key);
+}
+
+void add_biases(const std::string& model_type, const std::map<std::string, Tensor>& tensors, Json& out) {
+  const bool bias = tensors.count("blk.0.attn_q.bias") > 0;
+  if (model_type == "qwen2_moe") {
+    out["qkv_bias"] = bias;
+  } else if (model_type != "qwen2") {
+    out["attention_bias"] = bias;
+  }
+  if (model_type == "llama" || model_type == "smollm3" || model_type == "granite")
+    out["mlp_bias"] = tensors.count("blk.0.ffn_gate.bias") > 0;
 }
 
 }  // namespace
 
 Json gguf_config(const GgufArchitecture& architecture, const GgufMetadata& metadata,
                  const std::map<std::string, Tensor>& tensors) {
-  const Keys keys(architecture, metadata);
-  refuse_unsupported(keys, metadata);
+  const GgufKeys keys(architecture.name, metadata);
+  const std::string model_type = architecture.model_type;
+  refuse_unsupported(keys, model_type);
   Json out;
   out["architectures"] = {architecture.class_name};
   out["model_type"] = architecture.model_type;
@@ -236,16 +203,17 @@ Json gguf_config(const GgufArchitecture& architecture, const GgufMetadata& metad
     keys.fail("attention.value_length",
               fmt::format("{} is not supported: {}, the key_length", v_dim, head_dim));
   out["head_dim"] = head_dim;
-  out["rope_parameters"] = rope_parameters(keys, metadata, tensors, head_dim);
+  out["rope_parameters"] = gguf_rope_parameters(architecture, keys, tensors, head_dim);
   out["hidden_act"] = "silu";
   out["tie_word_embeddings"] = tensors.count("output.weight") == 0;
   out["dtype"] = torch_dtype(tensors);
-  if (std::string(architecture.model_type) != "qwen2")
-    out["attention_bias"] = tensors.count("blk.0.attn_q.bias") > 0;
-  if (std::string(architecture.model_type) == "llama")
-    out["mlp_bias"] = tensors.count("blk.0.ffn_gate.bias") > 0;
-  add_experts(keys, metadata, architecture.model_type, out);
+  add_biases(model_type, tensors, out);
+  add_experts(keys, model_type, out);
   add_window(keys, out);
+  if (model_type == "gemma2" || model_type == "gemma3_text") add_gemma(keys, out);
+  if (model_type == "granite") add_granite(keys, out);
+  if (model_type == "phi3" && keys.has(kOriginalLength))
+    out["original_max_position_embeddings"] = keys.integer(kOriginalLength, 1, kMaxPositions);
   for (const std::string token : {"bos", "eos"}) {
     const std::string key = "tokenizer.ggml." + token + "_token_id";
     if (metadata.has(key)) out[token + "_token_id"] = metadata.integer(key, 0, INT32_MAX);

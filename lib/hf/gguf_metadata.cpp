@@ -52,21 +52,20 @@ bool integer_at(const GgufValue& value, uint64_t i, int64_t& out) {
   }
 }
 
-/// The double of the shortest decimal number that names this float.
-double shortest(float x) {
-  char text[64];
-  const auto [end, error] = std::to_chars(text, text + sizeof text, x);
-  double out = x;
-  std::from_chars(text, end, out);
-  return out;
-}
-
 /// "an array of STRING", "FLOAT32"
 std::string type_text(const GgufValue& value) {
   return (value.is_array ? "an array of " : "") + std::string(name(value.type));
 }
 
 }  // namespace
+
+double shortest_decimal(float x) {
+  char text[64];
+  const auto [end, error] = std::to_chars(text, text + sizeof text, x);
+  double out = x;
+  std::from_chars(text, end, out);
+  return out;
+}
 
 void GgufMetadata::fail(const std::string& key, const std::string& what, const std::string& hint) const {
   throw Error(Exit::input, fmt::format("{}: {}: {}", file_, key, what), hint);
@@ -101,7 +100,8 @@ std::optional<double> GgufMetadata::number(const std::string& key) const {
   double out = 0;
   if (value->is_array || (value->type != GgufType::f32 && value->type != GgufType::f64))
     fail(key, fmt::format("expected a number, found {}", type_text(*value)));
-  out = value->type == GgufType::f32 ? shortest(element<float>(*value, 0)) : element<double>(*value, 0);
+  out =
+      value->type == GgufType::f32 ? shortest_decimal(element<float>(*value, 0)) : element<double>(*value, 0);
   if (!std::isfinite(out)) fail(key, "expected a finite number");
   return out;
 }

@@ -3,6 +3,7 @@
 #include "hf/checkpoint.h"
 #include "hf/config_fields.h"
 #include "hf/gguf_config.h"
+#include "hf/gguf_rope.h"
 
 namespace blockgtq {
 
@@ -47,8 +48,9 @@ void check_part(const GgufFile& part, size_t i, size_t n, const std::string& fil
 /// All experts of a layer lie one after the other in one tensor.
 void take_experts(const Tensor& fused, const std::string& pattern, size_t part, const std::string& file,
                   GgufModel& out) {
-  if (fused.shape.size() != 3)
-    fail_input("{}: tensor {}: {} dimensions: 3", file, shown(fused.name), fused.shape.size());
+  const size_t dimensions = fused.name.ends_with(".bias") ? 2 : 3;
+  if (fused.shape.size() != dimensions)
+    fail_input("{}: tensor {}: {} dimensions: {}", file, shown(fused.name), fused.shape.size(), dimensions);
   const int64_t n = fused.shape[0];
   if (n > kMaxExperts)
     fail_input("{}: tensor {}: {} experts: {} at most", file, shown(fused.name), n, kMaxExperts);
@@ -67,11 +69,13 @@ void take_experts(const Tensor& fused, const std::string& pattern, size_t part, 
 void take_tensor(Tensor tensor, size_t part, int64_t head_dim, GgufModel& out) {
   const std::string file = out.parts[part].path().string();
   const std::string name = tensor.name;
-  if (name == "rope_freqs.weight") return;  // the config has it
+  if (is_rope_tensor(name)) return;  // the config has it
   const std::optional<std::string> hf_name = hf_tensor_name(*out.architecture, name);
   if (!hf_name)
     fail_input("{}: tensor {}: models of {} have none of this name", file, shown(name),
                out.architecture->name);
+  if (out.tensors.count(*hf_name))
+    fail_input("{}: tensor {}: another one of the file has its place: {}", file, shown(name), *hf_name);
   if (tensor.shape.size() == 1 && is_quantized(tensor.dtype))
     fail_input("{}: tensor {}: a vector of {} is not supported: F32, F16, BF16", file, shown(name),
                tensor.dtype_name);
@@ -80,6 +84,9 @@ void take_tensor(Tensor tensor, size_t part, int64_t head_dim, GgufModel& out) {
   // Where the rows are no whole heads, the shape is refused when the tensor is asked for.
   if (out.architecture->paired_rows && query_or_key && tensor.shape[0] % head_dim == 0)
     tensor.paired_rows = head_dim;
+  // A matrix of one row: the converter drops the dimension (conversion/base.py, prepare_tensors).
+  if (hf_name->ends_with("shared_expert_gate.weight") && tensor.shape.size() == 1)
+    tensor.shape.insert(tensor.shape.begin(), 1);
   tensor.name = *hf_name;
   out.part_of[*hf_name] = part;
   out.tensors[*hf_name] = std::move(tensor);
@@ -108,7 +115,9 @@ GgufModel open_gguf(const fs::path& path) {
     }
   }
   const GgufMetadata& metadata = files[0].metadata;
-  out.architecture = &find_gguf_architecture(metadata.text("general.architecture", ""), path.string());
+  const std::string name = metadata.text("general.architecture", "");
+  const bool has_experts = metadata.integer_or(name + ".expert_count", 0, 0, kMaxExperts) > 0;
+  out.architecture = &find_gguf_architecture(name, has_experts, path.string());
   out.config = gguf_config(*out.architecture, metadata, stored);
   const int64_t head_dim = out.config["head_dim"].get<int64_t>();
   for (size_t i = 0; i < files.size(); ++i)

@@ -19,7 +19,7 @@ struct GgufModel {
   std::map<std::string, size_t> part_of;  // of each tensor
 };
 
-/// Opens all parts; of a split file the first is named. Reads no tensor but rope_freqs.weight.
+/// Opens all parts; of a split file the first is named. Reads no tensor but those of RoPE's factors.
 GgufModel open_gguf(const fs::path& path);
 
 }  // namespace blockgtq

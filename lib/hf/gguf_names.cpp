@@ -1,11 +1,9 @@
-// Names of architectures and tensors. Source: gguf-py/gguf/tensor_mapping.py and convert_hf_to_gguf.py of
-// llama.cpp.
+// Names of architectures and tensors. Sources: llama.cpp, gguf-py/gguf/tensor_mapping.py and conversion/*.py.
 #include "hf/gguf_names.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <nlohmann/json.hpp>
 
@@ -15,19 +13,78 @@ namespace blockgtq {
 
 namespace {
 
-constexpr std::array<GgufArchitecture, 4> kArchitectures = {{
-    {"llama", "llama", "LlamaForCausalLM", true},
-    {"qwen2", "qwen2", "Qwen2ForCausalLM", false},
-    {"qwen3", "qwen3", "Qwen3ForCausalLM", false},
-    {"qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM", false},
-}};
-
-/// Names without ".weight" and ".bias"; "%" stands for a number: of the layer, then of the expert.
-struct Pair {
-  const char *gguf, *hf;
+constexpr GgufName kMixtral[] = {
+    {"blk.%.ffn_gate_inp", "model.layers.%.block_sparse_moe.gate"},
+    {"blk.%.ffn_gate_exps", "model.layers.%.block_sparse_moe.experts.%.w1"},
+    {"blk.%.ffn_up_exps", "model.layers.%.block_sparse_moe.experts.%.w3"},
+    {"blk.%.ffn_down_exps", "model.layers.%.block_sparse_moe.experts.%.w2"},
 };
 
-constexpr std::array<Pair, 18> kNames = {{
+constexpr GgufName kQwen2Moe[] = {
+    {"blk.%.ffn_gate_inp_shexp", "model.layers.%.mlp.shared_expert_gate"},
+    {"blk.%.ffn_gate_shexp", "model.layers.%.mlp.shared_expert.gate_proj"},
+    {"blk.%.ffn_up_shexp", "model.layers.%.mlp.shared_expert.up_proj"},
+    {"blk.%.ffn_down_shexp", "model.layers.%.mlp.shared_expert.down_proj"},
+};
+
+constexpr GgufName kOlmo2[] = {
+    {"blk.%.post_attention_norm", "model.layers.%.post_attention_layernorm"},
+    {"blk.%.post_ffw_norm", "model.layers.%.post_feedforward_layernorm"},
+};
+
+constexpr GgufName kGemma[] = {
+    {"blk.%.post_attention_norm", "model.layers.%.post_attention_layernorm"},
+    {"blk.%.ffn_norm", "model.layers.%.pre_feedforward_layernorm"},
+    {"blk.%.post_ffw_norm", "model.layers.%.post_feedforward_layernorm"},
+};
+
+constexpr GgufName kGptOss[] = {
+    {"blk.%.post_attention_norm", "model.layers.%.post_attention_layernorm"},
+    {"blk.%.attn_sinks.weight", "model.layers.%.self_attn.sinks"},
+    {"blk.%.ffn_gate_inp", "model.layers.%.mlp.router"},
+};
+
+constexpr GgufName kPhi3[] = {
+    {"blk.%.attn_qkv", "model.layers.%.self_attn.qkv_proj"},
+    {"blk.%.ffn_up", "model.layers.%.mlp.gate_up_proj"},
+};
+
+// Which q and k are paired: conversion/llama.py (LlamaModel.permute) and what inherits from it; the others
+// rotate halves, src/llama-model.cpp (llama_model_rope_type).
+constexpr GgufArchitecture kArchitectures[] = {
+    {.name = "llama", .model_type = "llama", .class_name = "LlamaForCausalLM", .paired_rows = true},
+    {.name = "qwen2", .model_type = "qwen2", .class_name = "Qwen2ForCausalLM"},
+    {.name = "qwen3", .model_type = "qwen3", .class_name = "Qwen3ForCausalLM"},
+    {.name = "qwen3moe", .model_type = "qwen3_moe", .class_name = "Qwen3MoeForCausalLM"},
+    {.name = "llama",
+     .model_type = "mixtral",
+     .class_name = "MixtralForCausalLM",
+     .paired_rows = true,
+     .with_experts = true,
+     .own_names = kMixtral},
+    {.name = "qwen2moe",
+     .model_type = "qwen2_moe",
+     .class_name = "Qwen2MoeForCausalLM",
+     .own_names = kQwen2Moe},
+    {.name = "olmo2", .model_type = "olmo2", .class_name = "Olmo2ForCausalLM", .own_names = kOlmo2},
+    {.name = "smollm3", .model_type = "smollm3", .class_name = "SmolLM3ForCausalLM", .paired_rows = true},
+    // conversion/gemma.py (modify_tensors) adds 1 to every norm.
+    {.name = "gemma2",
+     .model_type = "gemma2",
+     .class_name = "Gemma2ForCausalLM",
+     .whole_norms = true,
+     .own_names = kGemma},
+    {.name = "gemma3",
+     .model_type = "gemma3_text",
+     .class_name = "Gemma3ForCausalLM",
+     .whole_norms = true,
+     .own_names = kGemma},
+    {.name = "gpt-oss", .model_type = "gpt_oss", .class_name = "GptOssForCausalLM", .own_names = kGptOss},
+    {.name = "phi3", .model_type = "phi3", .class_name = "Phi3ForCausalLM", .own_names = kPhi3},
+    {.name = "granite", .model_type = "granite", .class_name = "GraniteForCausalLM", .paired_rows = true},
+};
+
+constexpr GgufName kNames[] = {
     {"token_embd", "model.embed_tokens"},
     {"output_norm", "model.norm"},
     {"output", "lm_head"},
@@ -46,7 +103,7 @@ constexpr std::array<Pair, 18> kNames = {{
     {"blk.%.ffn_gate_exps", "model.layers.%.mlp.experts.%.gate_proj"},
     {"blk.%.ffn_up_exps", "model.layers.%.mlp.experts.%.up_proj"},
     {"blk.%.ffn_down_exps", "model.layers.%.mlp.experts.%.down_proj"},
-}};
+};
 
 /// The number at `at`, without leading zeros, and past it; -1 where there is none.
 int read_number(const std::string& text, size_t& at) {
@@ -86,12 +143,15 @@ std::string fill(std::string pattern, const std::vector<int>& numbers) {
   return pattern;
 }
 
-std::optional<std::string> translate(const std::string& name, const char* Pair::*from,
-                                     const char* Pair::*to) {
-  for (const std::string ending : {".weight", ".bias"}) {
+using Side = const char* GgufName::*;
+
+/// By the names of one table.
+std::optional<std::string> translate(std::span<const GgufName> names, const std::string& name, Side from,
+                                     Side to) {
+  for (const std::string ending : {"", ".weight", ".bias"}) {
     if (!name.ends_with(ending)) continue;
     const std::string stem = name.substr(0, name.size() - ending.size());
-    for (const Pair& pair : kNames) {
+    for (const GgufName& pair : names) {
       const auto numbers = match(pair.*from, stem);
       if (!numbers) continue;
       const std::string to_name = pair.*to;
@@ -102,23 +162,33 @@ std::optional<std::string> translate(const std::string& name, const char* Pair::
   return std::nullopt;
 }
 
+std::optional<std::string> translate(const GgufArchitecture& architecture, const std::string& name, Side from,
+                                     Side to) {
+  if (auto own = translate(architecture.own_names, name, from, to)) return own;
+  return translate(kNames, name, from, to);
+}
+
 }  // namespace
 
-const GgufArchitecture& find_gguf_architecture(const std::string& name, const std::string& file) {
+const GgufArchitecture& find_gguf_architecture(const std::string& name, bool has_experts,
+                                               const std::string& file) {
   std::string known;
+  const GgufArchitecture* found = nullptr;
   for (const GgufArchitecture& a : kArchitectures) {
-    if (name == a.name) return a;
-    known += (known.empty() ? "" : ", ") + std::string(a.name);
+    if (name == a.name && (!found || has_experts)) found = &a;
+    if (!a.with_experts) known += (known.empty() ? "" : ", ") + std::string(a.name);
   }
+  if (found) return *found;
   fail_input("{}: general.architecture: {} is not supported: {}", file, shown(name), known);
 }
 
-std::optional<std::string> hf_tensor_name(const GgufArchitecture&, const std::string& gguf_name) {
-  return translate(gguf_name, &Pair::gguf, &Pair::hf);
+std::optional<std::string> hf_tensor_name(const GgufArchitecture& architecture,
+                                          const std::string& gguf_name) {
+  return translate(architecture, gguf_name, &GgufName::gguf, &GgufName::hf);
 }
 
-std::string gguf_tensor_name(const GgufArchitecture&, const std::string& hf_name) {
-  return translate(hf_name, &Pair::hf, &Pair::gguf).value_or(hf_name);
+std::string gguf_tensor_name(const GgufArchitecture& architecture, const std::string& hf_name) {
+  return translate(architecture, hf_name, &GgufName::hf, &GgufName::gguf).value_or(hf_name);
 }
 
 }  // namespace blockgtq

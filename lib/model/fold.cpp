@@ -24,6 +24,8 @@ void check_architecture(const Checkpoint& model) {
   if (c.dialect == Dialect::chatglm)
     refuse("query_key_value is one fused tensor; the glm layout of the same model has them apart");
   if (c.dialect == Dialect::phi3) refuse("qkv_proj is one fused tensor");
+  if (model.from_gguf() && (c.model_type == "gemma2" || c.model_type == "gpt_oss"))
+    refuse("a GGUF file has some of its weights otherwise than a Hugging Face folder");
   if (c.gated_output) refuse("each coordinate of the attention's output has a gate of its own");
   if (c.qk_norm != QkNorm::none)
     refuse("QK-norm follows the projections, and its weights are shared by all heads: no scale per head");

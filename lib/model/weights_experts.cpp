@@ -57,8 +57,9 @@ void find_single(const WeightSource& from, const std::string& prefix, const Conf
   const int64_t width = c.moe.intermediate, hidden = c.hidden;
   for (int e = 0; e < c.moe.n_experts; ++e) {
     const std::string expert = fmt::format("{}experts.{}.", prefix, e);
-    if (c.moe.tensors == ExpertTensors::plain) {
-      out.experts.push_back(find_mlp(from, expert, hidden, width, false));
+    if (c.moe.tensors != ExpertTensors::mixtral) {
+      const bool bias = c.moe.tensors == ExpertTensors::gpt_oss;
+      out.experts.push_back(find_mlp(from, expert, hidden, width, bias));
       continue;
     }
     Mlp& mlp = out.experts.emplace_back();
@@ -91,11 +92,11 @@ void find_experts(const WeightSource& from, const std::string& layer, const Conf
                            moe.n_experts, c.hidden, oss);
   if (moe.choice_bias) out.choice_bias = find_choice_bias(from, prefix, moe.n_experts);
   out.experts.reserve(size_t(moe.n_experts));
-  const Tensor* together =
-      from.find(prefix + "experts.0.gate_proj.weight") ? nullptr : from.find(prefix + "experts.gate_up_proj");
+  const bool single = from.find(prefix + "experts.0.gate_proj.weight") != nullptr;
+  const Tensor* together = single ? nullptr : from.find(prefix + "experts.gate_up_proj");
   if (granite) {
     find_together(from, prefix + "input_linear.weight", prefix + "output_linear.weight", c, false, out);
-  } else if (oss || together) {
+  } else if ((oss && !single) || together) {
     // Published Qwen3-VL-MoE folders have them transposed, those that transformers writes do not.
     const bool transposed =
         oss ||
