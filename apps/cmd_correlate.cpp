@@ -214,8 +214,8 @@ void add_correlate(CLI::App& app, const GlobalOptions& global) {
       ->check(CLI::IsMember({"kl_mean", "kl_median", "kl_p99", "log_ratio", "same_top"}))
       ->capture_default_str();
   command->add_option("--json", o->json, "Results as JSON; - for standard output");
-  command->add_option("--csv", o->csv, "The table as CSV");
-  command->add_option("--md", o->markdown, "The table as Markdown");
+  command->add_option("--csv", o->csv, "The table as CSV; - for standard output");
+  command->add_option("--md", o->markdown, "The table as Markdown; - for standard output");
   command->add_flag("--force", o->force, "Replace existing outputs");
   command->callback([o] {
     ResultFiles files(o->json, o->csv, o->markdown, o->force);

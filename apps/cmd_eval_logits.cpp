@@ -177,8 +177,8 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
       ->check(in_range(2, 4096))
       ->capture_default_str();
   command->add_option("--json", o->json, "Results as JSON; - for standard output");
-  command->add_option("--csv", o->csv, "Per-layer table as CSV");
-  command->add_option("--md", o->markdown, "Tables as Markdown");
+  command->add_option("--csv", o->csv, "Per-layer table as CSV; - for standard output");
+  command->add_option("--md", o->markdown, "Tables as Markdown; - for standard output");
   command->add_flag("--force", o->force, "Replace existing outputs");
   command->callback([o, &global] {
     if (o->activations.empty() == o->run.model.empty())

@@ -176,8 +176,8 @@ void inspect_tokenizer(Sheet& sheet, const fs::path& folder) {
   if (found != good) sheet.add("verdict", "supported with --ids in place of a text");
 }
 
-/// A config.json alone, a model folder, or a GGUF file. Where its weights are refused, the sheet says so and `refused`
-/// holds the error.
+/// A config.json alone, a model folder, or a GGUF file. Where its weights are refused, the sheet says so and
+/// `refused` holds the error.
 Sheet inspect_model(const Options& o, const fs::path& folder, std::optional<Error>& refused) {
   Sheet sheet;
   const bool gguf = is_gguf(folder);
@@ -275,7 +275,8 @@ void add_inspect(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
       "inspect", "What a model folder or one of our files holds, and whether it can be used");
-  command->add_option("path", o->path, "Model folder, GGUF file, config.json, org/name, or a .h5 file of ours")
+  command
+      ->add_option("path", o->path, "Model folder, GGUF file, config.json, org/name, or a .h5 file of ours")
       ->required();
   command->add_option("--tokens", o->tokens, "Tokens of the run to plan for")
       ->check(in_range(int64_t(1), int64_t(1) << 40))

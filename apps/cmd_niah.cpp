@@ -189,8 +189,8 @@ void add_niah(CLI::App& app, const GlobalOptions& global) {
       ->capture_default_str();
   command->add_option("--seed", o->needles.seed, "Of the questions")->capture_default_str();
   command->add_option("--json", o->json, "Results as JSON; - for standard output");
-  command->add_option("--csv", o->csv, "The table as CSV");
-  command->add_option("--md", o->markdown, "The table as Markdown");
+  command->add_option("--csv", o->csv, "The table as CSV; - for standard output");
+  command->add_option("--md", o->markdown, "The table as Markdown; - for standard output");
   command->add_flag("--force", o->force, "Replace existing outputs");
   command->callback([o, &global] { Niah(*o, global).run(); });
 }

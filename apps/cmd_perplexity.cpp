@@ -191,8 +191,8 @@ void add_perplexity(CLI::App& app, const GlobalOptions& global) {
                       "Average bits per coordinate of keys and values together, as 4.5 or 2.5,3.5: the "
                       "calibration text chooses the split, and it and the even one are measured");
   command->add_option("--json", o->json, "Results as JSON; - for standard output");
-  command->add_option("--csv", o->csv, "One row per model and cache as CSV");
-  command->add_option("--md", o->markdown, "Tables as Markdown");
+  command->add_option("--csv", o->csv, "One row per model and cache as CSV; - for standard output");
+  command->add_option("--md", o->markdown, "Tables as Markdown; - for standard output");
   command
       ->add_option(
           "--fail-if", o->gates,

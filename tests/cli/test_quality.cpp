@@ -53,6 +53,21 @@ TEST_CASE("perplexity: nothing against itself, more bits are less KL, any number
   CHECK(same);
 }
 
+TEST_CASE("results: any one of them goes to standard output") {
+  TempFolder dir;
+  const auto with = [](const char* option, const std::string& name) {
+    return perplexity({"--k-method", "tq-mse", "--pairs", "K2", option, name});
+  };
+  for (const char* option : {"--json", "--csv", "--md"}) {
+    good(with(option, dir / option));
+    CHECK(good(with(option, "-")).out == get_file(dir / option));
+  }
+  const Outcome two =
+      blockgtq(perplexity({"--k-method", "tq-mse", "--pairs", "K2", "--json", "-", "--csv", "-"}));
+  CHECK(two.code == 2);
+  CHECK_THAT(two.err, ContainsSubstring("standard output takes one"));
+}
+
 TEST_CASE("perplexity: the model's alone, where nothing is quantized") {
   const Json both = Json::parse(good(perplexity({"--k-method", "fp8", "--pairs", "K8", "--json", "-"})).out);
   const Json alone = Json::parse(good(perplexity({"--json", "-"})).out);
