@@ -72,12 +72,18 @@ inline bool same_bytes(const std::string& a, const std::string& b) {
   return get_file(a) == get_file(b);
 }
 
-/// Lines of stderr that begin with "error: ".
-inline int error_lines(const Outcome& outcome) {
+/// Lines of stderr that begin with `start`.
+inline int lines_of(const Outcome& outcome, const std::string& start) {
   int n = 0;
   std::istringstream lines(outcome.err);
-  for (std::string line; std::getline(lines, line);) n += line.rfind("error: ", 0) == 0;
+  for (std::string line; std::getline(lines, line);) n += line.rfind(start, 0) == 0;
   return n;
+}
+inline int error_lines(const Outcome& outcome) {
+  return lines_of(outcome, "error: ");
+}
+inline int warning_lines(const Outcome& outcome) {
+  return lines_of(outcome, "warning: ");
 }
 
 inline std::string model(const std::string& name) {

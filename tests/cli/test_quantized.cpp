@@ -40,7 +40,7 @@ TEST_CASE("a quantized folder gives the map and the errors that its numbers give
   const Outcome calibrated = good(on(a, {"calibrate", "--bits", "3", "-o", dir / "a.h5"}));
   CHECK_THAT(calibrated.err,
              ContainsSubstring("warning: " + a + "/config.json: quantization_config: activations "));
-  CHECK(std::count(calibrated.err.begin(), calibrated.err.end(), '\n') == 1);
+  CHECK(warning_lines(calibrated) == 1);
   good(on(b, {"calibrate", "--bits", "3", "-o", dir / "b.h5"}));
   CHECK(content(dir / "a.h5") == content(dir / "b.h5"));
   const auto layers = [&](const std::string& model, const std::string& map) {
