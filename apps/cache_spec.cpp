@@ -38,6 +38,11 @@ void require_map(const std::vector<Method>& methods, const std::string& name, co
     throw Error(Exit::usage, fmt::format("{} needs --map MAP or --calibration TEXT", name));
 }
 
+bool has_trellis(const CacheSpec& spec) {
+  return (spec.k_method.empty() || find_method(key_methods(), spec.k_method)->trellis) &&
+         (spec.v_method.empty() || find_method(value_methods(), spec.v_method)->trellis);
+}
+
 std::vector<HeadQuantizers> make_layers(const AttentionShape& shape, const BitMap* map, double bits,
                                         const auto& make) {
   static const std::vector<HeadCalibration> none;
@@ -76,8 +81,11 @@ std::string pair_text(const BitPair& pair) {
 
 namespace {
 
-std::string sink_text(const CacheSpec& spec) {
-  return spec.sink > 0 && spec.bits != BitPair{} ? fmt::format(", sink {}", spec.sink) : "";
+/// What holds for both sides.
+std::string tail_text(const CacheSpec& spec) {
+  if (spec.bits == BitPair{}) return "";
+  return (spec.code == Code::trellis ? ", trellis" : "") +
+         (spec.sink > 0 ? fmt::format(", sink {}", spec.sink) : std::string());
 }
 
 }  // namespace
@@ -85,11 +93,11 @@ std::string sink_text(const CacheSpec& spec) {
 std::string describe(const CacheSpec& spec) {
   auto method = [](const std::string& name) { return name.empty() ? "exact" : name; };
   return fmt::format("{} {} / {}{}", pair_text(spec.bits), method(spec.k_method), method(spec.v_method),
-                     sink_text(spec));
+                     tail_text(spec));
 }
 
 std::string width_text(const CacheSpec& spec) {
-  return pair_text(spec.bits) + sink_text(spec);
+  return pair_text(spec.bits) + tail_text(spec);
 }
 
 std::vector<double> budgets_of(const std::vector<CacheSpec>& specs) {
@@ -113,6 +121,17 @@ void add_cache_options(CLI::App& command, CacheOptions& o) {
   command.add_option("--bits-k", o.bits_k,
                      "In place of --pairs: bits of keys, each with every one of --bits-v");
   command.add_option("--bits-v", o.bits_v, "In place of --pairs: bits of values");
+  command
+      .add_option(
+          "--code", o.codes,
+          "scalar: every coordinate has its own bits; trellis: neighbours share them, two thirds of the "
+          "error at the same bytes; or scalar,trellis")
+      ->check([](const std::string& text) -> std::string {
+        for (const std::string& code : split(text, ','))
+          if (code != "scalar" && code != "trellis") return "'" + code + "' is none of scalar, trellis";
+        return "";
+      })
+      ->capture_default_str();
   command
       .add_option(
           "--sink", o.sink,
@@ -155,6 +174,7 @@ std::vector<CacheSpec> cache_specs(const CacheOptions& o) {
   std::vector<std::string> k_methods, v_methods;
   if (!o.k_methods.empty()) k_methods = parse_methods(o.k_methods, key_methods(), "--k-method");
   if (!o.v_methods.empty()) v_methods = parse_methods(o.v_methods, value_methods(), "--v-method");
+  const std::vector<std::string> codes = split(o.codes, ',');
   std::vector<CacheSpec> specs;
   for (const BitPair& pair : bit_pairs(o)) {
     if (pair.k && k_methods.empty())
@@ -165,7 +185,13 @@ std::vector<CacheSpec> cache_specs(const CacheOptions& o) {
       for (const std::string& v : pair.v ? v_methods : exact) {
         require_bits(key_methods(), k, pair.k);
         require_bits(value_methods(), v, pair.v);
-        specs.push_back({k, v, pair, o.sink});
+        for (const std::string& code : codes) {
+          const CacheSpec spec{k, v, pair, o.sink, parse_code(code)};
+          if (spec.code == Code::scalar || has_trellis(spec))
+            specs.push_back(spec);
+          else if (codes.size() == 1)
+            throw Error(Exit::usage, fmt::format("--code: {} has no trellis codes", describe(spec)));
+        }
       }
   }
   return specs;
@@ -191,12 +217,12 @@ QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, co
   if (spec.bits.k)
     cache.keys = make_layers(shape, map, spec.bits.k, [&](const HeadMap& head) {
       require_map(key_methods(), spec.k_method, map);
-      return make_key_quantizer(spec.k_method, head, codebook);
+      return make_key_quantizer(spec.k_method, head, codebook, spec.code);
     });
   if (spec.bits.v)
     cache.values = make_layers(shape, map, spec.bits.v, [&](const HeadMap& head) {
       require_map(value_methods(), spec.v_method, map);
-      return make_value_quantizer(spec.v_method, head, codebook);
+      return make_value_quantizer(spec.v_method, head, codebook, spec.code);
     });
   return cache;
 }

@@ -15,12 +15,13 @@ namespace blockgtq {
 std::vector<BitPair> parse_pairs(const std::string& text, const char* option = "--pairs");
 std::string pair_text(const BitPair& pair);  // "K2V3"; "exact"
 
-/// How keys and values are held: a method each, empty where they are exact, and how many positions at the
-/// start of a window are exact all the same.
+/// How keys and values are held: a method each, empty where they are exact, how many positions at the start
+/// of a window are exact all the same, and what the bits mean.
 struct CacheSpec {
   std::string k_method, v_method;
   BitPair bits;
   int64_t sink = 0;
+  Code code = Code::scalar;
   bool operator==(const CacheSpec&) const = default;
 };
 
@@ -30,9 +31,9 @@ std::string width_text(const CacheSpec& spec);  // "K2V3, sink 4"; "exact"
 /// The budgets that a map must hold for these.
 std::vector<double> budgets_of(const std::vector<CacheSpec>& specs);
 
-/// --k-method, --v-method, --pairs, --bits-k, --bits-v, --sink, --codebook.
+/// --k-method, --v-method, --pairs, --bits-k, --bits-v, --code, --sink, --codebook.
 struct CacheOptions {
-  std::string k_methods, v_methods, pairs, bits_k, bits_v, codebook;
+  std::string k_methods, v_methods, pairs, bits_k, bits_v, codes = "scalar", codebook;
   int64_t sink = 0;
 };
 void add_cache_options(CLI::App& command, CacheOptions& options);
@@ -40,8 +41,8 @@ void add_cache_options(CLI::App& command, CacheOptions& options);
 Codebook codebook_of(const CacheOptions& options, const RunOptions& run);
 
 /// Every key method with every value method at every pair of bits (not given: K2V2 and K3V3, of what has a
-/// method). What a pair leaves exact takes no method, so that no cache comes twice. Exit::usage for bits
-/// without a method, and for a fraction of a bit where the method takes whole ones.
+/// method) in every code. What a pair leaves exact takes no method, so that no cache comes twice. Exit::usage
+/// for bits without a method, and for a fraction of a bit where the method takes whole ones.
 std::vector<CacheSpec> cache_specs(const CacheOptions& options);
 
 /// Those that a model can be asked for. A latent cache (MLA) has no values per head: Exit::input, but in a

@@ -150,6 +150,7 @@ class Niah {
                                  {"v_method", r.spec.v_method.empty() ? "exact" : r.spec.v_method},
                                  {"k_bits", r.spec.bits.k},
                                  {"v_bits", r.spec.bits.v},
+                                 {"code", name(r.spec.code)},
                                  {"sink", r.spec.sink},
                                  {"bytes_per_token", r.bytes},
                                  {"questions", r.found.questions},

@@ -129,6 +129,13 @@ void download_now(void* host, const void* device, size_t bytes, void* stream) {
   check_cuda(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, s), "copy from the device");
   check_cuda(cudaStreamSynchronize(s), "a kernel failed");
 }
+void download_rows_now(void* host, const void* device, size_t row_bytes, size_t pitch, size_t n,
+                       void* stream) {
+  const auto s = static_cast<cudaStream_t>(stream);
+  check_cuda(cudaMemcpy2DAsync(host, row_bytes, device, pitch, row_bytes, n, cudaMemcpyDeviceToHost, s),
+             "copy from the device");
+  check_cuda(cudaStreamSynchronize(s), "a kernel failed");
+}
 void fill_zero(void* device, size_t bytes, const Stream& stream) {
   check_cuda(cudaMemsetAsync(device, 0, bytes, raw(stream)), "memset");
 }

@@ -96,6 +96,10 @@ void download(void* host, const void* device, size_t bytes, const Stream& stream
 void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream);
 /// Copies what `stream` (a CUDA stream) has produced, and waits for it.
 void download_now(void* host, const void* device, size_t bytes, void* stream);
+/// The same of n rows, whose beginnings lie `pitch` bytes apart on the device, and which lie dense on the
+/// host.
+void download_rows_now(void* host, const void* device, size_t row_bytes, size_t pitch, size_t n,
+                       void* stream);
 void fill_zero(void* device, size_t bytes, const Stream& stream);
 
 }  // namespace blockgtq::cuda

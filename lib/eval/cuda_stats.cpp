@@ -33,6 +33,7 @@ struct CudaStats::State {
   explicit State(Stats& stats);
   void take(Slot& slot);
   void check_finite(const Slot& slot) const;
+  void take_sample(const float* x, int64_t width, const Sample& sample, void* stream, std::vector<float>& to);
 
   Stats& stats;
   cuda::StatsInput input;      // of a layer, arrays left out
@@ -105,11 +106,29 @@ void CudaStats::State::take(Slot& slot) {
 CudaStats::CudaStats(Stats& stats) : state_(std::make_unique<State>(stats)) {}
 CudaStats::~CudaStats() = default;
 
+/// The sampled rows of x (n, width), a chunk that lies on the device.
+void CudaStats::State::take_sample(const float* x, int64_t width, const Sample& sample, void* stream,
+                                   std::vector<float>& to) {
+  std::vector<float> rows(size_t(sample.n * width));
+  const size_t bytes = size_t(width) * sizeof(float);
+  cuda::download_rows_now(rows.data(), x, bytes, bytes * size_t(sample.step), size_t(sample.n), stream);
+  append_sample(to, rows.data(), int64_t(rows.size()));
+}
+
 void CudaStats::add_layer(int layer, const float* q, const float* k, const float* v, void* handle) {
   State& s = *state_;
   check(layer >= 0 && layer < s.stats.shape.n_layers && s.stats.layers[layer].q2.empty(),
         "CudaStats: no such layer, or seen before");
   const cuda::Stream stream(handle);
+  const int64_t k_width = s.input.n_kv_heads * s.input.layout.head_dim,
+                v_width = s.input.n_kv_heads * s.input.v_dim;
+  LayerStats& to = s.stats.layers[layer];
+  for (int64_t c = 0; c < s.stats.n_chunks(); ++c) {
+    const Sample sample = sample_of(s.stats.first_chunk + c, s.stats.chunk_tokens[c], s.stats.run_chunks);
+    if (sample.n == 0) continue;
+    s.take_sample(k + c * s.input.chunk * k_width, k_width, sample, handle, to.k_sample);
+    if (v_width > 0) s.take_sample(v + c * s.input.chunk * v_width, v_width, sample, handle, to.v_sample);
+  }
   for (int64_t first = 0; first < s.stats.n_chunks(); first += s.slot_chunks) {
     Slot& slot = s.slots[s.next];
     s.next = 1 - s.next;

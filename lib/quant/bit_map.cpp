@@ -80,6 +80,8 @@ void require_finite(const BitMap& map) {
     require("v_spectrum", head.v_spectrum);
     require("v_forward", head.v_forward);
     require("v_backward", head.v_backward);
+    require("k_centres", head.k_centres);
+    require("v_centres", head.v_centres);
   }
 }
 
@@ -119,7 +121,8 @@ const Budget* BitMap::find(double average_bits) const {
   return nullptr;
 }
 
-BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, const ShareSpec& spec) {
+BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, const ShareSpec& spec,
+                    int n_centres) {
   check_allocator(spec.allocator);
   BitMap map;
   map.shape = stats.shape;
@@ -139,7 +142,7 @@ BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, cons
     const int layer = int(head) / shape.n_kv_heads, kv_head = int(head) % shape.n_kv_heads;
     published[head] = head_energy(stats, layer, kv_head, KeyForm::published);
     balanced[head] = head_energy(stats, layer, kv_head, KeyForm::balanced);
-    map.calibration[head] = calibrate_head(stats, layer, kv_head);
+    map.calibration[head] = calibrate_head(stats, layer, kv_head, n_centres);
   });
   for (const HeadEnergy& head : published)
     map.energy.insert(map.energy.end(), head.score.begin(), head.score.end());

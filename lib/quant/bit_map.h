@@ -52,9 +52,14 @@ struct BitMap {
   const Budget* find(double average_bits) const;
 };
 
-/// Energies, means and value bases from the statistics, then the bits of every (layer, KV head) for every
-/// budget; budgets are average bits per coordinate, of all that spec's cost counts (in the bases of keys and
-/// values, whose bits go by marginal gain, one norm each). The default is the published allocator.
-BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, const ShareSpec& spec = {});
+/// Centres of keys and of values that a map holds unless told otherwise: a power of two up to kMaxCentres, or
+/// 1, none.
+inline constexpr int kCentres = 16, kMaxCentres = 256;
+
+/// Energies, means, centres and value bases from the statistics, then the bits of every (layer, KV head) for
+/// every budget; budgets are average bits per coordinate, of all that spec's cost counts (in the bases of
+/// keys and values, whose bits go by marginal gain, one norm each). The default is the published allocator.
+BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, const ShareSpec& spec = {},
+                    int n_centres = kCentres);
 
 }  // namespace blockgtq

@@ -1,6 +1,8 @@
 #include "quant/calibrate.h"
 
 #include "base/error.h"
+#include "quant/centred.h"
+#include "quant/k_means.h"
 #include "quant/klt.h"
 
 namespace blockgtq {
@@ -40,9 +42,30 @@ std::vector<double> query_weight(const BlockLayout& layout, const std::vector<do
   return weight;
 }
 
+/// Centres (m, d) of x - mean, x the rows of one head in a sample (n, H, d); distances are between vectors
+/// whose coordinates are multiplied by scale (d).
+std::vector<float> centres(const std::vector<float>& sample, int n_heads, int kv_head,
+                           const std::vector<double>& mean, const std::vector<double>& scale, int m) {
+  const size_t d = mean.size(), stride = size_t(n_heads) * d;
+  std::vector<float> x;
+  for (size_t at = size_t(kv_head) * d; at < sample.size(); at += stride)
+    for (size_t j = 0; j < d; ++j) x.push_back(float((sample[at + j] - mean[j]) * scale[j]));
+  std::vector<float> found = k_means(x, int(d), m);
+  for (size_t i = 0; i < found.size(); ++i) found[i] = float(found[i] / scale[i % d]);
+  return found;
+}
+
+/// Of every block, of both of its coordinates.
+std::vector<double> spread(const BlockLayout& layout, const std::vector<double>& blocks) {
+  std::vector<double> coords(layout.head_dim);
+  for (int b = 0; b < layout.n_blocks(); ++b)
+    for (const int c : layout.coords(b)) coords[c] = blocks[b];
+  return coords;
+}
+
 }  // namespace
 
-HeadCalibration calibrate_head(const Stats& stats, int layer, int kv_head) {
+HeadCalibration calibrate_head(const Stats& stats, int layer, int kv_head, int n_centres) {
   const AttentionShape& shape = stats.shape;
   check(layer >= 0 && layer < shape.n_layers && kv_head >= 0 && kv_head < shape.n_kv_heads,
         "calibrate_head: no such layer or KV head");
@@ -70,6 +93,13 @@ HeadCalibration calibrate_head(const Stats& stats, int layer, int kv_head) {
     head.v_spectrum = values.energy;
     head.v_forward.assign(values.forward.begin(), values.forward.end());
     head.v_backward.assign(values.backward.begin(), values.backward.end());
+  }
+  if (n_centres > 1 && !s.k_sample.empty()) {
+    head.k_centres = centres(s.k_sample, shape.n_kv_heads, kv_head, head.k_mean,
+                             spread(shape.layout, balance_scales(shape.layout, head)), n_centres);
+    if (dv > 0)
+      head.v_centres =
+          centres(s.v_sample, shape.n_kv_heads, kv_head, head.v_mean, std::vector<double>(dv, 1), n_centres);
   }
   return head;
 }

@@ -4,7 +4,8 @@
 
 namespace blockgtq {
 
-/// Means, energies and (where the statistics know W_o) the value basis of one KV head.
-HeadCalibration calibrate_head(const Stats& stats, int layer, int kv_head);
+/// Means, energies, (where the statistics know W_o) the value basis and (where they hold a sample) n_centres
+/// centres of keys and of values, for one KV head.
+HeadCalibration calibrate_head(const Stats& stats, int layer, int kv_head, int n_centres);
 
 }  // namespace blockgtq

@@ -14,7 +14,7 @@ namespace {
 
 /// An energy of zero (a block that never moves, or is never asked for) is taken as this share of the mean, so
 /// that scales stay finite.
-constexpr double kLeastShare = 1e-12;
+constexpr double kLeastShare = 1e-5;
 
 std::vector<double> raised(std::vector<double> energy) {
   const double mean = std::accumulate(energy.begin(), energy.end(), 0.0) / double(energy.size());

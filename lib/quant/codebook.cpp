@@ -94,6 +94,15 @@ Codebook parse_codebook(const std::string& name) {
   return name == "exact" ? Codebook::exact : Codebook::reference;
 }
 
+Code parse_code(const std::string& name) {
+  check(name == "scalar" || name == "trellis", "parse_code: unknown name");
+  return name == "trellis" ? Code::trellis : Code::scalar;
+}
+
+const char* name(Code code) {
+  return code == Code::trellis ? "trellis" : "scalar";
+}
+
 const char* name(Codebook codebook) {
   return codebook == Codebook::exact ? "exact" : codebook == Codebook::reference ? "reference" : "by method";
 }

@@ -11,6 +11,12 @@ enum class Codebook { by_method, reference, exact };
 Codebook parse_codebook(const std::string& name);  // "", "reference", "exact"
 const char* name(Codebook codebook);               // "by method", ...
 
+/// What the bits of a group mean: each coordinate's own centroid, or a path through a trellis
+/// (quant/trellis.h).
+enum class Code { scalar, trellis };
+Code parse_code(const std::string& name);  // "scalar", "trellis"
+const char* name(Code code);
+
 /// The published codebook for N(0, 1), 2^bits ascending centroids; divide by sqrt(d) for a coordinate of a
 /// unit vector in d dimensions. 1 bit: +-sqrt(2/pi); 2 bits: +-0.453, +-1.51 (rounded there); 3..8 bits: 100
 /// Lloyd iterations from the quantile boundaries. bits in 1..8.

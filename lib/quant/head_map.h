@@ -24,6 +24,10 @@ struct HeadCalibration {
   std::vector<float> v_forward;    // (Dv, Dv) U^T S: z = v_forward (v - v_mean)
   std::vector<float> v_backward;   // (Dv, Dv) S^-1 U
 
+  // Where keys and values lie, M centres each; empty where no sample of them was at hand.
+  std::vector<float> k_centres;  // (M, D) of k - k_mean, before RoPE
+  std::vector<float> v_centres;  // (M, Dv) of v - v_mean
+
   bool operator==(const HeadCalibration&) const = default;
 };
 

@@ -1,6 +1,7 @@
 #include "quant/linear_quantizer.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "base/error.h"
@@ -8,6 +9,7 @@
 #include "quant/codebook.h"
 #include "quant/packing.h"
 #include "quant/product.h"
+#include "quant/trellis.h"
 
 namespace blockgtq {
 
@@ -16,6 +18,8 @@ namespace {
 constexpr size_t kTile = 256;  // vectors in flight
 constexpr size_t kNormBytes = 2;
 constexpr float kLargestHalf = 65504;
+constexpr int kMaxCentreBits = 8;
+constexpr uint8_t kFallback = 0x80;  // sign bit of the first norm, in its second byte
 
 double dot(const float* x, const float* y, size_t n) {
   double part[4] = {};
@@ -30,18 +34,21 @@ uint8_t nearest(const std::vector<float>& boundaries, int bits, float y) {
   return uint8_t(code);
 }
 
+bool is_fallback(const uint8_t* code) {
+  return code[kNormBytes - 1] & kFallback;
+}
+
 }  // namespace
 
 LinearQuantizer::LinearQuantizer(LinearCode code) : code_(std::move(code)) {
   for (size_t g = 0; g < code_.groups.size(); ++g) {
     const LinearCode::Group& group = code_.groups[g];
     check(group.d >= 1 && group.bits >= 1 && group.bits <= kMaxBits &&
-              group.centroids.size() == size_t(1) << group.bits,
+              group.centroids.size() == (group.trellis ? size_t(kTrellisStates) : size_t(1) << group.bits),
           "LinearQuantizer: a group without bits, or centroids of another number");
-    std::vector<float> boundaries;
-    for (size_t i = 0; i + 1 < group.centroids.size(); ++i)
+    std::vector<float>& boundaries = boundaries_.emplace_back();
+    for (size_t i = 0; !group.trellis && i + 1 < group.centroids.size(); ++i)
       boundaries.push_back(float(0.5 * (double(group.centroids[i]) + group.centroids[i + 1])));
-    boundaries_.push_back(std::move(boundaries));
     if (g == 0 || !code_.one_norm)
       spans_.push_back({g, 1, n_, size_t(group.d)});
     else
@@ -49,82 +56,180 @@ LinearQuantizer::LinearQuantizer(LinearCode code) : code_(std::move(code)) {
     n_ += group.d;
     code_bytes_ += size_t(group.d) * group.bits;  // bits, up to here
   }
-  code_bytes_ = kNormBytes * spans_.size() + (code_bytes_ + 7) / 8;
-  const size_t dim = code_.dim;
+  const size_t dim = code_.dim, n_centres = size_t(code_.n_centres());
+  centre_bits_ = n_centres ? std::bit_width(n_centres) - 1 : 0;
+  centre_bit_ = 8 * kNormBytes * spans_.size() + code_bytes_;
+  code_bytes_ = (centre_bit_ + size_t(centre_bits_) + 7) / 8;
   check(n_ <= dim && code_.forward.size() == n_ * dim && code_.backward.size() == dim * n_ &&
-            (code_.mean.empty() || code_.mean.size() == dim),
+            (code_.mean.empty() || code_.mean.size() == dim) &&
+            (code_.weight.empty() || code_.weight.size() == dim),
         "LinearQuantizer: matrices of another size");
+  check(code_.centres.size() == n_centres * dim && centre_bits_ <= kMaxCentreBits &&
+            (n_centres == 0 || (n_centres >= 2 && std::has_single_bit(n_centres))),
+        "LinearQuantizer: centres of a number that is no power of two");
+  z_centres_.resize(n_centres * n_);
+  multiply_transposed(code_.centres.data(), n_centres, int(dim), code_.forward.data(), int(n_),
+                      z_centres_.data());
+  if (!code_.fallback) return;
+  fallback_ = std::make_unique<LinearQuantizer>(*code_.fallback);
+  check(!fallback_->fallback_ && fallback_->code_bytes_ <= code_bytes_ && fallback_->dim() == code_.dim,
+        "LinearQuantizer: a fallback that does not fit");
 }
 
-/// The indices of one span of z, and its norm.
-float LinearQuantizer::encode_span(const Span& span, const float* z, uint8_t* indices) const {
-  const double norm = std::sqrt(dot(z, z, span.d));
-  require_codable(std::isfinite(norm));
-  const double inverse = norm > 0 ? 1 / norm : 0;
-  size_t at = 0;
-  for (size_t g = span.first_group; g < span.first_group + span.n_groups; ++g)
-    for (int j = 0; j < code_.groups[g].d; ++j, ++at)
-      indices[at] = nearest(boundaries_[g], code_.groups[g].bits, float(z[at] * inverse));
-  return std::min(float(norm), kLargestHalf);
+/// The centre of every row of z (n, n_), whose z is shortest, is taken off.
+void LinearQuantizer::subtract_centres(float* z, size_t n, uint8_t* centres) const {
+  const size_t n_centres = size_t(code_.n_centres());
+  std::vector<float> products(n * n_centres);
+  multiply_transposed(z, n, int(n_), z_centres_.data(), int(n_centres), products.data());
+  std::vector<double> squares(n_centres);
+  for (size_t c = 0; c < n_centres; ++c) squares[c] = dot(&z_centres_[c * n_], &z_centres_[c * n_], n_);
+  for (size_t t = 0; t < n; ++t) {
+    double least = INFINITY;
+    for (size_t c = 0; c < n_centres; ++c) {
+      const double length = squares[c] - 2.0 * products[t * n_centres + c];  // but for |z|^2
+      if (length < least) least = length, centres[t] = uint8_t(c);
+    }
+    for (size_t j = 0; j < n_; ++j) z[t * n_ + j] -= z_centres_[centres[t] * n_ + j];
+  }
+}
+
+/// unit (n, d): the group's coordinates over their norms -> indices (n, d)
+void LinearQuantizer::encode_group(size_t g, const float* unit, size_t n, uint8_t* indices) const {
+  const LinearCode::Group& group = code_.groups[g];
+  if (group.trellis) {
+    TrellisTable table;
+    std::copy(group.centroids.begin(), group.centroids.end(), table.begin());
+    return trellis_encode(unit, n, group.d, group.bits, table, indices);
+  }
+  for (size_t j = 0; j < n * size_t(group.d); ++j) indices[j] = nearest(boundaries_[g], group.bits, unit[j]);
+}
+
+/// The sum of the squares of an error, weighted.
+double LinearQuantizer::error(const float* x, const float* y) const {
+  double sum = 0;
+  for (size_t j = 0; j < size_t(code_.dim); ++j) {
+    const double e = double(x[j]) - y[j];
+    sum += e * e * (code_.weight.empty() ? 1 : code_.weight[j]);
+  }
+  return sum;
+}
+
+/// By this code alone.
+void LinearQuantizer::encode_tile(const float* x, size_t n, uint8_t* codes) const {
+  const size_t dim = code_.dim;
+  std::vector<float> centred(n * dim), z(n * n_);
+  std::vector<uint8_t> centres(n);
+  std::fill_n(codes, n * code_bytes_, uint8_t(0));
+  for (size_t t = 0; t < n; ++t)
+    for (size_t j = 0; j < dim; ++j)
+      centred[t * dim + j] = x[t * dim + j] - (code_.mean.empty() ? 0 : code_.mean[j]);
+  multiply_transposed(centred.data(), n, int(dim), code_.forward.data(), int(n_), z.data());
+  if (centre_bits_) {
+    subtract_centres(z.data(), n, centres.data());
+    for (size_t t = 0; t < n; ++t)
+      pack_bits(&centres[t], 1, centre_bits_, centre_bit_, codes + t * code_bytes_);
+  }
+  for (size_t s = 0; s < spans_.size(); ++s)
+    for (size_t t = 0; t < n; ++t) {
+      float* part = &z[t * n_ + spans_[s].first];
+      const double norm = std::sqrt(dot(part, part, spans_[s].d));
+      require_codable(std::isfinite(norm));
+      const double inverse = norm > 0 ? 1 / norm : 0;
+      for (size_t j = 0; j < spans_[s].d; ++j) part[j] = float(part[j] * inverse);
+      const uint16_t r = to_half(std::min(float(norm), kLargestHalf));
+      codes[t * code_bytes_ + kNormBytes * s] = uint8_t(r);
+      codes[t * code_bytes_ + kNormBytes * s + 1] = uint8_t(r >> 8);
+    }
+  size_t offset = 8 * kNormBytes * spans_.size(), first = 0;
+  std::vector<float> unit;
+  std::vector<uint8_t> indices;
+  for (size_t g = 0; g < code_.groups.size(); ++g) {
+    const size_t d = code_.groups[g].d;
+    unit.resize(n * d);
+    indices.resize(n * d);
+    for (size_t t = 0; t < n; ++t) std::copy_n(&z[t * n_ + first], d, &unit[t * d]);
+    encode_group(g, unit.data(), n, indices.data());
+    for (size_t t = 0; t < n; ++t)
+      pack_bits(&indices[t * d], d, code_.groups[g].bits, offset, codes + t * code_bytes_);
+    first += d;
+    offset += d * code_.groups[g].bits;
+  }
 }
 
 void LinearQuantizer::encode(const float* x, size_t n, uint8_t* codes) const {
   const size_t dim = code_.dim, tile = std::min(n, kTile);
-  std::vector<float> centred(tile * dim), z(tile * n_);
-  std::vector<uint8_t> indices(n_);
-  std::fill_n(codes, n * code_bytes_, uint8_t(0));
+  std::vector<uint8_t> other(fallback_ ? tile * fallback_->code_bytes_ : 0);
+  std::vector<float> ours(fallback_ ? tile * dim : 0), theirs(ours);
   for (size_t first = 0; first < n; first += tile) {
     const size_t count = std::min(tile, n - first);
-    for (size_t t = 0; t < count; ++t)
-      for (size_t j = 0; j < dim; ++j)
-        centred[t * dim + j] = x[(first + t) * dim + j] - (code_.mean.empty() ? 0 : code_.mean[j]);
-    multiply_transposed(centred.data(), count, int(dim), code_.forward.data(), int(n_), z.data());
+    const float* in = x + first * dim;
+    uint8_t* out = codes + first * code_bytes_;
+    encode_tile(in, count, out);
+    if (!fallback_) continue;
+    decode_tile(out, count, ours.data());
+    fallback_->encode_tile(in, count, other.data());
+    fallback_->decode_tile(other.data(), count, theirs.data());
     for (size_t t = 0; t < count; ++t) {
-      uint8_t* code = codes + (first + t) * code_bytes_;
-      for (size_t s = 0; s < spans_.size(); ++s) {
-        const uint16_t r =
-            to_half(encode_span(spans_[s], &z[t * n_ + spans_[s].first], &indices[spans_[s].first]));
-        code[kNormBytes * s] = uint8_t(r);
-        code[kNormBytes * s + 1] = uint8_t(r >> 8);
-      }
-      size_t offset = 8 * kNormBytes * spans_.size(), at = 0;
-      for (const LinearCode::Group& group : code_.groups) {
-        pack_bits(&indices[at], group.d, group.bits, offset, code);
-        at += group.d;
-        offset += size_t(group.d) * group.bits;
-      }
+      if (error(in + t * dim, &theirs[t * dim]) >= error(in + t * dim, &ours[t * dim])) continue;
+      uint8_t* code = out + t * code_bytes_;
+      std::fill_n(code, code_bytes_, uint8_t(0));
+      std::copy_n(&other[t * fallback_->code_bytes_], fallback_->code_bytes_, code);
+      code[kNormBytes - 1] |= kFallback;
     }
+  }
+}
+
+/// By this code alone; the sign of the first norm is not looked at.
+void LinearQuantizer::decode_tile(const uint8_t* codes, size_t n, float* x) const {
+  const size_t dim = code_.dim;
+  std::vector<float> z(n * n_);
+  std::vector<uint8_t> indices(n_), windows(n_), centres(n);
+  for (size_t t = 0; t < n; ++t) {
+    const uint8_t* code = codes + t * code_bytes_;
+    float* row = &z[t * n_];
+    size_t offset = 8 * kNormBytes * spans_.size(), at = 0;
+    for (const LinearCode::Group& group : code_.groups) {
+      unpack_bits(code, offset, group.bits, group.d, indices.data());
+      if (group.trellis) trellis_windows({indices.data(), size_t(group.d)}, group.bits, windows.data());
+      const std::vector<uint8_t>& entries = group.trellis ? windows : indices;
+      for (int j = 0; j < group.d; ++j) row[at++] = group.centroids[entries[j]];
+      offset += size_t(group.d) * group.bits;
+    }
+    if (centre_bits_) unpack_bits(code, centre_bit_, centre_bits_, 1, &centres[t]);
+    for (size_t s = 0; s < spans_.size(); ++s) {
+      float* part = row + spans_[s].first;
+      const uint16_t r = uint16_t(code[kNormBytes * s] | code[kNormBytes * s + 1] << 8);
+      const double length = std::sqrt(dot(part, part, spans_[s].d));
+      const float scale = length > 0 ? float(std::abs(from_half(r)) / length) : 0;
+      for (size_t j = 0; j < spans_[s].d; ++j) part[j] *= scale;
+    }
+  }
+  multiply_transposed(z.data(), n, int(n_), code_.backward.data(), int(dim), x);
+  for (size_t t = 0; t < n; ++t) {
+    if (!code_.mean.empty())
+      for (size_t j = 0; j < dim; ++j) x[t * dim + j] += code_.mean[j];
+    if (centre_bits_)
+      for (size_t j = 0; j < dim; ++j) x[t * dim + j] += code_.centres[centres[t] * dim + j];
   }
 }
 
 void LinearQuantizer::decode(const uint8_t* codes, size_t n, float* x) const {
   const size_t dim = code_.dim, tile = std::min(n, kTile);
-  std::vector<float> z(tile * n_);
-  std::vector<uint8_t> indices(n_);
-  for (size_t first = 0; first < n; first += tile) {
-    const size_t count = std::min(tile, n - first);
-    for (size_t t = 0; t < count; ++t) {
-      const uint8_t* code = codes + (first + t) * code_bytes_;
-      float* row = &z[t * n_];
-      size_t offset = 8 * kNormBytes * spans_.size(), at = 0;
-      for (const LinearCode::Group& group : code_.groups) {
-        unpack_bits(code, offset, group.bits, group.d, indices.data());
-        for (int j = 0; j < group.d; ++j) row[at++] = group.centroids[indices[j]];
-        offset += size_t(group.d) * group.bits;
-      }
-      for (size_t s = 0; s < spans_.size(); ++s) {
-        float* part = row + spans_[s].first;
-        const uint16_t r = uint16_t(code[kNormBytes * s] | code[kNormBytes * s + 1] << 8);
-        // No codebook holds a zero.
-        const float length = float(from_half(r) / std::sqrt(dot(part, part, spans_[s].d)));
-        for (size_t j = 0; j < spans_[s].d; ++j) part[j] *= length;
-      }
-    }
-    multiply_transposed(z.data(), count, int(n_), code_.backward.data(), int(dim), x + first * dim);
-    if (!code_.mean.empty())
-      for (size_t t = first; t < first + count; ++t)
-        for (size_t j = 0; j < dim; ++j) x[t * dim + j] += code_.mean[j];
+  for (size_t first = 0; first < n; first += tile)
+    decode_tile(codes + first * code_bytes_, std::min(tile, n - first), x + first * dim);
+  if (!fallback_) return;
+  for (size_t t = 0; t < n; ++t)
+    if (is_fallback(codes + t * code_bytes_)) fallback_->decode_tile(codes + t * code_bytes_, 1, x + t * dim);
+}
+
+int64_t LinearQuantizer::clipped(const uint8_t* codes, size_t n) const {
+  int64_t count = 0;
+  for (size_t t = 0; t < n; ++t) {
+    const uint8_t* code = codes + t * code_bytes_;
+    const LinearQuantizer& by = fallback_ && is_fallback(code) ? *fallback_ : *this;
+    count += count_clipped(code, by.n_halves());
   }
+  return count;
 }
 
 }  // namespace blockgtq

@@ -1,10 +1,13 @@
 #pragma once
+#include <memory>
+
 #include "quant/quantizer.h"
 
 namespace blockgtq {
 
 /// A LinearCode at work. A code is: the fp16 norms in the order of the groups (or the one norm), then the
-/// groups' bit streams in the same order, padded to a byte at the end.
+/// groups' bit streams in the same order and the number of the centre, padded to a byte at the end. Where the
+/// sign bit of the first norm is set it is a code of the fallback instead, padded to the same length.
 class LinearQuantizer final : public Quantizer {
  public:
   explicit LinearQuantizer(LinearCode code);
@@ -12,6 +15,7 @@ class LinearQuantizer final : public Quantizer {
   size_t code_bytes(size_t n = 1) const override { return n * code_bytes_; }
   void encode(const float* x, size_t n, uint8_t* codes) const override;
   void decode(const uint8_t* codes, size_t n, float* x) const override;
+  int64_t clipped(const uint8_t* codes, size_t n) const override;
   std::optional<LinearCode> linear_code() const override { return code_; }
 
  private:
@@ -21,12 +25,19 @@ class LinearQuantizer final : public Quantizer {
   struct Span {
     size_t first_group, n_groups, first, d;  // coordinates of z
   };
-  float encode_span(const Span& span, const float* z, uint8_t* indices) const;
+  void encode_tile(const float* x, size_t n, uint8_t* codes) const;
+  void encode_group(size_t group, const float* unit, size_t n, uint8_t* indices) const;
+  void decode_tile(const uint8_t* codes, size_t n, float* x) const;
+  void subtract_centres(float* z, size_t n, uint8_t* centres) const;
+  double error(const float* x, const float* y) const;
 
   LinearCode code_;
-  std::vector<std::vector<float>> boundaries_;  // per group (2^bits - 1)
+  std::vector<std::vector<float>> boundaries_;  // per group (2^bits - 1); empty for a trellis
   std::vector<Span> spans_;
-  size_t n_ = 0, code_bytes_ = 0;
+  std::vector<float> z_centres_;  // (M, n) forward times the centres
+  size_t n_ = 0, code_bytes_ = 0, centre_bit_ = 0;
+  int centre_bits_ = 0;
+  std::unique_ptr<LinearQuantizer> fallback_;
 };
 
 }  // namespace blockgtq

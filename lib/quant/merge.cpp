@@ -11,7 +11,8 @@ namespace blockgtq {
 
 namespace {
 
-void append(std::vector<double>& to, const std::vector<double>& from) {
+template <class T>
+void append(std::vector<T>& to, const std::vector<T>& from) {
   to.insert(to.end(), from.begin(), from.end());
 }
 
@@ -125,6 +126,8 @@ Stats merge(std::vector<Stats> parts, const std::vector<std::string>& names) {
       append(to.k2, from.k2);
       append(to.k_sum, from.k_sum);
       append(to.v_sum, from.v_sum);
+      append(to.k_sample, from.k_sample);
+      append(to.v_sample, from.v_sample);
       to.kk.append(from.kk);
       to.vv.append(from.vv);
       require_finite(to.kk, "k k^T", int(l), names[order[i]]);

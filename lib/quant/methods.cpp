@@ -99,83 +99,131 @@ std::vector<float> to_float(const std::vector<double>& x) {
   return {x.begin(), x.end()};
 }
 
+/// How the square of an error of a key counts: as queries ask for its block.
+std::vector<float> key_weight(const HeadMap& head) {
+  std::vector<float> weight(head.layout.head_dim);
+  for (int b = 0; b < head.layout.n_blocks(); ++b)
+    for (const int c : head.layout.coords(b)) weight[c] = float(calibrated(head).q_energy[b]);
+  return weight;
+}
+
+/// A key or value that is not what calibration saw costs no more than by plain TQ-MSE of as many bits.
+LinearCode or_plain(LinearCode code, uint64_t seed, Codebook codebook, std::vector<float> weight) {
+  int bits =
+      code.one_norm ? 0 : 16 * int(code.groups.size() - 1);  // a norm is bits that the other has no use for
+  for (const LinearCode::Group& group : code.groups) bits += group.d * group.bits;
+  const int width = std::min(bits / code.dim, kMaxBits);
+  if (width < 1) return code;
+  LinearCode plain = *UniformTqMse(code.dim, width, seed, codebook).linear_code();
+  plain.before_rope = code.before_rope;
+  return with_fallback(std::move(code), std::move(plain), std::move(weight));
+}
+
+const std::vector<float>& centres(const HeadMap& head, std::vector<float> HeadCalibration::*which) {
+  if ((calibrated(head).*which).empty())
+    throw Error(Exit::input,
+                "the map holds no centres: its statistics are of an older version, or of unknown length",
+                "calibrate or energy make new ones");
+  return head.calibration->*which;
+}
+
+LinearCode centred_values(const HeadMap& head, Codebook codebook) {
+  LinearCode code = *UniformTqMse(head.v_dim, whole(head), head.seed, codebook).linear_code();
+  code.mean = to_float(calibrated(head).v_mean);
+  return code;
+}
+
 const std::vector<Entry>& key_entries() {
   static const std::vector<Entry> entries = {
-      {{"tq-mse", false, true, "uniform TurboQuant-MSE, the baseline"},
+      {{"tq-mse", false, true, true, "uniform TurboQuant-MSE, the baseline"},
        Codebook::reference,
        [](const HeadMap& h, Codebook c) -> Made {
          return std::make_unique<UniformTqMse>(h.layout.head_dim, whole(h), h.seed, c);
        },
        uniform},
-      {{"block-gtq", true, false, "Block-GTQ as published: bits by block energy, a norm per group"},
+      {{"block-gtq", true, false, true, "Block-GTQ as published: bits by block energy, a norm per group"},
        Codebook::reference,
        [](const HeadMap& h, Codebook c) -> Made {
          return std::make_unique<BlockGtq>(h.layout, h.bits, h.seed, c);
        },
        by_energy},
-      {{"block-gtq-product", true, false, "Block-GTQ with bits by query energy times key energy"},
+      {{"block-gtq-product", true, false, true, "Block-GTQ with bits by query energy times key energy"},
        Codebook::reference,
        [](const HeadMap& h, Codebook c) -> Made {
          return std::make_unique<BlockGtq>(h.layout, by_both_energies(h), h.seed, c);
        },
        by_both_energies},
-      {{"block-gtq-centred", true, false, "Block-GTQ of centred keys, bits by their energy"},
+      {{"block-gtq-centred", true, false, true, "Block-GTQ of centred keys, bits by their energy"},
        Codebook::reference,
        [](const HeadMap& h, Codebook c) {
-         return linear(centred_blocks(h, by_centred_energy(h), false, c, Balance::none));
+         return linear(or_plain(centred_blocks(h, by_centred_energy(h), false, c, Balance::none), h.seed, c,
+                                key_weight(h)));
        },
        by_centred_energy},
-      {{"block-gtq-cb", true, false, "centred and balanced keys, product score, a norm per group"},
+      {{"block-gtq-cb", true, false, true, "centred and balanced keys, product score, a norm per group"},
        Codebook::exact,
-       [](const HeadMap& h, Codebook c) { return linear(centred_blocks(h, by_product(h), false, c)); },
+       [](const HeadMap& h, Codebook c) {
+         return linear(or_plain(centred_blocks(h, by_product(h), false, c), h.seed, c, key_weight(h)));
+       },
        by_product},
-      {{"block-gtq-cb1", true, false, "the same with one norm per key"},
+      {{"block-gtq-cb1", true, false, true, "the same with one norm per key"},
        Codebook::exact,
-       [](const HeadMap& h, Codebook c) { return linear(centred_blocks(h, by_product(h), true, c)); },
+       [](const HeadMap& h, Codebook c) {
+         return linear(or_plain(centred_blocks(h, by_product(h), true, c), h.seed, c, key_weight(h)));
+       },
        by_product},
-      {{"klt", true, false, "keys before RoPE in their weighted Karhunen-Loeve basis, one norm"},
+      {{"klt", true, false, true, "keys before RoPE in their weighted Karhunen-Loeve basis, one norm"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
          by_spectrum(h);  // or why there is none
-         return linear(klt_keys(h, c));
+         return linear(or_plain(klt_keys(h, c), h.seed, c, key_weight(h)));
        },
        by_spectrum},
-      {{"tq-mse-cb", true, true, "TurboQuant-MSE of centred and balanced keys"},
+      {{"tq-mse-cb", true, true, true, "TurboQuant-MSE of centred and balanced keys"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
          calibrated(h);
-         return linear(centred_uniform(h, whole(h), c));
+         return linear(or_plain(centred_uniform(h, whole(h), c), h.seed, c, key_weight(h)));
        },
        uniform},
-      {{"kivi", false, true, "per channel, scale and zero of 32 tokens"},
+      {{"tq-mse-centres", true, true, true, "the same with the nearest of many centres in place of the mean"},
+       Codebook::exact,
+       [](const HeadMap& h, Codebook c) {
+         const std::vector<float>& found = centres(h, &HeadCalibration::k_centres);
+         LinearCode code = centred_uniform(h, whole(h), c);
+         code.centres = found;
+         return linear(or_plain(code, h.seed, c, key_weight(h)));
+       },
+       uniform},
+      {{"kivi", false, true, false, "per channel, scale and zero of 32 tokens"},
        Codebook::reference,
        [](const HeadMap& h, Codebook) -> Made { return std::make_unique<Kivi>(h.layout.head_dim, whole(h)); },
        uniform},
-      {{"kivi-lagging", false, true, "KIVI on the grid of the 32 tokens before"},
+      {{"kivi-lagging", false, true, false, "KIVI on the grid of the 32 tokens before"},
        Codebook::reference,
        [](const HeadMap& h, Codebook) -> Made {
          return std::make_unique<Kivi>(h.layout.head_dim, whole(h), std::vector<float>(), true);
        },
        uniform},
-      {{"kivi-centred", true, true, "KIVI of centred keys"},
+      {{"kivi-centred", true, true, false, "KIVI of centred keys"},
        Codebook::reference,
        [](const HeadMap& h, Codebook) -> Made {
          return std::make_unique<Kivi>(h.layout.head_dim, whole(h), to_float(calibrated(h).k_mean));
        },
        uniform},
-      {{"rtn", false, true, "round to nearest, scale and zero per token"},
+      {{"rtn", false, true, false, "round to nearest, scale and zero per token"},
        Codebook::reference,
        [](const HeadMap& h, Codebook) -> Made {
          return std::make_unique<RoundToNearest>(h.layout.head_dim, whole(h));
        },
        uniform},
-      {{"turboquant-prod", false, true, "TurboQuant-prod: one bit fewer, and the residual's signs"},
+      {{"turboquant-prod", false, true, false, "TurboQuant-prod: one bit fewer, and the residual's signs"},
        Codebook::reference,
        [](const HeadMap& h, Codebook) -> Made {
          return std::make_unique<TurboquantProd>(h.layout.head_dim, whole(h), h.seed);
        },
        uniform},
-      {{"fp8", false, false, "e4m3: eight bits whatever the budget"},
+      {{"fp8", false, false, false, "e4m3: eight bits whatever the budget"},
        Codebook::reference,
        [](const HeadMap& h, Codebook) -> Made { return std::make_unique<Fp8>(h.layout.head_dim); },
        eight},
@@ -185,26 +233,29 @@ const std::vector<Entry>& key_entries() {
 
 const std::vector<Entry>& value_entries() {
   static const std::vector<Entry> entries = {
-      {{"tq-mse", false, true, "uniform TurboQuant-MSE"},
+      {{"tq-mse", false, true, true, "uniform TurboQuant-MSE"},
        Codebook::reference,
        [](const HeadMap& h, Codebook c) -> Made {
          return std::make_unique<UniformTqMse>(h.v_dim, whole(h), h.seed, c);
        }},
-      {{"tq-mse-centred", true, true, "TurboQuant-MSE of centred values"},
+      {{"tq-mse-centred", true, true, true, "TurboQuant-MSE of centred values"},
+       Codebook::exact,
+       [](const HeadMap& h, Codebook c) { return linear(or_plain(centred_values(h, c), h.seed, c, {})); }},
+      {{"tq-mse-centres", true, true, true, "the same with the nearest of many centres in place of the mean"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
-         LinearCode code = *UniformTqMse(h.v_dim, whole(h), h.seed, c).linear_code();
-         code.mean = to_float(calibrated(h).v_mean);
-         return linear(std::move(code));
+         LinearCode code = centred_values(h, c);
+         code.centres = centres(h, &HeadCalibration::v_centres);
+         return linear(or_plain(code, h.seed, c, {}));
        }},
-      {{"klt", true, false, "weighted Karhunen-Loeve transform, bits by marginal gain, one norm"},
+      {{"klt", true, false, true, "weighted Karhunen-Loeve transform, bits by marginal gain, one norm"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
          if (calibrated(h).v_spectrum.empty())
            throw Error(Exit::input,
                        "the map holds no value basis: it was calibrated without the model's weights",
                        "calibrate -m, energy -m and dump keep what it is made from");
-         return linear(klt_values(h, c));
+         return linear(or_plain(klt_values(h, c), h.seed, c, {}));
        }},
   };
   return entries;
@@ -217,9 +268,14 @@ std::vector<Method> methods_of(const std::vector<Entry>& entries) {
 }
 
 Made make(const std::vector<Entry>& entries, const std::string& method, const HeadMap& head,
-          Codebook codebook) {
-  for (const Entry& e : entries)
-    if (e.method.name == method) return e.make(head, codebook == Codebook::by_method ? e.codebook : codebook);
+          Codebook codebook, Code code) {
+  for (const Entry& e : entries) {
+    if (e.method.name != method) continue;
+    Made made = e.make(head, codebook == Codebook::by_method ? e.codebook : codebook);
+    if (code == Code::scalar) return made;
+    check(e.method.trellis, "make_quantizer: a method without trellis codes");
+    return linear(with_trellis(made->linear_code().value()));
+  }
   throw std::logic_error("make_quantizer: unknown method " + method);
 }
 
@@ -248,8 +304,8 @@ std::string method_list(const std::vector<Method>& methods) {
 }
 
 std::unique_ptr<Quantizer> make_key_quantizer(const std::string& method, const HeadMap& head,
-                                              Codebook codebook) {
-  return make(key_entries(), method, head, codebook);
+                                              Codebook codebook, Code code) {
+  return make(key_entries(), method, head, codebook, code);
 }
 
 std::vector<uint8_t> key_code_bits(const std::string& method, const HeadMap& head) {
@@ -259,8 +315,8 @@ std::vector<uint8_t> key_code_bits(const std::string& method, const HeadMap& hea
 }
 
 std::unique_ptr<Quantizer> make_value_quantizer(const std::string& method, const HeadMap& head,
-                                                Codebook codebook) {
-  return make(value_entries(), method, head, codebook);
+                                                Codebook codebook, Code code) {
+  return make(value_entries(), method, head, codebook, code);
 }
 
 }  // namespace blockgtq

@@ -15,6 +15,7 @@ struct Method {
   const char* name;
   bool needs_map;   // bits, means or a basis
   bool whole_bits;  // takes whole bits per coordinate only
+  bool trellis;     // can be coded by a trellis
   const char* what;
 };
 const std::vector<Method>& key_methods();
@@ -26,13 +27,15 @@ std::string method_list(const std::vector<Method>& methods);  // "tq-mse, block-
 /// The quantizer of one layer and KV head, for keys before RoPE and for values. `head` is needed only during
 /// the call; average_bits must be whole where the method takes whole bits. Exit::input when the map is of a
 /// version that lacks what the method needs. Codebook::by_method: reference for the two published methods,
-/// exact for ours.
+/// exact for ours; a trellis has tables of its own.
 std::unique_ptr<Quantizer> make_key_quantizer(const std::string& method, const HeadMap& head,
-                                              Codebook codebook = Codebook::by_method);
+                                              Codebook codebook = Codebook::by_method,
+                                              Code code = Code::scalar);
 /// The widths that its code is made of, per block (B); for klt per pair of its basis, 0 where that is
 /// dropped.
 std::vector<uint8_t> key_code_bits(const std::string& method, const HeadMap& head);
 std::unique_ptr<Quantizer> make_value_quantizer(const std::string& method, const HeadMap& head,
-                                                Codebook codebook = Codebook::by_method);
+                                                Codebook codebook = Codebook::by_method,
+                                                Code code = Code::scalar);
 
 }  // namespace blockgtq

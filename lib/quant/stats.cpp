@@ -8,11 +8,14 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/float16.h"
 #include "base/parallel.h"
 
 namespace blockgtq {
 
 namespace {
+
+constexpr float kLargestHalf = 65504;
 
 // One KV head's sums over one chunk.
 struct HeadSums {
@@ -136,6 +139,10 @@ void check_sizes(const Stats& stats) {
           "Stats: block sums of another size");
     check(layer.k_sum.size() == n * s.layout.head_dim && layer.v_sum.size() == n * s.v_dim,
           "Stats: sums of another size");
+    const size_t k_row = size_t(s.n_kv_heads) * s.layout.head_dim, v_row = size_t(s.n_kv_heads) * s.v_dim;
+    check(
+        layer.k_sample.size() % k_row == 0 && layer.v_sample.size() == layer.k_sample.size() / k_row * v_row,
+        "Stats: samples of another size");
     check(layer.output.empty() || layer.output.size() == size_t(s.n_kv_heads) * s.v_dim * s.v_dim,
           "Stats: weights of another size");
   }
@@ -170,6 +177,13 @@ void accumulate(Stats& stats, int layer, int64_t chunk, int64_t n_tokens, const 
     fail_nonfinite(shape, layer, before, n_tokens, q, k, v);
   }
 
+  const int64_t k_width = int64_t(shape.n_kv_heads) * shape.layout.head_dim,
+                v_width = int64_t(shape.n_kv_heads) * shape.v_dim;
+  const Sample sample = sample_of(chunk, n_tokens, stats.run_chunks);
+  for (int64_t i = 0; i < sample.n; ++i) {
+    append_sample(to.k_sample, k + i * sample.step * k_width, k_width);
+    if (v) append_sample(to.v_sample, v + i * sample.step * v_width, v_width);
+  }
   std::vector<double> kk, vv;
   for (const HeadSums& s : heads) {
     append(to.q2, s.q2);
@@ -182,6 +196,18 @@ void accumulate(Stats& stats, int layer, int64_t chunk, int64_t n_tokens, const 
   to.kk.add_chunk(chunk, std::move(kk));
   if (shape.v_dim > 0) to.vv.add_chunk(chunk, std::move(vv));
   if (index == stats.n_chunks()) stats.chunk_tokens.push_back(n_tokens);
+}
+
+Sample sample_of(int64_t chunk, int64_t chunk_tokens, int64_t run_chunks) {
+  if (run_chunks == 0) return {0, 1};
+  const int64_t share = (chunk + 1) * kSampleTokens / run_chunks - chunk * kSampleTokens / run_chunks;
+  const int64_t n = std::min(chunk_tokens, share);
+  return {n, n > 0 ? chunk_tokens / n : 1};
+}
+
+void append_sample(std::vector<float>& to, const float* from, int64_t n) {
+  for (int64_t i = 0; i < n; ++i)
+    to.push_back(from_half(to_half(std::clamp(from[i], -kLargestHalf, kLargestHalf))));
 }
 
 std::vector<double> block_energy(const Stats& stats, int layer, int kv_head) {

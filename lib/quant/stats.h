@@ -36,6 +36,10 @@ struct LayerStats {
   std::vector<double> v_sum;  // (n_chunks, H, Dv)
   DyadicSum kk;               // (H, D, D) sum over tokens of k k^T; empty in files of older versions
   DyadicSum vv;               // (H, Dv, Dv) sum over tokens of v v^T; empty when Dv = 0
+  // some keys and values as they are, rounded to fp16, for centres: sample_of() every chunk; empty where the
+  // length of the run is not known, and in older files
+  std::vector<float> k_sample;  // (n_sample, H, D)
+  std::vector<float> v_sample;  // (n_sample, H, Dv)
   // Of the weights, not of the text: how the model weighs an error of v.
   std::vector<double> output;  // (H, Dv, Dv) sum over the group's query heads of W_o,g^T W_o,g; may be empty
 };
@@ -54,6 +58,16 @@ struct Stats {
   int64_t n_chunks() const { return int64_t(chunk_tokens.size()); }
   int64_t n_tokens() const;
 };
+
+/// Tokens 0, step, 2 step, ... of a chunk, n in all: together kSampleTokens of a whole run that has as many,
+/// however it is cut into parts.
+struct Sample {
+  int64_t n, step;
+};
+inline constexpr int64_t kSampleTokens = 4096;
+Sample sample_of(int64_t chunk, int64_t chunk_tokens, int64_t run_chunks);
+/// n numbers of a sample, rounded to fp16 (saturating).
+void append_sample(std::vector<float>& to, const float* from, int64_t n);
 
 /// Adds one chunk of one layer. q (T, Hq, D), k (T, H, D), v (T, H, Dv) or null.
 /// Query head g belongs to KV head g / group. Exit::nonfinite names the first NaN or infinity.

@@ -14,11 +14,14 @@
 //               k_spectrum (L, H, D) float64, k_forward, k_backward (L, H, D, D) float32
 //               key_bits      (n_budgets, L, H, D / 2) uint8, 0..8, of pairs of rows of k_forward
 //               value_bits    (n_budgets, L, H, Dv / 2) uint8, 0..8, of pairs of rows of v_forward
-//               v_spectrum, v_forward, v_backward and value_bits only where the weights were at hand
+//               k_centres (L, H, M, D), v_centres (L, H, M, Dv) float32: M centres of k - k_mean and v -
+//               v_mean, M a power of two; only where a sample was at hand v_spectrum, v_forward, v_backward
+//               and value_bits only where the weights were at hand
 #include "store/map_file.h"
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <limits>
 
 #include "base/error.h"
@@ -86,6 +89,16 @@ void read_heads(const H5Input& file, const std::string& name, const Dims& dims,
     (heads[h].*member).assign(all.begin() + h * width, all.begin() + (h + 1) * width);
 }
 
+/// Nothing where the file has none.
+void read_centres(const H5Input& file, const std::string& name, const Sizes& s, uint64_t dim,
+                  std::vector<HeadCalibration>& heads, std::vector<float> HeadCalibration::*member) {
+  if (!file.has(name)) return;
+  const uint64_t m = file.dims(name, 4)[2];
+  if (m < 2 || m > uint64_t(kMaxCentres) || !std::has_single_bit(m))
+    fail_input("{}: {}: {} centres, allowed powers of two from 2 to {}", file.path(), name, m, kMaxCentres);
+  read_heads<float>(file, name, {s.layers, s.heads, m, dim}, heads, member, kAnything);
+}
+
 void write_calibration(H5Output& file, const BitMap& map, const Sizes& s) {
   const auto& heads = map.calibration;
   check(heads.size() == s.n_heads(), "calibration of every head");
@@ -100,6 +113,12 @@ void write_calibration(H5Output& file, const BitMap& map, const Sizes& s) {
     write_heads<float>(file, "k_forward", square, heads, &HeadCalibration::k_forward);
     write_heads<float>(file, "k_backward", square, heads, &HeadCalibration::k_backward);
   }
+  if (const uint64_t m = heads[0].k_centres.size() / s.head_dim; m > 0)
+    write_heads<float>(file, "k_centres", {s.layers, s.heads, m, s.head_dim}, heads,
+                       &HeadCalibration::k_centres);
+  if (heads[0].v_centres.size() > 0)
+    write_heads<float>(file, "v_centres", {s.layers, s.heads, heads[0].v_centres.size() / s.v_dim, s.v_dim},
+                       heads, &HeadCalibration::v_centres);
   if (heads[0].v_spectrum.empty()) return;
   const Dims square = {s.layers, s.heads, s.v_dim, s.v_dim};
   write_heads<double>(file, "v_spectrum", {s.layers, s.heads, s.v_dim}, heads, &HeadCalibration::v_spectrum);
@@ -122,6 +141,8 @@ std::vector<HeadCalibration> read_calibration(const H5Input& file, const Sizes& 
     read_heads<float>(file, "k_forward", square, heads, &HeadCalibration::k_forward, kAnything);
     read_heads<float>(file, "k_backward", square, heads, &HeadCalibration::k_backward, kAnything);
   }
+  read_centres(file, "k_centres", s, s.head_dim, heads, &HeadCalibration::k_centres);
+  read_centres(file, "v_centres", s, s.v_dim, heads, &HeadCalibration::v_centres);
   if (!file.has("v_spectrum")) return heads;
   const Dims square = {s.layers, s.heads, s.v_dim, s.v_dim};
   read_heads<double>(file, "v_spectrum", {s.layers, s.heads, s.v_dim}, heads, &HeadCalibration::v_spectrum,

@@ -12,6 +12,8 @@
 //               int64, vv (n_nodes, H, Dv, Dv): partial sums of v v^T over the chunks [vv_first, vv_first +
 //               vv_count); these and v_sum only where v_dim > 0 output (H, Dv, Dv): sum over the group's
 //               query heads of W_o^T W_o; only where the weights were at hand
+//               k_sample (n_sample, H, D), v_sample (n_sample, H, Dv) float32: some keys and values, rounded
+//               to fp16; absent in older files
 #include "store/stats_file.h"
 
 #include <limits>
@@ -49,6 +51,21 @@ void write_array(H5Output& file, const std::string& name, const Dims& dims,
   for (uint64_t d : dims) n *= d;
   check(values.size() == n, "size of a statistic");
   file.write(name, dims, values.data());
+}
+
+void write_sample(H5Output& file, const std::string& name, uint64_t heads, uint64_t dim,
+                  const std::vector<float>& values) {
+  if (!values.empty()) file.write(name, {values.size() / (heads * dim), heads, dim}, values.data());
+}
+
+std::vector<float> read_sample(const H5Input& file, const std::string& name, uint64_t heads, uint64_t dim) {
+  if (!file.has(name)) return {};
+  const uint64_t n = file.dims(name, 3)[0];
+  if (n > uint64_t(kSampleTokens))
+    fail_input("{}: {}: {} tokens, allowed {}", file.path(), name, n, kSampleTokens);
+  std::vector<float> values = file.read<float>(name, {n, heads, dim});
+  check_finite(file, name, {values.begin(), values.end()}, kAnything);
+  return values;
 }
 
 void write_nodes(H5Output& file, const std::string& name, uint64_t heads, uint64_t dim,
@@ -118,6 +135,10 @@ LayerStats read_layer(const H5Input& file, const std::string& layer, const Sizes
     stats.kk.set_nodes(read_nodes(file, layer + "/kk", sizes, sizes.head_dim, first_chunk));
   if (sizes.v_dim > 0 && sizes.n_chunks > 0)
     stats.vv.set_nodes(read_nodes(file, layer + "/vv", sizes, sizes.v_dim, first_chunk));
+  stats.k_sample = read_sample(file, layer + "/k_sample", sizes.heads, sizes.head_dim);
+  if (sizes.v_dim > 0) stats.v_sample = read_sample(file, layer + "/v_sample", sizes.heads, sizes.v_dim);
+  if (sizes.v_dim > 0 && stats.v_sample.size() * sizes.head_dim != stats.k_sample.size() * sizes.v_dim)
+    fail_input("{}: {}/v_sample: another number of tokens than k_sample has", file.path(), layer);
   return stats;
 }
 
@@ -141,6 +162,8 @@ void write_stats(const fs::path& path, const Stats& stats) {
     write_array(file, layer + "/k_sum", sizes.per_coordinate(), s.k_sum);
     write_array(file, layer + "/v_sum", sizes.per_value(), s.v_sum);
     if (!s.output.empty()) write_array(file, layer + "/output", sizes.per_head(), s.output);
+    write_sample(file, layer + "/k_sample", sizes.heads, sizes.head_dim, s.k_sample);
+    write_sample(file, layer + "/v_sample", sizes.heads, sizes.v_dim, s.v_sample);
     if (!s.kk.nodes().empty()) write_nodes(file, layer + "/kk", sizes.heads, sizes.head_dim, s.kk);
     if (sizes.v_dim > 0) write_nodes(file, layer + "/vv", sizes.heads, sizes.v_dim, s.vv);
   }

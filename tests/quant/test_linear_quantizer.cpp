@@ -86,3 +86,113 @@ TEST_CASE("a linear code by hand") {
   std::vector<float> zero = code.mean;
   CHECK(round_trip(quantizer, zero) == code.mean);
 }
+
+namespace {
+
+/// Eight coordinates as they are, two bits each.
+LinearCode plain_code() {
+  LinearCode code;
+  code.dim = 8;
+  code.one_norm = true;
+  code.groups = {{8, 2, {-0.53f, -0.16f, 0.16f, 0.53f}}};
+  code.forward.resize(64);
+  for (size_t j = 0; j < 8; ++j) code.forward[j * 8 + j] = 1;
+  code.backward = code.forward;
+  return code;
+}
+
+double distance(const float* a, const float* b, size_t n) {
+  double sum = 0;
+  for (size_t j = 0; j < n; ++j) sum += (double(a[j]) - b[j]) * (double(a[j]) - b[j]);
+  return sum;
+}
+
+}  // namespace
+
+TEST_CASE("a vector takes the fallback where it errs less") {
+  LinearCode code = plain_code();
+  code.mean.assign(8, 50);
+  const LinearQuantizer centred(code), plain(plain_code());
+  const LinearQuantizer both(with_fallback(code, plain_code(), {}));
+  CHECK(both.code_bytes() == centred.code_bytes());  // the sign of the norm is free
+  std::vector<float> x = gaussian(8 * 40, 9);
+  for (size_t t = 0; t < 40; t += 2)
+    for (size_t j = 0; j < 8; ++j) x[t * 8 + j] += 50;  // every other one is near the mean
+  const auto a = round_trip(centred, x), b = round_trip(plain, x), c = round_trip(both, x);
+  std::vector<uint8_t> codes(both.code_bytes(40));
+  both.encode(x.data(), 40, codes.data());
+  for (size_t t = 0; t < 40; ++t) {
+    CHECK(((codes[t * both.code_bytes() + 1] & 0x80) != 0) == (t % 2 == 1));
+    const double best = std::min(distance(&a[t * 8], &x[t * 8], 8), distance(&b[t * 8], &x[t * 8], 8));
+    CHECK(distance(&c[t * 8], &x[t * 8], 8) == best);
+  }
+}
+
+TEST_CASE("the choice of the fallback goes by the weighted error") {
+  LinearCode code = plain_code();
+  code.groups[0].bits = 1;
+  code.groups[0].centroids = {-0.35f, 0.35f};
+  LinearCode other = code;  // the same but for its first coordinate, which it turns over
+  other.forward[0] = -1;    // and back wrongly
+  std::vector<float> x(8, 1.0f);
+  x[1] = 1.5f;
+  const auto first_error = [&](std::vector<float> weight) {
+    return std::abs(round_trip(LinearQuantizer(with_fallback(code, other, std::move(weight))), x)[0] - 1);
+  };
+  CHECK(first_error({}) < 0.2);
+  CHECK(first_error({0, 1, 1, 1, 1, 1, 1, 1}) < 0.2);  // equal errors: the code itself
+  std::swap(code, other);
+  CHECK(first_error({}) < 0.2);
+  CHECK(first_error({0, 1, 1, 1, 1, 1, 1, 1}) > 1.8);
+}
+
+TEST_CASE("norms of a fallback are counted where they were cut") {
+  LinearCode code = plain_code();
+  code.mean.assign(8, -1e5f);
+  const LinearQuantizer both(with_fallback(code, plain_code(), {}));
+  std::vector<float> x(16, 3e4f);  // |x| = 84853 beyond fp16, and 367696 with the mean taken off
+  std::fill(x.begin() + 8, x.end(), 1.0f);
+  std::vector<uint8_t> codes(both.code_bytes(2));
+  both.encode(x.data(), 2, codes.data());
+  CHECK((codes[1] & 0x80) != 0);
+  CHECK(both.clipped(codes.data(), 2) == 1);
+}
+
+TEST_CASE("the nearest centre is taken off and put back") {
+  LinearCode code = plain_code();
+  code.mean.assign(8, 1);
+  code.centres.assign(4 * 8, 0);
+  for (size_t c = 0; c < 4; ++c) code.centres[c * 8 + c] = 100;
+  const LinearQuantizer quantizer(code), without(plain_code());
+  CHECK(quantizer.code_bytes() == 5);  // norm, 16 bits, 2 bits of the centre
+  std::vector<float> x = gaussian(8 * 12, 4), offset = x;
+  for (size_t t = 0; t < 12; ++t) {
+    for (size_t j = 0; j < 8; ++j) x[t * 8 + j] += 1;
+    x[t * 8 + t % 4] += 100;
+  }
+  const auto a = round_trip(quantizer, x), b = round_trip(without, offset);
+  for (size_t t = 0; t < 12; ++t)
+    for (size_t j = 0; j < 8; ++j)
+      CHECK(a[t * 8 + j] == Approx(b[t * 8 + j] + 1 + 100 * (j == t % 4)).margin(1e-4));
+}
+
+TEST_CASE("trellis codes take the bytes of scalar ones and two thirds of their error") {
+  const int bits = GENERATE(2, 3, 4);
+  const LinearCode scalar = *UniformTqMse(64, bits).linear_code();
+  const LinearQuantizer a(scalar), b(with_trellis(scalar));
+  CHECK(a.code_bytes() == b.code_bytes());
+  const auto x = gaussian(64 * 300, 2);
+  const double ratio = distance(round_trip(b, x).data(), x.data(), x.size()) /
+                       distance(round_trip(a, x).data(), x.data(), x.size());
+  CHECK(ratio < 0.68);
+}
+
+TEST_CASE("groups too short or too wide for a trellis stay scalar") {
+  LinearCode code = plain_code();
+  CHECK_FALSE(with_trellis(code).groups[0].trellis);  // 8 coordinates
+  code = *UniformTqMse(64, 6).linear_code();
+  CHECK_FALSE(with_trellis(code).groups[0].trellis);
+  code = with_fallback(*UniformTqMse(64, 3).linear_code(), *UniformTqMse(64, 2).linear_code(), {});
+  CHECK(with_trellis(code).groups[0].trellis);
+  CHECK(with_trellis(code).fallback->groups[0].trellis);
+}

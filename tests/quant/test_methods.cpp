@@ -9,6 +9,7 @@
 #include "quant/allocate.h"
 #include "quant/centred.h"
 #include "quant/fp8.h"
+#include "quant/k_means.h"
 #include "quant/kivi.h"
 #include "quant/klt.h"
 #include "quant/methods.h"
@@ -53,6 +54,9 @@ struct Sample {
     bits = allocate_greedy(calibration.k_energy, options);
     product_bits = allocate_greedy(product_score(layout, calibration), options);
     find_basis(average);
+    std::vector<float> centred = keys;
+    for (size_t i = 0; i < keys.size(); ++i) centred[i] -= float(calibration.k_mean[i % d]);
+    calibration.k_centres = k_means(centred, d, 4);
     head = {layout, 0, 42, average, bits, product_bits, key_bits, {}, &calibration};
   }
 
@@ -279,11 +283,55 @@ TEST_CASE("a block that is never asked for, or never moves") {
 TEST_CASE("a map without calibration is refused where it is needed") {
   Sample s;
   s.head.calibration = nullptr;
-  for (const char* name : {"block-gtq-cb", "block-gtq-cb1", "tq-mse-cb", "kivi-centred", "klt"})
+  for (const char* name :
+       {"block-gtq-cb", "block-gtq-cb1", "tq-mse-cb", "tq-mse-centres", "kivi-centred", "klt"})
     CHECK_THROWS_AS(make_key_quantizer(name, s.head), Error);
   CHECK_NOTHROW(make_key_quantizer("block-gtq", s.head));
   CHECK_THROWS_AS(make_value_quantizer("klt", s.head), Error);
   CHECK_THROWS_AS(make_key_quantizer("nothing", s.head), std::logic_error);
+}
+
+// A key as an attention sink has it: short, and far from the mean of the others.
+TEST_CASE("a key that is not what calibration saw costs no more than by plain TQ-MSE") {
+  const double average = GENERATE(2.0, 3.0, 4.0);
+  Sample s(average);
+  Random random(21);
+  for (float& k : s.keys) k = float(0.3 * random.standard_normal());
+  const double plain = weighted_error(s, round_trip(*make_key_quantizer("tq-mse", s.head), s.keys, kTokens));
+  for (const Method& method : key_methods()) {
+    const std::string name = method.name;
+    if (!method.trellis || !method.needs_map || name == "block-gtq" || name == "block-gtq-product") continue;
+    for (const Code code : {Code::scalar, Code::trellis}) {
+      CAPTURE(name, blockgtq::name(code), average);
+      const auto quantizer = make_key_quantizer(name, s.head, Codebook::by_method, code);
+      // the exact codebook and another rotation move the error by some percent
+      CHECK(weighted_error(s, round_trip(*quantizer, s.keys, kTokens)) < 1.05 * plain);
+    }
+  }
+}
+
+TEST_CASE("a trellis takes the same bytes and errs less") {
+  const Sample s;
+  for (const Method& method : key_methods()) {
+    if (!method.trellis) {
+      CHECK_THROWS_AS(make_key_quantizer(method.name, s.head, Codebook::by_method, Code::trellis),
+                      std::logic_error);
+      continue;
+    }
+    CAPTURE(method.name);
+    const auto scalar = make_key_quantizer(method.name, s.head),
+               trellis = make_key_quantizer(method.name, s.head, Codebook::by_method, Code::trellis);
+    CHECK(scalar->code_bytes() == trellis->code_bytes());
+    const double a = weighted_error(s, round_trip(*scalar, s.keys, kTokens)),
+                 b = weighted_error(s, round_trip(*trellis, s.keys, kTokens));
+    const auto code = trellis->linear_code();
+    const bool any =
+        std::any_of(code->groups.begin(), code->groups.end(), [](const auto& g) { return g.trellis; });
+    if (any)
+      CHECK(b < 0.95 * a);
+    else
+      CHECK(b == Approx(a).epsilon(0.05));  // groups too short
+  }
 }
 
 TEST_CASE("KIVI refreshes scales every 32 tokens, per channel") {
