@@ -76,8 +76,10 @@ std::string pair_text(const BitPair& pair) {
 
 namespace {
 
-std::string sink_text(const CacheSpec& spec) {
-  return spec.sink > 0 && spec.bits != BitPair{} ? fmt::format(", sink {}", spec.sink) : "";
+/// With a comma before it; empty where nothing is quantized.
+std::string exact_part(const CacheSpec& spec) {
+  const std::string text = spec.bits == BitPair{} ? "" : exact_text(spec.exact);
+  return text.empty() ? "" : ", " + text;
 }
 
 }  // namespace
@@ -85,11 +87,11 @@ std::string sink_text(const CacheSpec& spec) {
 std::string describe(const CacheSpec& spec) {
   auto method = [](const std::string& name) { return name.empty() ? "exact" : name; };
   return fmt::format("{} {} / {}{}", pair_text(spec.bits), method(spec.k_method), method(spec.v_method),
-                     sink_text(spec));
+                     exact_part(spec));
 }
 
 std::string width_text(const CacheSpec& spec) {
-  return pair_text(spec.bits) + sink_text(spec);
+  return pair_text(spec.bits) + exact_part(spec);
 }
 
 std::vector<double> budgets_of(const std::vector<CacheSpec>& specs) {
@@ -113,14 +115,12 @@ void add_cache_options(CLI::App& command, CacheOptions& o) {
   command.add_option("--bits-k", o.bits_k,
                      "In place of --pairs: bits of keys, each with every one of --bits-v");
   command.add_option("--bits-v", o.bits_v, "In place of --pairs: bits of values");
-  command
-      .add_option(
-          "--sink", o.sink,
-          "Positions at the start of every window that are held exactly, as a server holds them in 16 bits "
-          "(attention sinks); counted in the bytes")
-      ->check(in_range(int64_t(0), int64_t(1) << 30))
-      ->capture_default_str();
+  add_exact_options(command, o.exact);
   add_codebook_option(command, o.codebook);
+}
+
+void require_kernels(const CacheOptions& o, RunOptions& run) {
+  if (o.exact.recent > 0) run.without_kernel = "recent positions";
 }
 
 Codebook codebook_of(const CacheOptions& o, const RunOptions& run) {
@@ -165,7 +165,7 @@ std::vector<CacheSpec> cache_specs(const CacheOptions& o) {
       for (const std::string& v : pair.v ? v_methods : exact) {
         require_bits(key_methods(), k, pair.k);
         require_bits(value_methods(), v, pair.v);
-        specs.push_back({k, v, pair, o.sink});
+        specs.push_back({k, v, pair, o.exact});
       }
   }
   return specs;
@@ -187,7 +187,7 @@ std::vector<CacheSpec> specs_of_model(const std::vector<CacheSpec>& specs, const
 QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, const BitMap* map,
                           Codebook codebook) {
   QuantizedCache cache;
-  cache.sink = spec.sink;
+  cache.exact = spec.exact;
   if (spec.bits.k)
     cache.keys = make_layers(shape, map, spec.bits.k, [&](const HeadMap& head) {
       require_map(key_methods(), spec.k_method, map);

@@ -150,7 +150,8 @@ class Niah {
                                  {"v_method", r.spec.v_method.empty() ? "exact" : r.spec.v_method},
                                  {"k_bits", r.spec.bits.k},
                                  {"v_bits", r.spec.bits.v},
-                                 {"sink", r.spec.sink},
+                                 {"sink", r.spec.exact.sink},
+                                 {"recent", r.spec.exact.recent},
                                  {"bytes_per_token", r.bytes},
                                  {"questions", r.found.questions},
                                  {"exact", r.found.exact},
@@ -192,7 +193,10 @@ void add_niah(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--csv", o->csv, "The table as CSV; - for standard output");
   command->add_option("--md", o->markdown, "The table as Markdown; - for standard output");
   command->add_flag("--force", o->force, "Replace existing outputs");
-  command->callback([o, &global] { Niah(*o, global).run(); });
+  command->callback([o, &global] {
+    require_kernels(o->caches, o->set.run);
+    Niah(*o, global).run();
+  });
 }
 
 }  // namespace blockgtq

@@ -132,6 +132,25 @@ void add_codebook_option(CLI::App& command, std::string& codebook) {
       ->check(CLI::IsMember({"reference", "exact"}));
 }
 
+void add_exact_options(CLI::App& command, ExactWindow& exact) {
+  auto add = [&](const char* option, int64_t& n, const char* what) {
+    command.add_option(option, n, what)->check(in_range(int64_t(0), int64_t(1) << 30))->capture_default_str();
+  };
+  add("--sink", exact.sink,
+      "Positions at the start of every window that are held exactly, as a server holds them in 16 bits "
+      "(attention sinks); counted in the bytes");
+  add("--recent", exact.recent,
+      "Positions that every query sees exactly, its own and those right before it, as a server holds the "
+      "latest in 16 bits; counted in the bytes");
+}
+
+std::string exact_text(const ExactWindow& exact) {
+  std::vector<std::string> parts;
+  if (exact.sink > 0) parts.push_back(fmt::format("sink {}", exact.sink));
+  if (exact.recent > 0) parts.push_back(fmt::format("recent {}", exact.recent));
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
 std::vector<double> parse_bits(const std::string& text, const char* option) {
   std::vector<double> bits;
   for (const std::string& part : split(text, ',')) {

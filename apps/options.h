@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "eval/metrics.h"
 #include "hf/corpus.h"
+#include "quant/exact_window.h"
 #include "quant/methods.h"
 
 namespace blockgtq {
@@ -34,6 +35,7 @@ struct RunOptions {
   int64_t skip = 0;  // tokens left out first; no option of its own
   std::string part;  // "I/N": the I-th of N equal ranges of chunks
   std::string device = "auto", dtype = "auto", gpu_memory, compat;
+  std::string without_kernel;  // what of the run no kernel computes; no option of its own
 
   bool reference() const { return compat == "reference"; }
   /// Corpus of these options; exactly one of -f and --ids must be given.
@@ -71,6 +73,10 @@ std::vector<std::string> parse_methods(const std::string& text, const std::vecto
 std::vector<Metric> parse_metrics(const std::string& text);
 /// --codebook reference|exact; what it holds afterwards is for parse_codebook.
 void add_codebook_option(CLI::App& command, std::string& codebook);
+/// --sink and --recent.
+void add_exact_options(CLI::App& command, ExactWindow& exact);
+/// "sink 4, recent 64"; empty where none is exact.
+std::string exact_text(const ExactWindow& exact);
 /// "8GiB", "8000MB", "4e9" -> bytes; `option` for the message.
 int64_t parse_bytes(const std::string& text, const char* option);
 /// "3" or "2.5": the shortest text of a budget.

@@ -27,7 +27,8 @@ Json spec_json(const CacheSpec& spec) {
           {"v_method", method_text(spec.v_method)},
           {"k_bits", spec.bits.k},
           {"v_bits", spec.bits.v},
-          {"sink", spec.sink}};
+          {"sink", spec.exact.sink},
+          {"recent", spec.exact.recent}};
 }
 
 Json quality_fields(const Quality& q) {
@@ -140,16 +141,34 @@ Table quality_table(const ModelQuality& m) {
 }
 
 Table quality_rows(const std::vector<ModelQuality>& models) {
-  Table table({"model", "cache", "k_method", "v_method", "k_bits", "v_bits", "sink", "k_bytes_per_token",
-               "v_bytes_per_token", "perplexity", "perplexity_error", "log_ratio", "log_ratio_error",
-               "kl_mean", "kl_error", "kl_median", "kl_p99", "kl_max", "same_top"});
+  Table table({"model",
+               "cache",
+               "k_method",
+               "v_method",
+               "k_bits",
+               "v_bits",
+               "sink",
+               "recent",
+               "k_bytes_per_token",
+               "v_bytes_per_token",
+               "perplexity",
+               "perplexity_error",
+               "log_ratio",
+               "log_ratio_error",
+               "kl_mean",
+               "kl_error",
+               "kl_median",
+               "kl_p99",
+               "kl_max",
+               "same_top"});
   auto add = [&](const ModelQuality& m, const CacheQuality& c) {
     std::vector<std::string> row = {m.name, pair_text(c.spec.bits), method_text(c.spec.k_method),
                                     method_text(c.spec.v_method)};
     const Quality& q = c.quality;
-    for (double value : {c.spec.bits.k, c.spec.bits.v, double(c.spec.sink), c.key_bytes, c.value_bytes,
-                         q.perplexity, q.perplexity_error, q.log_ratio, q.log_ratio_error, q.kl_mean,
-                         q.kl_error, q.kl_median, q.kl_p99, q.kl_max, q.same_top})
+    for (double value :
+         {c.spec.bits.k, c.spec.bits.v, double(c.spec.exact.sink), double(c.spec.exact.recent), c.key_bytes,
+          c.value_bytes, q.perplexity, q.perplexity_error, q.log_ratio, q.log_ratio_error, q.kl_mean,
+          q.kl_error, q.kl_median, q.kl_p99, q.kl_max, q.same_top})
       row.push_back(exact(value));
     table.row(row);
   };
@@ -180,7 +199,7 @@ Table quality_grid(const std::vector<ModelQuality>& models, std::vector<std::str
     if (std::find(list.begin(), list.end(), value) == list.end()) list.push_back(value);
   };
   for (const CacheQuality& c : fullest->caches) {
-    note(columns, CacheSpec{"", "", c.spec.bits, c.spec.sink});
+    note(columns, CacheSpec{"", "", c.spec.bits, c.spec.exact});
     if (!c.spec.k_method.empty()) note(k_methods, c.spec.k_method);
     if (!c.spec.v_method.empty()) note(v_methods, c.spec.v_method);
   }
@@ -194,7 +213,7 @@ Table quality_grid(const std::vector<ModelQuality>& models, std::vector<std::str
     for (const std::string& v : v_methods) {
       std::vector<std::string> row = {method_text(k), method_text(v)};
       for (const CacheSpec& column : columns) {
-        const CacheSpec spec{column.bits.k ? k : "", column.bits.v ? v : "", column.bits, column.sink};
+        const CacheSpec spec{column.bits.k ? k : "", column.bits.v ? v : "", column.bits, column.exact};
         GeometricMean mean;
         for (const ModelQuality* m : full)
           if (const CacheQuality* c = find(*m, spec)) mean.add(c->quality.kl_mean);

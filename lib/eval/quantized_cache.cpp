@@ -48,7 +48,7 @@ int64_t round_trip(const Piece& piece) {
 
 double QuantizedCache::bytes(const std::vector<HeadQuantizers>& layers, int64_t n) const {
   constexpr double kExactBytes = 2;
-  const int64_t n_exact = std::min(sink, n);
+  const int64_t n_exact = exact.count(n);
   double sum = 0;
   for (const HeadQuantizers& heads : layers)
     for (const auto& quantizer : heads) {
@@ -63,8 +63,8 @@ int64_t requantize(const CachedLayer& layer) {
   std::vector<Piece> pieces;
   for (size_t w = 0; w < layer.caches.size(); ++w) {
     const QuantizedCache& cache = *layer.caches[w];
-    const int64_t begin = int64_t(w) * layer.chunk, end = std::min(layer.n_tokens, begin + layer.chunk),
-                  first = std::min(begin + cache.sink, end);
+    const int64_t begin = int64_t(w) * layer.chunk, n = std::min(layer.chunk, layer.n_tokens - begin);
+    const int64_t first = begin + std::min(cache.exact.sink, n), end = first + n - cache.exact.count(n);
     if (!cache.keys.empty()) add_pieces(cache.keys[l], layer.k, first, end, pieces);
     if (cache.values.empty()) continue;
     check(layer.v != nullptr, "requantize: values are quantized where there are none");
