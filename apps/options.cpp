@@ -132,9 +132,11 @@ void add_codebook_option(CLI::App& command, std::string& codebook) {
       ->check(CLI::IsMember({"reference", "exact"}));
 }
 
-void add_exact_options(CLI::App& command, ExactWindow& exact) {
+void add_exact_options(CLI::App& command, ExactWindow& exact, const std::string& of) {
   auto add = [&](const char* option, int64_t& n, const char* what) {
-    command.add_option(option, n, what)->check(in_range(int64_t(0), int64_t(1) << 30))->capture_default_str();
+    command.add_option(option, n, (of.empty() ? "" : of + ": ") + what)
+        ->check(in_range(int64_t(0), int64_t(1) << 30))
+        ->capture_default_str();
   };
   add("--sink", exact.sink,
       "Positions at the start of every window that are held exactly, as a server holds them in 16 bits "

@@ -73,8 +73,8 @@ std::vector<std::string> parse_methods(const std::string& text, const std::vecto
 std::vector<Metric> parse_metrics(const std::string& text);
 /// --codebook reference|exact; what it holds afterwards is for parse_codebook.
 void add_codebook_option(CLI::App& command, std::string& codebook);
-/// --sink and --recent.
-void add_exact_options(CLI::App& command, ExactWindow& exact);
+/// --sink and --recent; `of`: what they are the exact positions of, where that is not all that is measured.
+void add_exact_options(CLI::App& command, ExactWindow& exact, const std::string& of = "");
 /// "sink 4, recent 64"; empty where none is exact.
 std::string exact_text(const ExactWindow& exact);
 /// "8GiB", "8000MB", "4e9" -> bytes; `option` for the message.

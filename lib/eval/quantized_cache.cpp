@@ -46,15 +46,17 @@ int64_t round_trip(const Piece& piece) {
 
 }  // namespace
 
-double QuantizedCache::bytes(const std::vector<HeadQuantizers>& layers, int64_t n) const {
-  constexpr double kExactBytes = 2;
+double held_bytes(const Quantizer& quantizer, const ExactWindow& exact, int64_t n) {
+  constexpr int64_t kExactBytes = 2;
   const int64_t n_exact = exact.count(n);
+  const double codes = n > n_exact ? double(quantizer.code_bytes(size_t(n - n_exact))) : 0;
+  return codes + double(kExactBytes * n_exact * quantizer.dim());
+}
+
+double QuantizedCache::bytes(const std::vector<HeadQuantizers>& layers, int64_t n) const {
   double sum = 0;
   for (const HeadQuantizers& heads : layers)
-    for (const auto& quantizer : heads) {
-      if (n > n_exact) sum += double(quantizer->code_bytes(size_t(n - n_exact))) / double(n);
-      sum += kExactBytes * double(n_exact * quantizer->dim()) / double(n);
-    }
+    for (const auto& quantizer : heads) sum += held_bytes(*quantizer, exact, n) / double(n);
   return sum;
 }
 

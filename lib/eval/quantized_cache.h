@@ -7,13 +7,15 @@
 
 namespace blockgtq {
 
+/// Bytes of n positions of one head: the codes of those that are not exact, and 2 per number of the others.
+double held_bytes(const Quantizer& quantizer, const ExactWindow& exact, int64_t n);
+
 /// One way to hold keys and values: the quantizer of every layer and KV head. Empty: held exactly.
 struct QuantizedCache {
   std::vector<HeadQuantizers> keys, values;  // (L) of (H)
   ExactWindow exact;                         // of every window of text
 
-  /// Bytes per token of all layers and heads, in a window of n tokens: codes, and 2 per number of the exact
-  /// positions; 0 when all are.
+  /// Bytes per token of all layers and heads, in a window of n tokens; 0 when held exactly.
   double key_bytes(int64_t n) const { return bytes(keys, n); }
   double value_bytes(int64_t n) const { return bytes(values, n); }
 

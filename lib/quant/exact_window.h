@@ -1,5 +1,6 @@
 #pragma once
 #include <algorithm>
+#include <compare>
 #include <cstdint>
 
 namespace blockgtq {
@@ -8,7 +9,7 @@ namespace blockgtq {
 /// that a query sees, its own counted.
 struct ExactWindow {
   int64_t sink = 0, recent = 0;
-  bool operator==(const ExactWindow&) const = default;
+  auto operator<=>(const ExactWindow&) const = default;
 
   /// How many of a text's first n positions are exact when all of them are there.
   constexpr int64_t count(int64_t n) const { return std::min(n, sink + recent); }

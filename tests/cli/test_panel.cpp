@@ -149,6 +149,16 @@ TEST_CASE("panel --metrics: with intervals in panel.json, and another panel than
   }
   CHECK(panel["models"][1]["eval"].at("left_out").size() == 2);  // latent attention
   CHECK(blockgtq({"panel", spec, "-o", out, "--metrics", "none"}).code == 2);
+
+  const std::string held = dir / "held";
+  good({"panel", spec, "-o", held, "-q", "--metrics", "kl,topk", "--sink", "4", "--recent", "8"});
+  const Json with_exact = Json::parse(get_file(held + "/panel.json"));
+  CHECK_THAT(with_exact.at("command").get<std::string>(),
+             ContainsSubstring("--metrics kl,topk --sink 4 --recent 8"));
+  CHECK(with_exact.at("provenance").at("exact") == "sink 4, recent 8");
+  CHECK(with_exact.at("models").at(0).at("eval").at("recent") == 8);
+  // Another panel: nothing to resume from.
+  CHECK(blockgtq({"panel", spec, "-o", held, "-q", "--metrics", "kl,topk", "--resume", "must"}).code != 0);
 }
 
 TEST_CASE("panel: allocator options, on the command line or in the file, are those of calibrate") {
