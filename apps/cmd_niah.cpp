@@ -142,6 +142,7 @@ class Niah {
                  {"questions", o_.needles.questions},
                  {"needles", o_.needles.needles},
                  {"seed", o_.needles.seed}};
+    if (o_.set.calibrate_from > 0) json["calibrate_from"] = o_.set.calibrate_from;
     json["results"] = Json::array();
     for (const Row& r : rows_)
       json["results"].push_back({{"model", r.model},

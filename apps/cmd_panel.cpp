@@ -27,7 +27,7 @@ struct Options {
   std::string spec, bits, methods, codebook, resume = "auto";
   MetricOptions metrics;
   AllocatorOptions allocator;  // over the file's
-  RunOptions run;              // only where it computes
+  RunOptions run;              // only where it computes, and from which position on it calibrates
   OutputOptions output;
 };
 
@@ -136,6 +136,7 @@ class Panel {
     run.files = {(calibrating ? spec_.calibration : spec_.evaluation).string()};
     run.tokens = calibrating ? spec_.calibration_tokens : spec_.evaluation_tokens;
     run.chunk = spec_.chunk;
+    if (!calibrating) run.calibrate_from = 0;
     return run;
   }
 
@@ -220,6 +221,7 @@ class Panel {
     if (!o_.methods.empty()) command += " --methods " + o_.methods;
     if (!o_.codebook.empty()) command += " --codebook " + o_.codebook;
     command += metric_arguments();
+    if (o_.run.calibrate_from > 0) command += fmt::format(" --calibrate-from {}", o_.run.calibrate_from);
     panel["command"] = command + difference(allocator_, spec_.allocation) + " -o DIR";
     panel["provenance"] = {{"blockgtq", BLOCKGTQ_VERSION},
                            {"calibration", fmt::format("{}, {} tokens", spec_.calibration.filename().string(),
@@ -227,6 +229,8 @@ class Panel {
                            {"evaluation", fmt::format("{}, {} tokens", spec_.evaluation.filename().string(),
                                                       spec_.evaluation_tokens)},
                            {"chunk", fmt::format("{}", spec_.chunk)}};
+    if (o_.run.calibrate_from > 0)
+      panel["provenance"]["calibrate_from"] = fmt::format("{}", o_.run.calibrate_from);
     if (const std::string text = exact_text(o_.metrics.exact); !text.empty())
       panel["provenance"]["exact"] = text;
     if (const std::string text = difference(allocator_, {}); !text.empty())
@@ -262,6 +266,7 @@ void add_panel(CLI::App& app, const GlobalOptions& global) {
                       "Methods in place of the file's: " + method_list(key_methods()));
   add_codebook_option(*command, o->codebook);
   add_metric_options(*command, o->metrics);
+  add_calibrate_from(*command, o->run.calibrate_from);
   add_allocator_options(*command, o->allocator);
   add_device_options(*command, o->run);
   command

@@ -123,7 +123,7 @@ class Perplexity {
     for (size_t c = 0; c < specs.size(); ++c)
       model.caches.push_back({specs[c], caches[c].key_bytes(session.chunk),
                               caches[c].value_bytes(session.chunk), run.caches[c]});
-    model.provenance = session.provenance();
+    model.provenance = provenance_from(job.calibration.calibrate_from, session.provenance());
     if (const std::string text = describe(job.allocation); !text.empty())
       model.provenance.emplace_back("allocator", text);
     return model;
@@ -134,6 +134,7 @@ class Perplexity {
                                             const BitMap& map) const {
     RunOptions run = job.calibration;
     run.skip = run.tokens;
+    run.calibrate_from = 0;
     run.chunk = job.evaluation.chunk;
     const Session text = open_session(run, global_, *progress_);
     return choose_caches(choose, text, &map, codebook_, job.name + ", choosing", *progress_);

@@ -118,6 +118,15 @@ void add_run_options(CLI::App& command, RunOptions& run, bool model_required) {
       ->check(CLI::IsMember({"reference"}));
 }
 
+void add_calibrate_from(CLI::App& command, int64_t& position) {
+  command
+      .add_option("--calibrate-from", position,
+                  "Calibrate from this position of every window on: leave out the first, which a cache with "
+                  "--sink holds exactly; a last window without more is left out")
+      ->check(in_range(int64_t(0), int64_t(1) << 30))
+      ->capture_default_str();
+}
+
 void add_output_option(CLI::App& command, OutputOptions& output, const std::string& what) {
   command.add_option("-o,--output", output.path, what)->required();
   command.add_flag("--force", output.force, "Replace an existing output");

@@ -32,8 +32,9 @@ struct RunOptions {
   std::string ids;
   bool bos = false;
   int64_t tokens = 2048, chunk = 256;
-  int64_t skip = 0;  // tokens left out first; no option of its own
-  std::string part;  // "I/N": the I-th of N equal ranges of chunks
+  int64_t skip = 0;            // tokens left out first; no option of its own
+  int64_t calibrate_from = 0;  // --calibrate-from, where this calibrates
+  std::string part;            // "I/N": the I-th of N equal ranges of chunks
   std::string device = "auto", dtype = "auto", gpu_memory, compat;
   std::string without_kernel;  // what of the run no kernel computes; no option of its own
 
@@ -51,6 +52,8 @@ struct OutputOptions {
 void add_global_options(CLI::App& app, GlobalOptions& global);
 void add_run_options(CLI::App& command, RunOptions& run, bool model_required);
 void add_device_options(CLI::App& command, RunOptions& run);  // --device, --dtype, --gpu-memory
+/// --calibrate-from: the first position of every window that statistics count.
+void add_calibrate_from(CLI::App& command, int64_t& position);
 void add_output_option(CLI::App& command, OutputOptions& output, const std::string& what);
 
 /// CLI::Range without its text in --help.

@@ -161,6 +161,25 @@ TEST_CASE("panel --metrics: with intervals in panel.json, and another panel than
   CHECK(blockgtq({"panel", spec, "-o", held, "-q", "--metrics", "kl,topk", "--resume", "must"}).code != 0);
 }
 
+TEST_CASE("panel --calibrate-from: the maps are those of calibrate, the panel is another") {
+  TempFolder dir;
+  const std::string name = "tiny-qwen2-hd64", spec = write_spec(dir, {name}), out = dir / "out",
+                    map = dir / "m.h5";
+  good({"panel", spec, "-o", out, "-q"});
+  const Json all = Json::parse(get_file(out + "/panel.json"));
+  good({"panel", spec, "-o", out, "-q", "--calibrate-from", "4"});
+  const Json rest = Json::parse(get_file(out + "/panel.json"));
+  CHECK(rest.at("provenance").at("calibrate_from") == "4");
+  CHECK_THAT(rest.at("command").get<std::string>(), ContainsSubstring(" --calibrate-from 4"));
+  const Json &before = all["models"][0], &after = rest["models"][0];
+  CHECK(before.at("signature") != after.at("signature"));
+  CHECK(before.at("eval").at("tokens") == after.at("eval").at("tokens"));
+  CHECK(before["eval"].at("provenance") == after["eval"].at("provenance"));  // every position is scored
+  good({"calibrate", "-m", model(name), "-f", text("calibration"), "--tokens", "512", "-q", "-o", map,
+        "--calibrate-from", "4"});
+  CHECK(same_bytes(map, out + "/models/" + name + ".map.h5"));
+}
+
 TEST_CASE("panel: allocator options, on the command line or in the file, are those of calibrate") {
   TempFolder dir;
   const std::string spec = write_spec(dir, {"tiny-qwen2-hd64"}), out = dir / "out";

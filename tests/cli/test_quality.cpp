@@ -183,6 +183,35 @@ TEST_CASE("perplexity: a map, or a calibration on the way, is the same; csv and 
   CHECK_THAT(get_file(md), ContainsSubstring("| K3 "));
 }
 
+TEST_CASE("perplexity and niah --calibrate-from: what is calibrated on the way leaves first positions out") {
+  TempFolder dir;
+  const std::string map = dir / "m.h5";
+  good({"calibrate", "-m", model("tiny-llama"), "-f", kCalibration, "--tokens", "256", "--bits", "2", "-q",
+        "--calibrate-from", "4", "-o", map});
+  const std::vector<std::string> args =
+      perplexity({"--k-method", "block-gtq", "--pairs", "K2", "--json", "-"});
+  const Json from_map = Json::parse(good(with(args, {"--map", map})).out).at("models").at(0),
+             all = Json::parse(good(with(args, kCalibrated)).out).at("models").at(0),
+             rest = Json::parse(good(with(with(args, kCalibrated), {"--calibrate-from", "4"})).out)
+                        .at("models")
+                        .at(0);
+  CHECK(rest.at("caches") == from_map.at("caches"));
+  CHECK(rest.at("caches") != all.at("caches"));
+  CHECK(rest.at("provenance").at("calibrate_from") == "4");
+  CHECK_FALSE(all.at("provenance").contains("calibrate_from"));
+  const Json niah = Json::parse(
+      good(with({"niah", "-m", model("tiny-llama"), "-f", kText, "--k-method", "block-gtq", "--pairs", "K2",
+                 "--context", "96", "--questions", "2", "-q", "--json", "-", "--calibrate-from", "4"},
+                kCalibrated))
+          .out);
+  CHECK(niah.at("calibrate_from") == 4);
+  for (const std::vector<std::string>& more : {std::vector<std::string>{}, {"--map", map}}) {
+    const Outcome outcome = blockgtq(with(args, with(more, {"--calibrate-from", "4"})));
+    CHECK(outcome.code == 2);
+    CHECK_THAT(outcome.err, ContainsSubstring("--calibrate-from: nothing is calibrated"));
+  }
+}
+
 TEST_CASE("perplexity --codebook: for all methods; without it each has its own") {
   auto run = [](const std::string& method, const std::vector<std::string>& options) {
     const std::vector<std::string> args = perplexity({"--k-method", method, "--pairs", "K6", "--json", "-"});
