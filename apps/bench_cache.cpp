@@ -269,8 +269,8 @@ CacheTime time_decode(const CacheBench& b) {
   const Layers layers(b, b.context, stream);
   const auto& caches = layers.caches;
   const int64_t n_sets = sets_of(b, layers, (b.context + kPagePositions - 1) / kPagePositions * b.batch);
-  const int64_t packed_end = b.window.packed_end(b.context), n_exact = b.window.exact_length(b.context);
-  const Paged packed(random_pages(layers.specs[layers.largest]), b.context, packed_end, b.batch, n_sets,
+  const int64_t n_packed = packed_end(b.window, b.context), n_exact = exact_length(b.window, b.context);
+  const Paged packed(random_pages(layers.specs[layers.largest]), b.context, n_packed, b.batch, n_sets,
                      stream);
   std::unique_ptr<Paged> exact;
   std::vector<cuda::ExactPages> exact_sets;
@@ -285,7 +285,7 @@ CacheTime time_decode(const CacheBench& b) {
     step.layer = &caches[set % b.layers]->layer();
     step.cache = packed.set(set);
     step.batch = b.batch;
-    step.longest = packed_end;
+    step.longest = n_packed;
     step.first_page = int(b.window.sink / kPagePositions);
     step.fresh = 1;  // as behind a kernel that appends a token
     step.exact = exact ? &exact_sets[set] : nullptr;
@@ -303,7 +303,7 @@ CacheTime time_decode(const CacheBench& b) {
       b, n_sets, stream, [&](int64_t set) { cuda::decode_attention(step_of(set), scratch.as(), stream); });
   const double bytes = mean_page_bytes(layers);
   const int64_t pages_read =
-      (packed_end + kPagePositions - 1) / kPagePositions - b.window.sink / kPagePositions;
+      (n_packed + kPagePositions - 1) / kPagePositions - b.window.sink / kPagePositions;
   time.bytes = bytes * double(pages_read * b.batch) + exact_bytes(b, n_exact);
   const double positions =
       double(pages_read * kPagePositions + (n_exact + kPartPositions - 1) / kPartPositions * kPartPositions);

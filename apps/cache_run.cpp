@@ -19,6 +19,23 @@ struct Item {
   size_t cache;
 };
 
+/// What queries see of their last positions where their cache holds those exactly; the caches have yet to put
+/// theirs in the place of the keys and values.
+RecentPositions recent_positions(const CachedLayer& cached, const AttentionShape& shape) {
+  RecentPositions recent;
+  bool keys = false, values = false;
+  for (const QuantizedCache* cache : cached.caches) {
+    recent.n.push_back(cache->exact.recent);
+    keys |= cache->exact.recent > 0 && !cache->keys.empty();
+    values |= cache->exact.recent > 0 && !cache->values.empty();
+  }
+  if (!keys && !values) return {};
+  const int64_t heads = cached.n_tokens * shape.n_kv_heads;
+  if (keys) recent.k.assign(cached.k, cached.k + heads * shape.layout.head_dim);
+  if (values) recent.v.assign(cached.v, cached.v + heads * shape.v_dim);
+  return recent;
+}
+
 /// One forward pass over items of one length; returns how many fp16 norms and scales were cut.
 int64_t run_pass(const Session& session, const CacheRun& run, std::span<const Item> items, int64_t length) {
   std::vector<int32_t> tokens;
@@ -40,6 +57,7 @@ int64_t run_pass(const Session& session, const CacheRun& run, std::span<const It
     cached.chunk = length;
     cached.k = acts.k;
     cached.v = acts.v;
+    if (!acts.stream) acts.recent = recent_positions(cached, shape);
     clipped += acts.stream ? cuda_requantize(cached, int64_t(shape.n_kv_heads) * shape.layout.head_dim,
                                              int64_t(shape.n_kv_heads) * shape.v_dim, acts.stream)
                            : requantize(cached);

@@ -84,8 +84,8 @@ namespace {
 /// What holds for both sides.
 std::string tail_text(const CacheSpec& spec) {
   if (spec.bits == BitPair{}) return "";
-  return (spec.code == Code::trellis ? ", trellis" : "") +
-         (spec.sink > 0 ? fmt::format(", sink {}", spec.sink) : std::string());
+  const std::string exact = exact_text(spec.exact);
+  return std::string(spec.code == Code::trellis ? ", trellis" : "") + (exact.empty() ? "" : ", " + exact);
 }
 
 }  // namespace
@@ -132,14 +132,12 @@ void add_cache_options(CLI::App& command, CacheOptions& o) {
         return "";
       })
       ->capture_default_str();
-  command
-      .add_option(
-          "--sink", o.sink,
-          "Positions at the start of every window that are held exactly, as a server holds them in 16 bits "
-          "(attention sinks); counted in the bytes")
-      ->check(in_range(int64_t(0), int64_t(1) << 30))
-      ->capture_default_str();
+  add_exact_options(command, o.exact);
   add_codebook_option(command, o.codebook);
+}
+
+void require_kernels(const CacheOptions& o, RunOptions& run) {
+  if (o.exact.recent > 0) run.without_kernel = "recent positions";
 }
 
 Codebook codebook_of(const CacheOptions& o, const RunOptions& run) {
@@ -186,7 +184,7 @@ std::vector<CacheSpec> cache_specs(const CacheOptions& o) {
         require_bits(key_methods(), k, pair.k);
         require_bits(value_methods(), v, pair.v);
         for (const std::string& code : codes) {
-          const CacheSpec spec{k, v, pair, o.sink, parse_code(code)};
+          const CacheSpec spec{k, v, pair, o.exact, parse_code(code)};
           if (spec.code == Code::scalar || has_trellis(spec))
             specs.push_back(spec);
           else if (codes.size() == 1)
@@ -213,7 +211,7 @@ std::vector<CacheSpec> specs_of_model(const std::vector<CacheSpec>& specs, const
 QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, const BitMap* map,
                           Codebook codebook) {
   QuantizedCache cache;
-  cache.sink = spec.sink;
+  cache.exact = spec.exact;
   if (spec.bits.k)
     cache.keys = make_layers(shape, map, spec.bits.k, [&](const HeadMap& head) {
       require_map(key_methods(), spec.k_method, map);

@@ -15,28 +15,30 @@ namespace blockgtq {
 std::vector<BitPair> parse_pairs(const std::string& text, const char* option = "--pairs");
 std::string pair_text(const BitPair& pair);  // "K2V3"; "exact"
 
-/// How keys and values are held: a method each, empty where they are exact, how many positions at the start
-/// of a window are exact all the same, and what the bits mean.
+/// How keys and values are held: a method each, empty where they are exact, the positions that
+/// are exact all the same, and what the bits mean.
 struct CacheSpec {
   std::string k_method, v_method;
   BitPair bits;
-  int64_t sink = 0;
+  ExactWindow exact;
   Code code = Code::scalar;
   bool operator==(const CacheSpec&) const = default;
 };
 
-std::string describe(const CacheSpec& spec);    // "K2V3 block-gtq / tq-mse, sink 4"
-std::string width_text(const CacheSpec& spec);  // "K2V3, sink 4"; "exact"
+std::string describe(const CacheSpec& spec);    // "K2V3 block-gtq / tq-mse, sink 4, recent 64"
+std::string width_text(const CacheSpec& spec);  // "K2V3, sink 4, recent 64"; "exact"
 
 /// The budgets that a map must hold for these.
 std::vector<double> budgets_of(const std::vector<CacheSpec>& specs);
 
-/// --k-method, --v-method, --pairs, --bits-k, --bits-v, --code, --sink, --codebook.
+/// --k-method, --v-method, --pairs, --bits-k, --bits-v, --code, --sink, --recent, --codebook.
 struct CacheOptions {
   std::string k_methods, v_methods, pairs, bits_k, bits_v, codes = "scalar", codebook;
-  int64_t sink = 0;
+  ExactWindow exact;
 };
 void add_cache_options(CLI::App& command, CacheOptions& options);
+/// Says in `run` what of these caches no kernel computes.
+void require_kernels(const CacheOptions& options, RunOptions& run);
 /// What --codebook says; not given, reference under --compat reference.
 Codebook codebook_of(const CacheOptions& options, const RunOptions& run);
 

@@ -39,7 +39,7 @@ std::vector<ChooseSpec> choose_specs(const std::string& reference, const std::ve
     if (!takes(key_methods(), k, spec.bits.k) || !takes(value_methods(), v, spec.bits.v))
       throw Error(Exit::usage,
                   fmt::format("--choose: {} takes whole bits: {}", reference, pair_text(spec.bits)));
-    add_new(references, {spec.bits.k ? k : "", spec.bits.v ? v : "", spec.bits, spec.sink});
+    add_new(references, {spec.bits.k ? k : "", spec.bits.v ? v : "", spec.bits, spec.exact});
     if (spec.bits.k) add_new(k_methods, spec.k_method);
     if (spec.bits.v) add_new(v_methods, spec.v_method);
   }
@@ -50,7 +50,7 @@ std::vector<ChooseSpec> choose_specs(const std::string& reference, const std::ve
 
 std::vector<ChooseSpec> split_specs(const std::vector<double>& averages,
                                     const std::vector<std::string>& k_methods,
-                                    const std::vector<std::string>& v_methods, int64_t sink,
+                                    const std::vector<std::string>& v_methods, const ExactWindow& window,
                                     const AttentionShape& shape) {
   const std::vector<std::string> exact = {""};
   std::vector<ChooseSpec> choose;
@@ -59,7 +59,7 @@ std::vector<ChooseSpec> split_specs(const std::vector<double>& averages,
       for (const std::string& v : shape.v_dim ? v_methods : exact) {
         const BitPair even = even_split(average, {shape.layout.head_dim, shape.v_dim, whole(key_methods(), k),
                                                   whole(value_methods(), v)});
-        choose.push_back({{k, v, even, sink}, {k}, {v}});
+        choose.push_back({{k, v, even, window}, {k}, {v}});
       }
   return choose;
 }
@@ -77,7 +77,7 @@ std::vector<double> choose_budgets(const std::vector<ChooseSpec>& choose) {
 std::vector<CacheSpec> candidates(const ChooseSpec& choose, const AttentionShape& shape, const BitMap* map,
                                   Codebook codebook, int64_t n) {
   const BitPair bits = choose.reference.bits;
-  const int64_t sink = choose.reference.sink;
+  const ExactWindow window = choose.reference.exact;
   const QuantizedCache held = make_cache(choose.reference, shape, map, codebook);
   const double ceiling = held.key_bytes(n) + held.value_bytes(n);
   const std::vector<std::string> exact = {""};
@@ -85,12 +85,12 @@ std::vector<CacheSpec> candidates(const ChooseSpec& choose, const AttentionShape
   for (const std::string& k : bits.k ? choose.k_methods : exact) {
     std::vector<PricedBits> keys;
     for (double b : bit_steps(bits.k, whole(key_methods(), k)))
-      keys.push_back({b, make_cache({k, "", {b, 0}, sink}, shape, map, codebook).key_bytes(n)});
+      keys.push_back({b, make_cache({k, "", {b, 0}, window}, shape, map, codebook).key_bytes(n)});
     for (const std::string& v : bits.v ? choose.v_methods : exact) {
       std::vector<PricedBits> values;
       for (double b : bit_steps(bits.v, whole(value_methods(), v)))
-        values.push_back({b, make_cache({"", v, {0, b}, sink}, shape, map, codebook).value_bytes(n)});
-      for (const BitPair& pair : splits_under(ceiling, keys, values)) found.push_back({k, v, pair, sink});
+        values.push_back({b, make_cache({"", v, {0, b}, window}, shape, map, codebook).value_bytes(n)});
+      for (const BitPair& pair : splits_under(ceiling, keys, values)) found.push_back({k, v, pair, window});
     }
   }
   if (found.empty())

@@ -22,7 +22,7 @@ std::vector<ChooseSpec> choose_specs(const std::string& reference, const std::ve
 /// Without values per head (MLA) all bits are the keys'.
 std::vector<ChooseSpec> split_specs(const std::vector<double>& averages,
                                     const std::vector<std::string>& k_methods,
-                                    const std::vector<std::string>& v_methods, int64_t sink,
+                                    const std::vector<std::string>& v_methods, const ExactWindow& window,
                                     const AttentionShape& shape);
 
 /// The budgets that a map must hold for every candidate.

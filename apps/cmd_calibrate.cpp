@@ -19,6 +19,7 @@ void add_calibrate(CLI::App& app, const GlobalOptions& global) {
   CLI::App* command = app.add_subcommand(
       "calibrate", "Model and text to a bit map: dump, energy and allocate in one streamed pass");
   add_run_options(*command, o->run, true);
+  add_calibrate_from(*command, o->run.calibrate_from);
   add_output_option(*command, o->output, "Bit map (MAP.h5)");
   add_allocation_options(*command, o->allocation);
   command->callback([o, &global] {

@@ -27,8 +27,8 @@ struct Options {
   bool force = false;
 };
 
-/// A key method at a budget, on one model.
-using Configuration = std::tuple<std::string, std::string, double>;  // model, method, bits
+/// A key method at a budget, on one model: model, method, bits, positions held exactly.
+using Configuration = std::tuple<std::string, std::string, double, ExactWindow>;
 using Metrics = std::map<std::string, double>;
 
 double number_or_nan(const Json& row, const char* key) {
@@ -55,7 +55,8 @@ class Correlation {
     for (const auto& [configuration, metrics] : metrics_)
       if (quality_.count(configuration)) pairs_.push_back(configuration);
     if (pairs_.empty())
-      fail_input("{}: no model, key method and budget (with exact values) is in both", o.with[0]);
+      fail_input("{}: no model, key method, budget and exact positions (with exact values) are in both",
+                 o.with[0]);
   }
 
   Table table() const {
@@ -102,6 +103,11 @@ class Correlation {
     });
   }
 
+  /// None where a document does not speak of them.
+  static ExactWindow exact_of(const Json& json) {
+    return {json.value("sink", int64_t(0)), json.value("recent", int64_t(0))};
+  }
+
   void read_evaluation(const std::string& path, const Json& evaluation, const std::string& model) {
     for (const Json& row : evaluation.at("summary")) {
       Metrics metrics = {{"mae", row.at("mae").get<double>()},
@@ -112,7 +118,7 @@ class Correlation {
       for (const char* name : {"mae", "mae-model", "weighted", "kl", "topk", "output", "bytes"})
         if (metrics.count(name) && std::find(names_.begin(), names_.end(), name) == names_.end())
           names_.push_back(name);
-      const Configuration key{model, row.at("method"), row.at("bits")};
+      const Configuration key{model, row.at("method"), row.at("bits"), exact_of(evaluation)};
       if (!metrics_.emplace(key, std::move(metrics)).second)
         fail_input("{}: {} at {:g} bits of {} came before", path, std::get<1>(key), std::get<2>(key), model);
     }
@@ -130,7 +136,8 @@ class Correlation {
           if (cache.at("v_method") != "exact" || cache.at("k_method") == "exact") continue;
           const double value = number_or_nan(cache, o_.against.c_str());
           if (std::isnan(value)) continue;
-          const Configuration key{model.at("name"), cache.at("k_method"), cache.at("k_bits")};
+          const Configuration key{model.at("name"), cache.at("k_method"), cache.at("k_bits"),
+                                  exact_of(cache)};
           if (!quality_.emplace(key, value).second)
             fail_input("{}: {} at {:g} bits of {} came before", path, std::get<1>(key), std::get<2>(key),
                        std::get<0>(key));
@@ -170,10 +177,10 @@ class Correlation {
 
   std::vector<Row> rows() const {
     std::map<std::string, std::vector<Configuration>> by_model;
-    std::map<double, std::map<std::string, std::vector<Configuration>>> by_bits;
+    std::map<std::pair<double, ExactWindow>, std::map<std::string, std::vector<Configuration>>> by_bits;
     for (const Configuration& c : pairs_) {
       by_model[std::get<0>(c)].push_back(c);
-      by_bits[std::get<2>(c)][std::get<0>(c)].push_back(c);
+      by_bits[{std::get<2>(c), std::get<3>(c)}][std::get<0>(c)].push_back(c);
     }
     std::vector<Row> rows, of_bits;
     for (const auto& [model, of] : by_model) rows.push_back(row(model, of));
@@ -182,12 +189,16 @@ class Correlation {
       rows.push_back(mean_row("mean of models", of_models));
       rows.push_back(row("pooled", pairs_));
     }
-    for (const auto& [bits, models] : by_bits) {
+    for (const auto& [cache, models] : by_bits) {
+      const auto& [bits, exact] = cache;
+      const std::string positions = exact_text(exact);
       of_bits.clear();
       for (const auto& [model, of] : models)
         if (of.size() >= kFewest) of_bits.push_back(row(model, of));
       if (!of_bits.empty())
-        rows.push_back(mean_row(fmt::format("methods at {} bits, mean of models", bits_text(bits)), of_bits));
+        rows.push_back(mean_row(fmt::format("methods at {} bits{}{}, mean of models", bits_text(bits),
+                                            positions.empty() ? "" : ", ", positions),
+                                of_bits));
     }
     return rows;
   }

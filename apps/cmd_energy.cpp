@@ -16,19 +16,20 @@ struct Options {
 };
 
 /// Statistics of a dump: the same sums, in the same order, as the streamed pass.
-Stats stats_of_dump(const fs::path& path, Progress& progress) {
+Stats stats_of_dump(const fs::path& path, int64_t from, Progress& progress) {
   const ActsReader reader(path);
   const ActsHeader& header = reader.header();
   const AttentionShape& shape = header.shape;
   const int64_t chunk = header.chunk == 0 ? header.n_tokens : header.chunk, dim = shape.layout.head_dim;
+  const int64_t n_tokens = tokens_from(from, header.n_tokens, chunk);
   Stats stats;
   stats.shape = shape;
-  stats.signature = header.signature;
-  stats.provenance = header.provenance;
+  stats.signature = signature_from(from, header.signature);
+  stats.provenance = provenance_from(from, header.provenance);
   stats.layers.resize(shape.n_layers);
   for (size_t l = 0; l < header.output.size(); ++l) stats.layers[l].output = header.output[l];
-  for (int64_t t = 0; t < header.n_tokens; t += chunk)
-    stats.chunk_tokens.push_back(std::min(chunk, header.n_tokens - t));
+  for (int64_t t = 0; t < n_tokens; t += chunk)
+    stats.chunk_tokens.push_back(std::min(chunk, n_tokens - t) - from);
   stats.run_chunks = stats.n_chunks();
   stats.n_parts = 1;
   progress.begin("energy", shape.n_layers);
@@ -36,9 +37,9 @@ Stats stats_of_dump(const fs::path& path, Progress& progress) {
     check_stop();
     const ActsReader::Layer acts = reader.read_layer(l);
     for (int64_t c = 0; c < stats.n_chunks(); ++c)
-      accumulate(stats, l, c, stats.chunk_tokens[c], acts.q.data() + c * chunk * shape.n_heads * dim,
+      accumulate(stats, l, c, stats.chunk_tokens[c] + from, acts.q.data() + c * chunk * shape.n_heads * dim,
                  acts.k.data() + c * chunk * shape.n_kv_heads * dim,
-                 acts.v.empty() ? nullptr : acts.v.data() + c * chunk * shape.n_kv_heads * shape.v_dim);
+                 acts.v.empty() ? nullptr : acts.v.data() + c * chunk * shape.n_kv_heads * shape.v_dim, from);
     progress.step(fmt::format("layer {}", l));
   }
   progress.end();
@@ -53,6 +54,7 @@ void add_energy(CLI::App& app, const GlobalOptions& global) {
       app.add_subcommand("energy", "Mergeable block statistics of a dump, or of a model and a text");
   command->add_option("activations", o->activations, "ACTS.h5 of dump; or give -m and -f");
   add_run_options(*command, o->run, false);
+  add_calibrate_from(*command, o->run.calibrate_from);
   command->add_option("--part", o->run.part, "I/N: only the I-th of N ranges of chunks, to be merged");
   add_output_option(*command, o->output, "Statistics (STATS.h5)");
   command->callback([o, &global] {
@@ -63,7 +65,7 @@ void add_energy(CLI::App& app, const GlobalOptions& global) {
     OutputFile output(o->output.path, o->output.force);
     auto progress = global.make_progress();
     if (!o->activations.empty()) {
-      write_stats(output.temporary(), stats_of_dump(o->activations, *progress));
+      write_stats(output.temporary(), stats_of_dump(o->activations, o->run.calibrate_from, *progress));
     } else {
       Session session = open_session(o->run, global, *progress);
       write_stats(output.temporary(), collect_stats(session, *progress));

@@ -21,8 +21,8 @@ namespace {
 
 struct Options {
   RunOptions run;
-  std::string activations, map, bits, methods, metrics = "mae", codebook, theta = "model", json, csv,
-                                               markdown;
+  MetricOptions metrics;
+  std::string activations, map, bits, methods, codebook, theta = "model", json, csv, markdown;
   int window = 1024, offsets = 50;
   bool force = false;
 };
@@ -63,8 +63,17 @@ Table result_table(const std::vector<LayerResult>& layers) {
   return table;
 }
 
-Table summary_table(const std::vector<LayerResult>& layers) {
-  Table table({"bits", "method", "MAE", "against tq-mse", "layers won", "effective bits", "K bytes/token"});
+/// A column's name, with the positions that are exact in it.
+std::string with_exact(const std::string& column, const ExactWindow& exact) {
+  return exact == ExactWindow{} ? column : column + ", " + exact_text(exact);
+}
+std::string metric_column(Metric metric, const ExactWindow& exact) {
+  return needs_attention(metric) ? with_exact(name(metric), exact) : name(metric);
+}
+
+Table summary_table(const std::vector<LayerResult>& layers, const ExactWindow& exact) {
+  Table table({"bits", "method", "MAE", "against tq-mse", "layers won", with_exact("effective bits", exact),
+               with_exact("K bytes/token", exact)});
   for (const SummaryRow& s : summarize(layers))
     table.row({bits_text(s.bits), s.method, cell(s.mae),
                std::isnan(s.ratio_to_tq_mse) ? "" : fmt::format("{:+.1f} %", 100 * (s.ratio_to_tq_mse - 1)),
@@ -74,9 +83,9 @@ Table summary_table(const std::vector<LayerResult>& layers) {
 }
 
 /// A metric of every layer, one column per method and budget.
-Table metric_table(const std::vector<LayerResult>& layers, size_t metric) {
+Table metric_table(const std::vector<LayerResult>& layers, size_t metric, const ExactWindow& exact) {
   std::vector<std::string> header = {
-      fmt::format("{}, layer", name(layers.at(0).results[0].metrics[metric].metric))};
+      fmt::format("{}, layer", metric_column(layers.at(0).results[0].metrics[metric].metric, exact))};
   for (const MethodResult& r : layers[0].results) header.push_back(column(r));
   Table table(header);
   for (const LayerResult& layer : layers) {
@@ -88,10 +97,11 @@ Table metric_table(const std::vector<LayerResult>& layers, size_t metric) {
 }
 
 /// Every metric's mean over layers with its interval.
-Table metric_summary(const std::vector<LayerResult>& layers) {
+Table metric_summary(const std::vector<LayerResult>& layers, const ExactWindow& exact) {
   const std::vector<SummaryRow> rows = summarize(layers);
   std::vector<std::string> header = {"bits", "method"};
-  for (const MetricValue& m : rows.at(0).metrics) header.push_back(fmt::format("{} (95 %)", name(m.metric)));
+  for (const MetricValue& m : rows.at(0).metrics)
+    header.push_back(fmt::format("{} (95 %)", metric_column(m.metric, exact)));
   Table table(header);
   for (const SummaryRow& s : rows) {
     std::vector<std::string> row = {bits_text(s.bits), s.method};
@@ -105,14 +115,14 @@ Table metric_summary(const std::vector<LayerResult>& layers) {
 }
 
 /// The per-layer table of --csv: errors, then every other metric and all intervals.
-Table csv_table(const std::vector<LayerResult>& layers) {
+Table csv_table(const std::vector<LayerResult>& layers, const ExactWindow& exact) {
   std::vector<std::string> header = {"layer"};
   for (const MethodResult& r : layers.at(0).results) header.push_back(column(r));
   for (const MethodResult& r : layers[0].results)
     for (const MetricValue& m : r.metrics) {
-      if (m.metric != Metric::mae) header.push_back(fmt::format("{} {}", column(r), name(m.metric)));
-      for (const char* bound : {"low", "high"})
-        header.push_back(fmt::format("{} {} {}", column(r), name(m.metric), bound));
+      const std::string title = fmt::format("{} {}", column(r), metric_column(m.metric, exact));
+      if (m.metric != Metric::mae) header.push_back(title);
+      for (const char* bound : {"low", "high"}) header.push_back(fmt::format("{} {}", title, bound));
     }
   Table table(header);
   for (const LayerResult& layer : layers) {
@@ -160,11 +170,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
                       "Methods, comma-separated: " + method_list(key_methods()) +
                           "; default: tq-mse, and block-gtq with --map");
   add_codebook_option(*command, o->codebook);
-  command
-      ->add_option("--metrics", o->metrics,
-                   "Beside mae: mae-model, weighted, kl, topk, output (comma-separated), or all; with "
-                   "intervals over chunks")
-      ->capture_default_str();
+  add_metric_options(*command, o->metrics);
   command
       ->add_option("--theta", o->theta,
                    "Frequencies of the metric: the model's, or raw (without llama3 or yarn scaling)")
@@ -193,7 +199,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
     EvalRequest request;
     request.methods = parse_methods(!o->methods.empty() ? o->methods : map ? "tq-mse,block-gtq" : "tq-mse");
     if (!o->bits.empty() || !map) request.bits = parse_bits(o->bits.empty() ? "3" : o->bits);
-    const std::vector<Metric> metrics = parse_metrics(o->metrics);
+    chosen_metrics(o->metrics);  // a mistake ends here, not behind the model
     request.map = map ? &*map : nullptr;
     request.theta = o->theta;
     request.codebook = parse_codebook(o->codebook.empty() && o->run.reference() ? "reference" : o->codebook);
@@ -202,12 +208,14 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
 
     auto progress = global.make_progress();
     std::vector<LayerResult> layers;
+    ExactWindow exact;
     Json json;
     if (!o->activations.empty()) {
       const ActsReader reader(o->activations);
       const ActsHeader& header = reader.header();
       EvalSpec spec = make_eval_spec(request, header.shape);
-      set_metrics(spec, metrics, dumped_attention(header), header.chunk, *progress);
+      set_metrics(spec, o->metrics, dumped_attention(header), header.chunk, *progress);
+      exact = spec.exact;
       if (map) warn_about_origin(*map, header.provenance, *progress);
       layers = evaluate_dump(spec, reader, *progress);
       warn_clipped(layers, *progress);
@@ -215,18 +223,19 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
     } else {
       Session session = open_session(o->run, global, *progress);
       EvalSpec spec = make_eval_spec(request, session.shape);
-      set_metrics(spec, metrics, attention_shape(session.model->config(), session.chunk), session.chunk,
+      set_metrics(spec, o->metrics, attention_shape(session.model->config(), session.chunk), session.chunk,
                   *progress);
+      exact = spec.exact;
       layers = evaluate_session(spec, session, *progress);
       const Provenance provenance = session.provenance();
       if (map) warn_about_origin(*map, provenance, *progress);
       json = eval_json(spec, layers, provenance, session.n_tokens(), session.chunk, session.device);
     }
 
-    std::vector<Table> tables = {result_table(layers), summary_table(layers)};
+    std::vector<Table> tables = {result_table(layers), summary_table(layers, exact)};
     if (const size_t n = layers.at(0).results.at(0).metrics.size()) {
-      for (size_t m = 1; m < n; ++m) tables.insert(tables.end() - 1, metric_table(layers, m));
-      tables.push_back(metric_summary(layers));
+      for (size_t m = 1; m < n; ++m) tables.insert(tables.end() - 1, metric_table(layers, m, exact));
+      tables.push_back(metric_summary(layers, exact));
     }
     std::string text, markdown;
     for (const Table& table : tables) {
@@ -234,7 +243,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
       text += gap + table.text();
       markdown += gap + table.markdown();
     }
-    files.write(json, csv_table(layers).csv(), markdown, text);
+    files.write(json, csv_table(layers, exact).csv(), markdown, text);
   });
 }
 

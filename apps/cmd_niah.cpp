@@ -142,6 +142,7 @@ class Niah {
                  {"questions", o_.needles.questions},
                  {"needles", o_.needles.needles},
                  {"seed", o_.needles.seed}};
+    if (o_.set.calibrate_from > 0) json["calibrate_from"] = o_.set.calibrate_from;
     json["results"] = Json::array();
     for (const Row& r : rows_)
       json["results"].push_back({{"model", r.model},
@@ -151,7 +152,8 @@ class Niah {
                                  {"k_bits", r.spec.bits.k},
                                  {"v_bits", r.spec.bits.v},
                                  {"code", name(r.spec.code)},
-                                 {"sink", r.spec.sink},
+                                 {"sink", r.spec.exact.sink},
+                                 {"recent", r.spec.exact.recent},
                                  {"bytes_per_token", r.bytes},
                                  {"questions", r.found.questions},
                                  {"exact", r.found.exact},
@@ -193,7 +195,10 @@ void add_niah(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--csv", o->csv, "The table as CSV; - for standard output");
   command->add_option("--md", o->markdown, "The table as Markdown; - for standard output");
   command->add_flag("--force", o->force, "Replace existing outputs");
-  command->callback([o, &global] { Niah(*o, global).run(); });
+  command->callback([o, &global] {
+    require_kernels(o->caches, o->set.run);
+    Niah(*o, global).run();
+  });
 }
 
 }  // namespace blockgtq

@@ -24,9 +24,10 @@ namespace blockgtq {
 namespace {
 
 struct Options {
-  std::string spec, bits, methods, metrics = "mae", codebook, resume = "auto";
+  std::string spec, bits, methods, codebook, resume = "auto";
+  MetricOptions metrics;
   AllocatorOptions allocator;  // over the file's
-  RunOptions run;              // only where it computes
+  RunOptions run;              // only where it computes, and from which position on it calibrates
   OutputOptions output;
 };
 
@@ -71,7 +72,7 @@ class Panel {
         progress_(global.make_progress()) {}
 
   void run() {
-    parse_metrics(o_.metrics);  // a wrong name ends here, not model by model
+    chosen_metrics(o_.metrics);  // a mistake ends here, not model by model
     prepare_folder();
     OutputFile json(out_ / "panel.json", true), csv(out_ / "panel.csv", true), text(out_ / "panel.md", true),
         page(out_ / "index.html", true);
@@ -135,6 +136,7 @@ class Panel {
     run.files = {(calibrating ? spec_.calibration : spec_.evaluation).string()};
     run.tokens = calibrating ? spec_.calibration_tokens : spec_.evaluation_tokens;
     run.chunk = spec_.chunk;
+    if (!calibrating) run.calibrate_from = 0;
     return run;
   }
 
@@ -142,7 +144,7 @@ class Panel {
   std::string signature(const Session& calibration, const Session& evaluation) const {
     std::string all = fmt::format("{} {} {} {}", BLOCKGTQ_VERSION, fmt::join(spec_.bits, ","),
                                   fmt::join(spec_.methods, ","), o_.codebook) +
-                      (parse_metrics(o_.metrics).empty() ? "" : " " + o_.metrics) +
+                      (chosen_metrics(o_.metrics).empty() ? "" : metric_arguments()) +
                       difference(allocator_, {});
     for (const Session* session : {&calibration, &evaluation})
       all +=
@@ -186,8 +188,8 @@ class Panel {
     request.map = &map;
     request.codebook = parse_codebook(o_.codebook);
     EvalSpec eval = make_eval_spec(request, evaluation.shape);
-    set_metrics(eval, parse_metrics(o_.metrics),
-                attention_shape(evaluation.model->config(), evaluation.chunk), evaluation.chunk, *progress_);
+    set_metrics(eval, o_.metrics, attention_shape(evaluation.model->config(), evaluation.chunk),
+                evaluation.chunk, *progress_);
     const std::vector<LayerResult> layers = evaluate_session(eval, evaluation, *progress_);
     Json result = {{"name", model.name},
                    {"status", "ok"},
@@ -200,6 +202,16 @@ class Panel {
     return result;
   }
 
+  /// What of --metrics, --sink and --recent is not the default.
+  std::string metric_arguments() const {
+    const MetricOptions& o = o_.metrics;
+    std::string text;
+    if (o.metrics != "mae") text += " --metrics " + o.metrics;
+    if (o.exact.sink > 0) text += fmt::format(" --sink {}", o.exact.sink);
+    if (o.exact.recent > 0) text += fmt::format(" --recent {}", o.exact.recent);
+    return text;
+  }
+
   Json document(Json models) const {
     Json panel;
     panel["schema"] = "blockgtq.panel/1";
@@ -208,7 +220,8 @@ class Panel {
     if (!o_.bits.empty()) command += " --bits " + o_.bits;
     if (!o_.methods.empty()) command += " --methods " + o_.methods;
     if (!o_.codebook.empty()) command += " --codebook " + o_.codebook;
-    if (o_.metrics != "mae") command += " --metrics " + o_.metrics;
+    command += metric_arguments();
+    if (o_.run.calibrate_from > 0) command += fmt::format(" --calibrate-from {}", o_.run.calibrate_from);
     panel["command"] = command + difference(allocator_, spec_.allocation) + " -o DIR";
     panel["provenance"] = {{"blockgtq", BLOCKGTQ_VERSION},
                            {"calibration", fmt::format("{}, {} tokens", spec_.calibration.filename().string(),
@@ -216,6 +229,10 @@ class Panel {
                            {"evaluation", fmt::format("{}, {} tokens", spec_.evaluation.filename().string(),
                                                       spec_.evaluation_tokens)},
                            {"chunk", fmt::format("{}", spec_.chunk)}};
+    if (o_.run.calibrate_from > 0)
+      panel["provenance"]["calibrate_from"] = fmt::format("{}", o_.run.calibrate_from);
+    if (const std::string text = exact_text(o_.metrics.exact); !text.empty())
+      panel["provenance"]["exact"] = text;
     if (const std::string text = difference(allocator_, {}); !text.empty())
       panel["provenance"]["allocation"] = text.substr(1);
     for (const Json& model : models)
@@ -248,10 +265,8 @@ void add_panel(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--methods", o->methods,
                       "Methods in place of the file's: " + method_list(key_methods()));
   add_codebook_option(*command, o->codebook);
-  command
-      ->add_option("--metrics", o->metrics,
-                   "As of eval-logits: mae-model, weighted, kl, topk, output, all; they go to panel.json")
-      ->capture_default_str();
+  add_metric_options(*command, o->metrics);
+  add_calibrate_from(*command, o->run.calibrate_from);
   add_allocator_options(*command, o->allocator);
   add_device_options(*command, o->run);
   command

@@ -63,8 +63,8 @@ class Perplexity {
     const CacheOptions& c = o_.caches;
     const ModelSetOptions& set = o_.set;
     return c.k_methods.empty() && c.v_methods.empty() && c.pairs.empty() && c.bits_k.empty() &&
-           c.bits_v.empty() && c.sink == 0 && o_.choose.empty() && o_.gates.empty() && set.map.empty() &&
-           set.calibration.empty() && set.panel.empty();
+           c.bits_v.empty() && c.exact == ExactWindow{} && o_.choose.empty() && o_.gates.empty() &&
+           set.map.empty() && set.calibration.empty() && set.panel.empty();
   }
 
   /// What of --choose and --bits-kv was given.
@@ -91,7 +91,7 @@ class Perplexity {
     if (o_.bits_kv.empty()) return {};
     if (!shape.v_dim)
       progress_->warn(job.name + ": caches a latent, not values per head: all bits are the keys'");
-    return split_specs(averages_, k_methods_, v_methods_, o_.caches.sink, shape);
+    return split_specs(averages_, k_methods_, v_methods_, o_.caches.exact, shape);
   }
 
   ModelQuality run_model(const ModelJob& job) {
@@ -123,7 +123,7 @@ class Perplexity {
     for (size_t c = 0; c < specs.size(); ++c)
       model.caches.push_back({specs[c], caches[c].key_bytes(session.chunk),
                               caches[c].value_bytes(session.chunk), run.caches[c]});
-    model.provenance = session.provenance();
+    model.provenance = provenance_from(job.calibration.calibrate_from, session.provenance());
     if (const std::string text = describe(job.allocation); !text.empty())
       model.provenance.emplace_back("allocator", text);
     return model;
@@ -134,6 +134,7 @@ class Perplexity {
                                             const BitMap& map) const {
     RunOptions run = job.calibration;
     run.skip = run.tokens;
+    run.calibrate_from = 0;
     run.chunk = job.evaluation.chunk;
     const Session text = open_session(run, global_, *progress_);
     return choose_caches(choose, text, &map, codebook_, job.name + ", choosing", *progress_);
@@ -199,7 +200,10 @@ void add_perplexity(CLI::App& app, const GlobalOptions& global) {
           "Exit 7 when a cache is as bad as this: kl>0.1, kl99>1, ratio>1.05, top<0.95; may be repeated")
       ->allow_extra_args(false);
   command->add_flag("--force", o->force, "Replace existing outputs");
-  command->callback([o, &global] { Perplexity(*o, global).run(); });
+  command->callback([o, &global] {
+    require_kernels(o->caches, o->set.run);
+    Perplexity(*o, global).run();
+  });
 }
 
 }  // namespace blockgtq

@@ -88,8 +88,17 @@ int gpu_index(const std::string& device, const GlobalOptions& global) {
 }
 
 DeviceChoice choose_device(const RunOptions& run, const Config& config, const GlobalOptions& global) {
+  const bool cuda = run.device == "cuda" || run.device.rfind("cuda:", 0) == 0;
+  if (cuda && !run.without_kernel.empty())
+    throw Error(Exit::device, fmt::format("--device: {}: no kernel for {}", run.device, run.without_kernel),
+                "--device cpu");
   const int index = gpu_index(run.device, global);
   if (index < 0) return cpu(run);
+  if (!run.without_kernel.empty()) {
+    static std::once_flag said;
+    std::call_once(said, [&] { global.say("device auto: the CPU: no kernel for " + run.without_kernel); });
+    return cpu(run);
+  }
 #ifdef BLOCKGTQ_CUDA
   const std::string what = without_kernel(config);
   if (run.device == "auto" && !what.empty()) {

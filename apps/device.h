@@ -16,8 +16,8 @@ struct DeviceChoice {
   std::string dtype;   // "fp32", "bf16", "fp16"
 };
 
-/// Follows --device, --dtype and --gpu-memory. auto takes the first GPU where this build and the model's
-/// heads allow it, else the CPU, and says which.
+/// Follows --device, --dtype and --gpu-memory. auto takes the first GPU where this build, the run and the
+/// model's heads allow it, else the CPU, and says which.
 DeviceChoice choose_device(const RunOptions& run, const Config& config, const GlobalOptions& global);
 
 /// What `doctor` says of CUDA: one line per device, or why there is none.

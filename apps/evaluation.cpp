@@ -84,14 +84,32 @@ EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape)
   return spec;
 }
 
-void set_metrics(EvalSpec& spec, const std::vector<Metric>& metrics,
-                 const std::optional<AttentionShape>& model, int64_t chunk, Progress& progress) {
+void add_metric_options(CLI::App& command, MetricOptions& o) {
+  command
+      .add_option("--metrics", o.metrics,
+                  "Beside mae: mae-model, weighted, kl, topk, output (comma-separated), or all; with "
+                  "intervals over chunks")
+      ->capture_default_str();
+  add_exact_options(command, o.exact, "Of metrics at real positions");
+}
+
+std::vector<Metric> chosen_metrics(const MetricOptions& o) {
+  const std::vector<Metric> metrics = parse_metrics(o.metrics);
+  if (o.exact != ExactWindow{} && std::none_of(metrics.begin(), metrics.end(), needs_attention))
+    throw Error(
+        Exit::usage,
+        "--sink and --recent: mae has no positions: give --metrics weighted, kl, topk, output or all");
+  return metrics;
+}
+
+void set_metrics(EvalSpec& spec, const MetricOptions& o, const std::optional<AttentionShape>& model,
+                 int64_t chunk, Progress& progress) {
   spec.model = model;
   spec.chunk = chunk;
   std::vector<std::string> impossible;
   bool same = model && model->metric_layout() == spec.shape.metric_layout();
   for (int l = 0; same && l < spec.shape.n_layers; ++l) same = model->rope(l).inv_freq == spec.frequencies(l);
-  for (const Metric metric : metrics) {
+  for (const Metric metric : chosen_metrics(o)) {
     if (metric != Metric::mae && !model) {
       spec.left_out.push_back({metric, "a dump of --compat reference does not say how the model pairs"});
       impossible.push_back(name(metric));
@@ -109,6 +127,7 @@ void set_metrics(EvalSpec& spec, const std::vector<Metric>& metrics,
       spec.metrics.push_back(metric);
     }
   }
+  if (spec.at_real_positions()) spec.exact = o.exact;
   if (!impossible.empty())
     progress.warn(fmt::format("left out: {}: {}", fmt::join(impossible, ", "), spec.left_out.back().reason));
 }
@@ -172,6 +191,10 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
   const bool unscaled =
       std::all_of(ropes.begin(), ropes.end(), [](const Rope& r) { return r.inv_freq == r.inv_freq_raw; });
   json["theta"] = !spec.raw_theta || unscaled ? "model" : "raw";
+  if (spec.at_real_positions()) {
+    json["sink"] = spec.exact.sink;
+    json["recent"] = spec.exact.recent;
+  }
   if (!spec.metrics.empty())
     json["intervals"] = {{"confidence", 0.95}, {"resamples", kResamples}, {"of", "chunks"}};
   for (const LeftOut& metric : spec.left_out) json["left_out"][name(metric.metric)] = metric.reason;

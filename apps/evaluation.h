@@ -26,10 +26,19 @@ void check_same_attention(const AttentionShape& map, const AttentionShape& model
 /// The activations' attention must be the map's.
 EvalSpec make_eval_spec(const EvalRequest& request, const AttentionShape& shape);
 
+/// What to measure beside the published error.
+struct MetricOptions {
+  std::string metrics = "mae";
+  ExactWindow exact;  // of those at real positions
+};
+void add_metric_options(CLI::App& command, MetricOptions& options);
+/// Exit::usage for exact positions without a metric that has positions, and as parse_metrics.
+std::vector<Metric> chosen_metrics(const MetricOptions& options);
+
 /// Asks for these metrics as well (model: how it attends itself; none: unknown); those that cannot be
 /// measured on this attention go to spec.left_out, and are warned about.
-void set_metrics(EvalSpec& spec, const std::vector<Metric>& metrics,
-                 const std::optional<AttentionShape>& model, int64_t chunk, Progress& progress);
+void set_metrics(EvalSpec& spec, const MetricOptions& options, const std::optional<AttentionShape>& model,
+                 int64_t chunk, Progress& progress);
 
 /// One line where fp16 norms or scales were cut to the largest fp16 number: errors are then those of the
 /// format.

@@ -18,6 +18,7 @@ void add_model_set_options(CLI::App& command, ModelSetOptions& o) {
   command.add_option("--calibration-tokens", o.calibration_tokens, "Tokens of --calibration; 0: all")
       ->check(in_range(int64_t(0), int64_t(1) << 40))
       ->capture_default_str();
+  add_calibrate_from(command, o.calibrate_from);
 }
 
 std::vector<ModelJob> model_jobs(const ModelSetOptions& o) {
@@ -26,12 +27,15 @@ std::vector<ModelJob> model_jobs(const ModelSetOptions& o) {
     usage(o.panel.empty() ? "a model is missing: give -m MODEL or --panel PANEL.json"
                           : "--panel and -m exclude each other");
   if (!o.map.empty() && !o.calibration.empty()) usage("--map and --calibration exclude each other");
+  if (o.calibrate_from > 0 && o.calibration.empty() && o.panel.empty())
+    usage("--calibrate-from: nothing is calibrated: give --calibration TEXT, or the option to calibrate");
   RunOptions calibration = o.run;
   calibration.ids.clear();
   calibration.part.clear();
   calibration.files.clear();
   calibration.tokens = o.calibration_tokens;
   calibration.chunk = RunOptions().chunk;
+  calibration.calibrate_from = o.calibrate_from;
   if (!o.calibration.empty()) calibration.files = {o.calibration};
   if (o.panel.empty())
     return {{fs::path(o.run.model).lexically_normal().filename().string(), o.run, calibration, {}}};

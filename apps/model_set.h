@@ -15,7 +15,7 @@ namespace blockgtq {
 struct ModelSetOptions {
   RunOptions run;
   std::string panel, map, calibration;
-  int64_t calibration_tokens = 2048;
+  int64_t calibration_tokens = 2048, calibrate_from = 0;
 };
 void add_model_set_options(CLI::App& command, ModelSetOptions& options);
 

@@ -118,6 +118,15 @@ void add_run_options(CLI::App& command, RunOptions& run, bool model_required) {
       ->check(CLI::IsMember({"reference"}));
 }
 
+void add_calibrate_from(CLI::App& command, int64_t& position) {
+  command
+      .add_option("--calibrate-from", position,
+                  "Calibrate from this position of every window on: leave out the first, which a cache with "
+                  "--sink holds exactly; a last window without more is left out")
+      ->check(in_range(int64_t(0), int64_t(1) << 30))
+      ->capture_default_str();
+}
+
 void add_output_option(CLI::App& command, OutputOptions& output, const std::string& what) {
   command.add_option("-o,--output", output.path, what)->required();
   command.add_flag("--force", output.force, "Replace an existing output");
@@ -130,6 +139,27 @@ void add_codebook_option(CLI::App& command, std::string& codebook) {
           "reference (as published) or exact (converged, for the group's dimension); default: reference "
           "for tq-mse and block-gtq, exact for the methods that are new here")
       ->check(CLI::IsMember({"reference", "exact"}));
+}
+
+void add_exact_options(CLI::App& command, ExactWindow& exact, const std::string& of) {
+  auto add = [&](const char* option, int64_t& n, const char* what) {
+    command.add_option(option, n, (of.empty() ? "" : of + ": ") + what)
+        ->check(in_range(int64_t(0), int64_t(1) << 30))
+        ->capture_default_str();
+  };
+  add("--sink", exact.sink,
+      "Positions at the start of every window that are held exactly, as a server holds them in 16 bits "
+      "(attention sinks); counted in the bytes");
+  add("--recent", exact.recent,
+      "Positions that every query sees exactly, its own and those right before it, as a server holds the "
+      "latest in 16 bits; counted in the bytes");
+}
+
+std::string exact_text(const ExactWindow& exact) {
+  std::vector<std::string> parts;
+  if (exact.sink > 0) parts.push_back(fmt::format("sink {}", exact.sink));
+  if (exact.recent > 0) parts.push_back(fmt::format("recent {}", exact.recent));
+  return fmt::format("{}", fmt::join(parts, ", "));
 }
 
 std::vector<double> parse_bits(const std::string& text, const char* option) {

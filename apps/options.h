@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "eval/metrics.h"
 #include "hf/corpus.h"
+#include "quant/exact_window.h"
 #include "quant/methods.h"
 
 namespace blockgtq {
@@ -31,9 +32,11 @@ struct RunOptions {
   std::string ids;
   bool bos = false;
   int64_t tokens = 2048, chunk = 256;
-  int64_t skip = 0;  // tokens left out first; no option of its own
-  std::string part;  // "I/N": the I-th of N equal ranges of chunks
+  int64_t skip = 0;            // tokens left out first; no option of its own
+  int64_t calibrate_from = 0;  // --calibrate-from, where this calibrates
+  std::string part;            // "I/N": the I-th of N equal ranges of chunks
   std::string device = "auto", dtype = "auto", gpu_memory, compat;
+  std::string without_kernel;  // what of the run no kernel computes; no option of its own
 
   bool reference() const { return compat == "reference"; }
   /// Corpus of these options; exactly one of -f and --ids must be given.
@@ -49,6 +52,8 @@ struct OutputOptions {
 void add_global_options(CLI::App& app, GlobalOptions& global);
 void add_run_options(CLI::App& command, RunOptions& run, bool model_required);
 void add_device_options(CLI::App& command, RunOptions& run);  // --device, --dtype, --gpu-memory
+/// --calibrate-from: the first position of every window that statistics count.
+void add_calibrate_from(CLI::App& command, int64_t& position);
 void add_output_option(CLI::App& command, OutputOptions& output, const std::string& what);
 
 /// CLI::Range without its text in --help.
@@ -71,6 +76,10 @@ std::vector<std::string> parse_methods(const std::string& text, const std::vecto
 std::vector<Metric> parse_metrics(const std::string& text);
 /// --codebook reference|exact; what it holds afterwards is for parse_codebook.
 void add_codebook_option(CLI::App& command, std::string& codebook);
+/// --sink and --recent; `of`: what they are the exact positions of, where that is not all that is measured.
+void add_exact_options(CLI::App& command, ExactWindow& exact, const std::string& of = "");
+/// "sink 4, recent 64"; empty where none is exact.
+std::string exact_text(const ExactWindow& exact);
 /// "8GiB", "8000MB", "4e9" -> bytes; `option` for the message.
 int64_t parse_bytes(const std::string& text, const char* option);
 /// "3" or "2.5": the shortest text of a budget.

@@ -28,7 +28,8 @@ Json spec_json(const CacheSpec& spec) {
           {"k_bits", spec.bits.k},
           {"v_bits", spec.bits.v},
           {"code", name(spec.code)},
-          {"sink", spec.sink}};
+          {"sink", spec.exact.sink},
+          {"recent", spec.exact.recent}};
 }
 
 Json quality_fields(const Quality& q) {
@@ -149,6 +150,7 @@ Table quality_rows(const std::vector<ModelQuality>& models) {
                "v_bits",
                "code",
                "sink",
+               "recent",
                "k_bytes_per_token",
                "v_bytes_per_token",
                "perplexity",
@@ -168,7 +170,7 @@ Table quality_rows(const std::vector<ModelQuality>& models) {
     for (const double bits : {c.spec.bits.k, c.spec.bits.v}) row.push_back(exact(bits));
     row.push_back(name(c.spec.code));
     for (double value :
-         {double(c.spec.sink), c.key_bytes, c.value_bytes, q.perplexity, q.perplexity_error, q.log_ratio,
+         {double(c.spec.exact.sink), double(c.spec.exact.recent), c.key_bytes, c.value_bytes, q.perplexity, q.perplexity_error, q.log_ratio,
           q.log_ratio_error, q.kl_mean, q.kl_error, q.kl_median, q.kl_p99, q.kl_max, q.same_top})
       row.push_back(exact(value));
     table.row(row);
@@ -200,7 +202,7 @@ Table quality_grid(const std::vector<ModelQuality>& models, std::vector<std::str
     if (std::find(list.begin(), list.end(), value) == list.end()) list.push_back(value);
   };
   for (const CacheQuality& c : fullest->caches) {
-    note(columns, CacheSpec{"", "", c.spec.bits, c.spec.sink, c.spec.code});
+    note(columns, CacheSpec{"", "", c.spec.bits, c.spec.exact, c.spec.code});
     if (!c.spec.k_method.empty()) note(k_methods, c.spec.k_method);
     if (!c.spec.v_method.empty()) note(v_methods, c.spec.v_method);
   }
@@ -214,7 +216,7 @@ Table quality_grid(const std::vector<ModelQuality>& models, std::vector<std::str
     for (const std::string& v : v_methods) {
       std::vector<std::string> row = {method_text(k), method_text(v)};
       for (const CacheSpec& column : columns) {
-        const CacheSpec spec{column.bits.k ? k : "", column.bits.v ? v : "", column.bits, column.sink,
+        const CacheSpec spec{column.bits.k ? k : "", column.bits.v ? v : "", column.bits, column.exact,
                              column.code};
         GeometricMean mean;
         for (const ModelQuality* m : full)

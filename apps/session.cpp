@@ -62,8 +62,10 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
 
   Corpus corpus = read_corpus(run.corpus(), folder, config.vocab);
   for (const std::string& warning : corpus.warnings) progress.warn(warning);
-  const int64_t n_tokens = int64_t(corpus.ids.size());
-  session.chunk = run.chunk == 0 ? n_tokens : std::min(run.chunk, n_tokens);
+  const int64_t n_ids = int64_t(corpus.ids.size());
+  session.chunk = run.chunk == 0 ? n_ids : std::min(run.chunk, n_ids);
+  session.from = run.calibrate_from;
+  const int64_t n_tokens = tokens_from(session.from, n_ids, session.chunk);
   const int64_t n_chunks = (n_tokens + session.chunk - 1) / session.chunk;
   const auto [first, last] = take_part(run.part, n_chunks, session);
   session.first_chunk = first;
@@ -95,13 +97,30 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
 }
 
 std::string Session::signature() const {
-  return sha256_hex(fmt::format("{}weights {}\n", facts, model->fingerprint()));
+  return signature_from(from, sha256_hex(fmt::format("{}weights {}\n", facts, model->fingerprint())));
 }
 
 Provenance Session::provenance() const {
   Provenance all = origin;
   all.insert(all.begin() + 3, {"weights", model->fingerprint()});  // behind the model's name and type
-  return all;
+  return provenance_from(from, std::move(all));
+}
+
+int64_t tokens_from(int64_t from, int64_t n_tokens, int64_t chunk) {
+  if (from >= chunk)
+    throw Error(Exit::usage, fmt::format("--calibrate-from: {}, in windows of {} tokens at most {}", from,
+                                         chunk, chunk - 1));
+  const int64_t last = n_tokens % chunk;
+  return last <= from ? n_tokens - last : n_tokens;
+}
+
+std::string signature_from(int64_t from, const std::string& signature) {
+  return from == 0 ? signature : sha256_hex(fmt::format("{}\ncalibrate_from {}\n", signature, from));
+}
+
+Provenance provenance_from(int64_t from, Provenance provenance) {
+  if (from > 0) provenance.emplace_back("calibrate_from", fmt::format("{}", from));
+  return provenance;
 }
 
 std::vector<std::vector<double>> output_moments(const Session& session) {
@@ -129,12 +148,12 @@ Stats collect_stats(Session& session, Progress& progress) {
   std::future<std::vector<std::vector<double>>> moments = std::async(
       cuda ? std::launch::async : std::launch::deferred, [&session] { return output_moments(session); });
   for (int64_t t = 0; t < session.n_tokens(); t += session.chunk)
-    stats.chunk_tokens.push_back(std::min(session.chunk, session.n_tokens() - t));
+    stats.chunk_tokens.push_back(std::min(session.chunk, session.n_tokens() - t) - session.from);
 
   const AttentionShape& shape = session.shape;
   const int64_t dim = shape.layout.head_dim;
   std::optional<CudaStats> on_device;
-  if (cuda) on_device.emplace(stats);
+  if (cuda) on_device.emplace(stats, session.from);
   ForwardRequest request;
   request.tokens = session.corpus.ids;
   request.chunk = session.chunk;
@@ -144,9 +163,9 @@ Stats collect_stats(Session& session, Progress& progress) {
     if (acts.stream) return on_device->add_layer(acts.layer, acts.q, acts.k, acts.v, acts.stream);
     for (int64_t c = 0; c < stats.n_chunks(); ++c) {
       const int64_t first = c * session.chunk;
-      accumulate(stats, acts.layer, session.first_chunk + c, stats.chunk_tokens[c],
+      accumulate(stats, acts.layer, session.first_chunk + c, stats.chunk_tokens[c] + session.from,
                  acts.q + first * shape.n_heads * dim, acts.k + first * shape.n_kv_heads * dim,
-                 acts.v ? acts.v + first * shape.n_kv_heads * shape.v_dim : nullptr);
+                 acts.v ? acts.v + first * shape.n_kv_heads * shape.v_dim : nullptr, session.from);
     }
   };
   session.backend->forward(*session.model, request);

@@ -19,6 +19,7 @@ struct Session {
   int64_t first_chunk = 0;  // absolute number of the first chunk of this run
   int64_t run_chunks = 0;   // of the whole text
   int64_t n_parts = 1;      // N of --part I/N
+  int64_t from = 0;         // the first position of every chunk that statistics count
   AttentionShape shape;     // layout as --compat asks
   std::string facts;        // what the numbers depend on, the weights and the token range left out
   Provenance origin;        // the weights left out
@@ -45,5 +46,12 @@ std::vector<std::vector<double>> output_moments(const Session& session);
 
 /// Block statistics of the whole session, streamed: no activation is kept.
 Stats collect_stats(Session& session, Progress& progress);
+
+/// The tokens of a text of n_tokens in these chunks that statistics from position `from` of every chunk on
+/// have to do with: all but those of a last chunk that ends before. Exit::usage where every chunk does.
+int64_t tokens_from(int64_t from, int64_t n_tokens, int64_t chunk);
+/// The signature and the provenance of such statistics, of those that count every position.
+std::string signature_from(int64_t from, const std::string& signature);
+Provenance provenance_from(int64_t from, Provenance provenance);
 
 }  // namespace blockgtq

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "cache/page_layout.h"
+#include "quant/exact_window.h"
 
 // Pages of keys and values as they are, in fp16: what the CPU twin and the CUDA kernels share.
 //
@@ -48,20 +49,17 @@ constexpr int exact_value_place(int dim, int position, int coordinate) {
          square_place(coordinate % 16, position % kPartPositions);
 }
 
-/// The buffered setting: the first `sink` positions (whole pages) and at least the last `recent` stay exact,
-/// those between are packed. Exact pages are the sink's, then the recent ones'.
-struct ExactWindow {
-  int64_t sink = 0, recent = 0;
+// The buffered setting: what is packed is whole pages, so that a sequence's exact window holds the sink
+// (whole pages as well) and at least its recent positions. Exact pages are the sink's, then the recent ones'.
 
-  /// Packed positions of a sequence of this length: [sink, packed_end), whole pages where there is a recent
-  /// window behind them.
-  constexpr int64_t packed_end(int64_t length) const {
-    const int64_t before = std::max<int64_t>(length - recent, 0);
-    return std::max(sink, recent > 0 ? before / kPagePositions * kPagePositions : length);
-  }
-  constexpr int64_t exact_length(int64_t length) const {
-    return length < sink ? length : sink + length - packed_end(length);
-  }
-};
+/// Packed positions of a sequence of this length: [sink, packed_end), whole pages where there is a recent
+/// window behind them.
+constexpr int64_t packed_end(const ExactWindow& window, int64_t length) {
+  const int64_t before = std::max<int64_t>(length - window.recent, 0);
+  return std::max(window.sink, window.recent > 0 ? before / kPagePositions * kPagePositions : length);
+}
+constexpr int64_t exact_length(const ExactWindow& window, int64_t length) {
+  return length < window.sink ? length : window.sink + length - packed_end(window, length);
+}
 
 }  // namespace blockgtq

@@ -139,14 +139,14 @@ AttentionSums& AttentionSums::operator+=(const AttentionSums& other) {
 /// or those of their window.
 struct AttentionError::Tile {
   int64_t chunk, start, first, n;
-  const float* keys;                              // (T, D) rotated
-  std::span<const float> errors;                  // (n_restored, T, D) rotated k - k^
-  const float* values;                            // (T, Dv) or null
-  std::span<const float* const> restored_values;  // (n_restored) (T, Dv), null: the exact ones
+  const float* keys;                                 // (T, D) rotated
+  std::span<const float> errors;                     // (n_restored, T, D) rotated k - k^
+  const float* values;                               // (T, Dv) or null
+  std::span<const std::vector<float>> value_errors;  // (n_restored) of (T, Dv) v - v^, or empty: none
 };
 
-AttentionError::AttentionError(const RealAttention& attention, int64_t chunk)
-    : attention_(attention), chunk_(chunk) {
+AttentionError::AttentionError(const RealAttention& attention, int64_t chunk, int64_t recent)
+    : attention_(attention), chunk_(chunk), recent_(recent) {
   const int n = attention.layout.n_rotary();
   check(attention.inv_freq.size() == size_t(n), "AttentionError: frequencies of another number of blocks");
   check(chunk > 0, "AttentionError: chunks without tokens");
@@ -175,7 +175,7 @@ void AttentionError::score_tile(const HeadActivations& head, const Tile& tile,
   const int64_t dim = attention_.layout.head_dim, v_dim = head.v_dim, group = head.group;
   const int64_t n_rows = tile.n * group, n_keys = tile.first + tile.n;
   const float scale = float(attention_.scale != 0 ? attention_.scale : 1 / std::sqrt(double(dim)));
-  thread_local std::vector<float> queries, logits, p, restored, o, restored_o;
+  thread_local std::vector<float> queries, logits, p, restored, o, restored_o, lost_o;
   auto take = [](std::vector<float>& buffer, int64_t n) {
     if (buffer.size() < size_t(n)) buffer.resize(n);
     return buffer.data();
@@ -199,6 +199,7 @@ void AttentionError::score_tile(const HeadActivations& head, const Tile& tile,
     return attention_.window > 0 ? std::max<int64_t>(0, tile.first + row / group + 1 - attention_.window) : 0;
   };
   auto visible = [&](int64_t row) { return tile.first + row / group + 1 - first(row); };
+  auto recent = [&](int64_t row) { return std::min(recent_, visible(row)); };  // the last of these
   for (int64_t r = 0; r < n_rows; ++r) {
     const float* row = l + r * n_keys + first(r);
     float* weights = softmaxes + r * n_keys;
@@ -217,6 +218,7 @@ void AttentionError::score_tile(const HeadActivations& head, const Tile& tile,
     for (int64_t r = 0; r < n_rows; ++r) {
       const int64_t n = visible(r), seen = r * n_keys + first(r);
       float* row = l_hat + seen;
+      std::fill(row + n - recent(r), row + n, 0.0f);
       const auto [weighted, drift] = restore_logits(l + seen, softmaxes + seen, n, row);
       add(sum.weighted, weighted);
       if (n > kTopK) add(sum.topk, kept_share(tops[r], row, n));
@@ -226,9 +228,18 @@ void AttentionError::score_tile(const HeadActivations& head, const Tile& tile,
       add(sum.kl, std::max(0.0, drift + (z.max - normalizers[r].max) + std::log(z.sum / normalizers[r].sum)));
     }
     if (!tile.values) continue;
-    const float* values = tile.restored_values[m] ? tile.restored_values[m] : tile.values;
     float* o_hat = take(restored_o, n_rows * v_dim);  // (n_rows, Dv)
-    multiply(l_hat, n_rows, int(n_keys), values + tile.start * v_dim, int(v_dim), o_hat);
+    multiply(l_hat, n_rows, int(n_keys), tile.values + tile.start * v_dim, int(v_dim), o_hat);
+    if (!tile.value_errors[m].empty()) {
+      for (int64_t r = 0; r < n_rows; ++r) {
+        float* end = l_hat + r * n_keys + first(r) + visible(r);
+        std::fill(end - recent(r), end, 0.0f);
+      }
+      float* lost = take(lost_o, n_rows * v_dim);
+      multiply(l_hat, n_rows, int(n_keys), tile.value_errors[m].data() + tile.start * v_dim, int(v_dim),
+               lost);
+      for (int64_t i = 0; i < n_rows * v_dim; ++i) o_hat[i] -= lost[i];
+    }
     for (int64_t r = 0; r < n_rows; ++r) {
       double size = 0, difference = 0;
       for (int64_t j = r * v_dim; j < (r + 1) * v_dim; ++j) {
@@ -257,12 +268,16 @@ std::vector<std::vector<AttentionSums>> AttentionError::score(const HeadActivati
       rotate(t % chunk_, to);
     }
   });
-  std::vector<const float*> restored_values;
+  std::vector<std::vector<float>> value_errors(restored.size());
   if (head.v) {
     values.resize(n_tokens * head.v_dim);
     for (int64_t t = 0; t < n_tokens; ++t)
       std::copy_n(head.v + t * head.v_stride, head.v_dim, values.data() + t * head.v_dim);
-    for (const Restored& r : restored) restored_values.push_back(r.v);
+    for (size_t m = 0; m < restored.size(); ++m) {
+      if (!restored[m].v) continue;
+      value_errors[m] = values;
+      for (size_t i = 0; i < values.size(); ++i) value_errors[m][i] -= restored[m].v[i];
+    }
   }
 
   // More keys per query, fewer queries per tile: by size, never by threads.
@@ -273,7 +288,7 @@ std::vector<std::vector<AttentionSums>> AttentionError::score(const HeadActivati
     const int64_t start = c * chunk_, length = std::min(chunk_, n_tokens - start);
     for (int64_t first = 0; first < length; first += positions)
       tiles.push_back({c, start, first, std::min(positions, length - first), keys.data(), errors,
-                       head.v ? values.data() : nullptr, restored_values});
+                       head.v ? values.data() : nullptr, value_errors});
   }
   std::vector<AttentionSums> of_tile(tiles.size() * restored.size());  // (n_tiles, n_restored)
   parallel_for(tiles.size(), [&](size_t i) {

@@ -36,7 +36,8 @@ struct AttentionSums {
 /// depends neither on the number of threads nor on which quantizers are scored together.
 class AttentionError {
  public:
-  AttentionError(const RealAttention& attention, int64_t chunk);
+  /// Every query sees the last `recent` keys and values as they are, its own counted, whatever was restored.
+  AttentionError(const RealAttention& attention, int64_t chunk, int64_t recent = 0);
 
   /// (n_restored, n_chunks). Runs on threads().
   std::vector<std::vector<AttentionSums>> score(const HeadActivations& head,
@@ -48,7 +49,7 @@ class AttentionError {
   void score_tile(const HeadActivations& head, const Tile& tile, std::span<AttentionSums> sums) const;
 
   RealAttention attention_;
-  int64_t chunk_;
+  int64_t chunk_, recent_;
   std::vector<std::array<int, 2>> coords_;  // (R / 2)
   std::vector<float> turns_;                // (chunk, R / 2, 2) cosine and sine
 };

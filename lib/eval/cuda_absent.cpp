@@ -14,7 +14,7 @@ namespace {
 }  // namespace
 
 struct CudaStats::State {};
-CudaStats::CudaStats(Stats&) {
+CudaStats::CudaStats(Stats&, int64_t) {
   fail_absent();
 }
 CudaStats::~CudaStats() = default;

@@ -30,20 +30,21 @@ void append(std::vector<double>& to, const double* from, int64_t n) {
 }  // namespace
 
 struct CudaStats::State {
-  explicit State(Stats& stats);
+  State(Stats& stats, int64_t from);
   void take(Slot& slot);
   void check_finite(const Slot& slot) const;
   void take_sample(const float* x, int64_t width, const Sample& sample, void* stream, std::vector<float>& to);
 
   Stats& stats;
-  cuda::StatsInput input;      // of a layer, arrays left out
+  int64_t from;                // tokens left out at the start of every chunk
+  cuda::StatsInput input;      // of a layer's other tokens, arrays left out
   cuda::StatsInput key_input;  // the same with keys in the place of values: their second moments
   int64_t slot_chunks;
   std::array<Slot, 2> slots;
   size_t next = 0;  // slot: the older one of the two
 };
 
-CudaStats::State::State(Stats& s) : stats(s) {
+CudaStats::State::State(Stats& s, int64_t first) : stats(s), from(first) {
   const AttentionShape& shape = s.shape;
   check(s.n_chunks() > 0, "CudaStats: no chunks");
   input.layout = shape.layout;
@@ -78,7 +79,7 @@ void CudaStats::State::check_finite(const Slot& slot) const {
     if (bad[i] != INT32_MAX)
       throw Error(Exit::nonfinite,
                   fmt::format("layer {}: {} output: token {}: not finite", slot.layer, kNames[i % kBadWords],
-                              (slot.first + i / kBadWords) * input.chunk + bad[i]));
+                              (slot.first + i / kBadWords) * (input.chunk + from) + from + bad[i]));
 }
 
 /// Waits for a slot's sums and appends them to the statistics.
@@ -103,7 +104,7 @@ void CudaStats::State::take(Slot& slot) {
   slot.n = 0;
 }
 
-CudaStats::CudaStats(Stats& stats) : state_(std::make_unique<State>(stats)) {}
+CudaStats::CudaStats(Stats& stats, int64_t from) : state_(std::make_unique<State>(stats, from)) {}
 CudaStats::~CudaStats() = default;
 
 /// The sampled rows of x (n, width), a chunk that lies on the device.
@@ -126,8 +127,9 @@ void CudaStats::add_layer(int layer, const float* q, const float* k, const float
   for (int64_t c = 0; c < s.stats.n_chunks(); ++c) {
     const Sample sample = sample_of(s.stats.first_chunk + c, s.stats.chunk_tokens[c], s.stats.run_chunks);
     if (sample.n == 0) continue;
-    s.take_sample(k + c * s.input.chunk * k_width, k_width, sample, handle, to.k_sample);
-    if (v_width > 0) s.take_sample(v + c * s.input.chunk * v_width, v_width, sample, handle, to.v_sample);
+    const int64_t token = c * (s.input.chunk + s.from) + s.from;
+    s.take_sample(k + token * k_width, k_width, sample, handle, to.k_sample);
+    if (v_width > 0) s.take_sample(v + token * v_width, v_width, sample, handle, to.v_sample);
   }
   for (int64_t first = 0; first < s.stats.n_chunks(); first += s.slot_chunks) {
     Slot& slot = s.slots[s.next];
@@ -136,21 +138,27 @@ void CudaStats::add_layer(int layer, const float* q, const float* k, const float
     slot.layer = layer;
     slot.first = first;
     slot.n = std::min(s.slot_chunks, s.stats.n_chunks() - first);
-    cuda::StatsInput part = s.input;
-    const int64_t token = first * part.chunk;
-    part.n_tokens = std::min(slot.n * part.chunk, part.n_tokens - token);
-    part.q = q + token * part.n_heads * part.layout.head_dim;
-    part.k = k + token * part.n_kv_heads * part.layout.head_dim;
-    part.v = part.v_dim > 0 ? v + token * part.n_kv_heads * part.v_dim : nullptr;
-    // The second run's other sums repeat the first one's; what it finds bad is bad there too.
-    cuda::StatsInput keys = part;
-    keys.v_dim = s.key_input.v_dim;
-    keys.v = part.k;
-    cuda::block_stats(keys, slot.key_sums.as<double>(), slot.bad.as<int32_t>(), stream);
-    cuda::download(slot.host_key_sums.as(), slot.key_sums.as(), slot.n * keys.chunk_size() * sizeof(double),
+    // Chunks that count from their first token on are neighbours; others are added one by one.
+    const int64_t at_once = s.from > 0 ? 1 : slot.n;
+    for (int64_t c = 0; c < slot.n; c += at_once) {
+      cuda::StatsInput part = s.input;
+      const int64_t token = (first + c) * (part.chunk + s.from) + s.from;
+      part.n_tokens = std::min(at_once * part.chunk, part.n_tokens - (first + c) * part.chunk);
+      part.q = q + token * part.n_heads * part.layout.head_dim;
+      part.k = k + token * part.n_kv_heads * part.layout.head_dim;
+      part.v = part.v_dim > 0 ? v + token * part.n_kv_heads * part.v_dim : nullptr;
+      // The second run's other sums repeat the first one's; what it finds bad is bad there too.
+      cuda::StatsInput keys = part;
+      keys.v_dim = s.key_input.v_dim;
+      keys.v = part.k;
+      int32_t* bad = slot.bad.as<int32_t>() + c * kBadWords;
+      cuda::block_stats(keys, slot.key_sums.as<double>() + c * keys.chunk_size(), bad, stream);
+      cuda::block_stats(part, slot.sums.as<double>() + c * part.chunk_size(), bad, stream);
+    }
+    cuda::download(slot.host_key_sums.as(), slot.key_sums.as(),
+                   slot.n * s.key_input.chunk_size() * sizeof(double), stream);
+    cuda::download(slot.host_sums.as(), slot.sums.as(), slot.n * s.input.chunk_size() * sizeof(double),
                    stream);
-    cuda::block_stats(part, slot.sums.as<double>(), slot.bad.as<int32_t>(), stream);
-    cuda::download(slot.host_sums.as(), slot.sums.as(), slot.n * part.chunk_size() * sizeof(double), stream);
     cuda::download(slot.host_bad.as(), slot.bad.as(), slot.n * kBadWords * sizeof(int32_t), stream);
     slot.done.record(stream);
   }

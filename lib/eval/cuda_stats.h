@@ -11,8 +11,9 @@ namespace blockgtq {
 class CudaStats {
  public:
   /// stats, whose shape, first_chunk and chunk_tokens are set, must outlive this. All chunks but the last
-  /// have the same length. Uses the current device of the calling thread.
-  explicit CudaStats(Stats& stats);
+  /// have the same length; the first `from` tokens of each are left out. Uses the current device of the
+  /// calling thread.
+  explicit CudaStats(Stats& stats, int64_t from = 0);
   ~CudaStats();
 
   /// All chunks of one layer. q (T, Hq, D), k (T, H, D), v (T, H, Dv) or null: device memory that stays as it

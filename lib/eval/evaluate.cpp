@@ -9,6 +9,7 @@
 #include "eval/attention_error.h"
 #include "eval/logit_error.h"
 #include "eval/place.h"
+#include "eval/quantized_cache.h"
 #include "eval/score.h"
 
 namespace blockgtq {
@@ -38,14 +39,15 @@ class LayerScorer {
       parallel_for(jobs_.size(), [&](size_t i) { score_keys(i); });
     } else {
       // Head by head: all quantizers of one head meet its exact logits once.
-      const AttentionError attention(real_attention(*spec_.model, layer_), chunk_);
+      const AttentionError attention(real_attention(*spec_.model, layer_), chunk_, spec_.exact.recent);
       for (int head = 0; head < spec_.shape.n_kv_heads; ++head) score_attention(attention, head);
     }
     return assemble(spec_, layer_, scores_);
   }
 
  private:
-  /// Encodes, decodes and scores the keys of one job by the logit error; returns what was restored, (T, D).
+  /// Encodes, decodes and scores the keys of one job by the logit error; returns what was restored, (T, D),
+  /// with the exact positions in their place.
   std::vector<float> score_keys(size_t job) {
     const AttentionShape& shape = spec_.shape;
     const int dim = shape.layout.head_dim, head = jobs_[job].kv_head, group = shape.group();
@@ -54,16 +56,19 @@ class LayerScorer {
     for (int64_t t = 0; t < n_tokens_; ++t)
       std::copy_n(k_ + (t * shape.n_kv_heads + head) * dim, dim, keys.data() + t * dim);
     std::vector<uint8_t> codes;
-    double code_bytes = 0;
+    double bytes = 0;
     HeadScore& score = scores_[job];
-    for (int64_t t = 0; t < n_tokens_; t += chunk_) {  // a chunk is a text of its own
-      const int64_t n = std::min(chunk_, n_tokens_ - t);
+    const auto restore = [&](int64_t t, int64_t n) {
       codes.assign(quantizer->code_bytes(n), 0);
       at_layer(layer_,
                [&] { at_head(head, [&] { quantizer->encode(keys.data() + t * dim, n, codes.data()); }); });
-      score.clipped += quantizer->clipped(codes.data(), n);
       quantizer->decode(codes.data(), n, restored.data() + t * dim);
-      code_bytes += double(codes.size());
+    };
+    for (int64_t t = 0; t < n_tokens_; t += chunk_) {  // a chunk is a text of its own
+      const int64_t n = std::min(chunk_, n_tokens_ - t);
+      restore(t, n);
+      score.clipped += quantizer->clipped(codes.data(), n);
+      bytes += held_bytes(*quantizer, spec_.exact, n);
     }
     const auto running = [&](const LogitError& metric) {
       return metric.running_sums(q_ + int64_t(head) * group * dim, int64_t(shape.n_heads) * dim, group,
@@ -71,11 +76,17 @@ class LayerScorer {
     };
     const std::vector<double> sums = running(published_);
     score.mae = sums.back() / (double(n_tokens_) * group * spec_.offsets);
-    score.code_bytes = code_bytes / double(n_tokens_);
+    score.bytes = bytes / double(n_tokens_);
     score.metrics.resize(spec_.metrics.size());
     for (size_t m = 0; m < spec_.metrics.size(); ++m) {
       if (spec_.metrics[m] == Metric::mae) score.metrics[m] = by_chunk(sums);
       if (spec_.metrics[m] == Metric::mae_model) score.metrics[m] = by_chunk(running(*real_));
+    }
+    if (spec_.exact == ExactWindow{}) return restored;
+    restored = keys;  // neighbours of what is coded now may be others
+    for (int64_t t = 0; t < n_tokens_; t += chunk_) {
+      const int64_t n = std::min(chunk_, n_tokens_ - t), n_coded = n - spec_.exact.count(n);
+      if (n_coded > 0) restore(t + spec_.exact.sink, n_coded);
     }
     return restored;
   }

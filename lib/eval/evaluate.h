@@ -7,6 +7,7 @@
 #include "eval/metrics.h"
 #include "quant/bit_map.h"
 #include "quant/codebook.h"
+#include "quant/exact_window.h"
 
 namespace blockgtq {
 
@@ -21,6 +22,7 @@ struct EvalSpec {
   uint64_t seed = 42;
   int window = 1024, offsets = 50;
   std::vector<Metric> metrics;  // per chunk and with intervals; empty: only the mean absolute error
+  ExactWindow exact;            // positions of every chunk that metrics at real positions see as they are
   std::vector<LeftOut> left_out;
   std::optional<AttentionShape> model;  // how the model itself attends, where that is known
   int64_t chunk = 0;                    // tokens, each chunk from position 0; 0: one window
@@ -40,7 +42,7 @@ struct MethodResult {
   double bits = 0;  // the budget's average
   double mae = 0;   // mean over KV heads
   std::vector<double> mae_per_kv_head;
-  double effective_bits = 0;   // per key coordinate, norms and padding counted
+  double effective_bits = 0;   // per key coordinate, norms, padding and exact positions counted
   double bytes_per_token = 0;  // of all KV heads of the layer
   bool interpolated = false;
   int64_t clipped = 0;               // fp16 norms and scales that were cut to 65504

@@ -46,15 +46,17 @@ int64_t round_trip(const Piece& piece) {
 
 }  // namespace
 
+double held_bytes(const Quantizer& quantizer, const ExactWindow& exact, int64_t n) {
+  constexpr int64_t kExactBytes = 2;
+  const int64_t n_exact = exact.count(n);
+  const double codes = n > n_exact ? double(quantizer.code_bytes(size_t(n - n_exact))) : 0;
+  return codes + double(kExactBytes * n_exact * quantizer.dim());
+}
+
 double QuantizedCache::bytes(const std::vector<HeadQuantizers>& layers, int64_t n) const {
-  constexpr double kExactBytes = 2;
-  const int64_t n_exact = std::min(sink, n);
   double sum = 0;
   for (const HeadQuantizers& heads : layers)
-    for (const auto& quantizer : heads) {
-      if (n > n_exact) sum += double(quantizer->code_bytes(size_t(n - n_exact))) / double(n);
-      sum += kExactBytes * double(n_exact * quantizer->dim()) / double(n);
-    }
+    for (const auto& quantizer : heads) sum += held_bytes(*quantizer, exact, n) / double(n);
   return sum;
 }
 
@@ -63,8 +65,8 @@ int64_t requantize(const CachedLayer& layer) {
   std::vector<Piece> pieces;
   for (size_t w = 0; w < layer.caches.size(); ++w) {
     const QuantizedCache& cache = *layer.caches[w];
-    const int64_t begin = int64_t(w) * layer.chunk, end = std::min(layer.n_tokens, begin + layer.chunk),
-                  first = std::min(begin + cache.sink, end);
+    const int64_t begin = int64_t(w) * layer.chunk, n = std::min(layer.chunk, layer.n_tokens - begin);
+    const int64_t first = begin + std::min(cache.exact.sink, n), end = first + n - cache.exact.count(n);
     if (!cache.keys.empty()) add_pieces(cache.keys[l], layer.k, first, end, pieces);
     if (cache.values.empty()) continue;
     check(layer.v != nullptr, "requantize: values are quantized where there are none");

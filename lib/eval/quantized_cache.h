@@ -3,16 +3,19 @@
 #include <vector>
 
 #include "eval/pack.h"
+#include "quant/exact_window.h"
 
 namespace blockgtq {
+
+/// Bytes of n positions of one head: the codes of those that are not exact, and 2 per number of the others.
+double held_bytes(const Quantizer& quantizer, const ExactWindow& exact, int64_t n);
 
 /// One way to hold keys and values: the quantizer of every layer and KV head. Empty: held exactly.
 struct QuantizedCache {
   std::vector<HeadQuantizers> keys, values;  // (L) of (H)
-  int64_t sink = 0;                          // the first positions of a window, which no quantizer sees
+  ExactWindow exact;                         // of every window of text
 
-  /// Bytes per token of all layers and heads, in a window of n tokens: codes, and 2 per number of the sink's
-  /// positions; 0 when exact.
+  /// Bytes per token of all layers and heads, in a window of n tokens; 0 when held exactly.
   double key_bytes(int64_t n) const { return bytes(keys, n); }
   double value_bytes(int64_t n) const { return bytes(values, n); }
 
@@ -30,9 +33,10 @@ struct CachedLayer {
   float* v = nullptr;                         // (T, H, Dv); null where no cache quantizes values
 };
 
-/// Puts in the place of every key and value what its cache gives back: encode, then decode. Keys are those
-/// before RoPE. The result does not depend on the number of threads. Returns how many fp16 norms and scales
-/// were cut to 65504.
+/// Puts in the place of every key and value what its cache gives back: encode, then decode; those of the sink
+/// stay, and so do those that are recent to the end, which no query sees coded. Keys are those before RoPE.
+/// The result does not depend on the number of threads. Returns how many fp16 norms and scales were cut to
+/// 65504.
 int64_t requantize(const CachedLayer& layer);
 
 /// The same for k and v in device memory that are in order on `stream` (a CUDA stream): the codes are made on

@@ -26,8 +26,8 @@ double geometric(double low, double high, double weight) {
 /// Geometric interpolation of a whole-bit method between floor(bits) and ceil(bits): of errors, and of the
 /// share that is lost where a metric is a share kept.
 HeadScore interpolate(const EvalSpec& spec, const HeadScore& low, const HeadScore& high, double weight) {
-  HeadScore score{geometric(low.mae, high.mae, weight),
-                  (1 - weight) * low.code_bytes + weight * high.code_bytes, low.metrics};
+  HeadScore score{geometric(low.mae, high.mae, weight), (1 - weight) * low.bytes + weight * high.bytes,
+                  low.metrics};
   for (size_t m = 0; m < score.metrics.size(); ++m)
     for (size_t c = 0; c < score.metrics[m].size(); ++c) {
       const ChunkSum &a = low.metrics[m][c], &b = high.metrics[m][c];
@@ -108,7 +108,7 @@ LayerResult assemble(const EvalSpec& spec, int layer, const std::vector<HeadScor
         require_finite(s, spec, row, layer, int(h));
         row.mae_per_kv_head.push_back(s.mae);
         row.mae += s.mae / double(n_heads);
-        row.bytes_per_token += s.code_bytes;
+        row.bytes_per_token += s.bytes;
         for (size_t i = 0; i < parts.size(); ++i) parts[i].push_back(std::move(s.metrics[i]));
       }
       for (size_t i = next; i < next + (row.interpolated ? 2 * n_heads : n_heads); ++i)

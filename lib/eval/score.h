@@ -17,7 +17,7 @@ struct ScoreJob {
 /// What came of it.
 struct HeadScore {
   double mae = 0;
-  double code_bytes = 0;                       // per token
+  double bytes = 0;                            // per token
   std::vector<std::vector<ChunkSum>> metrics;  // (n_metrics, n_chunks)
   int64_t clipped = 0;                         // fp16 numbers of the codes that were cut to 65504
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/error.h"
 #include "model/attention.h"
 #include "model/delta_net.h"
 #include "model/elementwise.h"
@@ -33,9 +34,21 @@ struct Block {
     linear(model, w, in, n(), out.data());
     return out;
   }
-  /// Checks (T, cols) of the named projection: before it is shown, and again after, when it may have been
-  /// rewritten.
+  /// Shows the layer; returns what was set of recent positions.
+  RecentPositions shown(LayerActivations& acts) const {
+    acts.layer = kv_layer(config(), layer);
+    acts.n_tokens = n();
+    show(acts);
+    const RecentPositions& r = acts.recent;
+    const auto n_chunks = size_t((n() + state.chunk - 1) / state.chunk);
+    check(r.n.empty() ? r.k.empty() && r.v.empty() : r.n.size() == n_chunks,
+          "recent positions of another number of chunks");
+    return std::move(acts.recent);
+  }
+  /// Checks (T, cols) of the named projection, where there is one: before it is shown, and again after, when
+  /// it may have been rewritten.
   void require(const std::vector<float>& x, const char* name) const {
+    if (x.empty()) return;
     require_finite(model, x.data(), n(), int64_t(x.size()) / n(),
                    attention_module(config(), layer) + "." + name, weights.all());
   }
@@ -55,7 +68,7 @@ struct Block {
     if (rotation == LayerAttention::Rotation::none) return;
     const RotaryTable& table =
         rotation == LayerAttention::Rotation::local ? *state.local_rotary : state.rotary;
-    rotate(table, x.data(), n(), heads * dim, heads, dim, state.chunk);
+    if (!x.empty()) rotate(table, x.data(), n(), heads * dim, heads, dim, state.chunk);
   }
 };
 
@@ -100,22 +113,22 @@ void grouped_query_attention(const Block& b) {
   b.require(k, "k");
   b.require(v, "v");
 
+  RecentPositions recent;
   if (b.show) {
     LayerActivations acts;
-    acts.layer = kv_layer(c, b.layer);
-    acts.n_tokens = n;
     acts.q = q.data();
     acts.k = k.data();
     acts.v = v.data();
-    b.show(acts);
+    recent = b.shown(acts);
   }
   if (b.stop) return;
   b.require(q, "q");
-  b.require(k, "k");
-  b.require(v, "v");
-
+  for (std::vector<float>* x : {&k, &recent.k}) {
+    b.require(*x, "k");
+    b.turn(*x, c.n_kv_heads, dim);
+  }
+  for (const std::vector<float>* x : {&v, &recent.v}) b.require(*x, "v");
   b.turn(q, c.n_heads, dim);
-  b.turn(k, c.n_kv_heads, dim);
   std::vector<float> sinks;
   if (b.weights.sinks) {
     sinks.resize(size_t(c.n_heads));
@@ -133,36 +146,63 @@ void grouped_query_attention(const Block& b) {
   problem.q = {q.data(), q_cols, dim, dim};
   problem.k = {k.data(), k_cols, dim, dim};
   problem.v = {v.data(), int64_t(c.n_kv_heads) * c.v_dim, c.v_dim, c.v_dim};
+  if (!recent.n.empty()) problem.recent = recent.n.data();
+  problem.recent_k = problem.k;
+  problem.recent_v = problem.v;
+  if (!recent.k.empty()) problem.recent_k.data = recent.k.data();
+  if (!recent.v.empty()) problem.recent_v.data = recent.v.data();
   std::vector<float> heads(size_t(n * c.n_heads * c.v_dim));
   attention(problem, heads.data());
   if (c.gated_output) times_sigmoid(heads.data(), gate.data(), int64_t(heads.size()));
   b.add_output(heads.data());
 }
 
-/// Keys and values of some whole chunks, expanded from the latent; every head's key ends with the shared
-/// rotary part.
-void expand_and_attend(const Block& b, const float* q, const float* latent, const float* k_rope, int64_t n,
-                       float* heads) {
-  const Config& c = b.config();
+/// What latent attention reads, of all tokens.
+struct Latent {
+  std::vector<float> q;    // (T, Hq, nope + rope)
+  std::vector<float> low;  // (T, lora), normed
+  std::vector<float> k;    // (T, rope), the rotary part that all heads share
+  RecentPositions recent;  // k (T, rope)
+};
+
+/// Every head's key (n, Hq, nope + rope): its own part of kv (n, Hq, nope + v), then the shared rotary one.
+std::vector<float> latent_keys(const Config& c, const std::vector<float>& kv, const float* k_rope,
+                               int64_t n) {
   const MlaConfig& m = c.mla;
-  const int64_t key_dim = m.nope_dim + m.rope_dim, kv_dim = m.nope_dim + m.v_dim;
-  std::vector<float> kv(size_t(n * c.n_heads * kv_dim));    // (n, Hq, nope + v)
-  std::vector<float> key(size_t(n * c.n_heads * key_dim));  // (n, Hq, nope + rope)
-  linear(b.model, b.weights.kv_b, latent, n, kv.data());
-  copy_columns(kv.data(), kv_dim, key.data(), key_dim, m.nope_dim, n * c.n_heads);
+  const int64_t key_dim = m.nope_dim + m.rope_dim;
+  std::vector<float> key(size_t(n * c.n_heads * key_dim));
+  copy_columns(kv.data(), m.nope_dim + m.v_dim, key.data(), key_dim, m.nope_dim, n * c.n_heads);
   for (int64_t h = 0; h < c.n_heads; ++h)
     copy_columns(k_rope, m.rope_dim, key.data() + h * key_dim + m.nope_dim, c.n_heads * key_dim, m.rope_dim,
                  n);
+  return key;
+}
+
+/// Keys and values of whole chunks, tokens [first, first + n), expanded from the latent.
+void expand_and_attend(const Block& b, const Latent& x, int64_t first, int64_t n, float* heads) {
+  const Config& c = b.config();
+  const MlaConfig& m = c.mla;
+  const int64_t key_dim = m.nope_dim + m.rope_dim, kv_dim = m.nope_dim + m.v_dim;
+  std::vector<float> kv(size_t(n * c.n_heads * kv_dim));  // (n, Hq, nope + v)
+  linear(b.model, b.weights.kv_b, x.low.data() + first * m.kv_lora_rank, n, kv.data());
+  const std::vector<float> key = latent_keys(c, kv, x.k.data() + first * m.rope_dim, n);
+  std::vector<float> recent_key;
 
   AttentionProblem problem;
   problem.n_tokens = n;
   problem.chunk = b.state.chunk;
   problem.n_heads = c.n_heads;
   problem.scale = latent_scale(c);
-  problem.q = {q, c.n_heads * key_dim, key_dim, key_dim};
+  problem.q = {x.q.data() + first * c.n_heads * key_dim, c.n_heads * key_dim, key_dim, key_dim};
   problem.k = {key.data(), c.n_heads * key_dim, key_dim, key_dim};
   problem.v = {kv.data() + m.nope_dim, c.n_heads * kv_dim, kv_dim, m.v_dim};
-  attention(problem, heads);
+  if (!x.recent.k.empty()) {
+    recent_key = latent_keys(c, kv, x.recent.k.data() + first * m.rope_dim, n);
+    problem.recent = x.recent.n.data() + first / problem.chunk;
+    problem.recent_k = {recent_key.data(), c.n_heads * key_dim, key_dim, key_dim};
+    problem.recent_v = problem.v;
+  }
+  attention(problem, heads + first * c.n_heads * m.v_dim);
 }
 
 void latent_attention(const Block& b) {
@@ -172,46 +212,42 @@ void latent_attention(const Block& b) {
   const int64_t n = b.n(), key_dim = m.nope_dim + m.rope_dim, rope = m.rope_dim;
   const float* in = b.state.scratch.data();
 
-  std::vector<float> q;  // (T, Hq, nope + rope)
+  Latent x;
   if (w.q_a_norm) {
     std::vector<float> low = b.project(w.q_a, in);
     rms_norm(*w.q_a_norm, kLatentEps, low.data(), m.q_lora_rank, n, low.data(), m.q_lora_rank);
-    q = b.project(w.q_b, low.data());
+    x.q = b.project(w.q_b, low.data());
   } else {
-    q = b.project(w.q, in);
+    x.q = b.project(w.q, in);
   }
   const std::vector<float> joint = b.project(w.kv_a, in);  // (T, lora + rope)
-  b.require(q, "q");
+  b.require(x.q, "q");
   b.require(joint, "k");
   std::vector<float> q_rope(size_t(n * c.n_heads * rope));  // (T, Hq, rope)
-  std::vector<float> k_rope(size_t(n * rope));              // (T, 1, rope)
-  copy_columns(q.data() + m.nope_dim, key_dim, q_rope.data(), rope, rope, n * c.n_heads);
-  copy_columns(joint.data() + m.kv_lora_rank, m.kv_lora_rank + rope, k_rope.data(), rope, rope, n);
+  x.k.resize(size_t(n * rope));
+  copy_columns(x.q.data() + m.nope_dim, key_dim, q_rope.data(), rope, rope, n * c.n_heads);
+  copy_columns(joint.data() + m.kv_lora_rank, m.kv_lora_rank + rope, x.k.data(), rope, rope, n);
 
   if (b.show) {
     LayerActivations acts;
-    acts.layer = kv_layer(c, b.layer);
-    acts.n_tokens = n;
     acts.q = q_rope.data();
-    acts.k = k_rope.data();
-    b.show(acts);
+    acts.k = x.k.data();
+    x.recent = b.shown(acts);
   }
   if (b.stop) return;
   b.require(q_rope, "q");
-  b.require(k_rope, "k");
-
+  for (std::vector<float>* k : {&x.k, &x.recent.k}) {
+    b.require(*k, "k");
+    b.turn(*k, 1, rope);
+  }
   b.turn(q_rope, c.n_heads, rope);
-  b.turn(k_rope, 1, rope);
-  copy_columns(q_rope.data(), rope, q.data() + m.nope_dim, key_dim, rope, n * c.n_heads);
-  std::vector<float> latent(size_t(n * m.kv_lora_rank));  // (T, lora)
-  rms_norm(*w.kv_a_norm, kLatentEps, joint.data(), m.kv_lora_rank + rope, n, latent.data(), m.kv_lora_rank);
+  copy_columns(q_rope.data(), rope, x.q.data() + m.nope_dim, key_dim, rope, n * c.n_heads);
+  x.low.resize(size_t(n * m.kv_lora_rank));
+  rms_norm(*w.kv_a_norm, kLatentEps, joint.data(), m.kv_lora_rank + rope, n, x.low.data(), m.kv_lora_rank);
 
   std::vector<float> heads(size_t(n * c.n_heads * m.v_dim));  // (T, Hq, v)
   const int64_t slab = latent_slab(b.state.chunk);
-  for (int64_t t = 0; t < n; t += slab)
-    expand_and_attend(b, q.data() + t * c.n_heads * key_dim, latent.data() + t * m.kv_lora_rank,
-                      k_rope.data() + t * rope, std::min(slab, n - t),
-                      heads.data() + t * c.n_heads * m.v_dim);
+  for (int64_t t = 0; t < n; t += slab) expand_and_attend(b, x, t, std::min(slab, n - t), heads.data());
   b.add_output(heads.data());
 }
 

@@ -10,6 +10,14 @@
 
 namespace blockgtq {
 
+/// What the queries of a layer see of the positions just behind them, where that is not what is in
+/// LayerActivations::k and v: one that stands at t sees the last n[chunk] up to t as they are here, all
+/// before them as they are there. Empty k or v: the same here and there.
+struct RecentPositions {
+  std::vector<int64_t> n;   // (n_chunks), or empty: none
+  std::vector<float> k, v;  // (T, Hkv, D), (T, Hkv, Dv)
+};
+
 /// One layer's activations over all tokens, before RoPE and after whatever the model applies before it (input
 /// norm, projection, bias, QK-norm). float32, row-major. For MLA q and k are the rotary parts (Hkv = 1) and v
 /// is null.
@@ -20,12 +28,14 @@ struct LayerActivations {
   float* k = nullptr;      // (T, Hkv, D)
   float* v = nullptr;      // (T, Hkv, Dv)
   void* stream = nullptr;  // not null: q, k and v are device memory, in order on this CUDA stream
+  RecentPositions recent;  // set by who is shown this; only where stream is null
 };
 
 struct ForwardRequest {
   std::span<const int32_t> tokens;  // (T)
   int64_t chunk = 256;              // every chunk starts at position 0; 0: one window
-  /// Sees every layer in order, and may rewrite q, k and v: the layer attends to what it finds there.
+  /// Sees every layer in order, and may rewrite q, k and v, and set recent positions: the layer attends to
+  /// what it finds there.
   std::function<void(LayerActivations&)> on_layer;
   /// When set: the logits (n, vocab) of tokens [first, first + n), in order and after the last layer, in
   /// pieces of at most some hundred tokens that never cross a chunk's end. When not set the last layer stops

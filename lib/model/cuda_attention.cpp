@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "base/error.h"
 #include "kernels/attention.h"
 #include "kernels/heads.h"
 #include "model/attention_layer.h"
@@ -48,6 +49,7 @@ void CudaDecoder::check_and_show(const ResidentLayer& layer, const std::vector<W
   acts.n_tokens = run_.n_tokens;
   acts.stream = stream_.handle();
   show(acts);
+  check(acts.recent.n.empty(), "no kernel attends to recent positions");
   if (stop) return;
   for (const Watched& w : shown) watch(w);
   require_finite(shown);

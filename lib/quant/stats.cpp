@@ -153,13 +153,18 @@ int64_t Stats::n_tokens() const {
 }
 
 void accumulate(Stats& stats, int layer, int64_t chunk, int64_t n_tokens, const float* q, const float* k,
-                const float* v) {
+                const float* v, int64_t from) {
   const AttentionShape& shape = stats.shape;
   check(layer >= 0 && layer < shape.n_layers, "accumulate: no such layer");
-  check(n_tokens > 0, "accumulate: a chunk without tokens");
+  check(from >= 0 && n_tokens > from, "accumulate: a chunk without tokens");
   check(v != nullptr || shape.v_dim == 0, "accumulate: values missing");
   check(shape.n_kv_heads > 0 && shape.n_heads % shape.n_kv_heads == 0,
         "accumulate: KV heads do not divide query heads");
+  const int64_t n_skipped_heads = from * shape.n_kv_heads;
+  q += from * shape.n_heads * shape.layout.head_dim;
+  k += n_skipped_heads * shape.layout.head_dim;
+  if (v) v += n_skipped_heads * shape.v_dim;
+  n_tokens -= from;
   if (stats.layers.empty()) stats.layers.resize(shape.n_layers);
   LayerStats& to = stats.layers.at(layer);
 
@@ -173,7 +178,7 @@ void accumulate(Stats& stats, int layer, int64_t chunk, int64_t n_tokens, const 
   parallel_for(heads.size(), [&](size_t h) { heads[h] = sum_head(shape, int(h), n_tokens, q, k, v); });
   if (!finite(heads)) {
     const int64_t before =
-        std::accumulate(stats.chunk_tokens.begin(), stats.chunk_tokens.begin() + index, int64_t(0));
+        std::accumulate(stats.chunk_tokens.begin(), stats.chunk_tokens.begin() + index, (index + 1) * from);
     fail_nonfinite(shape, layer, before, n_tokens, q, k, v);
   }
 

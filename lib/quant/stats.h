@@ -44,7 +44,7 @@ struct LayerStats {
   std::vector<double> output;  // (H, Dv, Dv) sum over the group's query heads of W_o,g^T W_o,g; may be empty
 };
 
-/// What `energy` writes and `allocate` reads. Token counts: chunk c holds chunk_tokens[c] tokens.
+/// What `energy` writes and `allocate` reads. Token counts: chunk c counts chunk_tokens[c] tokens.
 struct Stats {
   AttentionShape shape;
   int64_t first_chunk = 0;            // absolute number of the first chunk here
@@ -69,11 +69,11 @@ Sample sample_of(int64_t chunk, int64_t chunk_tokens, int64_t run_chunks);
 /// n numbers of a sample, rounded to fp16 (saturating).
 void append_sample(std::vector<float>& to, const float* from, int64_t n);
 
-/// Adds one chunk of one layer. q (T, Hq, D), k (T, H, D), v (T, H, Dv) or null.
-/// Query head g belongs to KV head g / group. Exit::nonfinite names the first NaN or infinity.
+/// Adds one chunk of one layer but for its first `from` tokens. q (T, Hq, D), k (T, H, D), v (T, H, Dv) or
+/// null. Query head g belongs to KV head g / group. Exit::nonfinite names the first NaN or infinity.
 /// Chunks of one layer must come in order; layers may come one after the other or interleaved.
 void accumulate(Stats& stats, int layer, int64_t chunk, int64_t n_tokens, const float* q, const float* k,
-                const float* v);
+                const float* v, int64_t from = 0);
 
 /// A defect unless every array has the size that shape and chunks say.
 void check_sizes(const Stats& stats);

@@ -59,15 +59,15 @@ TEST_CASE("exact pages: a position comes back as fp16, its neighbours stay", "[c
 
 TEST_CASE("exact window: which positions are packed", "[cache]") {
   constexpr ExactWindow none, both{64, 128}, sink{64, 0}, recent{0, 100};
-  CHECK(none.packed_end(1000) == 1000);
-  CHECK(none.exact_length(1000) == 0);
-  CHECK(sink.packed_end(1000) == 1000);
-  CHECK(sink.exact_length(1000) == 64);
-  CHECK(sink.exact_length(40) == 40);
-  CHECK(recent.packed_end(1000) == 896);
-  CHECK(recent.exact_length(1000) == 104);
+  CHECK(packed_end(none, 1000) == 1000);
+  CHECK(exact_length(none, 1000) == 0);
+  CHECK(packed_end(sink, 1000) == 1000);
+  CHECK(exact_length(sink, 1000) == 64);
+  CHECK(exact_length(sink, 40) == 40);
+  CHECK(packed_end(recent, 1000) == 896);
+  CHECK(exact_length(recent, 1000) == 104);
   for (int64_t n = 0; n < 1000; ++n) {
-    const int64_t end = both.packed_end(n), exact = both.exact_length(n);
+    const int64_t end = packed_end(both, n), exact = exact_length(both, n);
     REQUIRE(end % kPagePositions == 0);
     REQUIRE(exact + std::max<int64_t>(std::min(end, n) - 64, 0) == n);
     REQUIRE(exact >= std::min<int64_t>(n, 64 + 128));
@@ -81,7 +81,7 @@ TEST_CASE("exact window: attention over packed and exact positions is one softma
   const ExactCache exact(c.n_kv_heads, c.dim);
   const ExactWindow window{64, 70};
   const int n = 5 * kPagePositions + 3, width = c.n_kv_heads * c.dim;
-  const int64_t end = window.packed_end(n), n_exact = window.exact_length(n);
+  const int64_t end = packed_end(window, n), n_exact = exact_length(window, n);
   const test::Tokens tokens = test::random_tokens(packed.spec(), n, 6);
   std::vector<std::vector<uint8_t>> pages(6, std::vector<uint8_t>(packed.shape().bytes)),
       exact_pages(6, std::vector<uint8_t>(exact.page_bytes()));

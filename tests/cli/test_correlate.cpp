@@ -104,6 +104,32 @@ TEST_CASE("correlate: a panel on one side, metrics that some models lack") {
   CHECK(result["rows"][2]["spearman"].at("kl").get<double>() == Approx(1));
 }
 
+TEST_CASE("correlate: only what holds the same positions exactly is compared") {
+  TempFolder dir;
+  json held = evaluation("one"), both = quality({"one"});
+  held["sink"] = 4;
+  held["recent"] = 64;
+  json caches = both["models"][0]["caches"];
+  for (json& cache : caches) {
+    cache["sink"] = 4;
+    cache["recent"] = 64;
+    both["models"][0]["caches"].push_back(cache);
+  }
+  const std::string with = put(dir, "p.json", both), held_file = put(dir, "h.json", held);
+  const json rows = json::parse(good({"correlate", put(dir, "e.json", evaluation("one")), held_file, "--with",
+                                      with, "--json", "-"})
+                                    .out)
+                        .at("rows");
+  REQUIRE(rows.size() == 5);
+  CHECK(rows[0].at("configurations") == 12);
+  CHECK(rows[1].at("of") == "methods at 2 bits, mean of models");
+  CHECK(rows[2].at("of") == "methods at 2 bits, sink 4, recent 64, mean of models");
+  CHECK(rows[2].at("configurations") == 3);
+  const Outcome none = blockgtq({"correlate", held_file, "--with", put(dir, "q.json", quality({"one"}))});
+  CHECK(none.code == 3);
+  CHECK_THAT(none.err, ContainsSubstring("exact positions"));
+}
+
 TEST_CASE("correlate: what does not fit is said in one line") {
   TempFolder dir;
   const std::string good_eval = put(dir, "e.json", evaluation("one")),

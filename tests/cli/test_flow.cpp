@@ -32,6 +32,52 @@ TEST_CASE("calibrate gives the bytes of dump, energy, allocate") {
   CHECK(dir.entries() == 5);  // and no temporary file stays
 }
 
+TEST_CASE("--calibrate-from leaves the first positions of every chunk out, whichever the way") {
+  TempFolder dir;
+  const auto file = [&](const char* name) { return dir / name; };
+  const std::vector<std::string> from = {"--calibrate-from", "4"};
+  const auto energy = [&](const std::string& to, std::vector<std::string> more) {
+    more.insert(more.begin(), {"energy", "--chunk", "64", "-o", to});
+    return on_text(more, "calibration", 387);  // six chunks, and three tokens that no statistic counts
+  };
+  const auto with = [](std::vector<std::string> args, const std::vector<std::string>& more) {
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  };
+  good(energy(file("whole.h5"), from));
+  good(on_text({"dump", "--chunk", "64", "-o", file("a.h5")}, "calibration", 387));
+  good(with({"energy", file("a.h5"), "-o", file("dumped.h5"), "-q"}, from));
+  CHECK(same_bytes(file("whole.h5"), file("dumped.h5")));
+  good(energy(file("one.h5"), with(from, {"--part", "1/2"})));
+  good(energy(file("two.h5"), with(from, {"--part", "2/2"})));
+  good({"merge", file("two.h5"), file("one.h5"), "-o", file("merged.h5")});
+  CHECK(same_bytes(file("whole.h5"), file("merged.h5")));
+  good({"allocate", file("whole.h5"), "-o", file("m.h5")});
+  good(with(on_text({"calibrate", "--chunk", "64", "-o", file("m2.h5")}, "calibration", 387), from));
+  CHECK(same_bytes(file("m.h5"), file("m2.h5")));
+  for (const char* name : {"whole.h5", "m.h5"})
+    CHECK_THAT(good({"inspect", file(name)}).out, ContainsSubstring("calibrate_from"));
+
+  // As published where nothing is left out; otherwise other numbers, which merge with their like only.
+  good(energy(file("all.h5"), {}));
+  good(energy(file("zero.h5"), {"--calibrate-from", "0"}));
+  CHECK(same_bytes(file("all.h5"), file("zero.h5")));
+  good(energy(file("other.h5"), {"--calibrate-from", "5", "--part", "2/2"}));
+  good(energy(file("none.h5"), {"--part", "2/2"}));
+  for (const char* name : {"other.h5", "none.h5"}) {
+    const Outcome outcome = blockgtq({"merge", file("one.h5"), file(name), "-o", file("bad.h5")});
+    CHECK(outcome.code == 3);
+    CHECK_THAT(outcome.err, ContainsSubstring("signature"));
+  }
+  for (const std::vector<std::string>& args :
+       {energy(file("bad.h5"), {"--calibrate-from", "64"}),
+        {"energy", file("a.h5"), "-o", file("bad.h5"), "-q", "--calibrate-from", "64"}}) {
+    const Outcome outcome = blockgtq(args);
+    CHECK(outcome.code == 2);
+    CHECK_THAT(outcome.err, ContainsSubstring("--calibrate-from: 64, in windows of 64 tokens at most 63"));
+  }
+}
+
 TEST_CASE("merged parts are the whole, to the last bit, in any order") {
   TempFolder dir;
   const std::string whole = dir / "whole.h5", merged = dir / "merged.h5";

@@ -78,6 +78,39 @@ TEST_CASE("eval-logits --metrics: threads and dumps change nothing, one name is 
   CHECK(as_default);
 }
 
+TEST_CASE("eval-logits --sink and --recent: of the metrics that have positions, named and counted") {
+  const auto run = [](std::vector<std::string> more) {
+    more.insert(more.end(), {"--metrics", "kl", "--json", "-"});
+    return nlohmann::json::parse(good(eval("tiny-llama", more)).out);
+  };
+  const auto none = run({}), sink = run({"--sink", "4"}), both = run({"--sink", "4", "--recent", "8"}),
+             all = run({"--recent", "64"});
+  const auto value = [](const nlohmann::json& doc) {
+    return doc.at("summary").at(0).at("metrics").at("kl").at("value").get<double>();
+  };
+  CHECK(none.at("sink") == 0);
+  CHECK(both.at("sink") == 4);
+  CHECK(both.at("recent") == 8);
+  CHECK(value(sink) < value(none));
+  CHECK(value(both) < value(sink));
+  CHECK(value(all) == 0);
+  for (const auto& doc : {sink, both, all}) CHECK(doc["summary"][0]["mae"] == none["summary"][0]["mae"]);
+  // 4 layers, 2 heads of 128, fp16 all of them
+  CHECK(all["summary"][0].at("bytes_per_token") == 4 * 2 * 128 * 2);
+  CHECK(all["summary"][0].at("effective_bits") == 16);
+  const std::string text = good(eval("tiny-llama", {"--metrics", "kl", "--sink", "4", "--recent", "8"})).out;
+  for (const char* column :
+       {"kl, sink 4, recent 8, layer", "kl, sink 4, recent 8 (95 %)", "K bytes/token, sink 4, recent 8"})
+    CHECK_THAT(text, ContainsSubstring(column));
+  CHECK_THAT(good(eval("tiny-llama", {"--metrics", "kl", "--sink", "4", "--csv", "-"})).out,
+             ContainsSubstring("\"tq-mse 3b kl, sink 4 low\""));
+  for (const char* metrics : {"mae", "mae-model"}) {
+    const Outcome outcome = blockgtq(eval("tiny-llama", {"--metrics", metrics, "--recent", "8"}));
+    CHECK(outcome.code == 2);
+    CHECK_THAT(outcome.err, ContainsSubstring("--sink and --recent: mae has no positions"));
+  }
+}
+
 TEST_CASE("mae-model is measured where the published error is on other frequencies") {
   const auto raw = nlohmann::json::parse(
       good(eval("tiny-llama3", {"--theta", "raw", "--metrics", "mae-model", "--json", "-"})).out);

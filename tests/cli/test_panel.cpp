@@ -149,6 +149,35 @@ TEST_CASE("panel --metrics: with intervals in panel.json, and another panel than
   }
   CHECK(panel["models"][1]["eval"].at("left_out").size() == 2);  // latent attention
   CHECK(blockgtq({"panel", spec, "-o", out, "--metrics", "none"}).code == 2);
+
+  const std::string held = dir / "held";
+  good({"panel", spec, "-o", held, "-q", "--metrics", "kl,topk", "--sink", "4", "--recent", "8"});
+  const Json with_exact = Json::parse(get_file(held + "/panel.json"));
+  CHECK_THAT(with_exact.at("command").get<std::string>(),
+             ContainsSubstring("--metrics kl,topk --sink 4 --recent 8"));
+  CHECK(with_exact.at("provenance").at("exact") == "sink 4, recent 8");
+  CHECK(with_exact.at("models").at(0).at("eval").at("recent") == 8);
+  // Another panel: nothing to resume from.
+  CHECK(blockgtq({"panel", spec, "-o", held, "-q", "--metrics", "kl,topk", "--resume", "must"}).code != 0);
+}
+
+TEST_CASE("panel --calibrate-from: the maps are those of calibrate, the panel is another") {
+  TempFolder dir;
+  const std::string name = "tiny-qwen2-hd64", spec = write_spec(dir, {name}), out = dir / "out",
+                    map = dir / "m.h5";
+  good({"panel", spec, "-o", out, "-q"});
+  const Json all = Json::parse(get_file(out + "/panel.json"));
+  good({"panel", spec, "-o", out, "-q", "--calibrate-from", "4"});
+  const Json rest = Json::parse(get_file(out + "/panel.json"));
+  CHECK(rest.at("provenance").at("calibrate_from") == "4");
+  CHECK_THAT(rest.at("command").get<std::string>(), ContainsSubstring(" --calibrate-from 4"));
+  const Json &before = all["models"][0], &after = rest["models"][0];
+  CHECK(before.at("signature") != after.at("signature"));
+  CHECK(before.at("eval").at("tokens") == after.at("eval").at("tokens"));
+  CHECK(before["eval"].at("provenance") == after["eval"].at("provenance"));  // every position is scored
+  good({"calibrate", "-m", model(name), "-f", text("calibration"), "--tokens", "512", "-q", "-o", map,
+        "--calibrate-from", "4"});
+  CHECK(same_bytes(map, out + "/models/" + name + ".map.h5"));
 }
 
 TEST_CASE("panel: allocator options, on the command line or in the file, are those of calibrate") {

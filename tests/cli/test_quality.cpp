@@ -1,4 +1,5 @@
 // perplexity and niah: what a quantized cache does to what the model says.
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
@@ -103,6 +104,68 @@ TEST_CASE("perplexity: positions held exactly are named, counted, and without er
              ContainsSubstring("K2, sink 4"));
 }
 
+TEST_CASE("perplexity: the more recent positions a query sees exactly, the less the cache does") {
+  const auto run = [](const std::string& name, int64_t recent, const std::string& sink = "0") {
+    std::vector<std::string> args = {"--k-method",           "tq-mse", "--pairs", "K2",     "--recent",
+                                     std::to_string(recent), "--sink", sink,      "--json", "-"};
+    if (name != "tiny-deepseek2") {  // which caches a latent, not values
+      args[3] = "K2V2";
+      args.insert(args.end(), {"--v-method", "tq-mse"});
+    }
+    return Json::parse(good(perplexity(args, name)).out).at("models").at(0).at("caches").at(0);
+  };
+  for (const std::string name : {"tiny-llama", "tiny-mistral", "tiny-deepseek2"}) {
+    INFO(name);
+    double before = std::numeric_limits<double>::infinity();
+    for (const int64_t recent : {0, 1, 4, 16, 64, 128}) {
+      const Json cache = run(name, recent);
+      CHECK(cache.at("recent") == recent);
+      CHECK(cache.at("kl_mean") < before);
+      before = cache["kl_mean"];
+    }
+    CHECK(before == 0.0);  // windows of 128: as the exact model, to the last bit
+  }
+  // 4 layers, K and V, 2 heads of 128: codes with an fp16 norm, and 16 bits a number in 4 + 8 of 128
+  // positions
+  const Json both = run("tiny-llama", 8, "4");
+  CHECK(both.at("sink") == 4);
+  CHECK(both.at("bytes_per_token") == 4 * 2 * 2 * (116 * (128 * 2 / 8 + 2) + 12 * 128 * 2) / 128.0);
+  CHECK(both.at("kl_mean") < run("tiny-llama", 8).at("kl_mean"));
+}
+
+TEST_CASE("perplexity and niah --recent: named, chosen with, the same for any number of threads") {
+  const std::vector<std::string> exact = {"--sink", "4", "--recent", "8"};
+  const std::vector<std::string> args =
+      with(perplexity({"--k-method", "tq-mse,kivi", "--pairs", "K2"}), exact);
+  const std::string text = good(args).out;
+  CHECK_THAT(text, ContainsSubstring("K2, sink 4, recent 8"));
+  const bool same = good(with(args, {"-t", "1"})).out == text && good(with(args, {"-t", "3"})).out == text;
+  CHECK(same);
+  CHECK_THAT(good(with(args, {"--csv", "-"})).out, ContainsSubstring("sink,recent,"));
+  const Json chosen = Json::parse(good(with(with(perplexity({"--k-method", "tq-mse", "--v-method", "tq-mse",
+                                                             "--bits-kv", "2", "--json", "-"}),
+                                                 kCalibrated),
+                                            exact))
+                                      .out);
+  const Json& choice = chosen.at("models").at(0).at("choices").at(0);
+  CHECK(choice.at("reference").at("recent") == 8);
+  CHECK(choice.at("chosen").at("recent") == 8);
+  CHECK(choice.at("candidates").at(0).at("recent") == 8);
+  const std::vector<std::string> niah =
+      with({"niah", "-m", model("tiny-llama"), "-f", kText, "--k-method", "tq-mse", "--pairs", "K2",
+            "--context", "96", "--questions", "4", "-q"},
+           exact);
+  CHECK_THAT(good(niah).out, ContainsSubstring("K2, sink 4, recent 8"));
+  CHECK(Json::parse(good(with(niah, {"--json", "-"})).out).at("results").at(1).at("recent") == 8);
+  // No kernel reads two keys of one position.
+  for (const std::vector<std::string>& command : {args, niah}) {
+    const Outcome outcome = blockgtq(with(command, {"--device", "cuda"}));
+    CHECK(outcome.code == 5);
+    CHECK_THAT(outcome.err, ContainsSubstring("error: --device: cuda: no kernel for recent positions\n"
+                                              "hint: --device cpu"));
+  }
+}
+
 TEST_CASE("perplexity: a map, or a calibration on the way, is the same; csv and md are written") {
   TempFolder dir;
   const std::string map = dir / "m.h5", csv = dir / "q.csv", md = dir / "q.md";
@@ -118,6 +181,35 @@ TEST_CASE("perplexity: a map, or a calibration on the way, is the same; csv and 
   const std::string rows = get_file(csv);
   CHECK(std::count(rows.begin(), rows.end(), '\n') == 6);  // header, exact, four caches
   CHECK_THAT(get_file(md), ContainsSubstring("| K3 "));
+}
+
+TEST_CASE("perplexity and niah --calibrate-from: what is calibrated on the way leaves first positions out") {
+  TempFolder dir;
+  const std::string map = dir / "m.h5";
+  good({"calibrate", "-m", model("tiny-llama"), "-f", kCalibration, "--tokens", "256", "--bits", "2", "-q",
+        "--calibrate-from", "4", "-o", map});
+  const std::vector<std::string> args =
+      perplexity({"--k-method", "block-gtq", "--pairs", "K2", "--json", "-"});
+  const Json from_map = Json::parse(good(with(args, {"--map", map})).out).at("models").at(0),
+             all = Json::parse(good(with(args, kCalibrated)).out).at("models").at(0),
+             rest = Json::parse(good(with(with(args, kCalibrated), {"--calibrate-from", "4"})).out)
+                        .at("models")
+                        .at(0);
+  CHECK(rest.at("caches") == from_map.at("caches"));
+  CHECK(rest.at("caches") != all.at("caches"));
+  CHECK(rest.at("provenance").at("calibrate_from") == "4");
+  CHECK_FALSE(all.at("provenance").contains("calibrate_from"));
+  const Json niah = Json::parse(
+      good(with({"niah", "-m", model("tiny-llama"), "-f", kText, "--k-method", "block-gtq", "--pairs", "K2",
+                 "--context", "96", "--questions", "2", "-q", "--json", "-", "--calibrate-from", "4"},
+                kCalibrated))
+          .out);
+  CHECK(niah.at("calibrate_from") == 4);
+  for (const std::vector<std::string>& more : {std::vector<std::string>{}, {"--map", map}}) {
+    const Outcome outcome = blockgtq(with(args, with(more, {"--calibrate-from", "4"})));
+    CHECK(outcome.code == 2);
+    CHECK_THAT(outcome.err, ContainsSubstring("--calibrate-from: nothing is calibrated"));
+  }
 }
 
 TEST_CASE("perplexity --codebook: for all methods; without it each has its own") {

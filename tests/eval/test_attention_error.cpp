@@ -20,6 +20,7 @@ struct Case {
   double attention_factor = 1;
   double scale = 0;
   int window = 0;
+  int64_t recent = 0;
 };
 
 /// Random activations with strides wider than they need be, and what two quantizers left of them.
@@ -107,7 +108,8 @@ AttentionSums twin(const Sample& s, int64_t first, int64_t length, const float* 
       const double scale = s.attention.scale != 0 ? s.attention.scale : 1 / std::sqrt(d);
       for (int64_t j = lo; j <= i; ++j) {
         const auto k = rope(s.attention, h.k + (first + j) * h.k_stride, int(j));
-        const auto restored = rope(s.attention, k_hat + (first + j) * d, int(j));
+        const bool recent = j > i - s.shape.recent;
+        const auto restored = recent ? k : rope(s.attention, k_hat + (first + j) * d, int(j));
         l.push_back(std::inner_product(q.begin(), q.end(), k.begin(), 0.0) * scale);
         l_hat.push_back(std::inner_product(q.begin(), q.end(), restored.begin(), 0.0) * scale);
       }
@@ -130,7 +132,8 @@ AttentionSums twin(const Sample& s, int64_t first, int64_t length, const float* 
         for (int64_t j = lo; j <= i; ++j) {
           const double v = h.v[(first + j) * h.v_stride + c];
           o += p[size_t(j - lo)] * v;
-          o_hat += p_hat[size_t(j - lo)] * (v_hat ? v_hat[(first + j) * h.v_dim + c] : v);
+          const bool recent = j > i - s.shape.recent;
+          o_hat += p_hat[size_t(j - lo)] * (v_hat && !recent ? v_hat[(first + j) * h.v_dim + c] : v);
         }
         size += o * o;
         difference += (o - o_hat) * (o - o_hat);
@@ -147,7 +150,11 @@ const Case kCases[] = {{{16, 16, Pairing::half}, 7, 1, 7},
                        {{32, 12, Pairing::interleaved}, 25, 1, 12},
                        {{24, 24, Pairing::half}, 40, 2, 10, 1.2},
                        {{16, 16, Pairing::half}, 90, 2, 90, 1, 0.2, 13},
-                       {{16, 8, Pairing::half}, 40, 1, 20, 1, 0, 1}};
+                       {{16, 8, Pairing::half}, 40, 1, 20, 1, 0, 1},
+                       {{16, 16, Pairing::half}, 40, 3, 40, 1, 0, 0, 1},
+                       {{16, 16, Pairing::half}, 150, 2, 100, 1, 0, 0, 20},
+                       {{16, 16, Pairing::half}, 90, 2, 90, 1, 0.2, 13, 5},
+                       {{16, 16, Pairing::half}, 90, 2, 90, 1, 0.2, 13, 20}};
 
 }  // namespace
 
@@ -161,7 +168,7 @@ TEST_CASE("metrics at real positions are those of the definitions") {
     const Sample s(c);
     const std::vector<Restored> restored = {{s.noisy_k.data(), nullptr},
                                             {s.noisier_k.data(), s.noisy_v.data()}};
-    const auto scores = AttentionError(s.attention, c.chunk).score(s.head, restored);
+    const auto scores = AttentionError(s.attention, c.chunk, c.recent).score(s.head, restored);
     REQUIRE(scores.size() == 2);
     double gap = 1;
     for (size_t m = 0; m < 2; ++m) {

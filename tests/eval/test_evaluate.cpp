@@ -3,7 +3,10 @@
 
 #include "base/error.h"
 #include "catch.h"
+#include "eval/attention_error.h"
 #include "eval/evaluate.h"
+#include "eval/quantized_cache.h"
+#include "eval/score.h"
 #include "quant/random.h"
 
 using namespace blockgtq;
@@ -86,6 +89,50 @@ TEST_CASE("metrics leave the published error as it is, bit for bit, and agree wi
     CHECK(sign * full.results[1].metrics[m].value > sign * full.results[2].metrics[m].value);
   }
   CHECK(full.results[1].interpolated);
+}
+
+TEST_CASE("metrics with exact positions are those of the cache that holds them, and so are the bytes") {
+  Layer layer;
+  layer.spec.metrics = {Metric::mae, Metric::kl, Metric::output};
+  layer.spec.methods = {"tq-mse", "kivi"};  // a code alone, and a scale that neighbours share
+  layer.spec.budgets = budgets({2});
+  const LayerResult plain = layer.run();
+  for (const ExactWindow exact : {ExactWindow{3, 0}, {0, 5}, {3, 5}, {4, 12}, {20, 1}}) {
+    layer.spec.exact = exact;
+    const LayerResult result = layer.run();
+    for (size_t m = 0; m < 2; ++m) {
+      QuantizedCache cache;
+      cache.exact = exact;
+      HeadQuantizers& heads = cache.keys.emplace_back();
+      for (int h = 0; h < kKvHeads; ++h) heads.push_back(job_quantizer(layer.spec, {0, m, 2, h}, 0));
+      std::vector<float> held = layer.k;
+      const std::vector<const QuantizedCache*> caches(4, &cache);
+      requantize({0, kTokens, 16, caches, held.data(), nullptr});
+      std::vector<double> kl(4), output(4);
+      for (int h = 0; h < kKvHeads; ++h) {
+        std::vector<float> k_hat;
+        for (int t = 0; t < kTokens; ++t)
+          for (int j = 0; j < kDim; ++j) k_hat.push_back(held[size_t((t * kKvHeads + h) * kDim + j)]);
+        HeadActivations head{layer.q.data() + h * 3 * kDim, layer.k.data() + h * kDim,
+                             layer.v.data() + h * kValueDim};
+        head.q_stride = kHeads * kDim, head.k_stride = kKvHeads * kDim, head.v_stride = kKvHeads * kValueDim;
+        head.group = 3, head.v_dim = kValueDim, head.n_tokens = kTokens;
+        const std::vector<Restored> restored = {{k_hat.data(), nullptr}};
+        const auto sums =
+            AttentionError(real_attention(*layer.spec.model, 0), 16, exact.recent).score(head, restored)[0];
+        for (size_t c = 0; c < 4; ++c) kl[c] += sums[c].kl.sum, output[c] += sums[c].output.sum;
+      }
+      const MethodResult& row = result.results[m];
+      CHECK(row.mae == plain.results[m].mae);
+      for (size_t c = 0; c < 4; ++c) {
+        CHECK(row.metrics[1].chunks[c].sum == Approx(kl[c]).epsilon(1e-13).margin(1e-300));
+        CHECK(row.metrics[2].chunks[c].sum == Approx(output[c]).epsilon(1e-13).margin(1e-300));
+      }
+      CHECK(row.metrics[1].value < plain.results[m].metrics[1].value);
+      CHECK(row.bytes_per_token == Approx((3 * 16 * cache.key_bytes(16) + 2 * cache.key_bytes(2)) / kTokens));
+      if (exact.count(16) == 16) CHECK(row.metrics[1].value == 0);
+    }
+  }
 }
 
 TEST_CASE("a model's metric is the mean over its layers") {

@@ -6,6 +6,7 @@
 #include "catch.h"
 #include "eval/quantized_cache.h"
 #include "quant/block_gtq.h"
+#include "quant/kivi.h"
 #include "quant/random.h"
 
 using namespace blockgtq;
@@ -102,7 +103,7 @@ TEST_CASE("positions of the sink stay as they are, in every window, and cost two
   const std::vector<float> k = gaussian(size_t(n * kHeads * kDim), 1),
                            v = gaussian(size_t(n * kHeads * kValueDim), 2);
   QuantizedCache held = cache(3, true);
-  held.sink = 4;
+  held.exact.sink = 4;
   std::vector<float> k_hat = k, v_hat = v;
   requantize({1, n, chunk, {&held, &held, &held}, k_hat.data(), v_hat.data()});
   for (int h = 0; h < kHeads; ++h)
@@ -124,6 +125,37 @@ TEST_CASE("positions of the sink stay as they are, in every window, and cost two
   const QuantizedCache plain = cache(3, true);
   CHECK(held.key_bytes(20) == Approx((plain.key_bytes(20) * 16 + 4 * 2 * kHeads * kDim * 2) / 20));
   CHECK(held.value_bytes(3) == 2 * kHeads * kValueDim * 2);
+}
+
+TEST_CASE("positions that are recent to the end of a window are not coded, and cost two bytes a number") {
+  const int64_t chunk = 40, n = chunk + 9;
+  const std::vector<float> k = gaussian(size_t(n * kHeads * kDim), 1);
+  QuantizedCache per_vector = cache(3, false), shared = cache(3, false);
+  for (HeadQuantizers& layer : shared.keys)
+    for (auto& quantizer : layer) quantizer = std::make_unique<Kivi>(kDim, 2);  // a scale for 32 tokens
+  for (QuantizedCache* held : {&per_vector, &shared}) {
+    held->exact = {4, 6};
+    std::vector<float> k_hat = k;
+    requantize({1, n, chunk, {held, held}, k_hat.data(), nullptr});
+    // The last window has nine positions, which are the sink and recent ones.
+    CHECK((std::vector(k_hat.begin() + chunk * kHeads * kDim, k_hat.end()) ==
+           std::vector(k.begin() + chunk * kHeads * kDim, k.end())));
+    for (int h = 0; h < kHeads; ++h) {
+      const std::vector<float> coded = alone(*held->keys[1][size_t(h)], k, 4, chunk - 10, h, kDim);
+      for (int64_t t = 0; t < chunk; ++t)
+        for (int64_t i = 0; i < kDim; ++i) {
+          const size_t at = size_t((t * kHeads + h) * kDim + i);
+          const bool exact = t < 4 || t >= chunk - 6;
+          REQUIRE(k_hat[at] == (exact ? k[at] : coded[size_t((t - 4) * kDim + i)]));
+        }
+    }
+    const double exact_bytes = 2 * kHeads * kDim * 2;  // of a position, both layers
+    double coded_bytes = 0;
+    for (const HeadQuantizers& layer : held->keys)
+      for (const auto& quantizer : layer) coded_bytes += double(quantizer->code_bytes(chunk - 10));
+    CHECK(held->key_bytes(chunk) == Approx((coded_bytes + 10 * exact_bytes) / chunk));
+    CHECK(held->key_bytes(9) == Approx(exact_bytes));
+  }
 }
 
 TEST_CASE("norms beyond fp16 are counted; what cannot be encoded is named by layer and head") {

@@ -197,11 +197,11 @@ struct Windowed {
     }
   }
   static std::vector<int32_t> packed_ends(const ExactWindow& w, std::vector<int32_t> lengths) {
-    for (int32_t& n : lengths) n = int32_t(w.packed_end(n));
+    for (int32_t& n : lengths) n = int32_t(packed_end(w, n));
     return lengths;
   }
   static std::vector<int32_t> exact_lengths(const ExactWindow& w, std::vector<int32_t> lengths) {
-    for (int32_t& n : lengths) n = int32_t(w.exact_length(n));
+    for (int32_t& n : lengths) n = int32_t(exact_length(w, n));
     return lengths;
   }
   void twin(int64_t sequence, const float* q, double scale, double* out) const {

@@ -15,6 +15,7 @@ struct Shape {
   BlockLayout layout;
   int n_heads, n_kv_heads, v_dim;
   int64_t n_tokens, chunk;
+  int64_t from = 0;  // tokens left out at the start of every chunk
 };
 
 /// Activations of two layers and the statistics that wait for them.
@@ -28,7 +29,7 @@ struct Case {
     stats.first_chunk = 3;
     stats.layers.resize(2);
     for (int64_t t = 0; t < s.n_tokens; t += s.chunk)
-      stats.chunk_tokens.push_back(std::min(s.chunk, s.n_tokens - t));
+      stats.chunk_tokens.push_back(std::min(s.chunk, s.n_tokens - t) - s.from);
     const size_t d = s.layout.head_dim, n = s.n_tokens;
     for (int l = 0; l < 2; ++l) {
       q.push_back(random.normal(int64_t(n * s.n_heads * d)));
@@ -42,16 +43,16 @@ struct Case {
     for (int l = 0; l < 2; ++l)
       for (size_t c = 0; c < stats.chunk_tokens.size(); ++c) {
         const size_t first = c * shape.chunk, d = shape.layout.head_dim;
-        accumulate(result, l, stats.first_chunk + int64_t(c), stats.chunk_tokens[c],
+        accumulate(result, l, stats.first_chunk + int64_t(c), stats.chunk_tokens[c] + shape.from,
                    q[l].data() + first * shape.n_heads * d, k[l].data() + first * shape.n_kv_heads * d,
-                   shape.v_dim ? v[l].data() + first * shape.n_kv_heads * shape.v_dim : nullptr);
+                   shape.v_dim ? v[l].data() + first * shape.n_kv_heads * shape.v_dim : nullptr, shape.from);
       }
     return result;
   }
 
   Stats on_gpu() const {
     Stats result = stats;
-    CudaStats sums(result);
+    CudaStats sums(result, shape.from);
     const cuda::Stream stream;
     std::vector<cuda::Buffer> arrays;  // until the stream is through
     for (int l = 0; l < 2; ++l) {
@@ -111,7 +112,8 @@ TEST_CASE("block statistics on the GPU are the CPU's to the last bit") {
       {{96, 96, half}, 3, 1, 0, 1, 1},          {{128, 128, half}, 16, 2, 128, 257, 100},
       {{256, 256, half}, 2, 1, 256, 63, 63},    {{64, 64, interleaved}, 16, 1, 0, 100, 33},
       {{128, 64, interleaved}, 4, 4, 96, 5, 2}, {{2, 2, half}, 1, 1, 2, 1, 1},
-      {{512, 512, half}, 1, 1, 512, 17, 16}};
+      {{512, 512, half}, 1, 1, 512, 17, 16},    {{64, 64, half}, 4, 2, 64, 263, 64, 5},
+      {{128, 128, half}, 3, 1, 0, 70, 33, 3}};
   for (const Shape& shape : shapes) {
     const Case c(shape);
     INFO("seed " << c.random.seed);
@@ -122,8 +124,10 @@ TEST_CASE("block statistics on the GPU are the CPU's to the last bit") {
 // One chunk of four 256 x 256 moments takes 2 MiB, so that 40 chunks do not fit one transfer.
 TEST_CASE("statistics of more chunks than one transfer holds") {
   if (!has_device()) return;
-  const Case c({{256, 256, Pairing::half}, 4, 4, 256, 40, 1});
-  check_same(c.on_cpu(), c.on_gpu());
+  for (const int64_t from : {0, 1}) {
+    const Case c({{256, 256, Pairing::half}, 4, 4, 256, 40 * (1 + from), 1 + from, from});
+    check_same(c.on_cpu(), c.on_gpu());
+  }
 }
 
 TEST_CASE("the first NaN or infinity is named as on the CPU") {

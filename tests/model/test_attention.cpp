@@ -25,21 +25,25 @@ void attention_reference(const AttentionProblem& p, std::vector<double>& out) {
     for (int64_t h = 0; h < p.n_heads; ++h) {
       const int64_t chunk = t / p.chunk * p.chunk, kv = h / p.group;
       const int64_t start = p.window > 0 ? std::max(chunk, t - p.window + 1) : chunk;
+      const int64_t recent = p.recent ? t + 1 - p.recent[t / p.chunk] : t + 1;  // from here on
       std::vector<double> weight;
       double total = p.sinks ? std::exp(double(p.sinks[h])) : 0;
       for (int64_t s = start; s <= t; ++s) {
         double dot = 0;
+        const Heads& k = s >= recent ? p.recent_k : p.k;
         for (int64_t i = 0; i < p.q.dim; ++i)
           dot += double(p.q.data[t * p.q.stride + h * p.q.head_stride + i]) *
-                 double(p.k.data[s * p.k.stride + kv * p.k.head_stride + i]);
+                 double(k.data[s * k.stride + kv * k.head_stride + i]);
         const double logit = dot * double(p.scale);
         total +=
             weight.emplace_back(std::exp(p.softcap > 0 ? p.softcap * std::tanh(logit / p.softcap) : logit));
       }
       for (int64_t i = 0; i < p.v.dim; ++i) {
         double sum = 0;
-        for (int64_t s = start; s <= t; ++s)
-          sum += weight[size_t(s - start)] * double(p.v.data[s * p.v.stride + kv * p.v.head_stride + i]);
+        for (int64_t s = start; s <= t; ++s) {
+          const Heads& v = s >= recent ? p.recent_v : p.v;
+          sum += weight[size_t(s - start)] * double(v.data[s * v.stride + kv * v.head_stride + i]);
+        }
         out[size_t((t * p.n_heads + h) * p.v.dim + i)] = sum / total;
       }
     }
@@ -53,6 +57,7 @@ TEST_CASE("attention is the softmax over a chunk's past, at the edges of its til
     int64_t window = 0;
     double softcap = 0;
     bool sinks = false;
+    std::vector<int64_t> recent = {};  // of every chunk
   };
   const Case cases[] = {{1, 1, 1, 1, 2, 2},
                         {5, 5, 2, 2, 4, 3},
@@ -72,7 +77,16 @@ TEST_CASE("attention is the softmax over a chunk's past, at the edges of its til
                         {200, 150, 2, 1, 16, 8, 1000},
                         {130, 130, 2, 1, 16, 8, 0, 2.5},
                         {130, 130, 4, 2, 16, 8, 0, 0, true},
-                        {200, 150, 4, 2, 16, 8, 20, 2.5, true}};
+                        {200, 150, 4, 2, 16, 8, 20, 2.5, true},
+                        // recent positions: none in some chunk, its own only, at the edges of a tile, all
+                        {200, 64, 2, 1, 16, 8, 0, 0, false, {0, 1, 63, 64}},
+                        {400, 190, 4, 2, 16, 8, 0, 0, false, {64, 65, 2}},
+                        {400, 190, 2, 1, 16, 8, 0, 0, false, {63, 190, 1000}},
+                        {7, 7, 2, 1, 4, 2, 0, 0, false, {3}},
+                        {130, 130, 2, 2, 16, 8, 0, 2.5, true, {40}},
+                        {400, 190, 2, 1, 16, 8, 20, 0, false, {19, 20, 21}},
+                        {400, 190, 2, 1, 16, 8, 100, 0, false, {1, 64, 99}},
+                        {400, 190, 4, 2, 16, 8, 70, 2.5, true, {30, 0, 8}}};
   for (const Case& c : cases) {
     INFO(c.tokens << " tokens, chunks of " << c.chunk);
     AttentionProblem p;
@@ -94,6 +108,14 @@ TEST_CASE("attention is the softmax over a chunk's past, at the edges of its til
     p.q = {q.data(), q_stride, c.dim + 3, c.dim};
     p.k = {k.data(), k_stride, c.dim + 1, c.dim};
     p.v = {v.data(), kv_heads * c.v_dim, c.v_dim, c.v_dim};
+    const std::vector<float> recent_k = waves(k.size(), 0.59), recent_v = waves(v.size(), 0.83);
+    if (!c.recent.empty()) {
+      p.recent = c.recent.data();
+      p.recent_k = p.k;
+      p.recent_k.data = recent_k.data();
+      p.recent_v = p.v;
+      p.recent_v.data = recent_v.data();
+    }
     std::vector<float> out(size_t(c.tokens * c.heads * c.v_dim), std::nanf(""));
     std::vector<double> want(out.size());
     attention(p, out.data());

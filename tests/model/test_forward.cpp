@@ -167,6 +167,45 @@ TEST_CASE("a layer attends to the keys and values it finds after on_layer") {
   }
 }
 
+TEST_CASE("a layer attends to recent positions in the place of the same ones among all") {
+  const int64_t n = 80, chunk = 40;
+  for (const char* name : {"tiny-qwen2", "tiny-mistral", "tiny-deepseek2"}) {
+    INFO(name);
+    const Checkpoint model(trained_model(name));
+    const Config& c = model.config();
+    const std::vector<int32_t> tokens = some_tokens(n);
+    const int64_t k_size = n * c.n_kv_heads * c.head_dim, v_size = n * c.n_kv_heads * c.v_dim;
+    // Zeros wherever a query sees what is not recent.
+    const auto forward = [&](std::vector<int64_t> recent) {
+      return run_forward(model, tokens, chunk, true, [&](LayerActivations& a) {
+        a.recent.n = recent;
+        a.recent.k.assign(a.k, a.k + k_size);
+        std::fill_n(a.k, k_size, 0.0f);
+        if (!a.v) return;
+        a.recent.v.assign(a.v, a.v + v_size);
+        std::fill_n(a.v, v_size, 0.0f);
+      });
+    };
+    const Captured plain = run_forward(model, tokens, chunk);
+    const Captured none = run_forward(model, tokens, chunk, true, [&](LayerActivations& a) {
+      std::fill_n(a.k, k_size, 0.0f);
+      if (a.v) std::fill_n(a.v, v_size, 0.0f);
+    });
+    CHECK(forward({chunk, chunk}) == plain);
+    CHECK(forward({chunk, chunk + 1}) == plain);
+    CHECK(forward({0, 0}) == none);
+    // Every window has its own: the first half as in the one run, the second as in the other.
+    const Captured first = forward({0, 0}), second = forward({7, 7}), both = forward({0, 7});
+    const auto half = std::ptrdiff_t(chunk * c.vocab);
+    CHECK(std::equal(both.logits.begin(), both.logits.begin() + half, first.logits.begin()));
+    CHECK(std::equal(both.logits.begin() + half, both.logits.end(), second.logits.begin() + half));
+    // The first seven of a window see no other position.
+    CHECK(distance({plain.logits.begin(), plain.logits.begin() + 7 * c.vocab},
+                   {second.logits.begin(), second.logits.begin() + 7 * c.vocab}) < 1e-5);
+    CHECK(second.logits != plain.logits);
+  }
+}
+
 TEST_CASE("without on_logits the same activations, every layer once, in order") {
   const Checkpoint model(trained_model("tiny-mistral"));
   const std::vector<int32_t> tokens = some_tokens(70);
