@@ -169,9 +169,9 @@ Table quality_rows(const std::vector<ModelQuality>& models) {
     const Quality& q = c.quality;
     for (const double bits : {c.spec.bits.k, c.spec.bits.v}) row.push_back(exact(bits));
     row.push_back(name(c.spec.code));
-    for (double value :
-         {double(c.spec.exact.sink), double(c.spec.exact.recent), c.key_bytes, c.value_bytes, q.perplexity, q.perplexity_error, q.log_ratio,
-          q.log_ratio_error, q.kl_mean, q.kl_error, q.kl_median, q.kl_p99, q.kl_max, q.same_top})
+    for (double value : {double(c.spec.exact.sink), double(c.spec.exact.recent), c.key_bytes, c.value_bytes,
+                         q.perplexity, q.perplexity_error, q.log_ratio, q.log_ratio_error, q.kl_mean,
+                         q.kl_error, q.kl_median, q.kl_p99, q.kl_max, q.same_top})
       row.push_back(exact(value));
     table.row(row);
   };
