@@ -295,22 +295,18 @@ TEST_CASE("the first value that is not finite is named, and nothing is added") {
 }
 
 TEST_CASE("tokens left out at the start of a chunk are as if they were not there") {
-  const AttentionShape shape = shape_of();
-  const int64_t q_cols = shape.n_heads * shape.layout.head_dim,
-                k_cols = shape.n_kv_heads * shape.layout.head_dim, v_cols = shape.n_kv_heads * shape.v_dim;
-  Stats counted = stats_of(shape), rest = stats_of(shape);
+  Stats counted = stats_of(shape_of()), rest = counted;
   for (int64_t c = 0; c < 3; ++c)
-    for (int layer = 0; layer < 2; ++layer) {
-      Activations a = activations(shape, layer, c, tokens_of(c));
-      accumulate(rest, layer, c, tokens_of(c) - 2, a.q.data() + 2 * q_cols, a.k.data() + 2 * k_cols,
-                 a.v.data() + 2 * v_cols);
-      a.k[size_t(k_cols)] = std::numeric_limits<float>::quiet_NaN();  // nor looked at
+    for (int layer = 0; layer < 2; ++layer) {  // widths: q 6 * 12, k 2 * 12, v 2 * 6
+      Activations a = activations(rest.shape, layer, c, tokens_of(c));
+      accumulate(rest, layer, c, tokens_of(c) - 2, &a.q[2 * 72], &a.k[2 * 24], &a.v[2 * 12]);
+      a.k[24] = std::numeric_limits<float>::quiet_NaN();  // nor looked at
       accumulate(counted, layer, c, tokens_of(c), a.q.data(), a.k.data(), a.v.data(), 2);
     }
   check_same(counted, rest);
   CHECK(counted.n_tokens() == 5 + 6 + 7 - 3 * 2);
-  Activations a = activations(shape, 0, 3, 5);
-  a.v[size_t(3 * v_cols)] = std::numeric_limits<float>::infinity();
+  Activations a = activations(rest.shape, 0, 3, 5);
+  a.v[3 * 12] = std::numeric_limits<float>::infinity();
   try {
     accumulate(counted, 0, 3, 5, a.q.data(), a.k.data(), a.v.data(), 2);
     FAIL("accepted");
