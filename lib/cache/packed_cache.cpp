@@ -113,6 +113,14 @@ std::vector<double> cache_centroids(const LinearCode::Group& group) {
   return out;
 }
 
+LinearCode paged(LinearCode code) {
+  code.fallback = nullptr;
+  check(code.centres.empty() && std::none_of(code.groups.begin(), code.groups.end(),
+                                             [](const LinearCode::Group& g) { return g.trellis; }),
+        "paged: centres or a trellis");
+  return code;
+}
+
 PageShape page_shape(const PackedSpec& spec) {
   PageShape shape;
   for (int h = 0; h < spec.n_kv_heads(); ++h) {
@@ -128,6 +136,8 @@ PackedCache::PackedCache(PackedSpec spec) : spec_(std::move(spec)) {
   check(
       spec_.key.size() == spec_.value.size() && !spec_.key.empty() && spec_.n_heads % spec_.n_kv_heads() == 0,
       "PackedCache: heads");
+  for (const auto* side : {&spec_.key, &spec_.value})
+    for (const LinearCode& code : *side) check(!code.fallback, "PackedCache: a code with a fallback");
   for (const LinearCode& value : spec_.value)
     check(value.one_norm || value.groups.size() == 1, "PackedCache: values with several norms");
   shape_ = page_shape(spec_);

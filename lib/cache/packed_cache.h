@@ -21,6 +21,10 @@ struct PackedSpec {
   int n_kv_heads() const { return int(key.size()); }
 };
 
+/// What pages hold of a code: it without its fallback. A defect where its bits go by a trellis or it has
+/// centres, for which pages have no place yet.
+LinearCode paged(LinearCode code);
+
 int byte_centroid(float c, float largest);
 
 /// The centroids that a cache's codes stand for. Rounding to bytes adds 0.07 % to the distortion at 3 bits,

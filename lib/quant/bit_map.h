@@ -54,7 +54,7 @@ struct BitMap {
 
 /// Centres of keys and of values that a map holds unless told otherwise: a power of two up to kMaxCentres, or
 /// 1, none.
-inline constexpr int kCentres = 16, kMaxCentres = 256;
+inline constexpr int kCentres = 64, kMaxCentres = 256;
 
 /// Energies, means, centres and value bases from the statistics, then the bits of every (layer, KV head) for
 /// every budget; budgets are average bits per coordinate, of all that spec's cost counts (in the bases of

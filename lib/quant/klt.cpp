@@ -46,7 +46,8 @@ Basis to_basis(const std::vector<double>& mean, const std::vector<double>& energ
 }
 
 /// Pairs of one bit width make a group.
-LinearCode pair_code(const Basis& basis, std::span<const uint8_t> bits, uint64_t seed, Codebook codebook) {
+LinearCode pair_code(const Basis& basis, std::span<const uint8_t> bits, uint64_t seed, bool one_norm,
+                     Codebook codebook) {
   check(bits.size() == size_t(basis.dim / 2), "pair_code: bits of another number of pairs");
   std::vector<CoordGroup> groups;
   for (int width = 1; width <= kMaxBits; ++width) {
@@ -58,7 +59,7 @@ LinearCode pair_code(const Basis& basis, std::span<const uint8_t> bits, uint64_t
       }
     if (!group.coords.empty()) groups.push_back(std::move(group));
   }
-  return group_code(basis, groups, true, codebook);
+  return group_code(basis, groups, one_norm, codebook);
 }
 
 }  // namespace
@@ -117,7 +118,7 @@ std::vector<uint8_t> allocate_by_gain(std::span<const double> pair_energy, doubl
 LinearCode klt_keys(const HeadMap& head, Codebook codebook) {
   const HeadCalibration& c = *head.calibration;
   LinearCode code = pair_code(to_basis(c.k_mean, c.k_spectrum, c.k_forward, c.k_backward), head.key_bits,
-                              head.seed, codebook);
+                              head.seed, false, codebook);
   code.before_rope = true;
   return code;
 }
@@ -125,7 +126,7 @@ LinearCode klt_keys(const HeadMap& head, Codebook codebook) {
 LinearCode klt_values(const HeadMap& head, Codebook codebook) {
   const HeadCalibration& c = *head.calibration;
   return pair_code(to_basis(c.v_mean, c.v_spectrum, c.v_forward, c.v_backward), head.value_bits, head.seed,
-                   codebook);
+                   true, codebook);
 }
 
 }  // namespace blockgtq

@@ -23,8 +23,9 @@ KltBasis klt_basis(const std::vector<double>& weight, const std::vector<double>&
 /// the pair that gains most, energy (D(b) - D(b + 1)) with D the codebook's distortion.
 std::vector<uint8_t> allocate_by_gain(std::span<const double> pair_energy, double average_bits);
 
-/// Keys before RoPE, or values, in the basis of the map: groups by bit width, one norm per vector; pairs of 0
-/// bits are not stored.
+/// Keys before RoPE, or values, in the basis of the map: groups by bit width; pairs of 0 bits are not stored.
+/// Values have one norm, keys one per group: the groups of a key far from the mean have lengths of their own,
+/// and one norm of all of them leaves an error that more bits do not lower.
 LinearCode klt_keys(const HeadMap& head, Codebook codebook);
 LinearCode klt_values(const HeadMap& head, Codebook codebook);
 

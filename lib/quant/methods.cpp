@@ -172,7 +172,8 @@ const std::vector<Entry>& key_entries() {
          return linear(or_plain(centred_blocks(h, by_product(h), true, c), h.seed, c, key_weight(h)));
        },
        by_product},
-      {{"klt", true, false, true, "keys before RoPE in their weighted Karhunen-Loeve basis, one norm"},
+      {{"klt", true, false, true,
+        "keys before RoPE in their weighted Karhunen-Loeve basis, a norm per group"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
          by_spectrum(h);  // or why there is none

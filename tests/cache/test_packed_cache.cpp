@@ -3,6 +3,7 @@
 #include "cache/packed_cache.h"
 #include "catch.h"
 #include "quant/block_gtq.h"
+#include "quant/linear_quantizer.h"
 #include "quant/methods.h"
 #include "samples.h"
 
@@ -171,16 +172,16 @@ TEST_CASE("packed cache: what the methods promise, at no more bytes", "[cache]")
 
   for (const char* method : {"tq-mse", "block-gtq", "block-gtq-cb", "block-gtq-cb1", "tq-mse-cb"}) {
     INFO(method);
-    const auto key = make_key_quantizer(method, head);
-    const auto value = make_value_quantizer("tq-mse-centred", head);
+    const LinearQuantizer key(paged(make_key_quantizer(method, head)->linear_code().value()));
+    const LinearQuantizer value(paged(make_value_quantizer("tq-mse-centred", head)->linear_code().value()));
     PackedSpec spec;
     spec.layout = layout;
     spec.inv_freq.assign(dim / 2, 1.0);
     spec.n_heads = 1;
-    spec.key = {key->linear_code().value()};
-    spec.value = {value->linear_code().value()};
+    spec.key = {key.linear_code().value()};
+    spec.value = {value.linear_code().value()};
     const PackedCache cache(spec);
-    CHECK(cache.shape().bytes <= int((key->code_bytes() + value->code_bytes()) * kPagePositions));
+    CHECK(cache.shape().bytes <= int((key.code_bytes() + value.code_bytes()) * kPagePositions));
     std::vector<uint8_t> page(cache.shape().bytes);
     std::vector<double> k(dim), v(dim);
     double k_error = 0, v_error = 0, k_energy = 0, v_energy = 0;
@@ -199,8 +200,8 @@ TEST_CASE("packed cache: what the methods promise, at no more bytes", "[cache]")
     for (int t = 0; t < n; ++t) {
       cache.write(0, &x[t * dim], &x[t * dim], page.data());
       cache.read(0, page.data(), k.data(), v.data());
-      compare(*key, &x[t * dim], k, k_error, k_energy);
-      compare(*value, &x[t * dim], v, v_error, v_energy);
+      compare(key, &x[t * dim], k, k_error, k_energy);
+      compare(value, &x[t * dim], v, v_error, v_energy);
     }
     CHECK(std::sqrt(k_error / k_energy) < 9.2e-3);
     CHECK(std::sqrt(v_error / v_energy) < 9.2e-3);

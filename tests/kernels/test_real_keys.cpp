@@ -86,8 +86,8 @@ PackedSpec spec_of(const RealLayer& real, const std::string& keys, const std::st
   for (int h = 0; h < real.shape.n_kv_heads; ++h) {
     const HeadMap head = real.map.head(real.map.budgets[0], real.layer, h);
     const auto key = make_key_quantizer(keys, head), value = make_value_quantizer(values, head);
-    spec.key.push_back(key->linear_code().value());
-    spec.value.push_back(value->linear_code().value());
+    spec.key.push_back(paged(key->linear_code().value()));
+    spec.value.push_back(paged(value->linear_code().value()));
   }
   return spec;
 }

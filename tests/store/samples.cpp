@@ -85,6 +85,8 @@ BitMap sample_map() {
     head.v_spectrum = {3, 2, 0};
     head.v_forward = numbers.array<float>(9);
     head.v_backward = numbers.array<float>(9);
+    head.k_centres = numbers.array<float>(2 * 8);
+    head.v_centres = numbers.array<float>(2 * 3);
     map.calibration.push_back(head);
   }
   return map;
@@ -109,6 +111,8 @@ Stats sample_stats() {
     layer.v_sum = numbers.array<double>(5 * 2 * 3);
     layer.vv.set_nodes({{3, 1, numbers.array<double>(2 * 3 * 3)}, {4, 4, numbers.array<double>(2 * 3 * 3)}});
     layer.output = numbers.array<double>(2 * 3 * 3);
+    layer.k_sample = numbers.array<float>(7 * 2 * 8);
+    layer.v_sample = numbers.array<float>(7 * 2 * 3);
     stats.layers.push_back(layer);
   }
   return stats;

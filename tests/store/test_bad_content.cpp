@@ -197,6 +197,11 @@ TEST_CASE("values of a map that are out of range", "[store][bad][map]") {
       {[](BitMap& m) { m.budgets[1].bits[5] = 0; }, "bits: 0 at 21, allowed 1 to 8"},
       {[](BitMap& m) { m.budgets[1].bits[5] = 9; }, "bits: 9 at 21, allowed 1 to 8"},
       {[](BitMap& m) { m.budgets.pop_back(), m.max_bits = 2; }, "bits: "},
+      {[](BitMap& m) {
+         for (HeadCalibration& head : m.calibration) head.k_centres.resize(3 * 8);
+       },
+       "k_centres: 3 centres, allowed powers of two from 2 to 256"},
+      {[](BitMap& m) { m.calibration[1].v_centres[2] = float(kNan); }, "v_centres: nan at 8"},
       {[](BitMap& m) { m.budgets[1].product_bits[5] = 9; }, "product_bits: 9 at 21, allowed 1 to 8"},
       {[](BitMap& m) { m.budgets[0].key_bits[3] = 9; }, "key_bits: 9 at 3, allowed 0 to 8"},
       {[](BitMap& m) { m.budgets[0].value_bits[1] = 9; }, "value_bits: 9 at 1, allowed 0 to 8"},
@@ -311,6 +316,11 @@ TEST_CASE("values of statistics that are out of range", "[store][bad][stats]") {
       {[&](Stats& s) { nodes(s, 4, 0); }, "layer01/vv: node of 0 chunks from 4"},
       {[&](Stats& s) { nodes(s, 4, INT64_MIN); }, "layer01/vv: node of -9223372036854775808 chunks"},
       {[&](Stats& s) { nodes(s, 8, 4); }, "layer01/vv: node of 4 chunks from 8"},
+      {[](Stats& s) { s.layers[1].k_sample[3] = float(kInf); }, "layer01/k_sample: inf at 3"},
+      {[](Stats& s) { s.layers[0].v_sample.resize(6 * 2 * 3); },
+       "layer00/v_sample: another number of tokens than k_sample has"},
+      {[](Stats& s) { s.layers[0].k_sample.resize(size_t(kSampleTokens + 1) * 2 * 8); },
+       "layer00/k_sample: 4097 tokens, allowed 4096"},
   };
   for (const auto& [spoil, expected] : cases) {
     CAPTURE(expected);

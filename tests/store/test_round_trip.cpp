@@ -131,6 +131,9 @@ TEST_CASE("statistics read back bit for bit", "[store][stats]") {
     CHECK(same_bits(back.layers[l].k_sum, stats.layers[l].k_sum));
     CHECK(same_bits(back.layers[l].v_sum, stats.layers[l].v_sum));
     CHECK(same_bits(back.layers[l].output, stats.layers[l].output));
+    const bool same_sample = back.layers[l].k_sample == stats.layers[l].k_sample &&
+                             back.layers[l].v_sample == stats.layers[l].v_sample;
+    CHECK(same_sample);
     for (const auto member : {&LayerStats::kk, &LayerStats::vv}) {
       const auto &found = (back.layers[l].*member).nodes(), &expected = (stats.layers[l].*member).nodes();
       REQUIRE(found.size() == expected.size());
@@ -175,6 +178,7 @@ TEST_CASE("statistics without values", "[store][stats]") {
   stats.shape.v_dim = 0;
   for (LayerStats& layer : stats.layers) {
     layer.v_sum.clear();
+    layer.v_sample.clear();
     layer.output.clear();
     layer.vv.set_nodes({});
   }
