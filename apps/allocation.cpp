@@ -108,6 +108,7 @@ void add_allocation_options(CLI::App& command, AllocationOptions& o) {
           ->needs(context);
   context->needs(memory);
   add_allocator_options(command, o.allocator);
+  add_centres_option(command, o.centres);
   command
       .add_option("--resamples", o.resamples,
                   "Resamples of the text's chunks for the stability figures of -v and --json; 0: none")
@@ -132,7 +133,7 @@ void check_allocation(const AllocationOptions& o, const AttentionShape& shape) {
 void allocate_and_report(const Stats& stats, const AllocationOptions& o, OutputFile& file, ResultFiles& files,
                          const GlobalOptions& global) {
   const ShareSpec spec = make_spec(o);
-  const BitMap map = make_bit_map(stats, averages(o, stats.shape), spec);
+  const BitMap map = make_bit_map(stats, averages(o, stats.shape), spec, o.centres);
   write_map(file.temporary(), map);
   files.include(file);
 

@@ -15,7 +15,7 @@ namespace blockgtq {
 struct AllocationOptions {
   AllocatorOptions allocator;
   std::string bits, memory, json;
-  int resamples = 100;
+  int resamples = 100, centres = kCentres;
   double bytes_per_token = 0;
   int64_t context = 0;
 

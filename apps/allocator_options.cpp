@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "decimal.h"
 #include "options.h"
+#include "quant/bit_map.h"
 #include "quant/codebook.h"
 
 namespace blockgtq {
@@ -121,6 +124,21 @@ void add_allocator_options(CLI::App& command, AllocatorOptions& o) {
     if (!field.allowed.empty()) option->check(CLI::IsMember(field.allowed));
     option->capture_default_str();
   }
+}
+
+void add_centres_option(CLI::App& command, int& centres) {
+  command
+      .add_option(
+          "--centres", centres,
+          "Centres of keys and of values in the map, for tq-mse-centres: a power of two to 256; 1: none. "
+          "Every one wants some 16 calibration tokens")
+      ->check([](const std::string& text) -> std::string {
+        const int64_t n = parse_whole(text).value_or(0);
+        return n >= 1 && n <= kMaxCentres && std::has_single_bit(uint64_t(n))
+                   ? ""
+                   : fmt::format("'{}' is not a power of two from 1 to {}", text, kMaxCentres);
+      })
+      ->capture_default_str();
 }
 
 AllocatorOptions allocator_options(const Json& json, const std::string& file) {

@@ -16,6 +16,9 @@ struct AllocatorOptions {
 
 void add_allocator_options(CLI::App& command, AllocatorOptions& options);
 
+/// --centres: of keys and of values that a map holds, a power of two.
+void add_centres_option(CLI::App& command, int& centres);
+
 /// {"allocator": "mixing", "allowed_bits": [2, 3, 4, 8], ...}: the options with _ for -. Exit::input, with
 /// `file`, for what no option is or allows.
 AllocatorOptions allocator_options(const Json& json, const std::string& file);

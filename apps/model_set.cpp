@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "allocator_options.h"
 #include "base/error.h"
 #include "evaluation.h"
 #include "panel_spec.h"
@@ -19,6 +20,7 @@ void add_model_set_options(CLI::App& command, ModelSetOptions& o) {
       ->check(in_range(int64_t(0), int64_t(1) << 40))
       ->capture_default_str();
   add_calibrate_from(command, o.calibrate_from);
+  add_centres_option(command, o.centres);
 }
 
 std::vector<ModelJob> model_jobs(const ModelSetOptions& o) {
@@ -67,7 +69,7 @@ std::optional<BitMap> job_map(const ModelJob& job, const ModelSetOptions& o, con
   }
   if (job.calibration.files.empty()) return std::nullopt;
   Session session = open_session(job.calibration, global, progress);
-  return make_bit_map(collect_stats(session, progress), budgets, job.allocation);
+  return make_bit_map(collect_stats(session, progress), budgets, job.allocation, o.centres);
 }
 
 void for_each_model(const ModelSetOptions& o, Progress& progress,

@@ -16,6 +16,7 @@ struct ModelSetOptions {
   RunOptions run;
   std::string panel, map, calibration;
   int64_t calibration_tokens = 2048, calibrate_from = 0;
+  int centres = kCentres;
 };
 void add_model_set_options(CLI::App& command, ModelSetOptions& options);
 
