@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "map_choice.h"
 #include "quant/stability.h"
 #include "report/table.h"
 #include "store/map_file.h"
@@ -130,10 +131,13 @@ void check_allocation(const AllocationOptions& o, const AttentionShape& shape) {
   check_blocks(make_spec(o).allocator, shape.layout.n_blocks());
 }
 
-void allocate_and_report(const Stats& stats, const AllocationOptions& o, OutputFile& file, ResultFiles& files,
-                         const GlobalOptions& global) {
+BitMap allocate(const Stats& stats, const AllocationOptions& o) {
+  return make_bit_map(stats, averages(o, stats.shape), make_spec(o), o.centres);
+}
+
+void write_and_report(const BitMap& map, const Stats& stats, const AllocationOptions& o, OutputFile& file,
+                      ResultFiles& files, const GlobalOptions& global) {
   const ShareSpec spec = make_spec(o);
-  const BitMap map = make_bit_map(stats, averages(o, stats.shape), spec, o.centres);
   write_map(file.temporary(), map);
   files.include(file);
 
@@ -181,7 +185,12 @@ void allocate_and_report(const Stats& stats, const AllocationOptions& o, OutputF
     add(budget, budget.bits, KeyForm::published);
     add(budget, budget.product_bits, KeyForm::balanced);
   }
-  files.write(json, table.text());
+  std::string text = table.text();
+  if (!map.choices.empty()) {
+    json["choice"] = choices_json(map.choices);
+    text += "\n" + map_choice_table(map.choices).text();
+  }
+  files.write(json, text);
 }
 
 }  // namespace blockgtq

@@ -30,9 +30,11 @@ void check_allocation(const AllocationOptions& options);
 /// Exit::usage for what is wrong for this model: checked before its forward pass.
 void check_allocation(const AllocationOptions& options, const AttentionShape& shape);
 
-/// Makes the map, writes it to `file`, and `files` with it: what it costs as a table, or as JSON (schema
-/// blockgtq.allocate/1). With -v or --json also how far the bits depend on the text.
-void allocate_and_report(const Stats& stats, const AllocationOptions& options, OutputFile& file,
-                         ResultFiles& files, const GlobalOptions& global);
+BitMap allocate(const Stats& stats, const AllocationOptions& options);
+
+/// Writes a map of allocate() to `file`, and `files` with it: what it costs and what it chose as tables, or
+/// as JSON (schema blockgtq.allocate/1). With -v or --json also how far the bits depend on the text.
+void write_and_report(const BitMap& map, const Stats& stats, const AllocationOptions& options,
+                      OutputFile& file, ResultFiles& files, const GlobalOptions& global);
 
 }  // namespace blockgtq

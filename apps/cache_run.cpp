@@ -125,7 +125,12 @@ QualityRun measure_quality(const Session& session, const std::vector<QuantizedCa
 
   QualityRun result;
   result.exact = summarize(scores[0]);
-  for (size_t c = 1; c < scores.size(); ++c) result.caches.push_back(summarize(scores[c]));
+  for (size_t c = 1; c < scores.size(); ++c) {
+    result.caches.push_back(summarize(scores[c]));
+    std::vector<double>& kl = result.kl.emplace_back();
+    for (const TokenScore& s : scores[c]) kl.push_back(s.kl);
+    scores[c] = {};
+  }
   return result;
 }
 

@@ -31,6 +31,7 @@ struct QualityRun {
   Quality exact;  // against itself; where there are caches, from two passes: not zero where arithmetic
                   // depends on the batch
   std::vector<Quality> caches;
+  std::vector<std::vector<double>> kl;  // (n_caches, T) of every position
 };
 QualityRun measure_quality(const Session& session, const std::vector<QuantizedCache>& caches,
                            const std::string& what, Progress& progress);

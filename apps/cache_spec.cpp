@@ -28,6 +28,21 @@ double take_bits(char letter, const char*& text) {
   return bits;
 }
 
+std::vector<Method> with_chosen(std::vector<Method> methods) {
+  methods.push_back({kChosen, true, false, true, "what calibrate --choose wrote into the map"});
+  return methods;
+}
+
+/// What --k-method and --v-method name.
+const std::vector<Method>& key_names() {
+  static const std::vector<Method> names = with_chosen(key_methods());
+  return names;
+}
+const std::vector<Method>& value_names() {
+  static const std::vector<Method> names = with_chosen(value_methods());
+  return names;
+}
+
 void require_bits(const std::vector<Method>& methods, const std::string& name, double bits) {
   if (name.empty() || bits == std::floor(bits) || !find_method(methods, name)->whole_bits) return;
   throw Error(Exit::usage, fmt::format("{} takes whole bits: {:g}", name, bits));
@@ -36,11 +51,6 @@ void require_bits(const std::vector<Method>& methods, const std::string& name, d
 void require_map(const std::vector<Method>& methods, const std::string& name, const BitMap* map) {
   if (!map && find_method(methods, name)->needs_map)
     throw Error(Exit::usage, fmt::format("{} needs --map MAP or --calibration TEXT", name));
-}
-
-bool has_trellis(const CacheSpec& spec) {
-  return (spec.k_method.empty() || find_method(key_methods(), spec.k_method)->trellis) &&
-         (spec.v_method.empty() || find_method(value_methods(), spec.v_method)->trellis);
 }
 
 std::vector<HeadQuantizers> make_layers(const AttentionShape& shape, const BitMap* map, double bits,
@@ -79,13 +89,22 @@ std::string pair_text(const BitPair& pair) {
   return (pair.k ? "K" + bits_text(pair.k) : "") + (pair.v ? "V" + bits_text(pair.v) : "");
 }
 
+CodePair code_of(const BitPair& bits, Code code) {
+  return {bits.k ? code : Code::scalar, bits.v ? code : Code::scalar};
+}
+
+std::string code_text(const CacheSpec& spec) {
+  const Code k = spec.bits.k ? spec.code.k : spec.code.v, v = spec.bits.v ? spec.code.v : k;
+  return k == v ? name(k) : fmt::format("{} / {}", name(k), name(v));
+}
+
 namespace {
 
-/// What holds for both sides.
+/// What stands behind bits and methods.
 std::string tail_text(const CacheSpec& spec) {
   if (spec.bits == BitPair{}) return "";
-  const std::string exact = exact_text(spec.exact);
-  return std::string(spec.code == Code::trellis ? ", trellis" : "") + (exact.empty() ? "" : ", " + exact);
+  const std::string code = code_text(spec), exact = exact_text(spec.exact);
+  return (code == name(Code::scalar) ? "" : ", " + code) + (exact.empty() ? "" : ", " + exact);
 }
 
 }  // namespace
@@ -100,6 +119,12 @@ std::string width_text(const CacheSpec& spec) {
   return pair_text(spec.bits) + tail_text(spec);
 }
 
+bool has_codes(const CacheSpec& spec) {
+  const bool k = spec.bits.k && spec.code.k == Code::trellis, v = spec.bits.v && spec.code.v == Code::trellis;
+  return (!k || find_method(key_names(), spec.k_method)->trellis) &&
+         (!v || find_method(value_names(), spec.v_method)->trellis);
+}
+
 std::vector<double> budgets_of(const std::vector<CacheSpec>& specs) {
   std::vector<double> budgets;
   for (const CacheSpec& spec : specs)
@@ -112,9 +137,10 @@ std::vector<double> budgets_of(const std::vector<CacheSpec>& specs) {
 
 void add_cache_options(CLI::App& command, CacheOptions& o) {
   command.add_option("--k-method", o.k_methods,
-                     "Key methods, comma-separated: " + method_list(key_methods()));
+                     "Key methods, comma-separated: " + method_list(key_names()) +
+                         " (what the map of calibrate --choose says)");
   command.add_option("--v-method", o.v_methods,
-                     "Value methods, every one with every key method: " + method_list(value_methods()));
+                     "Value methods, every one with every key method: " + method_list(value_names()));
   command.add_option(
       "--pairs", o.pairs,
       "Bits of keys and values: K2V2,K3V3,K2,V3 (what is not named is exact); default: K2V2,K3V3");
@@ -144,6 +170,12 @@ Codebook codebook_of(const CacheOptions& o, const RunOptions& run) {
   return parse_codebook(o.codebook.empty() && run.reference() ? "reference" : o.codebook);
 }
 
+std::vector<Code> codes_of(const CacheOptions& o) {
+  std::vector<Code> codes;
+  for (const std::string& code : split(o.codes, ',')) codes.push_back(parse_code(code));
+  return codes;
+}
+
 namespace {
 
 std::vector<BitPair> bit_pairs(const CacheOptions& o) {
@@ -170,9 +202,9 @@ std::vector<CacheSpec> cache_specs(const CacheOptions& o) {
     throw Error(Exit::usage, "nothing to quantize: give --k-method or --v-method");
   const std::vector<std::string> exact = {""};
   std::vector<std::string> k_methods, v_methods;
-  if (!o.k_methods.empty()) k_methods = parse_methods(o.k_methods, key_methods(), "--k-method");
-  if (!o.v_methods.empty()) v_methods = parse_methods(o.v_methods, value_methods(), "--v-method");
-  const std::vector<std::string> codes = split(o.codes, ',');
+  if (!o.k_methods.empty()) k_methods = parse_methods(o.k_methods, key_names(), "--k-method");
+  if (!o.v_methods.empty()) v_methods = parse_methods(o.v_methods, value_names(), "--v-method");
+  const std::vector<Code> codes = codes_of(o);
   std::vector<CacheSpec> specs;
   for (const BitPair& pair : bit_pairs(o)) {
     if (pair.k && k_methods.empty())
@@ -181,11 +213,11 @@ std::vector<CacheSpec> cache_specs(const CacheOptions& o) {
       throw Error(Exit::usage, fmt::format("{} quantizes values: give --v-method", pair_text(pair)));
     for (const std::string& k : pair.k ? k_methods : exact)
       for (const std::string& v : pair.v ? v_methods : exact) {
-        require_bits(key_methods(), k, pair.k);
-        require_bits(value_methods(), v, pair.v);
-        for (const std::string& code : codes) {
-          const CacheSpec spec{k, v, pair, o.exact, parse_code(code)};
-          if (spec.code == Code::scalar || has_trellis(spec))
+        require_bits(key_names(), k, pair.k);
+        require_bits(value_names(), v, pair.v);
+        for (const Code code : codes) {
+          const CacheSpec spec{k, v, pair, o.exact, code_of(pair, code)};
+          if (has_codes(spec))
             specs.push_back(spec);
           else if (codes.size() == 1)
             throw Error(Exit::usage, fmt::format("--code: {} has no trellis codes", describe(spec)));
@@ -208,6 +240,34 @@ std::vector<CacheSpec> specs_of_model(const std::vector<CacheSpec>& specs, const
   return keys;
 }
 
+namespace {
+
+const MethodScore& chosen_method(const BitMap* map, Side side, double bits) {
+  if (!map) throw Error(Exit::usage, fmt::format("{} needs --map MAP of calibrate --choose", kChosen));
+  if (const MethodChoice* choice = map->choice(side, bits)) return choice->chosen();
+  throw Error(Exit::input,
+              fmt::format("the map holds no choice of a method for {} at {:g} bits", name(side), bits),
+              "calibrate --choose makes one for every budget of --bits");
+}
+
+}  // namespace
+
+std::vector<CacheSpec> resolve_chosen(const std::vector<CacheSpec>& specs, const BitMap* map) {
+  std::vector<CacheSpec> resolved;
+  for (CacheSpec spec : specs) {
+    auto resolve = [&](Side side, double bits, std::string& method, Code& code) {
+      if (method != kChosen) return;
+      const MethodScore& chosen = chosen_method(map, side, bits);
+      method = chosen.method;
+      code = chosen.code;
+    };
+    resolve(Side::keys, spec.bits.k, spec.k_method, spec.code.k);
+    resolve(Side::values, spec.bits.v, spec.v_method, spec.code.v);
+    if (std::find(resolved.begin(), resolved.end(), spec) == resolved.end()) resolved.push_back(spec);
+  }
+  return resolved;
+}
+
 QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, const BitMap* map,
                           Codebook codebook) {
   QuantizedCache cache;
@@ -215,12 +275,12 @@ QuantizedCache make_cache(const CacheSpec& spec, const AttentionShape& shape, co
   if (spec.bits.k)
     cache.keys = make_layers(shape, map, spec.bits.k, [&](const HeadMap& head) {
       require_map(key_methods(), spec.k_method, map);
-      return make_key_quantizer(spec.k_method, head, codebook, spec.code);
+      return make_key_quantizer(spec.k_method, head, codebook, spec.code.k);
     });
   if (spec.bits.v)
     cache.values = make_layers(shape, map, spec.bits.v, [&](const HeadMap& head) {
       require_map(value_methods(), spec.v_method, map);
-      return make_value_quantizer(spec.v_method, head, codebook, spec.code);
+      return make_value_quantizer(spec.v_method, head, codebook, spec.code.v);
     });
   return cache;
 }

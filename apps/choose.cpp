@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "cache_run.h"
+#include "eval/candidate.h"
 #include "quant/methods.h"
 
 namespace blockgtq {
@@ -35,23 +36,27 @@ std::vector<ChooseSpec> choose_specs(const std::string& reference, const std::ve
                     v = parse_methods(names[1], value_methods(), "--choose").at(0);
   std::vector<CacheSpec> references;
   std::vector<std::string> k_methods, v_methods;
+  std::vector<Code> codes;
   for (const CacheSpec& spec : specs) {
     if (!takes(key_methods(), k, spec.bits.k) || !takes(value_methods(), v, spec.bits.v))
       throw Error(Exit::usage,
                   fmt::format("--choose: {} takes whole bits: {}", reference, pair_text(spec.bits)));
-    add_new(references, {spec.bits.k ? k : "", spec.bits.v ? v : "", spec.bits, spec.exact});
+    if (spec.k_method == kChosen || spec.v_method == kChosen)
+      throw Error(Exit::usage, fmt::format("--choose: {} is what a map chose already", kChosen));
+    add_new(references, {spec.bits.k ? k : "", spec.bits.v ? v : "", spec.bits, spec.exact, {}});
+    add_new(codes, spec.bits.k ? spec.code.k : spec.code.v);
     if (spec.bits.k) add_new(k_methods, spec.k_method);
     if (spec.bits.v) add_new(v_methods, spec.v_method);
   }
   std::vector<ChooseSpec> choose;
-  for (const CacheSpec& one : references) choose.push_back({one, k_methods, v_methods});
+  for (const CacheSpec& one : references) choose.push_back({one, k_methods, v_methods, codes});
   return choose;
 }
 
 std::vector<ChooseSpec> split_specs(const std::vector<double>& averages,
                                     const std::vector<std::string>& k_methods,
-                                    const std::vector<std::string>& v_methods, const ExactWindow& window,
-                                    const AttentionShape& shape) {
+                                    const std::vector<std::string>& v_methods, const std::vector<Code>& codes,
+                                    const ExactWindow& window, const AttentionShape& shape) {
   const std::vector<std::string> exact = {""};
   std::vector<ChooseSpec> choose;
   for (const double average : averages)
@@ -59,8 +64,11 @@ std::vector<ChooseSpec> split_specs(const std::vector<double>& averages,
       for (const std::string& v : shape.v_dim ? v_methods : exact) {
         const BitPair even = even_split(average, {shape.layout.head_dim, shape.v_dim, whole(key_methods(), k),
                                                   whole(value_methods(), v)});
-        choose.push_back({{k, v, even, window}, {k}, {v}});
+        for (const Code code : codes)
+          if (const CacheSpec spec{k, v, even, window, code_of(even, code)}; has_codes(spec))
+            choose.push_back({spec, {k}, {v}, {code}});
       }
+  if (choose.empty()) throw Error(Exit::usage, "--code: none of these methods has trellis codes");
   return choose;
 }
 
@@ -81,30 +89,43 @@ std::vector<CacheSpec> candidates(const ChooseSpec& choose, const AttentionShape
   const QuantizedCache held = make_cache(choose.reference, shape, map, codebook);
   const double ceiling = held.key_bytes(n) + held.value_bytes(n);
   const std::vector<std::string> exact = {""};
-  std::vector<CacheSpec> found;
-  for (const std::string& k : bits.k ? choose.k_methods : exact) {
-    std::vector<PricedBits> keys;
-    for (double b : bit_steps(bits.k, whole(key_methods(), k)))
-      keys.push_back({b, make_cache({k, "", {b, 0}, window}, shape, map, codebook).key_bytes(n)});
-    for (const std::string& v : bits.v ? choose.v_methods : exact) {
-      std::vector<PricedBits> values;
-      for (double b : bit_steps(bits.v, whole(value_methods(), v)))
-        values.push_back({b, make_cache({"", v, {0, b}, window}, shape, map, codebook).value_bytes(n)});
-      for (const BitPair& pair : splits_under(ceiling, keys, values)) found.push_back({k, v, pair, window});
-    }
-  }
-  if (found.empty())
-    throw Error(Exit::input,
-                fmt::format("nothing fits under the {:g} bytes of {}", ceiling, describe(choose.reference)));
+  std::vector<CacheSpec> found = {choose.reference};
+  for (const std::string& k : bits.k ? choose.k_methods : exact)
+    for (const std::string& v : bits.v ? choose.v_methods : exact)
+      for (const Code code : choose.codes) {
+        if (!has_codes({k, v, bits, window, code_of(bits, code)})) continue;
+        auto spec = [&](const BitPair& pair) {
+          return CacheSpec{pair.k ? k : "", pair.v ? v : "", pair, window, code_of(pair, code)};
+        };
+        std::vector<PricedBits> keys, values;
+        for (double b : bit_steps(bits.k, whole(key_methods(), k)))
+          keys.push_back({b, make_cache(spec({b, 0}), shape, map, codebook).key_bytes(n)});
+        for (double b : bit_steps(bits.v, whole(value_methods(), v)))
+          values.push_back({b, make_cache(spec({0, b}), shape, map, codebook).value_bytes(n)});
+        for (const BitPair& pair : splits_under(ceiling, keys, values)) add_new(found, spec(pair));
+      }
   return found;
 }
 
-std::vector<Choice> choose_caches(const std::vector<ChooseSpec>& choose, const Session& text,
+double n_numbers(const BitPair& bits, const AttentionShape& shape) {
+  return double(shape.n_layers) * shape.n_kv_heads *
+         ((bits.k ? shape.layout.head_dim : 0) + (bits.v ? shape.v_dim : 0));
+}
+
+RunOptions text_behind(RunOptions calibration, int64_t tokens, int64_t chunk) {
+  calibration.skip = calibration.tokens;
+  calibration.calibrate_from = 0;
+  calibration.tokens = tokens;
+  calibration.chunk = chunk;
+  return calibration;
+}
+
+std::vector<Choice> choose_caches(const std::vector<ChooseSpec>& references, const Session& text,
                                   const BitMap* map, Codebook codebook, const std::string& what,
                                   Progress& progress) {
   std::vector<Choice> all;
   std::vector<CacheSpec> specs;  // of all references, each once
-  for (const ChooseSpec& one : choose) {
+  for (const ChooseSpec& one : references) {
     all.push_back({one.reference, {}, {}});
     for (const CacheSpec& spec : candidates(one, text.shape, map, codebook, text.chunk)) {
       add_new(specs, spec);
@@ -115,14 +136,14 @@ std::vector<Choice> choose_caches(const std::vector<ChooseSpec>& choose, const S
   for (const CacheSpec& spec : specs) caches.push_back(make_cache(spec, text.shape, map, codebook));
   const QualityRun run = measure_quality(text, caches, what, progress);
   for (Choice& one : all) {
-    const CacheQuality* best = nullptr;
+    std::vector<Candidate> priced;
     for (CacheQuality& candidate : one.candidates) {
       const auto i = size_t(std::find(specs.begin(), specs.end(), candidate.spec) - specs.begin());
       candidate = {specs[i], caches[i].key_bytes(text.chunk), caches[i].value_bytes(text.chunk),
                    run.caches[i]};
-      if (!best || candidate.quality.kl_mean < best->quality.kl_mean) best = &candidate;
+      priced.push_back({run.kl[i], candidate.key_bytes + candidate.value_bytes});
     }
-    one.chosen = best->spec;
+    one.chosen = one.candidates[choose(priced, n_numbers(one.reference.bits, text.shape))].spec;
   }
   return all;
 }

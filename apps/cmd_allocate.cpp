@@ -32,7 +32,7 @@ void add_allocate(CLI::App& app, const GlobalOptions& global) {
           fmt::format("{}: of an older version, which does not say whether chunks behind {} are missing",
                       o->stats, stats.n_chunks() - 1));
     ResultFiles files(o->allocation.json, o->output.force);
-    allocate_and_report(stats, o->allocation, file, files, global);
+    write_and_report(allocate(stats, o->allocation), stats, o->allocation, file, files, global);
   });
 }
 

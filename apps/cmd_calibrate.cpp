@@ -1,6 +1,11 @@
+#include <optional>
+
 #include "allocation.h"
 #include "base/file.h"
+#include "cache_spec.h"
+#include "choose.h"
 #include "commands.h"
+#include "map_choice.h"
 #include "session.h"
 
 namespace blockgtq {
@@ -10,6 +15,7 @@ struct Options {
   RunOptions run;
   OutputOptions output;
   AllocationOptions allocation;
+  MapChoiceOptions choice;
 };
 
 }  // namespace
@@ -22,15 +28,22 @@ void add_calibrate(CLI::App& app, const GlobalOptions& global) {
   add_calibrate_from(*command, o->run.calibrate_from);
   add_output_option(*command, o->output, "Bit map (MAP.h5)");
   add_allocation_options(*command, o->allocation);
+  add_map_choice_options(*command, o->choice);
   command->callback([o, &global] {
     check_allocation(o->allocation);
+    if (o->choice.choose) check_map_choice(o->run, o->allocation);
     OutputFile file(o->output.path, o->output.force);
     ResultFiles files(o->allocation.json, o->output.force);
     auto progress = global.make_progress();
     Session session = open_session(o->run, global, *progress);
     check_allocation(o->allocation, session.shape);
+    std::optional<Session> text;  // a text that is too short is told before the model runs
+    if (o->choice.choose)
+      text = open_session(text_behind(o->run, o->choice.tokens, o->choice.chunk), global, *progress);
     const Stats stats = collect_stats(session, *progress);
-    allocate_and_report(stats, o->allocation, file, files, global);
+    BitMap map = allocate(stats, o->allocation);
+    if (text) map.choices = choose_methods(map, *text, codebook_of(CacheOptions(), o->run), *progress);
+    write_and_report(map, stats, o->allocation, file, files, global);
   });
 }
 

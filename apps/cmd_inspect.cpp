@@ -16,6 +16,7 @@
 #include "hf/gguf.h"
 #include "hf/model_files.h"
 #include "hf/tokenizer.h"
+#include "map_choice.h"
 #include "model/backend.h"
 #include "model/matmul.h"
 #include "model/weights.h"
@@ -43,6 +44,7 @@ class Sheet {
   std::string text() const {
     std::string text;
     for (const auto& [key, value] : json_.items()) {
+      if (value.is_array() && !value.empty() && value.front().is_object()) continue;  // a table of its own
       std::string shown = value.is_string() ? value.get<std::string>() : value.dump();
       if (value.is_array() && value.size() > 8)
         shown = fmt::format("{} values, {} to {}", value.size(), value.front().dump(), value.back().dump());
@@ -224,6 +226,10 @@ Sheet inspect_map(const Options& o, const BitMap& map, bool color, std::string& 
   sheet.add("budgets", budgets);
   add_shape(sheet, map.shape);
   add_origin(sheet, map.signature, map.provenance);
+  if (!map.choices.empty()) {
+    sheet.add("choice", choices_json(map.choices));
+    picture = "\n" + map_choice_table(map.choices).text();
+  }
   winsize window{};
   const int width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 20 ? window.ws_col : 80;
   for (const Budget& b : map.budgets) {

@@ -76,10 +76,11 @@ class Niah {
     RunOptions haystack = job.evaluation;
     haystack.bos = false;  // questions have it, not the text they are put into
     const Session session = open_session(haystack, global_, *progress_);
-    const std::vector<CacheSpec> specs =
+    std::vector<CacheSpec> specs =
         specs_of_model(specs_, session.shape, job.name, !o_.set.panel.empty(), *progress_);
     const std::optional<BitMap> map =
         job_map(job, o_.set, session.shape, budgets_of(specs), global_, *progress_);
+    specs = resolve_chosen(specs, map ? &*map : nullptr);
     const Codebook codebook = codebook_of(o_.caches, o_.set.run);
     std::vector<QuantizedCache> caches(1);  // the exact one
     for (const CacheSpec& spec : specs)
@@ -151,7 +152,7 @@ class Niah {
                                  {"v_method", r.spec.v_method.empty() ? "exact" : r.spec.v_method},
                                  {"k_bits", r.spec.bits.k},
                                  {"v_bits", r.spec.bits.v},
-                                 {"code", name(r.spec.code)},
+                                 {"code", code_text(r.spec)},
                                  {"sink", r.spec.exact.sink},
                                  {"recent", r.spec.exact.recent},
                                  {"bytes_per_token", r.bytes},

@@ -91,7 +91,7 @@ class Perplexity {
     if (o_.bits_kv.empty()) return {};
     if (!shape.v_dim)
       progress_->warn(job.name + ": caches a latent, not values per head: all bits are the keys'");
-    return split_specs(averages_, k_methods_, v_methods_, o_.caches.exact, shape);
+    return split_specs(averages_, k_methods_, v_methods_, codes_of(o_.caches), o_.caches.exact, shape);
   }
 
   ModelQuality run_model(const ModelJob& job) {
@@ -108,7 +108,9 @@ class Perplexity {
     const std::optional<BitMap> map =
         job_map(job, o_.set, session.shape, choose.empty() ? budgets_of(specs) : choose_budgets(choose),
                 global_, *progress_);
-    if (!choose.empty()) {
+    if (choose.empty()) {
+      specs = resolve_chosen(specs, map ? &*map : nullptr);
+    } else {
       model.choices = choose_on_calibration(job, choose, *map);
       specs.clear();
       for (const Choice& choice : model.choices)
@@ -129,14 +131,10 @@ class Perplexity {
     return model;
   }
 
-  /// On the tokens behind those that the map was made from: what fits them too closely must not win by it.
   std::vector<Choice> choose_on_calibration(const ModelJob& job, const std::vector<ChooseSpec>& choose,
                                             const BitMap& map) const {
-    RunOptions run = job.calibration;
-    run.skip = run.tokens;
-    run.calibrate_from = 0;
-    run.chunk = job.evaluation.chunk;
-    const Session text = open_session(run, global_, *progress_);
+    const Session text = open_session(
+        text_behind(job.calibration, job.calibration.tokens, job.evaluation.chunk), global_, *progress_);
     return choose_caches(choose, text, &map, codebook_, job.name + ", choosing", *progress_);
   }
 
@@ -187,7 +185,7 @@ void add_perplexity(CLI::App& app, const GlobalOptions& global) {
   command->add_option(
       "--choose", o->choose,
       "Key method/value method, as block-gtq/tq-mse: at its bytes, for every pair of bits, the "
-      "calibration text chooses among the methods given, and both are measured");
+      "calibration text chooses among the methods given, by KL beyond its noise, and both are measured");
   command->add_option("--bits-kv", o->bits_kv,
                       "Average bits per coordinate of keys and values together, as 4.5 or 2.5,3.5: the "
                       "calibration text chooses the split, and it and the even one are measured");

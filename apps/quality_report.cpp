@@ -27,7 +27,7 @@ Json spec_json(const CacheSpec& spec) {
           {"v_method", method_text(spec.v_method)},
           {"k_bits", spec.bits.k},
           {"v_bits", spec.bits.v},
-          {"code", name(spec.code)},
+          {"code", code_text(spec)},
           {"sink", spec.exact.sink},
           {"recent", spec.exact.recent}};
 }
@@ -168,7 +168,7 @@ Table quality_rows(const std::vector<ModelQuality>& models) {
                                     method_text(c.spec.v_method)};
     const Quality& q = c.quality;
     for (const double bits : {c.spec.bits.k, c.spec.bits.v}) row.push_back(exact(bits));
-    row.push_back(name(c.spec.code));
+    row.push_back(code_text(c.spec));
     for (double value : {double(c.spec.exact.sink), double(c.spec.exact.recent), c.key_bytes, c.value_bytes,
                          q.perplexity, q.perplexity_error, q.log_ratio, q.log_ratio_error, q.kl_mean,
                          q.kl_error, q.kl_median, q.kl_p99, q.kl_max, q.same_top})

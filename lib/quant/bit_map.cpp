@@ -15,6 +15,11 @@ namespace blockgtq {
 
 namespace {
 
+// Averages come from decimal text on both sides; 1e-9 is the same guard as the allocator's.
+bool same_average(double a, double b) {
+  return std::abs(a - b) < 1e-9;
+}
+
 // The place of one head in an (L, H, ...) array.
 size_t head_index(const AttentionShape& shape, int layer, int kv_head) {
   check(layer >= 0 && layer < shape.n_layers && kv_head >= 0 && kv_head < shape.n_kv_heads,
@@ -115,9 +120,14 @@ HeadMap head_map(const AttentionShape& shape, const Budget& budget,
 }
 
 const Budget* BitMap::find(double average_bits) const {
-  // Averages come from decimal text on both sides; 1e-9 is the same guard as the allocator's.
   for (const Budget& b : budgets)
-    if (std::abs(b.average_bits - average_bits) < 1e-9) return &b;
+    if (same_average(b.average_bits, average_bits)) return &b;
+  return nullptr;
+}
+
+const MethodChoice* BitMap::choice(Side side, double average_bits) const {
+  for (const MethodChoice& c : choices)
+    if (c.side == side && same_average(c.bits, average_bits)) return &c;
   return nullptr;
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "quant/head_map.h"
+#include "quant/method_choice.h"
 #include "quant/share.h"
 #include "quant/stats.h"
 
@@ -38,6 +39,7 @@ struct BitMap {
   std::vector<double> energy;                // (L, H, B)
   std::vector<Budget> budgets;               // ascending average_bits
   std::vector<HeadCalibration> calibration;  // (L, H); empty in files of version 1
+  std::vector<MethodChoice> choices;         // one per side and budget; empty where none was made
   std::string signature;
   Provenance provenance;
 
@@ -50,6 +52,8 @@ struct BitMap {
   }
   /// The budget of this average; null when the map does not hold it.
   const Budget* find(double average_bits) const;
+  /// The choice of this side and average; null when the map does not hold it.
+  const MethodChoice* choice(Side side, double average_bits) const;
 };
 
 /// Centres of keys and of values that a map holds unless told otherwise: a power of two up to kMaxCentres, or

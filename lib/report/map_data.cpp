@@ -102,6 +102,7 @@ std::string map_json(const BitMap& map, const Budget& budget) {
     }
     layers.push_back({{"module", s.modules.at(l)}, {"kv_heads", std::move(heads)}});
   }
+  if (!map.choices.empty()) json["choice"] = choices_json(map.choices);
   json["provenance"] = provenance_json(map.provenance);
   return dump_json(json);
 }

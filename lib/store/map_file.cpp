@@ -17,14 +17,19 @@
 //               k_centres (L, H, M, D), v_centres (L, H, M, Dv) float32: M centres of k - k_mean and v -
 //               v_mean, M a power of two; only where a sample was at hand v_spectrum, v_forward, v_backward
 //               and value_bits only where the weights were at hand
+//               choice (1) text, only where calibrate --choose made it: JSON, the list of choices_json
+//               (quant/method_choice.h): per side and budget the method and code, and of them and every
+//               candidate bytes and KL
 #include "store/map_file.h"
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "quant/codebook.h"
 #include "quant/methods.h"
 #include "store/preamble.h"
@@ -193,6 +198,7 @@ void write_map(const fs::path& path, const BitMap& map) {
   file.put_int("max_bits", map.max_bits);
   file.put_u64("seed", map.seed);
   for (const auto& [key, value] : kIdentity) file.put_text(key, value);
+  if (!map.choices.empty()) file.write_strings("choice", {1}, {choices_json(map.choices).dump()});
   file.write("average_bits", {average_bits.size()}, average_bits.data());
   write_bits(file, "bits", sizes, sizes.blocks, map.budgets, &Budget::bits);
   file.write("energy", sizes.per_block(), map.energy.data());
@@ -228,6 +234,10 @@ BitMap read_map(const fs::path& path) {
   check_finite(file, "energy", map.energy, 0);
   if (file.read<int32_t>("coords", {sizes.blocks, 2}) != block_coords(map.shape.layout))
     fail_input("{}: coords: other than head_dim, rotary_dim and pairing say", file.path());
+  if (file.has("choice")) {
+    const std::string what = file.path() + ": choice";
+    map.choices = parse_choices(parse_json(file.read_strings("choice", {1})[0], what), what);
+  }
   const bool calibrated = file.has("q_energy");
   if (calibrated) map.calibration = read_calibration(file, sizes);
   if (!file.has("average_bits")) return map;

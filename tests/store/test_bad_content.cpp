@@ -210,6 +210,13 @@ TEST_CASE("values of a map that are out of range", "[store][bad][map]") {
       {[](BitMap& m) { m.calibration[3].v_forward[8] = float(kInf); }, "v_forward: inf at 35"},
       {[](BitMap& m) { m.budgets[1].average_bits = 8.5; }, "average_bits: 8.5, allowed 1 to 8"},
       {[](BitMap& m) { m.budgets[1].average_bits = kNan; }, "average_bits: nan"},
+      {[](BitMap& m) { m.choices[0].bits = 9; }, "choice: 9 bits, allowed 1 to 8"},
+      {[](BitMap& m) { m.choices[0].n_tokens = 0; }, "choice: 0 tokens"},
+      {[](BitMap& m) { m.choices[0].bits = 2.5; }, "choice: tq-mse takes whole bits: 2.5"},
+      {[](BitMap& m) { m.choices[0].candidates[1].method = "rule"; }, "choice: rule is no method of keys"},
+      {[](BitMap& m) { m.choices[1].candidates[0].method = "kivi"; }, "choice: kivi is no method of values"},
+      {[](BitMap& m) { m.choices[0].candidates[1].method = "kivi"; }, "choice: kivi has no trellis codes"},
+      {[](BitMap& m) { m.choices[0].candidates[1].kl = kNan; }, "choice: not a list of choices"},
       {[](BitMap& m) { m.budgets[1].average_bits = 2; }, "average_bits: 2, allowed 1 to 8, ascending"},
   };
   for (const auto& [spoil, expected] : cases) {
@@ -281,6 +288,30 @@ TEST_CASE("arrays and attributes of a map of the wrong form", "[store][bad][map]
                                    f.write_strings("modules", {2}, {"a", "b"});
                                  })),
              ContainsSubstring("modules: 2, allowed 1"));
+  const auto choice = [&](const std::string& text) {
+    return raw_refusal([text](H5Output& f, const std::string& field) {
+      if (field == "modules") f.write_strings("choice", {1}, {text});
+      return false;
+    });
+  };
+  const std::string score =
+      R"("method":"tq-mse","code":"scalar","bytes_per_token":40.0,"kl":0.5,"kl_error":0.1)";
+  const std::string whole = R"({"side":"keys","bits":3.0,"tokens":9,)" + score +
+                            R"(,"tq_mse_kl":0.5,"candidates":[{)" + score + "}]}";
+  CHECK(choice("[" + whole + "]") == "");
+  CHECK_THAT(choice("[" + whole), ContainsSubstring("map.h5: choice: not valid JSON"));
+  for (const char* list : {"3", "[3]", "[{}]"})
+    CHECK_THAT(choice(list), ContainsSubstring("map.h5: choice: not a list of choices"));
+  const auto with = [&](const std::string& old, const std::string& instead) {
+    return choice("[" + std::string(whole).replace(whole.find(old), old.size(), instead) + "]");
+  };
+  CHECK_THAT(with("tq-mse", "tq-mse-cb"), ContainsSubstring("choice: the method chosen is none of the cand"));
+  for (const auto& [old, instead] :
+       std::vector<std::pair<std::string, std::string>>{{"\"keys\"", "\"both\""},
+                                                        {"\"kl\":0.5", "\"kl\":0.4"},
+                                                        {"\"tq_mse_kl\":0.5", "\"tq_mse_kl\":0.4"}})
+    CHECK_THAT(with(old, instead), ContainsSubstring("choice: other than its candidates say"));
+
   CHECK_THAT(raw_refusal([](H5Output& f, const std::string& field) {
                if (field == "modules") f.write_strings("provenance", {1, 3}, {"a", "b", "c"});
                return false;

@@ -66,6 +66,8 @@ TEST_CASE("a map reads back as it was written", "[store][map]") {
   }
   const bool same_calibration = back.calibration == map.calibration;
   CHECK(same_calibration);
+  const bool same_choices = back.choices == map.choices;
+  CHECK(same_choices);
   CHECK(back.signature == map.signature);
   CHECK(back.provenance == map.provenance);
 }
@@ -104,6 +106,20 @@ TEST_CASE("a map without budgets, provenance or signature", "[store][map]") {
   CHECK(back.budgets.empty());
   CHECK(back.provenance.empty());
   CHECK(back.signature.empty());
+}
+
+TEST_CASE("a map without a choice has none, and what was chosen is found by side and budget",
+          "[store][map]") {
+  const TempFolder folder;
+  BitMap map = sample_map();
+  REQUIRE(map.choice(Side::keys, 2) == &map.choices[0]);
+  CHECK(map.choice(Side::keys, 2)->chosen().method == "block-gtq-cb");
+  CHECK(map.choice(Side::values, 2) == &map.choices[1]);
+  CHECK(map.choice(Side::keys, 2.5) == nullptr);
+  map.choices.clear();
+  write_map(folder / "map.h5", map);
+  CHECK(read_map(folder / "map.h5").choices.empty());
+  CHECK(map.choice(Side::keys, 2) == nullptr);
 }
 
 TEST_CASE("statistics read back bit for bit", "[store][stats]") {

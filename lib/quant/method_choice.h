@@ -1,0 +1,41 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "quant/codebook.h"
+
+namespace blockgtq {
+
+enum class Side { keys, values };
+const char* name(Side side);
+
+/// One method on one side of the cache, the other side exact, as a text has it.
+struct MethodScore {
+  std::string method;
+  Code code = Code::scalar;
+  double bytes = 0;             // per token of that side, all layers and KV heads
+  double kl = 0, kl_error = 0;  // KL of the next token against the exact cache, nats; its standard error
+  bool operator==(const MethodScore&) const = default;
+};
+
+/// What a text chose for one side at one budget.
+struct MethodChoice {
+  Side side = Side::keys;
+  double bits = 0;                      // the budget: average bits per coordinate
+  int64_t n_tokens = 0;                 // measured
+  std::vector<MethodScore> candidates;  // in the order they were compared; the first is the reference
+  size_t best = 0;                      // index of candidates
+
+  const MethodScore& chosen() const { return candidates.at(best); }
+  bool operator==(const MethodChoice&) const = default;
+};
+
+/// [{side, bits, tokens, method, code, bytes_per_token, kl, kl_error, tq_mse_kl, candidates: [{method, code,
+/// bytes_per_token, kl, kl_error}]}]; the first candidate is tq-mse.
+Json choices_json(const std::vector<MethodChoice>& choices);
+/// From such a list alone: Exit::input "NAME: what is wrong" for any other.
+std::vector<MethodChoice> parse_choices(const Json& json, const std::string& name);
+
+}  // namespace blockgtq
