@@ -3,8 +3,8 @@
 //   datasets    bits (L, H, B) uint8 in block order (method klt: of pairs of its basis), and in the group
 //               layerNN/headNN of every layer and KV head
 //               k (T, code_bytes) uint8, a key's code per row, in the order that the method's header
-//               documents (LinearQuantizer's: a set sign bit of the first norm marks a plain TQ-MSE code in its
-//               place, and the number of a centre ends the streams)
+//               documents (LinearQuantizer's: a set sign bit of the first norm marks a plain TQ-MSE code in
+//               its place, and the number of a centre ends the streams)
 #include "store/packed_file.h"
 
 #include <fmt/format.h>
