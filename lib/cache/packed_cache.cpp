@@ -115,9 +115,6 @@ std::vector<double> cache_centroids(const LinearCode::Group& group) {
 
 LinearCode paged(LinearCode code) {
   code.fallback = nullptr;
-  check(code.centres.empty() && std::none_of(code.groups.begin(), code.groups.end(),
-                                             [](const LinearCode::Group& g) { return g.trellis; }),
-        "paged: centres or a trellis");
   return code;
 }
 
@@ -137,7 +134,11 @@ PackedCache::PackedCache(PackedSpec spec) : spec_(std::move(spec)) {
       spec_.key.size() == spec_.value.size() && !spec_.key.empty() && spec_.n_heads % spec_.n_kv_heads() == 0,
       "PackedCache: heads");
   for (const auto* side : {&spec_.key, &spec_.value})
-    for (const LinearCode& code : *side) check(!code.fallback, "PackedCache: a code with a fallback");
+    for (const LinearCode& code : *side)
+      check(!code.fallback && code.centres.empty() &&
+                std::none_of(code.groups.begin(), code.groups.end(),
+                             [](const LinearCode::Group& g) { return g.trellis; }),
+            "PackedCache: a code with a fallback, centres or a trellis");
   for (const LinearCode& value : spec_.value)
     check(value.one_norm || value.groups.size() == 1, "PackedCache: values with several norms");
   shape_ = page_shape(spec_);

@@ -21,8 +21,8 @@ struct PackedSpec {
   int n_kv_heads() const { return int(key.size()); }
 };
 
-/// What pages hold of a code: it without its fallback. A defect where its bits go by a trellis or it has
-/// centres, for which pages have no place yet.
+/// What pages hold of a code: it without its fallback. They have no place for centres and trellises yet: a
+/// defect in a cache that is given one.
 LinearCode paged(LinearCode code);
 
 int byte_centroid(float c, float largest);

@@ -40,11 +40,13 @@ std::vector<float> first_centres(std::span<const float> x, size_t dim, size_t m)
   }
 }
 
-/// The nearest centre of every point (n).
-std::vector<size_t> assign(std::span<const float> x, size_t dim, const std::vector<float>& centres) {
+}  // namespace
+
+std::vector<size_t> nearest_centres(std::span<const float> x, int d, std::span<const float> centres) {
+  const auto dim = size_t(d);
   const size_t n = x.size() / dim, m = centres.size() / dim;
   std::vector<float> products(n * m);  // x . c
-  multiply_transposed(x.data(), n, int(dim), centres.data(), int(m), products.data());
+  multiply_transposed(x.data(), n, d, centres.data(), int(m), products.data());
   std::vector<double> squares(m);
   for (size_t c = 0; c < m; ++c)
     for (size_t j = 0; j < dim; ++j) squares[c] += double(centres[c * dim + j]) * centres[c * dim + j];
@@ -57,15 +59,13 @@ std::vector<size_t> assign(std::span<const float> x, size_t dim, const std::vect
   return nearest;
 }
 
-}  // namespace
-
 std::vector<float> k_means(std::span<const float> x, int dim, int m) {
   const auto d = size_t(dim);
   check(dim >= 1 && m >= 1 && !x.empty() && x.size() % d == 0, "k_means: no points, or no centres");
   std::vector<float> centres = first_centres(x, d, size_t(m));
   std::vector<size_t> nearest;
   for (int round = 0; round < kRounds; ++round) {
-    std::vector<size_t> now = assign(x, d, centres);
+    std::vector<size_t> now = nearest_centres(x, dim, centres);
     if (now == nearest) break;
     nearest = std::move(now);
     std::vector<double> sum(centres.size()), count(static_cast<size_t>(m));

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/float16.h"
 #include "quant/codebook.h"
+#include "quant/k_means.h"
 #include "quant/packing.h"
 #include "quant/product.h"
 #include "quant/trellis.h"
@@ -78,18 +79,10 @@ LinearQuantizer::LinearQuantizer(LinearCode code) : code_(std::move(code)) {
 
 /// The centre of every row of z (n, n_), whose z is shortest, is taken off.
 void LinearQuantizer::subtract_centres(float* z, size_t n, uint8_t* centres) const {
-  const size_t n_centres = size_t(code_.n_centres());
-  std::vector<float> products(n * n_centres);
-  multiply_transposed(z, n, int(n_), z_centres_.data(), int(n_centres), products.data());
-  std::vector<double> squares(n_centres);
-  for (size_t c = 0; c < n_centres; ++c) squares[c] = dot(&z_centres_[c * n_], &z_centres_[c * n_], n_);
+  const std::vector<size_t> nearest = nearest_centres({z, n * n_}, int(n_), z_centres_);
   for (size_t t = 0; t < n; ++t) {
-    double least = INFINITY;
-    for (size_t c = 0; c < n_centres; ++c) {
-      const double length = squares[c] - 2.0 * products[t * n_centres + c];  // but for |z|^2
-      if (length < least) least = length, centres[t] = uint8_t(c);
-    }
-    for (size_t j = 0; j < n_; ++j) z[t * n_ + j] -= z_centres_[centres[t] * n_ + j];
+    centres[t] = uint8_t(nearest[t]);
+    for (size_t j = 0; j < n_; ++j) z[t * n_ + j] -= z_centres_[nearest[t] * n_ + j];
   }
 }
 
