@@ -108,15 +108,21 @@ std::vector<float> key_weight(const HeadMap& head) {
 }
 
 /// A key or value that is not what calibration saw costs no more than by plain TQ-MSE of as many bits.
-LinearCode or_plain(LinearCode code, uint64_t seed, Codebook codebook, std::vector<float> weight) {
+Made or_plain(LinearCode code, uint64_t seed, Codebook codebook, std::vector<float> weight) {
   int bits =
       code.one_norm ? 0 : 16 * int(code.groups.size() - 1);  // a norm is bits that the other has no use for
   for (const LinearCode::Group& group : code.groups) bits += group.d * group.bits;
   const int width = std::min(bits / code.dim, kMaxBits);
-  if (width < 1) return code;
+  if (width < 1) return linear(std::move(code));
   LinearCode plain = *UniformTqMse(code.dim, width, seed, codebook).linear_code();
   plain.before_rope = code.before_rope;
-  return with_fallback(std::move(code), std::move(plain), std::move(weight));
+  return linear(with_fallback(std::move(code), std::move(plain), std::move(weight)));
+}
+Made keys_or_plain(const HeadMap& head, Codebook codebook, LinearCode code) {
+  return or_plain(std::move(code), head.seed, codebook, key_weight(head));
+}
+Made values_or_plain(const HeadMap& head, Codebook codebook, LinearCode code) {
+  return or_plain(std::move(code), head.seed, codebook, {});
 }
 
 const std::vector<float>& centres(const HeadMap& head, std::vector<float> HeadCalibration::*which) {
@@ -156,20 +162,19 @@ const std::vector<Entry>& key_entries() {
       {{"block-gtq-centred", true, false, true, "Block-GTQ of centred keys, bits by their energy"},
        Codebook::reference,
        [](const HeadMap& h, Codebook c) {
-         return linear(or_plain(centred_blocks(h, by_centred_energy(h), false, c, Balance::none), h.seed, c,
-                                key_weight(h)));
+         return keys_or_plain(h, c, centred_blocks(h, by_centred_energy(h), false, c, Balance::none));
        },
        by_centred_energy},
       {{"block-gtq-cb", true, false, true, "centred and balanced keys, product score, a norm per group"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
-         return linear(or_plain(centred_blocks(h, by_product(h), false, c), h.seed, c, key_weight(h)));
+         return keys_or_plain(h, c, centred_blocks(h, by_product(h), false, c));
        },
        by_product},
       {{"block-gtq-cb1", true, false, true, "the same with one norm per key"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
-         return linear(or_plain(centred_blocks(h, by_product(h), true, c), h.seed, c, key_weight(h)));
+         return keys_or_plain(h, c, centred_blocks(h, by_product(h), true, c));
        },
        by_product},
       {{"klt", true, false, true,
@@ -177,14 +182,14 @@ const std::vector<Entry>& key_entries() {
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
          by_spectrum(h);  // or why there is none
-         return linear(or_plain(klt_keys(h, c), h.seed, c, key_weight(h)));
+         return keys_or_plain(h, c, klt_keys(h, c));
        },
        by_spectrum},
       {{"tq-mse-cb", true, true, true, "TurboQuant-MSE of centred and balanced keys"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
          calibrated(h);
-         return linear(or_plain(centred_uniform(h, whole(h), c), h.seed, c, key_weight(h)));
+         return keys_or_plain(h, c, centred_uniform(h, whole(h), c));
        },
        uniform},
       {{"tq-mse-centres", true, true, true, "the same with the nearest of many centres in place of the mean"},
@@ -193,7 +198,7 @@ const std::vector<Entry>& key_entries() {
          const std::vector<float>& found = centres(h, &HeadCalibration::k_centres);
          LinearCode code = centred_uniform(h, whole(h), c);
          code.centres = found;
-         return linear(or_plain(code, h.seed, c, key_weight(h)));
+         return keys_or_plain(h, c, code);
        },
        uniform},
       {{"kivi", false, true, false, "per channel, scale and zero of 32 tokens"},
@@ -241,13 +246,13 @@ const std::vector<Entry>& value_entries() {
        }},
       {{"tq-mse-centred", true, true, true, "TurboQuant-MSE of centred values"},
        Codebook::exact,
-       [](const HeadMap& h, Codebook c) { return linear(or_plain(centred_values(h, c), h.seed, c, {})); }},
+       [](const HeadMap& h, Codebook c) { return values_or_plain(h, c, centred_values(h, c)); }},
       {{"tq-mse-centres", true, true, true, "the same with the nearest of many centres in place of the mean"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
          LinearCode code = centred_values(h, c);
          code.centres = centres(h, &HeadCalibration::v_centres);
-         return linear(or_plain(code, h.seed, c, {}));
+         return values_or_plain(h, c, code);
        }},
       {{"klt", true, false, true, "weighted Karhunen-Loeve transform, bits by marginal gain, one norm"},
        Codebook::exact,
@@ -256,7 +261,7 @@ const std::vector<Entry>& value_entries() {
            throw Error(Exit::input,
                        "the map holds no value basis: it was calibrated without the model's weights",
                        "calibrate -m, energy -m and dump keep what it is made from");
-         return linear(or_plain(klt_values(h, c), h.seed, c, {}));
+         return values_or_plain(h, c, klt_values(h, c));
        }},
   };
   return entries;

@@ -5,18 +5,13 @@
 
 #include "catch.h"
 #include "eval/logit_error.h"
+#include "gaussian.h"
 #include "quant/random.h"
 
 using namespace blockgtq;
+using test::gaussian;
 
 namespace {
-
-std::vector<float> gaussian(size_t n, uint64_t seed) {
-  Random random(seed);
-  std::vector<float> x(n);
-  for (float& v : x) v = float(random.standard_normal());
-  return x;
-}
 
 std::vector<double> frequencies(int rotary_dim, double theta) {
   std::vector<double> f;

@@ -5,22 +5,17 @@
 #include "base/parallel.h"
 #include "catch.h"
 #include "eval/quantized_cache.h"
+#include "gaussian.h"
 #include "quant/block_gtq.h"
 #include "quant/kivi.h"
 #include "quant/random.h"
 
 using namespace blockgtq;
+using test::gaussian;
 
 namespace {
 
 constexpr int kHeads = 2, kDim = 16, kValueDim = 8;
-
-std::vector<float> gaussian(size_t n, uint64_t seed) {
-  Random random(seed);
-  std::vector<float> x(n);
-  for (float& v : x) v = float(random.standard_normal());
-  return x;
-}
 
 HeadQuantizers heads(int dim, int bits) {
   HeadQuantizers out;

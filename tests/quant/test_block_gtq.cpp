@@ -5,6 +5,7 @@
 #include "base/float16.h"
 #include "base/parallel.h"
 #include "catch.h"
+#include "gaussian.h"
 #include "quant/block_gtq.h"
 
 #include "quant/group_order.h"
@@ -12,15 +13,9 @@
 #include "quant/random.h"
 
 using namespace blockgtq;
+using test::gaussian;
 
 namespace {
-
-std::vector<float> gaussian(size_t n, uint64_t seed) {
-  Random random(seed);
-  std::vector<float> x(n);
-  for (float& v : x) v = float(random.standard_normal());
-  return x;
-}
 
 std::vector<uint8_t> encode(const Quantizer& quantizer, const std::vector<float>& x) {
   const size_t n = x.size() / quantizer.dim();

@@ -3,6 +3,7 @@
 
 #include "base/float16.h"
 #include "catch.h"
+#include "gaussian.h"
 #include "quant/block_gtq.h"
 #include "quant/centred.h"
 #include "quant/linear_quantizer.h"
@@ -11,16 +12,10 @@
 #include "worse.h"
 
 using namespace blockgtq;
+using test::gaussian;
 using test::worse;
 
 namespace {
-
-std::vector<float> gaussian(size_t n, uint64_t seed) {
-  Random random(seed);
-  std::vector<float> x(n);
-  for (float& v : x) v = float(random.standard_normal());
-  return x;
-}
 
 std::vector<float> round_trip(const Quantizer& quantizer, const std::vector<float>& x) {
   const size_t n = x.size() / quantizer.dim();

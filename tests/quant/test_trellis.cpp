@@ -4,19 +4,14 @@
 #include <vector>
 
 #include "catch.h"
+#include "gaussian.h"
 #include "quant/codebook.h"
 #include "quant/random.h"
 
 using namespace blockgtq;
+using test::gaussian;
 
 namespace {
-
-std::vector<float> normal(size_t n, uint64_t seed) {
-  Random random(seed);
-  std::vector<float> x(n);
-  for (float& v : x) v = float(random.standard_normal());
-  return x;
-}
 
 /// The error of one vector's codes.
 double error(const float* y, std::span<const uint8_t> codes, int bits) {
@@ -62,7 +57,7 @@ TEST_CASE("the error of normal numbers") {
   };
   const Row row = GENERATE(Row{1, 0.290}, Row{2, 0.0780}, Row{3, 0.0204}, Row{4, 0.00565}, Row{5, 0.00156});
   constexpr size_t n = 512, d = 64;
-  const std::vector<float> y = normal(n * d, 11);
+  const std::vector<float> y = gaussian(n * d, 11);
   std::vector<uint8_t> codes(n * d);
   trellis_encode(y.data(), n, d, row.bits, trellis_table(row.bits), codes.data());
   double sum = 0;
@@ -74,7 +69,7 @@ TEST_CASE("the error of normal numbers") {
 TEST_CASE("no other stream with the same seam is nearer") {
   constexpr size_t d = 16;
   constexpr int kSeamBits = kTrellisWindow - 1;  // at one bit the last seven codes
-  const std::vector<float> y = normal(20 * d, 5);
+  const std::vector<float> y = gaussian(20 * d, 5);
   for (size_t v = 0; v < 20; ++v) {
     std::vector<uint8_t> found(d), other(d);
     trellis_encode(&y[v * d], 1, d, 1, trellis_table(1), found.data());
@@ -90,7 +85,7 @@ TEST_CASE("no other stream with the same seam is nearer") {
 TEST_CASE("the codes of a vector do not depend on its neighbours") {
   constexpr size_t n = 21, d = 20;
   const int bits = GENERATE(1, 3, 5);
-  const std::vector<float> y = normal(n * d, 8);
+  const std::vector<float> y = gaussian(n * d, 8);
   std::vector<uint8_t> all(n * d, 0xaa), one(d);
   trellis_encode(y.data(), n, d, bits, trellis_table(bits), all.data());
   for (size_t v = 0; v < n; ++v) {
