@@ -8,12 +8,14 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/parallel.h"
 
 namespace blockgtq {
 namespace {
 
 constexpr size_t kChecksumBytes = 4;
 constexpr unsigned kNoDeflate = 1 << 1;  // deflate, the second filter, may give up on what it cannot shrink
+constexpr size_t kAtOnce = 64;           // chunks that are packed or unpacked side by side
 
 /// As HDF5's filter 3 has it: sums of 16-bit words, high byte first, an odd byte as the high one; of the two
 /// zeros of such sums 0xffff, unless all words are zero.
@@ -53,25 +55,84 @@ void unshuffle(const std::vector<char>& in, size_t item_bytes, std::vector<char>
     for (size_t i = 0; i < n; ++i) out[i * item_bytes + b] = in[b * n + i];
 }
 
-/// What of a chunk lies inside the array, to its place there.
-void place(const std::vector<char>& chunk, const Dims& first, const Extent& e, char* out) {
+std::string deflate(const std::vector<char>& in) {
+  uLongf n = compressBound(uLong(in.size()));
+  std::string out(n + kChecksumBytes, '\0');
+  const int status = compress2(reinterpret_cast<Bytef*>(out.data()), &n,
+                               reinterpret_cast<const Bytef*>(in.data()), uLong(in.size()), kGzipLevel);
+  if (status != Z_OK) throw std::bad_alloc();
+  out.resize(n);
+  return out;
+}
+
+void shuffle(const std::vector<char>& in, size_t item_bytes, std::vector<char>& out) {
+  const size_t n = in.size() / item_bytes;
+  for (size_t b = 0; b < item_bytes; ++b)
+    for (size_t i = 0; i < n; ++i) out[b * n + i] = in[i * item_bytes + b];
+}
+
+/// run(from, to, bytes) of every run of neighbours of a chunk that lies inside the array: where it begins in
+/// the chunk, and in the array.
+template <class Run>
+void for_each_run(const Dims& first, const Extent& e, const Run& run) {
   const size_t rank = e.dims.size();
   Dims count(rank), at(rank, 0);
   for (size_t i = 0; i < rank; ++i) count[i] = std::min(e.chunk[i], e.dims[i] - first[i]);
-  const size_t run = count[rank - 1] * e.item_bytes;
   for (bool more = true; more;) {
     uint64_t from = 0, to = 0;
     for (size_t i = 0; i < rank; ++i) {
       from = from * e.chunk[i] + at[i];
       to = to * e.dims[i] + first[i] + at[i];
     }
-    std::memcpy(out + to * e.item_bytes, chunk.data() + from * e.item_bytes, run);
+    run(from * e.item_bytes, to * e.item_bytes, count[rank - 1] * e.item_bytes);
     more = false;
     for (size_t i = rank - 1; i-- > 0 && !more;) {
       more = ++at[i] < count[i];
       if (!more) at[i] = 0;
     }
   }
+}
+
+/// The place of the chunk behind the one at `first`; false where that was the last one.
+bool next_chunk(const Extent& e, Dims& first) {
+  for (size_t i = first.size(); i-- > 0;) {
+    first[i] += e.chunk[i];
+    if (first[i] < e.dims[i]) return true;
+    first[i] = 0;
+  }
+  return false;
+}
+
+/// The chunk at `first` of an array, as the filters leave it: zeros beyond the array, shuffled, deflated, a
+/// checksum behind.
+std::string pack(const char* data, const Dims& first, const Extent& e) {
+  std::vector<char> plain(e.chunk_bytes()), shuffled(plain.size());
+  for_each_run(first, e,
+               [&](uint64_t from, uint64_t to, uint64_t n) { std::memcpy(&plain[from], data + to, n); });
+  shuffle(plain, e.item_bytes, shuffled);
+  std::string bytes = deflate(shuffled);
+  const uint32_t sum = fletcher32(bytes, bytes.size());
+  bytes.append(reinterpret_cast<const char*>(&sum), kChecksumBytes);
+  return bytes;
+}
+
+/// Back, to its place in the array.
+void unpack(const StoredChunk& chunk, const Extent& e, const std::string& where, char* out) {
+  std::vector<char> shuffled(e.chunk_bytes()), plain(shuffled.size());
+  const size_t n = chunk.bytes.size() - kChecksumBytes;
+  uint32_t stored = 0;
+  std::memcpy(&stored, chunk.bytes.data() + n, kChecksumBytes);
+  if (stored != fletcher32(chunk.bytes, n)) fail_input("{}: cannot be read: wrong checksum", where);
+  bool whole = chunk.left_out == 0 && inflate_to(chunk.bytes, n, shuffled);
+  if (chunk.left_out == kNoDeflate && n == shuffled.size()) {
+    std::copy_n(chunk.bytes.begin(), n, shuffled.begin());
+    whole = true;
+  }
+  if (!whole) fail_input("{}: cannot be read: a chunk that does not hold {} bytes", where, shuffled.size());
+  unshuffle(shuffled, e.item_bytes, plain);
+  for_each_run(chunk.first, e, [&](uint64_t from, uint64_t to, uint64_t bytes) {
+    std::memcpy(out + to, &plain[from], bytes);
+  });
 }
 
 }  // namespace
@@ -97,31 +158,39 @@ void for_each_chunk(hid_t set, const Extent& extent, const std::string& where,
     if (H5Dread_chunk(set, H5P_DEFAULT, first.data(), &chunk.left_out, chunk.bytes.data()) < 0)
       fail_input("{}: cannot be read: {}", where, last_error());
     body(chunk);
-    more = false;
-    for (size_t i = rank; i-- > 0 && !more;) {
-      chunk.first[i] += extent.chunk[i];
-      more = chunk.first[i] < extent.dims[i];
-      if (!more) chunk.first[i] = 0;
-    }
+    more = next_chunk(extent, chunk.first);
   }
 }
 
 void read_chunks(hid_t set, const Extent& extent, const std::string& where, char* out) {
-  std::vector<char> shuffled(extent.chunk_bytes()), plain(shuffled.size());
+  std::vector<StoredChunk> waiting;
+  const auto unpack_waiting = [&] {
+    parallel_for(waiting.size(), [&](size_t i) { unpack(waiting[i], extent, where, out); });
+    waiting.clear();
+  };
   for_each_chunk(set, extent, where, [&](const StoredChunk& chunk) {
-    const size_t n = chunk.bytes.size() - kChecksumBytes;
-    uint32_t stored = 0;
-    std::memcpy(&stored, chunk.bytes.data() + n, kChecksumBytes);
-    if (stored != fletcher32(chunk.bytes, n)) fail_input("{}: cannot be read: wrong checksum", where);
-    bool whole = chunk.left_out == 0 && inflate_to(chunk.bytes, n, shuffled);
-    if (chunk.left_out == kNoDeflate && n == shuffled.size()) {
-      std::copy_n(chunk.bytes.begin(), n, shuffled.begin());
-      whole = true;
-    }
-    if (!whole) fail_input("{}: cannot be read: a chunk that does not hold {} bytes", where, shuffled.size());
-    unshuffle(shuffled, extent.item_bytes, plain);
-    place(plain, chunk.first, extent, out);
+    waiting.push_back(chunk);
+    if (waiting.size() == kAtOnce) unpack_waiting();
   });
+  unpack_waiting();
+}
+
+herr_t write_chunks(hid_t set, const Extent& extent, const char* data) {
+  std::vector<Dims> places;
+  Dims place(extent.dims.size(), 0);
+  for (bool more = extent.n > 0; more;) {
+    places.push_back(place);
+    more = next_chunk(extent, place);
+    if (more && places.size() < kAtOnce) continue;
+    std::vector<std::string> packed(places.size());
+    parallel_for(places.size(), [&](size_t i) { packed[i] = pack(data, places[i], extent); });
+    for (size_t i = 0; i < places.size(); ++i) {
+      const std::vector<hsize_t> at(places[i].begin(), places[i].end());
+      if (H5Dwrite_chunk(set, H5P_DEFAULT, 0, at.data(), packed[i].size(), packed[i].data()) < 0) return -1;
+    }
+    places.clear();
+  }
+  return 0;
 }
 
 }  // namespace blockgtq

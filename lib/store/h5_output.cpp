@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "store/h5_chunks.h"
 #include "store/h5_handle.h"
 #include "store/schema.h"
 
@@ -120,7 +121,8 @@ void H5Output::write_typed(const std::string& name, const Dims& dims, const void
   Handle set(must(H5Dcreate2(file_, name.c_str(), type, space, H5P_DEFAULT, creation, H5P_DEFAULT)), H5Dclose,
              &abandoned_);
   if (!stored_type.empty()) put_text(set, "stored_type", stored_type);
-  must(H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data));
+  Extent whole{dims, Dims(chunk.begin(), chunk.end()), 1, item_bytes};
+  must(write_chunks(set, whole, static_cast<const char*>(data)));
   must(set.close());
 }
 
