@@ -1,7 +1,9 @@
 #include "quant/k_means.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <numeric>
 
 #include "base/error.h"
 #include "quant/product.h"
@@ -13,10 +15,18 @@ namespace {
 constexpr int kRounds = 30;
 constexpr uint64_t kSeed = 42;
 
+/// In kLanes interleaved chains of fixed order.
 double squared_distance(const float* a, const float* b, size_t dim) {
-  double sum = 0;
-  for (size_t j = 0; j < dim; ++j) sum += (double(a[j]) - b[j]) * (double(a[j]) - b[j]);
-  return sum;
+  constexpr size_t kLanes = 8;
+  std::array<double, kLanes> part{};
+  size_t j = 0;
+  for (; j + kLanes <= dim; j += kLanes)
+    for (size_t l = 0; l < kLanes; ++l) {
+      const double off = double(a[j + l]) - b[j + l];
+      part[l] += off * off;
+    }
+  for (; j < dim; ++j) part[0] += (double(a[j]) - b[j]) * (double(a[j]) - b[j]);
+  return std::accumulate(part.begin(), part.end(), 0.0);
 }
 
 std::vector<float> first_centres(std::span<const float> x, size_t dim, size_t m) {
@@ -52,9 +62,12 @@ std::vector<size_t> nearest_centres(std::span<const float> x, int d, std::span<c
     for (size_t j = 0; j < dim; ++j) squares[c] += double(centres[c * dim + j]) * centres[c * dim + j];
   std::vector<size_t> nearest(n);
   for (size_t i = 0; i < n; ++i) {
+    const float* product = &products[i * m];
     double least = INFINITY;
+    size_t at = 0;
     for (size_t c = 0; c < m; ++c)
-      if (const double d = squares[c] - 2.0 * products[i * m + c]; d < least) least = d, nearest[i] = c;
+      if (const double off = squares[c] - 2.0 * product[c]; off < least) least = off, at = c;
+    nearest[i] = at;
   }
   return nearest;
 }
@@ -71,7 +84,9 @@ std::vector<float> k_means(std::span<const float> x, int dim, int m) {
     std::vector<double> sum(centres.size()), count(static_cast<size_t>(m));
     for (size_t i = 0; i < nearest.size(); ++i) {
       ++count[nearest[i]];
-      for (size_t j = 0; j < d; ++j) sum[nearest[i] * d + j] += x[i * d + j];
+      double* to = &sum[nearest[i] * d];
+      const float* from = &x[i * d];
+      for (size_t j = 0; j < d; ++j) to[j] += from[j];
     }
     for (size_t c = 0; c < size_t(m); ++c)
       for (size_t j = 0; count[c] > 0 && j < d; ++j) centres[c * d + j] = float(sum[c * d + j] / count[c]);

@@ -211,8 +211,14 @@ Sample sample_of(int64_t chunk, int64_t chunk_tokens, int64_t run_chunks) {
 }
 
 void append_sample(std::vector<float>& to, const float* from, int64_t n) {
-  for (int64_t i = 0; i < n; ++i)
-    to.push_back(from_half(to_half(std::clamp(from[i], -kLargestHalf, kLargestHalf))));
+  constexpr int64_t kPiece = 1 << 15;
+  const size_t before = to.size();
+  to.resize(before + size_t(n));
+  parallel_for(size_t((n + kPiece - 1) / kPiece), [&](size_t piece) {
+    const int64_t first = int64_t(piece) * kPiece, end = std::min(n, first + kPiece);
+    for (int64_t i = first; i < end; ++i)
+      to[before + size_t(i)] = from_half(to_half(std::clamp(from[i], -kLargestHalf, kLargestHalf)));
+  });
 }
 
 std::vector<double> block_energy(const Stats& stats, int layer, int kv_head) {
