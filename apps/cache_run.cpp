@@ -3,15 +3,29 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "eval/cuda_divergence.h"
+#include "eval/cuda_requantize.h"
 #include "evaluation.h"
 
 namespace blockgtq {
 namespace {
 
 constexpr int64_t kPassTokens = 8192;  // of one forward pass, all caches together
+constexpr int64_t kDevicePassTokens = 65536;
+
+/// On a device larger passes read weights less often, and its memory is not the host's.
+int64_t pass_tokens(const Session& session, int64_t chunk) {
+  const int64_t room = session.backend->device_room() / 2;
+  int64_t tokens = kDevicePassTokens;
+  while (tokens > kPassTokens &&
+         plan_memory(*session.model, tokens, std::min(chunk, tokens), true).activation_bytes > room)
+    tokens /= 2;
+  return std::max(tokens, kPassTokens);
+}
 
 /// One window under one cache.
 struct Item {
@@ -37,7 +51,8 @@ RecentPositions recent_positions(const CachedLayer& cached, const AttentionShape
 }
 
 /// One forward pass over items of one length; returns how many fp16 norms and scales were cut.
-int64_t run_pass(const Session& session, const CacheRun& run, std::span<const Item> items, int64_t length) {
+int64_t run_pass(const Session& session, const CacheRun& run, std::span<const Item> items, int64_t length,
+                 std::optional<CudaRequantizer>& device) {
   std::vector<int32_t> tokens;
   CachedLayer cached;
   for (const Item& item : items) {
@@ -45,7 +60,6 @@ int64_t run_pass(const Session& session, const CacheRun& run, std::span<const It
     tokens.insert(tokens.end(), window.begin(), window.end());
     cached.caches.push_back(run.caches[item.cache]);
   }
-  const AttentionShape& shape = session.shape;
   int64_t clipped = 0;
   ForwardRequest request;
   request.tokens = tokens;
@@ -57,15 +71,23 @@ int64_t run_pass(const Session& session, const CacheRun& run, std::span<const It
     cached.chunk = length;
     cached.k = acts.k;
     cached.v = acts.v;
-    if (!acts.stream) acts.recent = recent_positions(cached, shape);
-    clipped += acts.stream ? cuda_requantize(cached, int64_t(shape.n_kv_heads) * shape.layout.head_dim,
-                                             int64_t(shape.n_kv_heads) * shape.v_dim, acts.stream)
-                           : requantize(cached);
+    if (acts.stream) {
+      if (!device) device.emplace();
+      clipped += device->requantize(cached, acts.stream);
+    } else {
+      acts.recent = recent_positions(cached, session.shape);
+      clipped += requantize(cached);
+    }
   };
   request.on_logits = [&](int64_t first, int64_t n, const float* logits) {
     const Item& item = items[size_t(first / length)];
     run.on_logits(item.window, item.cache, first % length, n, logits);
   };
+  if (run.on_device_logits)
+    request.on_device_logits = [&](int64_t first, int64_t n, const float* logits, void* stream) {
+      const Item& item = items[size_t(first / length)];
+      run.on_device_logits(item.window, item.cache, first % length, n, logits, stream);
+    };
   session.backend->forward(*session.model, request);
   return clipped;
 }
@@ -80,13 +102,14 @@ void run_caches(const Session& session, const CacheRun& run, const std::string& 
     for (size_t c = 0; c < run.caches.size(); ++c) items.push_back({w, c});
   auto length = [&](const Item& item) { return std::min(chunk, n_tokens - item.window * chunk); };
 
-  const auto most = size_t(std::max<int64_t>(1, kPassTokens / chunk));
+  const auto most = size_t(std::max<int64_t>(1, pass_tokens(session, chunk) / chunk));
+  std::optional<CudaRequantizer> device;
   int64_t clipped = 0;
   progress.begin(what, (n_tokens + chunk - 1) / chunk);
   for (size_t i = 0; i < items.size();) {
     size_t end = i;
     while (end < items.size() && end - i < most && length(items[end]) == length(items[i])) ++end;
-    clipped += run_pass(session, run, std::span(items).subspan(i, end - i), length(items[i]));
+    clipped += run_pass(session, run, std::span(items).subspan(i, end - i), length(items[i]), device);
     for (; i < end; ++i)
       if (items[i].cache + 1 == run.caches.size()) progress.step(fmt::format("window {}", items[i].window));
   }
@@ -109,9 +132,11 @@ QualityRun measure_quality(const Session& session, const std::vector<QuantizedCa
   run.caches = {&exact};                              // what the others are held against
   if (!caches.empty()) run.caches.push_back(&exact);  // the noise floor
   for (const QuantizedCache& cache : caches) run.caches.push_back(&cache);
-  ExactLogits window;
   std::vector<std::vector<TokenScore>> scores(caches.size() + 1);  // (exact and caches, T)
   for (auto& s : scores) s.resize(size_t(n_tokens));
+  auto scores_of = [&](size_t cache, int64_t t) { return scores[cache == 0 ? 0 : cache - 1].data() + t; };
+
+  ExactLogits window;
   run.on_logits = [&](int64_t w, size_t cache, int64_t first, int64_t n, const float* logits) {
     const int64_t t = w * chunk + first;
     if (cache == 0) {
@@ -119,8 +144,22 @@ QualityRun measure_quality(const Session& session, const std::vector<QuantizedCa
       window.set(first, n, logits);
       if (!caches.empty()) return;  // the next pass is the exact cache's second
     }
-    window.compare(first, n, logits, next.data() + t, scores[cache == 0 ? 0 : cache - 1].data() + t);
+    window.compare(first, n, logits, next.data() + t, scores_of(cache, t));
   };
+  std::optional<CudaExactLogits> device;
+  const int64_t longest = std::min(chunk, n_tokens);
+  if (CudaExactLogits::bytes(longest, vocab) <= session.backend->device_room()) {
+    device.emplace(longest, vocab);
+    run.on_device_logits = [&](int64_t w, size_t cache, int64_t first, int64_t n, const float* logits,
+                               void* stream) {
+      const int64_t t = w * chunk + first;
+      if (cache == 0) {
+        device->set(first, n, logits, stream);
+        if (!caches.empty()) return;
+      }
+      device->compare(first, n, logits, next.data() + t, scores_of(cache, t), stream);
+    };
+  }
   run_caches(session, run, what, progress);
 
   QualityRun result;

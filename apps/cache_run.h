@@ -19,11 +19,15 @@ struct CacheRun {
   /// The logits (n, vocab) of positions [first, first + n) of a window under caches[cache]: window by window,
   /// in each the caches in order.
   std::function<void(int64_t window, size_t cache, int64_t first, int64_t n, const float* logits)> on_logits;
+  /// When set, called instead where the model runs on a device: see ForwardRequest.
+  std::function<void(int64_t window, size_t cache, int64_t first, int64_t n, const float* logits,
+                     void* stream)>
+      on_device_logits;
 };
 
 /// The windows of all caches go through the layers side by side, so that weights are read once for many of
-/// them; memory is that of some thousand tokens, however long the text. The model must cache values per head
-/// where a cache quantizes them.
+/// them; memory is that of some thousand tokens, on a device some ten thousand, however long the text. The
+/// model must cache values per head where a cache quantizes them.
 void run_caches(const Session& session, const CacheRun& run, const std::string& what, Progress& progress);
 
 /// The quality of every cache on the session's text, and the noise floor: the exact cache against itself.

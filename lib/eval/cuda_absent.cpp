@@ -1,8 +1,9 @@
 #include "base/error.h"
+#include "eval/cuda_divergence.h"
 #include "eval/cuda_evaluate.h"
+#include "eval/cuda_requantize.h"
 #include "eval/cuda_stats.h"
 #include "eval/pack.h"
-#include "eval/quantized_cache.h"
 
 namespace blockgtq {
 namespace {
@@ -41,7 +42,24 @@ std::vector<PackedHead> cuda_pack_layer(const HeadQuantizers&, const float*, int
   fail_absent();
 }
 
-int64_t cuda_requantize(CachedLayer, int64_t, int64_t, void*) {
+struct CudaRequantizer::State {};
+CudaRequantizer::CudaRequantizer() {
+  fail_absent();
+}
+CudaRequantizer::~CudaRequantizer() = default;
+int64_t CudaRequantizer::requantize(const CachedLayer&, void*) {
+  fail_absent();
+}
+
+struct CudaExactLogits::State {};
+CudaExactLogits::CudaExactLogits(int64_t, int64_t) {
+  fail_absent();
+}
+CudaExactLogits::~CudaExactLogits() = default;
+void CudaExactLogits::set(int64_t, int64_t, const float*, void*) {
+  fail_absent();
+}
+void CudaExactLogits::compare(int64_t, int64_t, const float*, const int32_t*, TokenScore*, void*) {
   fail_absent();
 }
 

@@ -1,20 +1,153 @@
-#include "eval/quantized_cache.h"
-#include "kernels/device.h"
+#include "eval/cuda_requantize.h"
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "eval/place.h"
+#include "kernels/round_trip.h"
+#include "quant/product.h"
 
 namespace blockgtq {
+namespace {
 
-int64_t cuda_requantize(CachedLayer layer, int64_t k_width, int64_t v_width, void* stream) {
-  const cuda::Stream order(stream);
-  std::vector<float> k(size_t(layer.n_tokens * k_width)), v(layer.v ? size_t(layer.n_tokens * v_width) : 0);
-  float *device_k = layer.k, *device_v = layer.v;
-  cuda::download_now(k.data(), device_k, k.size() * sizeof(float), stream);
-  if (device_v) cuda::download_now(v.data(), device_v, v.size() * sizeof(float), stream);
-  layer.k = k.data();
-  layer.v = device_v ? v.data() : nullptr;
-  const int64_t clipped = requantize(layer);
-  cuda::upload(device_k, k.data(), k.size() * sizeof(float), order);
-  if (device_v) cuda::upload(device_v, v.data(), v.size() * sizeof(float), order);
-  order.synchronize();  // before the host's copies go
+/// A layer's heads as the kernels know them.
+struct OnDevice {
+  bool device = false;  // whether all of them have tables
+  const cuda::LinearTables* tables = nullptr;
+  size_t first = 0;  // of the heads' tables
+  bool trellis = false;
+};
+
+cuda::LinearSpec linear_spec(const LinearCode& code) {
+  cuda::LinearSpec spec{code, std::vector<float>(size_t(code.n_centres() * code.n_coords()))};
+  multiply_transposed(code.centres.data(), size_t(code.n_centres()), code.dim, code.forward.data(),
+                      code.n_coords(), spec.z_centres.data());
+  return spec;
+}
+
+bool has_trellis(const LinearCode& code) {
+  return std::any_of(code.groups.begin(), code.groups.end(), [](const auto& g) { return g.trellis; }) ||
+         (code.fallback && has_trellis(*code.fallback));
+}
+
+}  // namespace
+
+struct CudaRequantizer::State {
+  void upload_tables(std::span<const CodedTokens> coded, const cuda::Stream& stream);
+  int64_t on_device(int layer, std::span<const CodedTokens> coded, const cuda::Stream& stream);
+  int64_t on_host(int layer, std::vector<CodedTokens> coded, const cuda::Stream& stream);
+
+  std::map<const HeadQuantizers*, OnDevice> known;
+  std::deque<cuda::LinearTables> tables;
+  cuda::Buffer jobs, counts{sizeof(cuda::RoundTripCounts)};
+};
+
+/// Of what was not seen before.
+void CudaRequantizer::State::upload_tables(std::span<const CodedTokens> coded, const cuda::Stream& stream) {
+  struct Head {
+    const Quantizer* quantizer;
+    std::optional<cuda::LinearSpec> spec;
+  };
+  std::vector<Head> heads;
+  std::vector<const HeadQuantizers*> fresh;
+  for (const CodedTokens& tokens : coded) {
+    if (!known.try_emplace(tokens.heads).second) continue;
+    fresh.push_back(tokens.heads);
+    for (const auto& quantizer : *tokens.heads) heads.push_back({quantizer.get(), {}});
+  }
+  parallel_for(heads.size(), [&](size_t i) {
+    if (heads[i].quantizer->dim() > cuda::kMaxLinearDim) return;
+    if (const auto code = heads[i].quantizer->linear_code()) heads[i].spec = linear_spec(*code);
+  });
+  std::vector<cuda::LinearSpec> specs;
+  size_t next = 0;
+  for (const HeadQuantizers* of : fresh) {
+    const std::span all = std::span(heads).subspan(next, of->size());
+    next += of->size();
+    if (!std::all_of(all.begin(), all.end(), [](const Head& h) { return h.spec.has_value(); })) continue;
+    OnDevice& there = known[of];
+    there.device = true;
+    there.first = specs.size();
+    for (Head& head : all) {
+      there.trellis |= has_trellis(head.spec->code);
+      specs.push_back(std::move(*head.spec));
+    }
+  }
+  if (specs.empty()) return;
+  tables.emplace_back(specs, stream);
+  for (const HeadQuantizers* of : fresh) known[of].tables = &tables.back();
+}
+
+int64_t CudaRequantizer::State::on_device(int layer, std::span<const CodedTokens> coded,
+                                          const cuda::Stream& stream) {
+  std::vector<cuda::RoundTripJob> list;
+  std::vector<int> head_of;  // (jobs)
+  cuda::RoundTrips trips;
+  for (const CodedTokens& tokens : coded) {
+    const OnDevice& there = known.at(tokens.heads);
+    trips.dim = tokens.heads->at(0)->dim();
+    trips.longest = std::max(trips.longest, tokens.n);
+    trips.trellis |= there.trellis;
+    for (size_t h = 0; h < tokens.heads->size(); ++h) {
+      list.push_back({there.tables->table(there.first + h), tokens.x + int64_t(h) * trips.dim, tokens.width(),
+                      tokens.n});
+      head_of.push_back(int(h));
+    }
+  }
+  const size_t bytes = list.size() * sizeof(cuda::RoundTripJob);
+  if (jobs.bytes() < bytes) {
+    stream.synchronize();
+    jobs = cuda::Buffer(bytes);
+  }
+  cuda::upload(jobs.as(), list.data(), bytes, stream);
+  cuda::fill_zero(counts.as(), counts.bytes(), stream);
+  trips.jobs = jobs.as<cuda::RoundTripJob>();
+  trips.n_jobs = int(list.size());
+  trips.counts = counts.as<cuda::RoundTripCounts>();
+  cuda::round_trip(trips, stream);
+  cuda::RoundTripCounts found;
+  cuda::download_now(&found, counts.as(), sizeof(found), stream.handle());
+  if (found.bad)
+    at_layer(layer, [&] { at_head(head_of.at(list.size() - found.bad), [] { require_codable(false); }); });
+  return int64_t(found.clipped);
+}
+
+int64_t CudaRequantizer::State::on_host(int layer, std::vector<CodedTokens> coded,
+                                        const cuda::Stream& stream) {
+  std::vector<std::vector<float>> copies;
+  std::vector<float*> from;
+  for (CodedTokens& tokens : coded) {
+    std::vector<float>& copy = copies.emplace_back(size_t(tokens.n * tokens.width()));
+    cuda::download_now(copy.data(), tokens.x, copy.size() * sizeof(float), stream.handle());
+    from.push_back(std::exchange(tokens.x, copy.data()));
+  }
+  const int64_t clipped = blockgtq::requantize(layer, coded);
+  for (size_t i = 0; i < coded.size(); ++i)
+    cuda::upload(from[i], copies[i].data(), copies[i].size() * sizeof(float), stream);
+  stream.synchronize();  // before the copies go
+  return clipped;
+}
+
+CudaRequantizer::CudaRequantizer() : state_(std::make_unique<State>()) {}
+CudaRequantizer::~CudaRequantizer() = default;
+
+int64_t CudaRequantizer::requantize(const CachedLayer& layer, void* handle) {
+  State& s = *state_;
+  const cuda::Stream stream(handle);
+  const std::vector<CodedTokens> coded = coded_tokens(layer);
+  s.upload_tables(coded, stream);
+  std::map<int, std::vector<CodedTokens>> there;  // by head dimension
+  std::vector<CodedTokens> here;
+  for (const CodedTokens& tokens : coded)
+    (s.known.at(tokens.heads).device ? there[tokens.heads->at(0)->dim()] : here).push_back(tokens);
+  int64_t clipped = 0;
+  for (const auto& [dim, tokens] : there) clipped += s.on_device(layer.layer, tokens, stream);
+  if (!here.empty()) clipped += s.on_host(layer.layer, std::move(here), stream);
   return clipped;
 }
 

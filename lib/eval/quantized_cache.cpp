@@ -21,14 +21,15 @@ struct Piece {
   int head;
 };
 
-void add_pieces(const HeadQuantizers& heads, float* x, int64_t first, int64_t end, std::vector<Piece>& out) {
-  const int64_t n_heads = int64_t(heads.size());
-  for (int64_t h = 0; h < n_heads; ++h) {
-    const int64_t dim = heads[size_t(h)]->dim(), stride = n_heads * dim;
-    const int64_t tile = heads[size_t(h)]->per_vector() ? kTile : end - first;
-    for (int64_t t = first; t < end; t += tile)
-      out.push_back(
-          {heads[size_t(h)].get(), x + t * stride + h * dim, stride, std::min(tile, end - t), int(h)});
+void add_pieces(const CodedTokens& coded, std::vector<Piece>& out) {
+  const int64_t stride = coded.width();
+  int64_t column = 0;
+  for (size_t h = 0; h < coded.heads->size(); ++h) {
+    const Quantizer* quantizer = coded.heads->at(h).get();
+    const int64_t tile = quantizer->per_vector() ? kTile : coded.n;
+    for (int64_t t = 0; t < coded.n; t += tile)
+      out.push_back({quantizer, coded.x + t * stride + column, stride, std::min(tile, coded.n - t), int(h)});
+    column += quantizer->dim();
   }
 }
 
@@ -60,22 +61,36 @@ double QuantizedCache::bytes(const std::vector<HeadQuantizers>& layers, int64_t 
   return sum;
 }
 
-int64_t requantize(const CachedLayer& layer) {
+std::vector<CodedTokens> coded_tokens(const CachedLayer& layer) {
   const auto l = size_t(layer.layer);
-  std::vector<Piece> pieces;
+  std::vector<CodedTokens> coded;
   for (size_t w = 0; w < layer.caches.size(); ++w) {
     const QuantizedCache& cache = *layer.caches[w];
     const int64_t begin = int64_t(w) * layer.chunk, n = std::min(layer.chunk, layer.n_tokens - begin);
-    const int64_t first = begin + std::min(cache.exact.sink, n), end = first + n - cache.exact.count(n);
-    if (!cache.keys.empty()) add_pieces(cache.keys[l], layer.k, first, end, pieces);
-    if (cache.values.empty()) continue;
-    check(layer.v != nullptr, "requantize: values are quantized where there are none");
-    add_pieces(cache.values[l], layer.v, first, end, pieces);
+    const int64_t first = begin + std::min(cache.exact.sink, n), count = n - cache.exact.count(n);
+    auto add = [&](const std::vector<HeadQuantizers>& layers, float* x) {
+      if (layers.empty() || count <= 0) return;
+      check(x != nullptr, "coded_tokens: quantizers of what is not there");
+      CodedTokens& added = coded.emplace_back(CodedTokens{&layers[l], x, count});
+      added.x += first * added.width();
+    };
+    add(cache.keys, layer.k);
+    add(cache.values, layer.v);
   }
+  return coded;
+}
+
+int64_t requantize(int layer, std::span<const CodedTokens> coded) {
+  std::vector<Piece> pieces;
+  for (const CodedTokens& tokens : coded) add_pieces(tokens, pieces);
   std::vector<int64_t> clipped(pieces.size());
-  at_layer(layer.layer,
+  at_layer(layer,
            [&] { parallel_for(pieces.size(), [&](size_t i) { clipped[i] = round_trip(pieces[i]); }); });
   return std::accumulate(clipped.begin(), clipped.end(), int64_t(0));
+}
+
+int64_t requantize(const CachedLayer& layer) {
+  return requantize(layer.layer, coded_tokens(layer));
 }
 
 }  // namespace blockgtq

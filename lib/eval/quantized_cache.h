@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "eval/pack.h"
@@ -33,14 +34,23 @@ struct CachedLayer {
   float* v = nullptr;                         // (T, H, Dv); null where no cache quantizes values
 };
 
-/// Puts in the place of every key and value what its cache gives back: encode, then decode; those of the sink
-/// stay, and so do those that are recent to the end, which no query sees coded. Keys are those before RoPE.
-/// The result does not depend on the number of threads. Returns how many fp16 norms and scales were cut to
-/// 65504.
-int64_t requantize(const CachedLayer& layer);
+/// Neighbouring tokens of all heads that a cache holds coded.
+struct CodedTokens {
+  const HeadQuantizers* heads = nullptr;
+  float* x = nullptr;  // (n, H, D)
+  int64_t n = 0;
 
-/// The same for k and v in device memory that are in order on `stream` (a CUDA stream): the codes are made on
-/// the host. k_width, v_width: floats per token.
-int64_t cuda_requantize(CachedLayer layer, int64_t k_width, int64_t v_width, void* stream);
+  int64_t width() const { return int64_t(heads->size()) * heads->at(0)->dim(); }  // H * D
+};
+
+/// What of a layer is coded: window by window keys, then values. Not those of the sink, and not those that
+/// are recent to the end, which no query sees coded.
+std::vector<CodedTokens> coded_tokens(const CachedLayer& layer);
+
+/// Puts in the place of every coded key and value what its cache gives back: encode, then decode. Keys are
+/// those before RoPE. The result does not depend on the number of threads. Returns how many fp16 norms and
+/// scales were cut to 65504.
+int64_t requantize(int layer, std::span<const CodedTokens> coded);
+int64_t requantize(const CachedLayer& layer);
 
 }  // namespace blockgtq

@@ -41,6 +41,9 @@ struct ForwardRequest {
   /// pieces of at most some hundred tokens that never cross a chunk's end. When not set the last layer stops
   /// at its projections.
   std::function<void(int64_t first, int64_t n, const float* logits)> on_logits;
+  /// When set beside on_logits, a backend that computes on a device calls it instead: logits are device
+  /// memory, in order on `stream` (a CUDA stream) and only until this returns.
+  std::function<void(int64_t first, int64_t n, const float* logits, void* stream)> on_device_logits;
   Progress* progress = nullptr;  // one step per layer
 };
 
@@ -50,6 +53,9 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual void forward(const Checkpoint& model, const ForwardRequest& request) = 0;
+  /// Bytes of device memory that who uses this may take beside what a run takes; 0 on the CPU, and where the
+  /// user has limited the memory.
+  virtual int64_t device_room() const { return 0; }
 };
 
 std::unique_ptr<Backend> make_cpu_backend();

@@ -34,6 +34,9 @@ class CudaBackend : public Backend {
  public:
   explicit CudaBackend(const CudaOptions& options) : options_(use_device(options)) {}
   void forward(const Checkpoint& model, const ForwardRequest& request) override;
+  int64_t device_room() const override {
+    return options_.memory_limit_bytes > 0 ? 0 : cuda::free_device_bytes() / 2;
+  }
 
  private:
   void run_layers(const CudaPlan& plan, const ForwardRequest& request, CudaDecoder& decoder,
@@ -85,13 +88,20 @@ void CudaBackend::run_output(const CudaPlan& plan, const ForwardRequest& request
   const size_t output = plan.layers.size();
   const std::byte* base = weights.acquire(output, stream_);
   const int64_t most = std::min(kLogitTokens, plan.run.chunk), n_tokens = plan.run.n_tokens;
-  const cuda::PinnedBuffer logits(size_t(most * vocab) * sizeof(float));
+  const bool there = bool(request.on_device_logits);
+  const cuda::PinnedBuffer logits(there ? 0 : size_t(most * vocab) * sizeof(float));
   for (int64_t start = 0; start < n_tokens; start += plan.run.chunk) {
     const int64_t end = std::min(n_tokens, start + plan.run.chunk);
     for (int64_t first = start; first < end; first += most) {
       check_stop();
       const int64_t n = std::min(most, end - first);
-      decoder.logits(plan.outer, plan.parcels[output], base, first, n, logits.as<float>());
+      const float* found = decoder.logits(plan.outer, plan.parcels[output], base, first, n);
+      if (there) {
+        request.on_device_logits(first, n, found, stream_.handle());
+        continue;
+      }
+      cuda::download(logits.as(), found, size_t(n * vocab) * sizeof(float), stream_);
+      stream_.synchronize();
       request.on_logits(first, n, logits.as<float>());
     }
   }

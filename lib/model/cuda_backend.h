@@ -17,9 +17,9 @@ struct CudaOptions {
 };
 
 /// The decoder on a GPU, layer by layer, with the next layer's weights copied while one computes.
-/// LayerActivations hold device memory, logits are in host memory. Same inputs give the same bits from run to
-/// run. Exit::device where this cannot be had: no device, not enough memory (found before anything starts),
-/// or a head dimension without a kernel.
+/// LayerActivations hold device memory; so do logits for on_device_logits. Same inputs give the same bits
+/// from run to run. Exit::device where this cannot be had: no device, not enough memory (found before
+/// anything starts), or a head dimension without a kernel.
 std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options);
 
 }  // namespace blockgtq

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "kernels/bias.h"
 #include "kernels/convert.h"
+#include "kernels/logits.h"
 #include "kernels/nonfinite.h"
 #include "model/nonfinite.h"
 #include "model/output_layer.h"
@@ -240,8 +241,8 @@ CudaDecoder::Watched CudaDecoder::output_of(const ResidentLayer& layer) const {
           layer.weights.all()};
 }
 
-void CudaDecoder::logits(const OuterWeights& outer, const Parcel& parcel, const std::byte* base,
-                         int64_t first, int64_t n, float* logits) {
+const float* CudaDecoder::logits(const OuterWeights& outer, const Parcel& parcel, const std::byte* base,
+                                 int64_t first, int64_t n) {
   const int64_t hidden = config().hidden, vocab = config().vocab;
   enter(parcel, base);
   norm(outer.final_norm, ws_.x + first * hidden, n, nullptr, ws_.in);
@@ -249,11 +250,12 @@ void CudaDecoder::logits(const OuterWeights& outer, const Parcel& parcel, const 
   const Watched watched{
       kOther, ws_.logits, n, vocab, "logits", {&outer.final_norm.weight, &outer.lm_head.weight}, first};
   watch(watched);
-  cuda::download(logits, ws_.logits, size_t(n * vocab) * sizeof(float), stream_);
   pending_.push_back(watched);
   require_finite(pending_);
   pending_.clear();
-  finish_logits(config(), logits, n * vocab);
+  cuda::finish_logits(ws_.logits, n * vocab, float(config().logits_multiplier),
+                      float(config().logits_softcap), stream_);
+  return ws_.logits;
 }
 
 }  // namespace blockgtq

@@ -36,9 +36,10 @@ class CudaDecoder {
   void attention(const ResidentLayer& layer, const Show& show, bool stop);
   /// x += feed-forward of its norm: dense, or the routed experts and the shared one.
   void feed_forward(const ResidentLayer& layer);
-  /// Final norm and lm_head of tokens [first, first + n), n <= kLogitTokens, to page-locked memory.
-  void logits(const OuterWeights& outer, const Parcel& parcel, const std::byte* base, int64_t first,
-              int64_t n, float* logits);
+  /// The logits (n, vocab) of tokens [first, first + n), n <= kLogitTokens, on the device until the next
+  /// call.
+  const float* logits(const OuterWeights& outer, const Parcel& parcel, const std::byte* base, int64_t first,
+                      int64_t n);
 
  private:
   /// What has a word for find_nonfinite(): the order of Workspace::words.
