@@ -131,8 +131,8 @@ void check_allocation(const AllocationOptions& o, const AttentionShape& shape) {
   check_blocks(make_spec(o).allocator, shape.layout.n_blocks());
 }
 
-BitMap allocate(const Stats& stats, const AllocationOptions& o) {
-  return make_bit_map(stats, averages(o, stats.shape), make_spec(o), o.centres);
+BitMap allocate(const Stats& stats, const AllocationOptions& o, std::vector<HeadCalibration> calibration) {
+  return make_bit_map(stats, averages(o, stats.shape), make_spec(o), o.centres, std::move(calibration));
 }
 
 void write_and_report(const BitMap& map, const Stats& stats, const AllocationOptions& o, OutputFile& file,

@@ -30,7 +30,9 @@ void check_allocation(const AllocationOptions& options);
 /// Exit::usage for what is wrong for this model: checked before its forward pass.
 void check_allocation(const AllocationOptions& options, const AttentionShape& shape);
 
-BitMap allocate(const Stats& stats, const AllocationOptions& options);
+/// calibration: as make_bit_map's.
+BitMap allocate(const Stats& stats, const AllocationOptions& options,
+                std::vector<HeadCalibration> calibration = {});
 
 /// Writes a map of allocate() to `file`, and `files` with it: what it costs and what it chose as tables, or
 /// as JSON (schema blockgtq.allocate/1). With -v or --json also how far the bits depend on the text.

@@ -40,8 +40,9 @@ void add_calibrate(CLI::App& app, const GlobalOptions& global) {
     std::optional<Session> text;  // a text that is too short is told before the model runs
     if (o->choice.choose)
       text = open_session(text_behind(o->run, o->choice.tokens, o->choice.chunk), global, *progress);
-    const Stats stats = collect_stats(session, *progress);
-    BitMap map = allocate(stats, o->allocation);
+    Calibration calibration = collect_calibration(session, *progress, o->allocation.centres);
+    const Stats& stats = calibration.stats;
+    BitMap map = allocate(stats, o->allocation, std::move(calibration.heads));
     if (text) map.choices = choose_methods(map, *text, codebook_of(CacheOptions(), o->run), *progress);
     write_and_report(map, stats, o->allocation, file, files, global);
   });

@@ -34,7 +34,8 @@ void add_dump(CLI::App& app, const GlobalOptions& global) {
     header.chunk = session.chunk;
     header.type = o->store == "f32" ? ActsType::f32 : o->store == "bf16" ? ActsType::bf16 : ActsType::f16;
     header.tokens = session.corpus.ids;
-    header.output = output_moments(session);
+    for (int l = 0; session.shape.v_dim > 0 && l < session.shape.n_layers; ++l)
+      header.output.push_back(output_moment(session, l));
     header.signature = session.signature();
     header.provenance = session.provenance();
     ActsWriter writer(output.temporary(), header);

@@ -181,8 +181,9 @@ class Panel {
                  Session& evaluation) {
     check_blocks(share_.allocator, calibration.shape.layout.n_blocks());
     PanelState::Writer files(state);
-    const Stats stats = collect_stats(calibration, *progress_);
-    const BitMap map = make_bit_map(stats, spec_.bits, share_);
+    Calibration calibrated = collect_calibration(calibration, *progress_, kCentres);
+    const BitMap map =
+        make_bit_map(calibrated.stats, spec_.bits, share_, kCentres, std::move(calibrated.heads));
     EvalRequest request;
     request.methods = spec_.methods;
     request.map = &map;

@@ -69,7 +69,8 @@ std::optional<BitMap> job_map(const ModelJob& job, const ModelSetOptions& o, con
   }
   if (job.calibration.files.empty()) return std::nullopt;
   Session session = open_session(job.calibration, global, progress);
-  return make_bit_map(collect_stats(session, progress), budgets, job.allocation, o.centres);
+  Calibration calibration = collect_calibration(session, progress, o.centres);
+  return make_bit_map(calibration.stats, budgets, job.allocation, o.centres, std::move(calibration.heads));
 }
 
 void for_each_model(const ModelSetOptions& o, Progress& progress,

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <functional>
 #include <future>
 #include <optional>
 
@@ -18,6 +20,7 @@
 #include "model/model_shape.h"
 #include "model/nonfinite.h"
 #include "model/output_moment.h"
+#include "quant/calibrate.h"
 
 namespace blockgtq {
 namespace {
@@ -123,20 +126,82 @@ Provenance provenance_from(int64_t from, Provenance provenance) {
   return provenance;
 }
 
-std::vector<std::vector<double>> output_moments(const Session& session) {
-  std::vector<std::vector<double>> moments;
-  if (session.shape.v_dim == 0) return moments;
-  for (const int l : session.model->config().kv_layers()) {
-    const Linear o = layer_weights(*session.model, l).o;
-    moments.push_back(output_moment(o, session.shape));
-    // Squares of floats do not overflow float64: a sum is finite where all weights are.
-    if (!std::all_of(moments.back().begin(), moments.back().end(), [](double x) { return std::isfinite(x); }))
-      require_finite(*session.model, o.weight);
-  }
-  return moments;
+std::vector<double> output_moment(const Session& session, int layer) {
+  if (session.shape.v_dim == 0) return {};
+  const Linear o = layer_weights(*session.model, session.model->config().kv_layers().at(size_t(layer))).o;
+  std::vector<double> moment = output_moment(o, session.shape);
+  // Squares of floats do not overflow float64: a sum is finite where all weights are.
+  if (!std::all_of(moment.begin(), moment.end(), [](double x) { return std::isfinite(x); }))
+    require_finite(*session.model, o.weight);
+  return moment;
 }
 
-Stats collect_stats(Session& session, Progress& progress) {
+namespace {
+
+/// Shown every layer once, some in a row at a time: those of [first, end) are whole.
+using OnLayers = std::function<void(const Stats&, int first, int end)>;
+
+/// What every layer's statistics get beside the sums, and who is shown them, on a thread of its own where the
+/// device has the forward pass, and else when it is waited for.
+class LayersBehind {
+ public:
+  LayersBehind(const Session& session, Stats& stats, const OnLayers& on_layers)
+      : session_(session), stats_(stats), on_layers_(on_layers), added_(stats.layers.size()) {
+    for (std::promise<void>& promise : added_) sums_.push_back(promise.get_future());
+    worker_ =
+        std::async(session.device == "cuda" ? std::launch::async : std::launch::deferred, [this] { run(); });
+  }
+  LayersBehind(const LayersBehind&) = delete;
+  ~LayersBehind() { added_.clear(); }  // who waits for a layer that does not come is told
+
+  /// The sums of a layer are whole.
+  void add(int layer) { added_.at(size_t(layer)).set_value(); }
+  /// Of all layers.
+  void wait() { worker_.get(); }
+
+ private:
+  static constexpr int kAhead = 4, kAtOnce = 4;  // layers
+
+  bool is_there(int layer) const {
+    return sums_[size_t(layer)].wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  }
+
+  /// The output weights of a layer will be read soon.
+  void prefetch(int layer) const {
+    const Checkpoint& model = *session_.model;
+    if (session_.shape.v_dim > 0)
+      model.prefetch(layer_weights(model, model.config().kv_layers().at(size_t(layer))).o.weight);
+  }
+
+  void run() {
+    const auto n = int(sums_.size());
+    for (int layer = 0; layer < std::min(kAhead, n); ++layer) prefetch(layer);
+    for (int layer = 0, shown = 0; layer < n; ++layer) {
+      if (layer + kAhead < n) prefetch(layer + kAhead);
+      stats_.layers[size_t(layer)].output = output_moment(session_, layer);
+      while (shown <= layer && (layer + 1 == n || is_there(shown))) shown = show(shown, layer + 1);
+    }
+  }
+
+  /// Layer `first`, and those below `end` that are there; returns the one behind them.
+  int show(int first, int end) {
+    int next = first;
+    do {
+      sums_[size_t(next++)].get();
+    } while (next < end && next - first < kAtOnce && is_there(next));
+    if (on_layers_) on_layers_(stats_, first, next);
+    return next;
+  }
+
+  const Session& session_;
+  Stats& stats_;
+  const OnLayers& on_layers_;
+  std::vector<std::promise<void>> added_;
+  std::vector<std::future<void>> sums_;
+  std::future<void> worker_;  // last: it ends before the rest goes
+};
+
+Stats collect_stats(Session& session, Progress& progress, const OnLayers& on_layers) {
   Stats stats;
   stats.shape = session.shape;
   stats.first_chunk = session.first_chunk;
@@ -144,16 +209,14 @@ Stats collect_stats(Session& session, Progress& progress) {
   stats.n_parts = session.n_parts;
   stats.layers.resize(session.shape.n_layers);
   const bool cuda = session.device == "cuda";
-  // Beside the GPU's work, or where the processors are needed for the forward pass, after it.
-  std::future<std::vector<std::vector<double>>> moments = std::async(
-      cuda ? std::launch::async : std::launch::deferred, [&session] { return output_moments(session); });
   for (int64_t t = 0; t < session.n_tokens(); t += session.chunk)
     stats.chunk_tokens.push_back(std::min(session.chunk, session.n_tokens() - t) - session.from);
 
   const AttentionShape& shape = session.shape;
   const int64_t dim = shape.layout.head_dim;
+  LayersBehind behind(session, stats, on_layers);
   std::optional<CudaStats> on_device;
-  if (cuda) on_device.emplace(stats, session.from);
+  if (cuda) on_device.emplace(stats, session.from, [&](int layer) { behind.add(layer); });
   ForwardRequest request;
   request.tokens = session.corpus.ids;
   request.chunk = session.chunk;
@@ -167,14 +230,33 @@ Stats collect_stats(Session& session, Progress& progress) {
                  acts.q + first * shape.n_heads * dim, acts.k + first * shape.n_kv_heads * dim,
                  acts.v ? acts.v + first * shape.n_kv_heads * shape.v_dim : nullptr, session.from);
     }
+    behind.add(acts.layer);
   };
   session.backend->forward(*session.model, request);
   if (on_device) on_device->finish();
-  size_t layer = 0;
-  for (std::vector<double>& moment : moments.get()) stats.layers[layer++].output = std::move(moment);
+  behind.wait();
   stats.signature = session.signature();
   stats.provenance = session.provenance();
   return stats;
+}
+
+}  // namespace
+
+Stats collect_stats(Session& session, Progress& progress) {
+  return collect_stats(session, progress, {});
+}
+
+Calibration collect_calibration(Session& session, Progress& progress, int n_centres) {
+  const int n_heads = session.shape.n_kv_heads;
+  Calibration result;
+  result.heads.resize(size_t(session.shape.n_layers) * size_t(n_heads));
+  result.stats = collect_stats(session, progress, [&](const Stats& stats, int first, int end) {
+    parallel_for(size_t((end - first) * n_heads), [&](size_t i) {
+      const int layer = first + int(i) / n_heads, head = int(i) % n_heads;
+      result.heads[size_t(layer * n_heads + head)] = calibrate_head(stats, layer, head, n_centres);
+    });
+  });
+  return result;
 }
 
 }  // namespace blockgtq

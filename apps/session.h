@@ -1,6 +1,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "eval/metrics.h"
 #include "hf/corpus.h"
@@ -40,12 +41,20 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
 /// a model shows it and runs.
 std::string beyond_positions(const Checkpoint& model, int64_t tokens);
 
-/// Of every layer, how the model weighs an error of a value: (H, Dv, Dv) as LayerStats::output has it; empty
-/// where values are not cached per head.
-std::vector<std::vector<double>> output_moments(const Session& session);
+/// How the model weighs an error of a layer's values: (H, Dv, Dv) as LayerStats::output has it; empty where
+/// values are not cached per head.
+std::vector<double> output_moment(const Session& session, int layer);
 
 /// Block statistics of the whole session, streamed: no activation is kept.
 Stats collect_stats(Session& session, Progress& progress);
+
+/// The same, and calibrate_head() of every layer and KV head (L * H), made of a layer as soon as its
+/// statistics are whole: beside the forward pass where that runs on a GPU.
+struct Calibration {
+  Stats stats;
+  std::vector<HeadCalibration> heads;
+};
+Calibration collect_calibration(Session& session, Progress& progress, int n_centres);
 
 /// The tokens of a text of n_tokens in these chunks that statistics from position `from` of every chunk on
 /// have to do with: all but those of a last chunk that ends before. Exit::usage where every chunk does.

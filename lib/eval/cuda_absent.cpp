@@ -15,7 +15,7 @@ namespace {
 }  // namespace
 
 struct CudaStats::State {};
-CudaStats::CudaStats(Stats&, int64_t) {
+CudaStats::CudaStats(Stats&, int64_t, std::function<void(int)>) {
   fail_absent();
 }
 CudaStats::~CudaStats() = default;

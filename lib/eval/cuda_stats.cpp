@@ -30,13 +30,14 @@ void append(std::vector<double>& to, const double* from, int64_t n) {
 }  // namespace
 
 struct CudaStats::State {
-  State(Stats& stats, int64_t from);
+  State(Stats& stats, int64_t from, std::function<void(int)> on_layer);
   void take(Slot& slot);
   void check_finite(const Slot& slot) const;
   void take_sample(const float* x, int64_t width, const Sample& sample, void* stream, std::vector<float>& to);
 
   Stats& stats;
-  int64_t from;                // tokens left out at the start of every chunk
+  int64_t from;  // tokens left out at the start of every chunk
+  std::function<void(int)> on_layer;
   cuda::StatsInput input;      // of a layer's other tokens, arrays left out
   cuda::StatsInput key_input;  // the same with keys in the place of values: their second moments
   int64_t slot_chunks;
@@ -44,7 +45,8 @@ struct CudaStats::State {
   size_t next = 0;  // slot: the older one of the two
 };
 
-CudaStats::State::State(Stats& s, int64_t first) : stats(s), from(first) {
+CudaStats::State::State(Stats& s, int64_t first, std::function<void(int)> told)
+    : stats(s), from(first), on_layer(std::move(told)) {
   const AttentionShape& shape = s.shape;
   check(s.n_chunks() > 0, "CudaStats: no chunks");
   input.layout = shape.layout;
@@ -101,10 +103,13 @@ void CudaStats::State::take(Slot& slot) {
     if (input.v_dim > 0)
       to.vv.add_chunk(stats.first_chunk + slot.first + c, std::vector<double>(from, from + input.vv_size()));
   }
+  const bool whole = slot.first + slot.n == stats.n_chunks();
   slot.n = 0;
+  if (whole && on_layer) on_layer(slot.layer);
 }
 
-CudaStats::CudaStats(Stats& stats, int64_t from) : state_(std::make_unique<State>(stats, from)) {}
+CudaStats::CudaStats(Stats& stats, int64_t from, std::function<void(int layer)> on_layer)
+    : state_(std::make_unique<State>(stats, from, std::move(on_layer))) {}
 CudaStats::~CudaStats() = default;
 
 /// The sampled rows of x (n, width), a chunk that lies on the device.

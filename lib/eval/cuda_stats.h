@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "quant/stats.h"
@@ -13,7 +14,8 @@ class CudaStats {
   /// stats, whose shape, first_chunk and chunk_tokens are set, must outlive this. All chunks but the last
   /// have the same length; the first `from` tokens of each are left out. Uses the current device of the
   /// calling thread.
-  explicit CudaStats(Stats& stats, int64_t from = 0);
+  /// on_layer, if any, is told of every layer that is whole, from add_layer and finish.
+  explicit CudaStats(Stats& stats, int64_t from = 0, std::function<void(int layer)> on_layer = {});
   ~CudaStats();
 
   /// All chunks of one layer. q (T, Hq, D), k (T, H, D), v (T, H, Dv) or null: device memory that stays as it

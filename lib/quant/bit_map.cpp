@@ -132,7 +132,7 @@ const MethodChoice* BitMap::choice(Side side, double average_bits) const {
 }
 
 BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, const ShareSpec& spec,
-                    int n_centres) {
+                    int n_centres, std::vector<HeadCalibration> calibration) {
   check_allocator(spec.allocator);
   BitMap map;
   map.shape = stats.shape;
@@ -147,12 +147,15 @@ BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, cons
   const AttentionShape& shape = map.shape;
   const size_t n_heads = size_t(shape.n_layers) * shape.n_kv_heads;
   std::vector<HeadEnergy> published(n_heads), balanced(n_heads);
+  const bool calibrated = !calibration.empty();
+  check(!calibrated || calibration.size() == n_heads, "make_bit_map: calibration of other heads");
+  map.calibration = std::move(calibration);
   map.calibration.resize(n_heads);
   parallel_for(n_heads, [&](size_t head) {
     const int layer = int(head) / shape.n_kv_heads, kv_head = int(head) % shape.n_kv_heads;
     published[head] = head_energy(stats, layer, kv_head, KeyForm::published);
     balanced[head] = head_energy(stats, layer, kv_head, KeyForm::balanced);
-    map.calibration[head] = calibrate_head(stats, layer, kv_head, n_centres);
+    if (!calibrated) map.calibration[head] = calibrate_head(stats, layer, kv_head, n_centres);
   });
   for (const HeadEnergy& head : published)
     map.energy.insert(map.energy.end(), head.score.begin(), head.score.end());

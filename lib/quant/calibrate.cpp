@@ -85,7 +85,7 @@ HeadCalibration calibrate_head(const Stats& stats, int layer, int kv_head, int n
     head.k_forward.assign(keys.forward.begin(), keys.forward.end());
     head.k_backward.assign(keys.backward.begin(), keys.backward.end());
   }
-  if (has_output(stats)) {
+  if (dv > 0 && dv % 2 == 0 && !s.output.empty()) {
     const size_t size = dv * dv;
     const KltBasis values =
         klt_basis({s.output.begin() + kv_head * size, s.output.begin() + (kv_head + 1) * size},

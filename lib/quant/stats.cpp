@@ -241,10 +241,4 @@ std::vector<double> block_energy(const Stats& stats, int layer, int kv_head) {
   return energy;
 }
 
-bool has_output(const Stats& stats) {
-  return stats.shape.v_dim > 0 && stats.shape.v_dim % 2 == 0 &&
-         std::all_of(stats.layers.begin(), stats.layers.end(),
-                     [](const LayerStats& layer) { return !layer.output.empty(); });
-}
-
 }  // namespace blockgtq

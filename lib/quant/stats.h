@@ -82,9 +82,6 @@ void check_sizes(const Stats& stats);
 /// the group is a sample of its own.
 std::vector<double> block_energy(const Stats& stats, int layer, int kv_head);
 
-/// Whether the statistics know W_o.
-bool has_output(const Stats& stats);
-
 /// Part `part` of `n_parts` (1 to n_parts) of a run of n_chunks: chunks [first, end).
 struct ChunkRange {
   int64_t first, end;
