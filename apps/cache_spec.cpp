@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "decimal.h"
 #include "quant/codebook.h"
 #include "quant/methods.h"
@@ -59,11 +60,14 @@ std::vector<HeadQuantizers> make_layers(const AttentionShape& shape, const BitMa
   const Budget plain{bits};
   const Budget* budget = map ? map->find(bits) : &plain;
   if (!budget) fail_input("the map has no budget of {:g} bits", bits);
+  const auto n_heads = size_t(shape.n_kv_heads);
   std::vector<HeadQuantizers> layers(size_t(shape.n_layers));
-  for (int l = 0; l < shape.n_layers; ++l)
-    for (int h = 0; h < shape.n_kv_heads; ++h)
-      layers[size_t(l)].push_back(
-          make(map ? map->head(*budget, l, h) : head_map(shape, plain, none, kSeed, l, h)));
+  for (HeadQuantizers& heads : layers) heads.resize(n_heads);
+  parallel_for(layers.size() * n_heads, [&](size_t i) {
+    const size_t l = i / n_heads, h = i % n_heads;
+    layers[l][h] =
+        make(map ? map->head(*budget, int(l), int(h)) : head_map(shape, plain, none, kSeed, int(l), int(h)));
+  });
   return layers;
 }
 

@@ -52,10 +52,6 @@ std::vector<BitPair> whole_pairs(const std::string& text) {
   return pairs;
 }
 
-void set_bits(CacheBench& bench, const BitPair& pair) {
-  bench.key_bits = int(pair.k), bench.value_bits = int(pair.v);
-}
-
 void check_kinds(const std::string& text, bool exact) {
   for (const std::string& kind : split(text, ','))
     if (kind != "uniform" && kind != "mixed" && kind != "published" && kind != "centred" &&
@@ -65,6 +61,10 @@ void check_kinds(const std::string& text, bool exact) {
 }
 
 #ifdef BLOCKGTQ_CUDA
+void set_bits(CacheBench& bench, const BitPair& pair) {
+  bench.key_bits = int(pair.k), bench.value_bits = int(pair.v);
+}
+
 std::string use_gpu(const Options& o, const GlobalOptions& global) {
   const int gpu = gpu_index(o.device, global);
   if (gpu < 0) throw Error(Exit::device, "bench: no GPU to measure");

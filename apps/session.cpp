@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <functional>
 #include <future>
@@ -160,37 +159,27 @@ class LayersBehind {
   void wait() { worker_.get(); }
 
  private:
-  static constexpr int kAhead = 4, kAtOnce = 4;  // layers
+  static constexpr int kAtOnce = 4;  // layers whose heads are shown together
 
-  bool is_there(int layer) const {
-    return sums_[size_t(layer)].wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-  }
-
-  /// The output weights of a layer will be read soon.
-  void prefetch(int layer) const {
+  /// The output weights of these layers will be read soon.
+  void prefetch(int first, int end) const {
     const Checkpoint& model = *session_.model;
-    if (session_.shape.v_dim > 0)
-      model.prefetch(layer_weights(model, model.config().kv_layers().at(size_t(layer))).o.weight);
+    const std::vector<int> layers = model.config().kv_layers();
+    for (int layer = first; layer < end && session_.shape.v_dim > 0; ++layer)
+      model.prefetch(layer_weights(model, layers.at(size_t(layer))).o.weight);
   }
 
   void run() {
     const auto n = int(sums_.size());
-    for (int layer = 0; layer < std::min(kAhead, n); ++layer) prefetch(layer);
-    for (int layer = 0, shown = 0; layer < n; ++layer) {
-      if (layer + kAhead < n) prefetch(layer + kAhead);
-      stats_.layers[size_t(layer)].output = output_moment(session_, layer);
-      while (shown <= layer && (layer + 1 == n || is_there(shown))) shown = show(shown, layer + 1);
+    prefetch(0, std::min(kAtOnce, n));
+    for (int first = 0; first < n; first += kAtOnce) {
+      const int end = std::min(first + kAtOnce, n);
+      prefetch(end, std::min(end + kAtOnce, n));
+      for (int layer = first; layer < end; ++layer)
+        stats_.layers[size_t(layer)].output = output_moment(session_, layer);
+      for (int layer = first; layer < end; ++layer) sums_[size_t(layer)].get();
+      if (on_layers_) on_layers_(stats_, first, end);
     }
-  }
-
-  /// Layer `first`, and those below `end` that are there; returns the one behind them.
-  int show(int first, int end) {
-    int next = first;
-    do {
-      sums_[size_t(next++)].get();
-    } while (next < end && next - first < kAtOnce && is_there(next));
-    if (on_layers_) on_layers_(stats_, first, next);
-    return next;
   }
 
   const Session& session_;

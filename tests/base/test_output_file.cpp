@@ -139,7 +139,7 @@ TEST_CASE("what fails behind the rename is undone") {
       const std::string what = expect_error(Exit::output, [&] { out.commit(); });
       *countdown = -1;
       CHECK(what == (folder / "a").string() + ": cannot write: Input/output error");
-      CHECK(folder.entries() == int(replaces));
+      CHECK(folder.entries() == size_t(replaces));
       if (replaces) CHECK(get_file(folder / "a") == "old");
     }
   }
