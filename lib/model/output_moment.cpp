@@ -13,6 +13,12 @@ namespace {
 constexpr int64_t kRows = 16;    // of a head's matrix, a task
 constexpr int64_t kWidth = 16;   // numbers that are summed side by side
 constexpr int64_t kBlock = 128;  // vectors that meet a number before the next number's turn
+constexpr int64_t kPanel = 512;  // rows of W_o that lie there as floats at a time
+
+/// Of the i-th last kRows rows of a head's (d, d) matrix, or what is left of them.
+int64_t first_row(int64_t i, int64_t d) {
+  return ((d + kRows - 1) / kRows - 1 - i) * kRows;
+}
 
 /// moments (rows, stride) += v_a v_b over n vectors in order, a in [first, first + rows), b up to a and some
 /// more. vectors (n, stride)
@@ -37,30 +43,40 @@ void add_products(const double* vectors, int64_t n, int64_t stride, int64_t firs
 std::vector<double> output_moment(const Linear& o, const AttentionShape& shape) {
   const int64_t d = shape.v_dim, group = shape.group(), width = int64_t(shape.n_heads) * d;
   check(o.cols() == width, "output_moment: W_o of another width");
-  std::vector<double> sum(size_t(shape.n_kv_heads) * d * d);
   const int64_t tasks = (d + kRows - 1) / kRows, stride = (d + kWidth - 1) / kWidth * kWidth;
+  const int64_t n_tasks = shape.n_kv_heads * tasks, most = std::max<int64_t>(1, kBlock / group);
+  std::vector<std::vector<double>> moments(static_cast<size_t>(n_tasks));
+  std::vector<float> panel(size_t(std::min(kPanel, o.rows()) * width));  // rows of W_o
   // Each number is a sum over rows of W_o in ascending order, whatever the number of threads.
-  parallel_for(size_t(shape.n_kv_heads * tasks), [&](size_t task) {
-    // The longest rows first.
-    const int64_t h = int64_t(task) % shape.n_kv_heads,
-                  first = (tasks - 1 - int64_t(task) / shape.n_kv_heads) * kRows,
-                  rows = std::min(kRows, d - first), most = std::max<int64_t>(1, kBlock / group);
-    std::vector<double> moments(size_t(rows * stride)), vectors(size_t(most * group * stride));
-    std::vector<float> row(size_t(group * d));
-    for (int64_t i = 0; i < o.rows(); i += most) {
-      const int64_t n = std::min(most, o.rows() - i);
-      for (int64_t r = 0; r < n; ++r) {
-        o.weight.read((i + r) * width + h * group * d, group * d, row.data());
-        for (int64_t g = 0; g < group; ++g)
-          std::copy_n(&row[size_t(g * d)], d, &vectors[size_t((r * group + g) * stride)]);
+  for (int64_t row = 0; row < o.rows(); row += kPanel) {
+    const int64_t count = std::min(kPanel, o.rows() - row);
+    parallel_for(size_t(count), [&](size_t r) {
+      o.weight.read((row + int64_t(r)) * width, width, &panel[r * size_t(width)]);
+    });
+    parallel_for(size_t(n_tasks), [&](size_t task) {
+      // The longest rows first.
+      const int64_t h = int64_t(task) % shape.n_kv_heads,
+                    first = first_row(int64_t(task) / shape.n_kv_heads, d), rows = std::min(kRows, d - first);
+      std::vector<double>& sums = moments[task];
+      sums.resize(size_t(rows * stride));
+      std::vector<double> vectors(size_t(most * group * stride));
+      for (int64_t i = 0; i < count; i += most) {
+        const int64_t n = std::min(most, count - i) * group;
+        for (int64_t v = 0; v < n; ++v)
+          std::copy_n(&panel[size_t((i + v / group) * width + (h * group + v % group) * d)], d,
+                      &vectors[size_t(v * stride)]);
+        add_products(vectors.data(), n, stride, first, rows, sums.data());
       }
-      add_products(vectors.data(), n * group, stride, first, rows, moments.data());
-    }
-    double* m = &sum[size_t(h * d * d)];
-    for (int64_t a = first; a < first + rows; ++a)
+    });
+  }
+  std::vector<double> sum(size_t(shape.n_kv_heads) * d * d);
+  for (int64_t task = 0; task < n_tasks; ++task) {
+    const int64_t first = first_row(task / shape.n_kv_heads, d);
+    double* m = &sum[size_t(task % shape.n_kv_heads * d * d)];
+    for (int64_t a = first; a < std::min(d, first + kRows); ++a)
       for (int64_t b = 0; b <= a; ++b)
-        m[a * d + b] = m[b * d + a] = moments[size_t((a - first) * stride + b)];
-  });
+        m[a * d + b] = m[b * d + a] = moments[size_t(task)][size_t((a - first) * stride + b)];
+  }
   return sum;
 }
 

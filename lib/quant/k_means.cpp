@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <numeric>
 
 #include "base/error.h"
@@ -16,17 +18,38 @@ constexpr int kRounds = 30;
 constexpr uint64_t kSeed = 42;
 
 /// In kLanes interleaved chains of fixed order.
-double squared_distance(const float* a, const float* b, size_t dim) {
-  constexpr size_t kLanes = 8;
-  std::array<double, kLanes> part{};
+float squared_distance(const float* a, const float* b, size_t dim) {
+  constexpr size_t kLanes = 16;
+  std::array<float, kLanes> part{};
   size_t j = 0;
   for (; j + kLanes <= dim; j += kLanes)
-    for (size_t l = 0; l < kLanes; ++l) {
-      const double off = double(a[j + l]) - b[j + l];
-      part[l] += off * off;
-    }
-  for (; j < dim; ++j) part[0] += (double(a[j]) - b[j]) * (double(a[j]) - b[j]);
-  return std::accumulate(part.begin(), part.end(), 0.0);
+    for (size_t l = 0; l < kLanes; ++l) part[l] += (a[j + l] - b[j + l]) * (a[j + l] - b[j + l]);
+  for (; j < dim; ++j) part[0] += (a[j] - b[j]) * (a[j] - b[j]);
+  return std::accumulate(part.begin(), part.end(), 0.0f);
+}
+
+/// The first of the least; a NaN is never it, unless all are.
+size_t lowest(const std::vector<double>& x) {
+  constexpr size_t kLanes = 4;
+  using Lanes [[gnu::vector_size(kLanes * 8)]] = double;
+  using Indices [[gnu::vector_size(kLanes * 8)]] = int64_t;
+  Lanes least = Lanes{} + INFINITY;
+  Indices at{}, here = {0, 1, 2, 3};
+  size_t i = 0;
+  for (; i + kLanes <= x.size(); i += kLanes, here += int64_t(kLanes)) {
+    Lanes next;
+    std::memcpy(&next, &x[i], sizeof(next));
+    at = next < least ? here : at;
+    least = next < least ? next : least;
+  }
+  double lowest = INFINITY;
+  size_t found = 0;
+  for (size_t l = 0; l < kLanes; ++l)
+    if (least[l] < lowest || (least[l] == lowest && size_t(at[l]) < found))
+      lowest = least[l], found = size_t(at[l]);
+  for (; i < x.size(); ++i)
+    if (x[i] < lowest) lowest = x[i], found = i;
+  return found;
 }
 
 std::vector<float> first_centres(std::span<const float> x, size_t dim, size_t m) {
@@ -40,7 +63,7 @@ std::vector<float> first_centres(std::span<const float> x, size_t dim, size_t m)
     if (centres.size() == m * dim) return centres;
     double sum = 0;
     for (size_t i = 0; i < n; ++i) {
-      distance[i] = std::min(distance[i], squared_distance(&x[i * dim], &x[next * dim], dim));
+      distance[i] = std::min(distance[i], double(squared_distance(&x[i * dim], &x[next * dim], dim)));
       sum += distance[i];
     }
     const double target = random.next_double() * sum;
@@ -61,13 +84,10 @@ std::vector<size_t> nearest_centres(std::span<const float> x, int d, std::span<c
   for (size_t c = 0; c < m; ++c)
     for (size_t j = 0; j < dim; ++j) squares[c] += double(centres[c * dim + j]) * centres[c * dim + j];
   std::vector<size_t> nearest(n);
+  std::vector<double> off(m);
   for (size_t i = 0; i < n; ++i) {
-    const float* product = &products[i * m];
-    double least = INFINITY;
-    size_t at = 0;
-    for (size_t c = 0; c < m; ++c)
-      if (const double off = squares[c] - 2.0 * product[c]; off < least) least = off, at = c;
-    nearest[i] = at;
+    for (size_t c = 0; c < m; ++c) off[c] = squares[c] - 2.0 * products[i * m + c];
+    nearest[i] = lowest(off);
   }
   return nearest;
 }
