@@ -4,8 +4,8 @@
 // A block of 256 threads owns 64 queries of one head and walks over the chunk's keys, 32 at a time, with a
 // running maximum m, sum l and output o per query: when m grows, l and o shrink by e^(old m - new m). No
 // matrix of scores leaves the chip. Tiles of keys that no query's window reaches are not read. A sink is
-// where m and l begin. The kernels for the usual head dimensions have no cap, whose tanh takes registers; the
-// general ones fill heads of any dimension up with zeros.
+// where m and l begin. Heads of any dimension are filled up with zeros; those of usual dimensions without a
+// cap go to tensor_attention.cuh.
 //
 //   shared   Q (64, dim + 4)   K (32, dim + 4)   V (32, v_dim)   P (64, 32 + 4)
 //   thread   (y, x) of 16 x 16: queries 4y .. 4y + 3; keys x, x + 16; output columns x, x + 16, ...
@@ -21,6 +21,7 @@
 #include "check.cuh"
 #include "float_type.cuh"
 #include "reduce.cuh"
+#include "tensor_attention.cuh"
 
 namespace blockgtq::cuda {
 namespace {
@@ -101,7 +102,7 @@ __device__ void add_values(const Tile<kDim, kVDim>& tile, int y, int x, float (&
   }
 }
 
-template <int kDim, int kVDim, bool kGeneral, class Out>
+template <int kDim, int kVDim, class Out>
 __global__ void __launch_bounds__(kThreads)
     attention_kernel(AttentionProblem a, int64_t n_chunks, int64_t n_tiles, Out* out) {
   extern __shared__ float4 shared[];
@@ -113,10 +114,9 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t start = rest / a.n_heads * a.chunk, head = rest % a.n_heads, kv_head = head / a.group;
   const int64_t length = min(a.chunk, a.n_tokens - start);
   if (q0 >= length) return;  // of a short last chunk
-  const int64_t dim = kGeneral ? a.dim : kDim, v_dim = kGeneral ? a.v_dim : kVDim;
 
   load_tile<kDim>(tile.q, kQueries, a.q.data + (start + q0) * a.q.stride + head * a.q.head_stride, a.q.stride,
-                  length - q0, dim);
+                  length - q0, a.dim);
   float m[kRows], l[kRows], o[kRows][kVDim / kSide];
   for (int i = 0; i < kRows; ++i) {
     // Not infinite from the start: a query may see no key of the first tiles. A sink's NaN stays.
@@ -130,13 +130,13 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t k0 = max(q0 - a.window + 1, int64_t(0)) / kKeys * kKeys; k0 < end; k0 += kKeys) {
     __syncthreads();  // the tiles before are done with
     load_tile<kDim>(tile.k, kKeys, a.k.data + (start + k0) * a.k.stride + kv_head * a.k.head_stride,
-                    a.k.stride, length - k0, dim);
+                    a.k.stride, length - k0, a.dim);
     load_tile<kVDim>(tile.v, kKeys, a.v.data + (start + k0) * a.v.stride + kv_head * a.v.head_stride,
-                     a.v.stride, length - k0, v_dim);
+                     a.v.stride, length - k0, a.v_dim);
     __syncthreads();
     float s[kRows][kColumns];
     scores(tile, y, x, s);
-    if (kGeneral && a.softcap > 0) {
+    if (a.softcap > 0) {
       for (int i = 0; i < kRows; ++i)
         for (int j = 0; j < kColumns; ++j)
           s[i][j] = a.softcap * tanhf(s[i][j] * a.scale / a.softcap) / a.scale;
@@ -169,12 +169,12 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = 0; i < kRows; ++i) {
     const int64_t query = q0 + y * kRows + i;
     if (query >= length) continue;
-    Out* row = out + ((start + query) * a.n_heads + head) * v_dim;
+    Out* row = out + ((start + query) * a.n_heads + head) * a.v_dim;
     const float* gate =
         a.gate.data ? a.gate.data + (start + query) * a.gate.stride + head * a.gate.head_stride : nullptr;
     for (int c = 0; c < kVDim / kSide; ++c) {
       const int column = x + c * kSide;
-      if (kGeneral && column >= v_dim) continue;
+      if (column >= a.v_dim) continue;
       float result = o[i][c] / l[i];
       if (gate) result /= 1.0f + expf(-gate[column]);
       store(row + column, result);
@@ -182,38 +182,63 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <int kDim, int kVDim, bool kGeneral = false>
-void launch(const AttentionProblem& a, const Stream& stream) {
-  static_assert(kDim % 4 == 0 && kVDim % kSide == 0);
+/// launch(n_chunks, n_tiles, blocks, out) for tiles of so many queries.
+template <class Launch>
+void with_tiles(const AttentionProblem& a, int queries, const Launch& launch) {
   const int64_t n_chunks = (a.n_tokens + a.chunk - 1) / a.chunk;
-  const int64_t n_tiles = (std::min(a.chunk, a.n_tokens) + kQueries - 1) / kQueries;
+  const int64_t n_tiles = (std::min(a.chunk, a.n_tokens) + queries - 1) / queries;
   const int64_t blocks = n_chunks * a.n_heads * n_tiles;
-  check(blocks <= INT32_MAX, "attention: too many tiles");
-  constexpr int kBytes = int(sizeof(Tile<kDim, kVDim>));
+  check(blocks <= INT32_MAX && a.chunk <= INT32_MAX, "attention: too many tiles");
   with_type(a.out_type, [&](auto* out_type) {
     using Out = std::remove_pointer_t<decltype(out_type)>;
-    check_cuda(cudaFuncSetAttribute(attention_kernel<kDim, kVDim, kGeneral, Out>,
-                                    cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
-               "attention: shared memory of a multiprocessor");
-    attention_kernel<kDim, kVDim, kGeneral, Out>
-        <<<unsigned(blocks), kThreads, kBytes, raw(stream)>>>(a, n_chunks, n_tiles, static_cast<Out*>(a.out));
+    launch(n_chunks, n_tiles, unsigned(blocks), static_cast<Out*>(a.out));
   });
   check_launch("attention");
+}
+
+template <class Kernel>
+void allow_shared(Kernel kernel, int bytes) {
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+             "attention: shared memory of a multiprocessor");
+}
+
+template <int kDim, int kVDim>
+void launch(const AttentionProblem& a, const Stream& stream) {
+  static_assert(kDim % 4 == 0 && kVDim % kSide == 0);
+  constexpr int kBytes = int(sizeof(Tile<kDim, kVDim>));
+  with_tiles(a, kQueries, [&](int64_t n_chunks, int64_t n_tiles, unsigned blocks, auto* out) {
+    const auto kernel = attention_kernel<kDim, kVDim, std::remove_pointer_t<decltype(out)>>;
+    allow_shared(kernel, kBytes);
+    kernel<<<blocks, kThreads, kBytes, raw(stream)>>>(a, n_chunks, n_tiles, out);
+  });
+}
+
+template <int kDim, int kVDim>
+void launch_tensor(const AttentionProblem& a, const Stream& stream) {
+  using Tile = TensorTile<kDim, kVDim>;
+  static_assert(kDim % 8 == 0 && kVDim % 16 == 0);
+  constexpr int kBytes = int(sizeof(Tile));
+  with_tiles(a, Tile::kQueries, [&](int64_t n_chunks, int64_t n_tiles, unsigned blocks, auto* out) {
+    const auto kernel = tensor_attention_kernel<kDim, kVDim, std::remove_pointer_t<decltype(out)>>;
+    allow_shared(kernel, kBytes);
+    kernel<<<blocks, Tile::kThreads, kBytes, raw(stream)>>>(a, n_chunks, n_tiles, out);
+  });
 }
 
 struct Compiled {
   int64_t dim, v_dim;
   void (*launch)(const AttentionProblem&, const Stream&);
 };
-constexpr Compiled kCompiled[] = {
-    {64, 64, launch<64, 64>},     {80, 80, launch<80, 80>},     {96, 96, launch<96, 96>},
-    {128, 128, launch<128, 128>}, {256, 256, launch<256, 256>}, {128, 64, launch<128, 64>},
-    {192, 128, launch<192, 128>},
+constexpr Compiled kTensorOnes[] = {
+    {64, 64, launch_tensor<64, 64>},     {80, 80, launch_tensor<80, 80>},
+    {96, 96, launch_tensor<96, 96>},     {128, 128, launch_tensor<128, 128>},
+    {256, 256, launch_tensor<256, 256>}, {128, 64, launch_tensor<128, 64>},
+    {192, 128, launch_tensor<192, 128>},
 };
 constexpr Compiled kGeneralOnes[] = {
-    {32, 32, launch<32, 32, true>},
-    {128, 128, launch<128, 128, true>},
-    {256, 256, launch<256, 256, true>},
+    {32, 32, launch<32, 32>},
+    {128, 128, launch<128, 128>},
+    {256, 256, launch<256, 256>},
 };
 
 }  // namespace
@@ -231,7 +256,7 @@ void attention(const AttentionProblem& a, const Stream& stream) {
   if (a.n_tokens == 0) return;
   AttentionProblem problem = a;
   if (problem.window == 0) problem.window = INT64_MAX;
-  for (const Compiled& c : kCompiled)
+  for (const Compiled& c : kTensorOnes)
     if (c.dim == a.dim && c.v_dim == a.v_dim && a.softcap == 0) return c.launch(problem, stream);
   for (const Compiled& c : kGeneralOnes)
     if (c.dim >= a.dim && c.v_dim >= a.v_dim) return c.launch(problem, stream);

@@ -8,6 +8,22 @@ namespace blockgtq::cuda {
 constexpr uint32_t kAll = 0xffffffffu;  // lanes
 constexpr float kLog2e = 1.4426950408889634f;
 
+/// The nearest TF32 number: ten bits behind the point.
+__device__ inline uint32_t to_tf32(float x) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(bits) : "f"(x));
+  return bits;
+}
+
+/// d += a b, a (16, 8) and b (8, 8) of TF32.
+__device__ inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 /// d (16, 8) += a (16, 16) b (16, 8): fp16 operands, float32 sums.
 __device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm volatile(
