@@ -16,6 +16,7 @@
 #include "device.h"
 #include "eval/cuda_stats.h"
 #include "hf/model_files.h"
+#include "model/cuda_output_moment.h"
 #include "model/model_shape.h"
 #include "model/nonfinite.h"
 #include "model/output_moment.h"
@@ -125,14 +126,27 @@ Provenance provenance_from(int64_t from, Provenance provenance) {
   return provenance;
 }
 
-std::vector<double> output_moment(const Session& session, int layer) {
+namespace {
+
+Linear output_weight(const Session& session, int layer) {
+  return layer_weights(*session.model, session.model->config().kv_layers().at(size_t(layer))).o;
+}
+
+/// As output_moment(session, layer), on a device where there is one for it.
+std::vector<double> finite_moment(const Session& session, int layer, CudaOutputMoment* device) {
   if (session.shape.v_dim == 0) return {};
-  const Linear o = layer_weights(*session.model, session.model->config().kv_layers().at(size_t(layer))).o;
-  std::vector<double> moment = output_moment(o, session.shape);
+  const Linear o = output_weight(session, layer);
+  std::vector<double> moment = device ? device->moment(o) : output_moment(o, session.shape);
   // Squares of floats do not overflow float64: a sum is finite where all weights are.
   if (!std::all_of(moment.begin(), moment.end(), [](double x) { return std::isfinite(x); }))
     require_finite(*session.model, o.weight);
   return moment;
+}
+
+}  // namespace
+
+std::vector<double> output_moment(const Session& session, int layer) {
+  return finite_moment(session, layer, nullptr);
 }
 
 namespace {
@@ -147,6 +161,11 @@ class LayersBehind {
   LayersBehind(const Session& session, Stats& stats, const OnLayers& on_layers)
       : session_(session), stats_(stats), on_layers_(on_layers), added_(stats.layers.size()) {
     for (std::promise<void>& promise : added_) sums_.push_back(promise.get_future());
+    if (session.device == "cuda" && CudaOutputMoment::supported(session.shape)) {
+      const int64_t rows = output_weight(session, 0).rows();
+      if (CudaOutputMoment::bytes(rows, session.shape) <= session.backend->device_room())
+        moments_.emplace(rows, session.shape);
+    }
     worker_ =
         std::async(session.device == "cuda" ? std::launch::async : std::launch::deferred, [this] { run(); });
   }
@@ -163,10 +182,8 @@ class LayersBehind {
 
   /// The output weights of these layers will be read soon.
   void prefetch(int first, int end) const {
-    const Checkpoint& model = *session_.model;
-    const std::vector<int> layers = model.config().kv_layers();
     for (int layer = first; layer < end && session_.shape.v_dim > 0; ++layer)
-      model.prefetch(layer_weights(model, layers.at(size_t(layer))).o.weight);
+      session_.model->prefetch(output_weight(session_, layer).weight);
   }
 
   void run() {
@@ -176,7 +193,7 @@ class LayersBehind {
       const int end = std::min(first + kAtOnce, n);
       prefetch(end, std::min(end + kAtOnce, n));
       for (int layer = first; layer < end; ++layer)
-        stats_.layers[size_t(layer)].output = output_moment(session_, layer);
+        stats_.layers[size_t(layer)].output = finite_moment(session_, layer, moments_ ? &*moments_ : nullptr);
       for (int layer = first; layer < end; ++layer) sums_[size_t(layer)].get();
       if (on_layers_) on_layers_(stats_, first, end);
     }
@@ -185,6 +202,7 @@ class LayersBehind {
   const Session& session_;
   Stats& stats_;
   const OnLayers& on_layers_;
+  std::optional<CudaOutputMoment> moments_;
   std::vector<std::promise<void>> added_;
   std::vector<std::future<void>> sums_;
   std::future<void> worker_;  // last: it ends before the rest goes

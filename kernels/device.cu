@@ -108,6 +108,12 @@ void set_device(int index) {
   check_cuda(cudaSetDevice(index), "cannot use the device");
 }
 
+int current_device() {
+  int index = 0;
+  check_cuda(cudaGetDevice(&index), "current device");
+  return index;
+}
+
 int64_t free_device_bytes() {
   size_t free = 0, total = 0;
   check_cuda(cudaMemGetInfo(&free, &total), "memory info");

@@ -88,6 +88,7 @@ class Event {
 };
 
 void set_device(int index);  // of this thread; Exit::device when it cannot be used
+int current_device();        // likewise
 int64_t free_device_bytes();
 
 void upload(void* device, const void* host, size_t bytes,

@@ -19,7 +19,6 @@
 namespace blockgtq::cuda {
 namespace {
 
-constexpr int kMaxDim = 512;
 constexpr int kAhead = 16;  // loads in flight per thread
 
 /// The chunk of a block: tokens [first, first + n).
@@ -95,7 +94,7 @@ __device__ void store_blocks(const StatsInput& in, const double* squares, double
 
 /// Block (chunk, head, role): role 0 q, 1 k, 2 v; thread j takes coordinate j.
 __global__ void column_kernel(StatsInput in, double* sums, int32_t* bad) {
-  __shared__ double squares[kMaxDim];
+  __shared__ double squares[kMaxStatsDim];
   const int64_t chunk = blockIdx.x;
   const int head = blockIdx.y, role = blockIdx.z, j = threadIdx.x;
   const int d = in.layout.head_dim, group = in.n_heads / in.n_kv_heads;
@@ -178,7 +177,7 @@ __global__ void clear_bad_kernel(int32_t* bad, int64_t n) {
 
 void block_stats(const StatsInput& in, double* sums, int32_t* bad, const Stream& stream) {
   const int d = in.layout.head_dim, dv = in.v_dim;
-  check(d >= 2 && d % 2 == 0 && d <= kMaxDim && dv >= 0 && dv <= kMaxDim, "block_stats: dimension");
+  check(d >= 2 && d % 2 == 0 && d <= kMaxStatsDim && dv >= 0 && dv <= kMaxStatsDim, "block_stats: dimension");
   check(in.n_kv_heads >= 1 && in.n_kv_heads <= 65535 && in.n_heads % in.n_kv_heads == 0,
         "block_stats: heads");
   check(in.n_tokens >= 1 && in.chunk >= 1 && in.n_chunks() <= INT_MAX && in.chunk <= INT_MAX,

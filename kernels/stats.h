@@ -25,6 +25,8 @@ struct StatsInput {
   constexpr int64_t chunk_size() const { return 2 * q2_size() + k_size() + v_size() + vv_size(); }
 };
 
+inline constexpr int kMaxStatsDim = 512;  // of D and Dv
+
 /// sums (n_chunks, chunk_size): the block statistics of lib/quant/stats.h, the CPU's to the last bit.
 /// bad (n_chunks, 3): the first token of the chunk with a NaN or infinity in q, k, v; INT32_MAX where all are
 /// finite.

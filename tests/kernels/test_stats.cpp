@@ -1,12 +1,16 @@
+#include <array>
 #include <functional>
+#include <span>
 #include <string>
 
 #include "base/error.h"
 #include "device_arrays.h"
 #include "eval/cuda_stats.h"
+#include "model/cuda_output_moment.h"
 
 using namespace blockgtq;
 using blockgtq::test::has_device;
+using blockgtq::test::Random;
 using blockgtq::test::to_device;
 
 namespace {
@@ -147,5 +151,25 @@ TEST_CASE("the first NaN or infinity is named as on the CPU") {
     x[99 * width + width - 1] = bad.value;  // a later one, in another chunk
     c.v[1][99 * 64] = NAN;                  // and one in the last chunk of the last layer
     CHECK(message([&] { c.on_gpu(); }) == message([&] { c.on_cpu(); }));
+  }
+}
+
+TEST_CASE("moments of output weights are the CPU's to the last bit") {
+  if (!has_device()) return;
+  Random random;
+  INFO("seed " << random.seed);
+  for (const auto& [rows, heads, kv_heads, dim] :
+       std::vector<std::array<int, 4>>{{70, 6, 2, 16}, {1000, 4, 4, 64}, {513, 8, 1, 128}, {300, 3, 3, 82}}) {
+    INFO(rows << " rows, " << heads << " heads of " << dim << ", " << kv_heads << " KV heads");
+    const std::vector<float> w = random.normal(int64_t(rows) * heads * dim);
+    Linear o;
+    o.weight.name = "o";
+    o.weight.dtype = DType::f32;
+    o.weight.shape = {rows, int64_t(heads) * dim};
+    o.weight.data = std::as_bytes(std::span(w));
+    AttentionShape shape;
+    shape.n_heads = heads, shape.n_kv_heads = kv_heads, shape.v_dim = dim;
+    CudaOutputMoment device(rows, shape);
+    for (int again = 0; again < 2; ++again) CHECK(device.moment(o) == output_moment(o, shape));
   }
 }
