@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -11,6 +12,7 @@
 #include "commands.h"
 #include "gate.h"
 #include "model_set.h"
+#include "quality_chart.h"
 #include "quality_report.h"
 #include "result_files.h"
 
@@ -20,7 +22,7 @@ namespace {
 struct Options {
   ModelSetOptions set;
   CacheOptions caches;
-  std::string bits_kv, choose, json, csv, markdown;
+  std::string bits_kv, choose, json, csv, markdown, chart;
   std::vector<std::string> gates;
   bool force = false;
 };
@@ -44,13 +46,17 @@ class Perplexity {
         throw Error(Exit::usage, option + " needs tokens behind those of --calibration-tokens");
     }
     for (const std::string& text : o.gates) gates_.emplace_back(text);
+    check_chart();
   }
 
   void run() {
     ResultFiles files(o_.json, o_.csv, o_.markdown, o_.force);
+    std::optional<OutputFile> picture;
+    if (!o_.chart.empty()) files.include(picture.emplace(o_.chart, o_.force));
     for_each_model(
         o_.set, *progress_, [&](const ModelJob& job) { models_.push_back(run_model(job)); },
         [&](const std::vector<ModelFailure>& failures) {
+          if (picture) picture->write(chart());
           files.write(quality_json(models_, failures), quality_rows(models_).csv(), report(&Table::markdown),
                       report(&Table::text));
         });
@@ -65,6 +71,15 @@ class Perplexity {
     return c.k_methods.empty() && c.v_methods.empty() && c.pairs.empty() && c.bits_k.empty() &&
            c.bits_v.empty() && c.exact == ExactWindow{} && o_.choose.empty() && o_.gates.empty() &&
            set.map.empty() && set.calibration.empty() && set.panel.empty();
+  }
+
+  void check_chart() const {
+    if (o_.chart.empty()) return;
+    if (o_.chart == "-") throw Error(Exit::usage, "--chart: '-': the name of a file is expected");
+    if (exact_alone()) throw Error(Exit::usage, "--chart: no cache to draw: give --k-method or --v-method");
+    if (!choosing().empty())
+      throw Error(Exit::usage,
+                  "--chart excludes " + choosing() + ", which takes other caches for every model");
   }
 
   /// What of --choose and --bits-kv was given.
@@ -151,6 +166,15 @@ class Perplexity {
     return text + "\n";
   }
 
+  std::string chart() const {
+    std::vector<std::string> left_out;
+    const std::string svg = quality_chart(models_, left_out);
+    if (!left_out.empty())
+      progress_->warn(fmt::format("{}: a logarithmic axis has no place for a KL of 0: without {}", o_.chart,
+                                  fmt::join(left_out, "; ")));
+    return svg;
+  }
+
   void check_gates() const {
     for (const ModelQuality& m : models_)
       for (const CacheQuality& c : m.caches)
@@ -192,6 +216,9 @@ void add_perplexity(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--json", o->json, "Results as JSON; - for standard output");
   command->add_option("--csv", o->csv, "One row per model and cache as CSV; - for standard output");
   command->add_option("--md", o->markdown, "Tables as Markdown; - for standard output");
+  command->add_option("--chart", o->chart,
+                      "KL against bytes per token as SVG, a line per methods and code over the budgets; of a "
+                      "panel the geometric mean");
   command
       ->add_option(
           "--fail-if", o->gates,

@@ -87,17 +87,18 @@ std::string bytes_text(double bytes) {
   return fmt::format("{:g}", bytes);
 }
 
-/// exp(mean(log)); zero where one is.
+/// exp(mean(log)); zero where one is, and a single value as it is.
 class GeometricMean {
  public:
   void add(double value) {
     log_sum_ += std::log(value);
+    last_ = value;
     ++n_;
   }
-  double value() const { return std::exp(log_sum_ / n_); }
+  double value() const { return n_ == 1 ? last_ : std::exp(log_sum_ / n_); }
 
  private:
-  double log_sum_ = 0;
+  double log_sum_ = 0, last_ = 0;
   int n_ = 0;
 };
 
@@ -182,8 +183,8 @@ Table quality_rows(const std::vector<ModelQuality>& models) {
   return table;
 }
 
-Table quality_grid(const std::vector<ModelQuality>& models, std::vector<std::string>& left_out) {
-  // Every cache that some model ran, in the order of the fullest model.
+std::vector<CacheMean> cache_means(const std::vector<ModelQuality>& models,
+                                   std::vector<std::string>& left_out) {
   const ModelQuality* fullest = &models.at(0);
   for (const ModelQuality& m : models)
     if (m.caches.size() > fullest->caches.size()) fullest = &m;
@@ -196,12 +197,27 @@ Table quality_grid(const std::vector<ModelQuality>& models, std::vector<std::str
     else
       left_out.push_back(m.name);
   }
+  std::vector<CacheMean> means;
+  for (const CacheQuality& cache : fullest->caches) {
+    GeometricMean bytes, kl;
+    for (const ModelQuality* m : full) {
+      const CacheQuality& c = *find(*m, cache.spec);
+      bytes.add(c.key_bytes + c.value_bytes);
+      kl.add(c.quality.kl_mean);
+    }
+    means.push_back({cache.spec, bytes.value(), kl.value()});
+  }
+  return means;
+}
+
+Table quality_grid(const std::vector<ModelQuality>& models, std::vector<std::string>& left_out) {
+  const std::vector<CacheMean> means = cache_means(models, left_out);
   std::vector<CacheSpec> columns;  // without methods
   std::vector<std::string> k_methods, v_methods;
   auto note = [](auto& list, const auto& value) {
     if (std::find(list.begin(), list.end(), value) == list.end()) list.push_back(value);
   };
-  for (const CacheQuality& c : fullest->caches) {
+  for (const CacheMean& c : means) {
     note(columns, CacheSpec{"", "", c.spec.bits, c.spec.exact, c.spec.code});
     if (!c.spec.k_method.empty()) note(k_methods, c.spec.k_method);
     if (!c.spec.v_method.empty()) note(v_methods, c.spec.v_method);
@@ -218,10 +234,9 @@ Table quality_grid(const std::vector<ModelQuality>& models, std::vector<std::str
       for (const CacheSpec& column : columns) {
         const CacheSpec spec{column.bits.k ? k : "", column.bits.v ? v : "", column.bits, column.exact,
                              column.code};
-        GeometricMean mean;
-        for (const ModelQuality* m : full)
-          if (const CacheQuality* c = find(*m, spec)) mean.add(c->quality.kl_mean);
-        row.push_back(fmt::format("{:.4f}", mean.value()));
+        const auto mean =
+            std::find_if(means.begin(), means.end(), [&](const CacheMean& c) { return c.spec == spec; });
+        row.push_back(fmt::format("{:.4f}", mean == means.end() ? std::nan("") : mean->kl));
       }
       table.row(row);
     }

@@ -42,8 +42,16 @@ Json quality_json(const std::vector<ModelQuality>& models, const std::vector<Mod
 Table quality_table(const ModelQuality& model);
 /// One row per model and cache, numbers in full.
 Table quality_rows(const std::vector<ModelQuality>& models);
-/// Mean KL, geometric mean over the models that ran every cache: a row per pair of methods, a column per pair
-/// of bits. `left_out` takes the names of the other models.
+/// What a cache costs and does, geometric means over models.
+struct CacheMean {
+  CacheSpec spec;
+  double bytes = 0, kl = 0;  // per token, of keys and values; the mean KL
+};
+/// Over the models that ran every cache, in the order of the fullest one. `left_out` takes the names of the
+/// others.
+std::vector<CacheMean> cache_means(const std::vector<ModelQuality>& models,
+                                   std::vector<std::string>& left_out);
+/// Mean KL of cache_means: a row per pair of methods, a column per pair of bits.
 Table quality_grid(const std::vector<ModelQuality>& models, std::vector<std::string>& left_out);
 /// Chosen against reference: a row per model and reference, then the geometric means of the ratio.
 Table choice_table(const std::vector<ModelQuality>& models);

@@ -5,12 +5,18 @@
 
 namespace blockgtq {
 
+/// What a line is drawn with: marks and a line, both finer for the many behind the few, or a broad pale band
+/// without marks.
+enum class Stroke { line, thin, band };
+
 /// One named line of a chart.
 struct Series {
   std::string name;
-  std::vector<double> y;  // (n) beside Chart::x; NaN leaves a gap, and so does a value <= 0 on a log axis
+  std::vector<double> y;  // (n) beside its x; NaN leaves a gap, and so does a value <= 0 on a log axis
   int color = -1;         // of the palette (0 is a baseline's neutral); -1: the series' number in the chart
   int mark = 0;  // 0 solid line and circles; 1.. dashes and other marks, to tell lines of one colour apart
+  std::vector<double> x = {};  // (n); empty: Chart::x
+  Stroke stroke = Stroke::line;
 };
 
 /// Self-contained SVG (no script, no font or style from elsewhere), readable in light and dark mode, with
@@ -20,6 +26,7 @@ struct Chart {
   std::vector<double> x;  // (n)
   std::vector<Series> series;
   bool log_x = false, log_y = false;
+  bool names_at_ends = false;  // a large chart whose lines are named at their right ends; else a legend
 };
 std::string line_chart(const Chart& chart);
 

@@ -99,6 +99,55 @@ TEST_CASE("more series than colours, and a legend of several lines") {
   CHECK(svg.find("bq-s8") == std::string::npos);
 }
 
+TEST_CASE("a series with places of its own") {
+  Chart chart = sample_chart();
+  chart.series[1].x = {10, 20, 30, 40};
+  const std::string svg = line_chart(chart);
+  CHECK(markup_error(svg) == "");
+  CHECK(count(svg, "<title>") == 7);
+  CHECK(svg.find("<title>first, layer 1: 2</title>") != std::string::npos);
+  CHECK(svg.find(", layer 40: 5</title>") != std::string::npos);
+  CHECK_THAT(svg, ContainsSubstring(">40</text>"));  // the axis reaches it
+  chart.x = {};
+  CHECK_THROWS_AS(line_chart(chart), std::logic_error);  // the first one has no places now
+  chart.series.erase(chart.series.begin());
+  CHECK(count(line_chart(chart), "<title>") == 3);
+  chart.series[0].stroke = Stroke::thin;
+  CHECK_THAT(line_chart(chart), ContainsSubstring("stroke-width:.9"));
+  chart.series[0].stroke = Stroke::band;  // no marks, so no tooltips
+  CHECK(count(line_chart(chart), "<title>") == 0);
+  CHECK(line_chart(chart).find("no data") == std::string::npos);
+}
+
+TEST_CASE("names at the ends of lines: in the order of the ends, apart, and inside the picture") {
+  // Values of the last points, the highest first; all but two lie close together.
+  const std::vector<double> ends = {900, 1.04, 1.03, 1.02, 1.01, 1, 0.99, 0.001};
+  Chart chart;
+  chart.names_at_ends = chart.log_y = true;
+  for (const size_t i : {3, 0, 7, 1, 5, 2, 6, 4})
+    chart.series.push_back(
+        {"line " + std::to_string(i), {1000, ends[i], kNan}, -1, 0, {1, 2.0 + double(i), 99}});
+  chart.series.push_back({"nothing", {kNan}, -1, 0, {1}});
+  const std::string svg = line_chart(chart);
+  std::string text;
+  CHECK(markup_error(svg, &text) == "");
+  CHECK(text.find("nothing") == std::string::npos);
+  const double bottom = std::stod(svg.substr(svg.find(" height=\"") + 9));
+  double before = 0;
+  for (size_t i = 0; i < ends.size(); ++i) {
+    const size_t name = svg.find(">line " + std::to_string(i) + "</text>");
+    REQUIRE(name != std::string::npos);
+    const double y = std::stod(svg.substr(svg.rfind(" y=\"", name) + 4));
+    INFO(i);
+    CHECK(y >= before + 14.9);  // lines of 15, coordinates of two decimals
+    CHECK(y < bottom);
+    before = y;
+  }
+  chart.series.clear();
+  CHECK(markup_error(line_chart(chart)) == "");
+  CHECK_THAT(line_chart(chart), ContainsSubstring("no data"));
+}
+
 TEST_CASE("axes") {
   const Axis layers = make_axis({0, 1, 2, 3, 4, 5}, false, false, 8);
   CHECK(layers.lo == 0);
