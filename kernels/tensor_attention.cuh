@@ -3,8 +3,8 @@
 // is hi hi + hi lo + lo hi, accumulated in float32. What is left out is below 2^-21 of it.
 //
 // A block of four warps owns 64 queries of one head and walks over the chunk's keys, 32 at a time; a warp has
-// 16 of the queries, their running maximum m, sum l and output o in registers. (32 to a warp read less of
-// shared memory, but leave eight warps to a multiprocessor, which then wait: a quarter of the rate.)
+// 16 of the queries, their running maximum m, sum l and output o in registers. (With 32 to a warp only eight
+// warps fit a multiprocessor: three quarters of the time of the kernel in float32, D = 64.)
 //
 //   shared   Q (64, dim + 8)   K (32, dim + 8)   V (32, v_dim + 4)
 //
