@@ -79,26 +79,41 @@ std::vector<int32_t> check_ids(std::vector<int32_t> ids, const std::string& name
   return ids;
 }
 
-}  // namespace
-
-int32_t first_token_id(const fs::path& model, int vocab) {
+/// What generation_config.json, or else config.json, or the GGUF file, says of `key`: an id, a list of them,
+/// or nothing. Exit::input where it is no id; one that the model does not have where `all`.
+std::vector<int32_t> special_ids(const fs::path& model, const char* key, int vocab, bool all) {
   const bool gguf = is_gguf(model);
   for (const char* file : {"generation_config.json", "config.json"}) {
     const fs::path path = gguf ? model : model / file;
     if (!gguf && !fs::exists(path)) continue;
     const Json config =
         parse_json(gguf ? config_text(model) : read_text(path, kMaxConfigBytes), path.string());
-    const auto it = config.is_object() ? config.find("bos_token_id") : config.end();
+    const auto it = config.is_object() ? config.find(key) : config.end();
     if (it == config.end() || it->is_null()) continue;
-    const int64_t id = non_negative(*it);
-    if (id < 0 || id >= vocab)
-      fail_input("{}: bos_token_id is not a token id: {}, allowed: 0..{}", path.string(), it->dump(),
-                 vocab - 1);
-    return int32_t(id);
+    std::vector<int32_t> ids;
+    for (const Json& one : it->is_array() ? *it : Json::array({*it})) {
+      const int64_t id = non_negative(one);
+      if (id < 0 || (all && id >= vocab))
+        fail_input("{}: {} is not a token id: {}, allowed: 0..{}", path.string(), key, one.dump(), vocab - 1);
+      if (id < vocab) ids.push_back(int32_t(id));
+    }
+    return ids;
   }
-  if (gguf) fail_input("{}: no tokenizer.ggml.bos_token_id, which --bos needs", model.string());
+  return {};
+}
+
+}  // namespace
+
+int32_t first_token_id(const fs::path& model, int vocab) {
+  if (const std::vector<int32_t> ids = special_ids(model, "bos_token_id", vocab, true); !ids.empty())
+    return ids[0];
+  if (is_gguf(model)) fail_input("{}: no tokenizer.ggml.bos_token_id, which --bos needs", model.string());
   fail_input("{}: no bos_token_id in generation_config.json or config.json, which --bos needs",
              model.string());
+}
+
+std::vector<int32_t> last_token_ids(const fs::path& model, int vocab) {
+  return special_ids(model, "eos_token_id", vocab, false);
 }
 
 Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab) {

@@ -30,13 +30,15 @@ struct Corpus {
 /// The bos id of a model's folder or GGUF file; Exit::input where there is none below vocab.
 int32_t first_token_id(const fs::path& model, int vocab);
 
-/// `model` is the model's folder (tokenizer.json, and generation_config.json or config.json for the bos id) or
-/// its GGUF file;
-/// vocab bounds the ids. Exit::input: text shorter than asked (found, wanted), invalid UTF-8, id out of
-/// range. Only as much of a long text is tokenized as n_tokens needs, and what is wrong behind it does not
-/// matter: bytes that are not UTF-8, an id out of range, more than kMaxCorpusBytes, of which no more is read.
-/// With bos the first window is the id and the text behind it; in the others it takes the place of their
-/// first token, as in llama.cpp's perplexity.
+/// The ids below vocab that end a text, of the same files: one, a list, or none.
+std::vector<int32_t> last_token_ids(const fs::path& model, int vocab);
+
+/// `model` is the model's folder (tokenizer.json, and generation_config.json or config.json for the bos id)
+/// or its GGUF file; vocab bounds the ids. Exit::input: text shorter than asked (found, wanted), invalid
+/// UTF-8, id out of range. Only as much of a long text is tokenized as n_tokens needs, and what is wrong
+/// behind it does not matter: bytes that are not UTF-8, an id out of range, more than kMaxCorpusBytes, of
+/// which no more is read. With bos the first window is the id and the text behind it; in the others it takes
+/// the place of their first token, as in llama.cpp's perplexity.
 Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab);
 
 }  // namespace blockgtq

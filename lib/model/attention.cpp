@@ -19,10 +19,10 @@ ConstMatrixView rows_of(const Heads& x, int64_t head, int64_t first, int64_t n) 
   return view(x.data + first * x.stride + head * x.head_stride, n, x.dim, x.stride);
 }
 
-/// Queries [q0, q0 + rows) of the chunk that starts at token `start`, one head: they see the chunk's keys up
-/// to their own, or those of their window; the last `recent` from recent_k. Scores lie in two parts, of the
-/// keys that are further back for some query and of those that are recent for some; at most 63 between a
-/// query's keys of the one and of the other are masked.
+/// Queries at positions [q0, q0 + rows) of the chunk that starts at token `start`, one head: they see the
+/// chunk's keys up to their own, or those of their window; the last `recent` from recent_k. Scores lie in two
+/// parts, of the keys that are further back for some query and of those that are recent for some; at most 63
+/// between a query's keys of the one and of the other are masked.
 void attend_tile(const AttentionProblem& p, int64_t start, int64_t q0, int64_t rows, int64_t head,
                  int64_t recent, float* out) {
   const int64_t k0 = p.window > 0 ? std::max<int64_t>(0, q0 - p.window + 1) : 0;  // the first that any sees
@@ -35,7 +35,8 @@ void attend_tile(const AttentionProblem& p, int64_t start, int64_t q0, int64_t r
   if (buffer.size() < size_t(rows * stride)) buffer.resize(size_t(rows * stride));
   MatrixView far = view(buffer.data(), rows, n_far, stride),
              near = view(buffer.data() + n_far, rows, n_near, stride);
-  const auto q = rows_of(p.q, head, start + q0, rows);
+  const int64_t row0 = start + q0 - p.past;
+  const auto q = rows_of(p.q, head, row0, rows);
   const int64_t first = start + k0;
   if (n_far > 0) multiply(far, p.scale, q, rows_of(p.k, kv, first, n_far).transpose());
   if (n_near > 0) multiply(near, p.scale, q, rows_of(p.recent_k, kv, first + near0, n_near).transpose());
@@ -52,7 +53,7 @@ void attend_tile(const AttentionProblem& p, int64_t start, int64_t q0, int64_t r
     std::fill(row + far_end, row + near_begin, 0.0f);
     std::fill(row + end, row + stride, 0.0f);
   }
-  MatrixView result = view(out + (start + q0) * out_stride + head * p.v.dim, rows, p.v.dim, out_stride);
+  MatrixView result = view(out + row0 * out_stride + head * p.v.dim, rows, p.v.dim, out_stride);
   if (n_far > 0) multiply(result, 1, far, rows_of(p.v, kv, first, n_far));
   if (n_near > 0) multiply(result, 1, near, rows_of(p.recent_v, kv, first + near0, n_near), n_far > 0);
   for (int64_t i = 0; i < rows; ++i) result.row(i) /= sums[i];
@@ -63,19 +64,18 @@ void attend_tile(const AttentionProblem& p, int64_t start, int64_t q0, int64_t r
 void attention(const AttentionProblem& p, float* out) {
   const int64_t chunks = (p.n_tokens + p.chunk - 1) / p.chunk;
   const int64_t tiles = (p.chunk + kQueryTile - 1) / kQueryTile;
-  const double flops =
-      2.0 * double(p.n_tokens * p.n_heads * p.chunk * (p.q.dim + p.v.dim)) / 2;  // half is masked
+  const double keys = double(p.past) + double(p.chunk) / 2;  // half of the chunk's is masked
+  const double flops = 2.0 * double(p.n_tokens * p.n_heads * (p.q.dim + p.v.dim)) * keys;
   share(size_t(chunks * p.n_heads * tiles), flops / kFlopsPerNanosecond, [&](size_t i) {
     // The longest tiles first, so that the threads end together.
     const int64_t tile = tiles - 1 - int64_t(i) / (chunks * p.n_heads),
                   rest = int64_t(i) % (chunks * p.n_heads);
     const int64_t start = rest / p.n_heads * p.chunk, head = rest % p.n_heads;
-    const int64_t q0 = tile * kQueryTile;
-    const int64_t rows = std::min(kQueryTile, std::min(p.chunk, p.n_tokens - start) - q0);
+    const int64_t rows = std::min(kQueryTile, std::min(p.chunk, p.n_tokens - start) - tile * kQueryTile);
     if (rows <= 0) return;
     int64_t recent = p.recent ? p.recent[start / p.chunk] : 0;
-    if (p.window > 0 && recent >= p.window) recent = p.chunk;  // nothing further back
-    attend_tile(p, start, q0, rows, head, recent, out);
+    if (p.window > 0 && recent >= p.window) recent = p.past + p.chunk;  // nothing further back
+    attend_tile(p, start, p.past + tile * kQueryTile, rows, head, recent, out);
   });
 }
 

@@ -15,9 +15,10 @@ struct Heads {
 /// h reads KV head h / group. With a window a query sees that many keys, its own the last; a cap c makes
 /// c tanh(x / c) of a logit; a sink is one more logit of a head, without a value. Where there are recent
 /// positions, a query sees recent_k and recent_v in the place of k and v at the last recent[chunk] positions,
-/// its own the last of them, under the same softmax. Memory per thread: 64 rows of scores.
+/// its own the last of them, under the same softmax. `past` keys lie before those of the tokens, which are
+/// then one chunk. Memory per thread: 64 rows of scores.
 struct AttentionProblem {
-  int64_t n_tokens = 0, chunk = 0;
+  int64_t n_tokens = 0, chunk = 0, past = 0;
   int64_t n_heads = 0, group = 1;
   float scale = 1;
   int64_t window = 0;            // 0: none

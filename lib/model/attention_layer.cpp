@@ -68,9 +68,29 @@ struct Block {
     if (rotation == LayerAttention::Rotation::none) return;
     const RotaryTable& table =
         rotation == LayerAttention::Rotation::local ? *state.local_rotary : state.rotary;
-    if (!x.empty()) rotate(table, x.data(), n(), heads * dim, heads, dim, state.chunk);
+    const int64_t first = state.past ? state.past->n : 0;
+    if (!x.empty()) rotate(table, x.data(), n(), heads * dim, heads, dim, state.chunk, first);
+  }
+  /// This layer of the sequence behind; null: none.
+  Past::Layer* past() const {
+    return state.past ? &state.past->layers.at(size_t(kv_layer(config(), layer))) : nullptr;
   }
 };
+
+/// Adds `more` to what is behind it; both stay equal. Returns all.
+const float* behind(std::vector<float>& past, const std::vector<float>& more) {
+  past.insert(past.end(), more.begin(), more.end());
+  return past.data();
+}
+
+/// What queries see of their last positions, `recent` or else `x`, which is what the cache gives back: kept
+/// beside it from the first difference on.
+void keep_recent(std::vector<float>& past, const std::vector<float>& past_x, const std::vector<float>& recent,
+                 const std::vector<float>& x) {
+  if (recent.empty() && past.empty()) return;
+  if (past.empty()) past = past_x;
+  behind(past, recent.empty() ? x : recent);
+}
 
 /// RMSNorm over each head of x (T, heads, D), or over all of them together.
 void norm_heads(const Config& c, const std::optional<Tensor>& weight, std::vector<float>& x) {
@@ -151,6 +171,15 @@ void grouped_query_attention(const Block& b) {
   problem.recent_v = problem.v;
   if (!recent.k.empty()) problem.recent_k.data = recent.k.data();
   if (!recent.v.empty()) problem.recent_v.data = recent.v.data();
+  if (Past::Layer* past = b.past()) {
+    keep_recent(past->recent_k, past->k, recent.k, k);
+    keep_recent(past->recent_v, past->v, recent.v, v);
+    problem.past = b.state.past->n;
+    problem.k.data = behind(past->k, k);
+    problem.v.data = behind(past->v, v);
+    problem.recent_k.data = past->recent_k.empty() ? past->k.data() : past->recent_k.data();
+    problem.recent_v.data = past->recent_v.empty() ? past->v.data() : past->recent_v.data();
+  }
   std::vector<float> heads(size_t(n * c.n_heads * c.v_dim));
   attention(problem, heads.data());
   if (c.gated_output) times_sigmoid(heads.data(), gate.data(), int64_t(heads.size()));
@@ -178,8 +207,11 @@ std::vector<float> latent_keys(const Config& c, const std::vector<float>& kv, co
   return key;
 }
 
-/// Keys and values of whole chunks, tokens [first, first + n), expanded from the latent.
-void expand_and_attend(const Block& b, const Latent& x, int64_t first, int64_t n, float* heads) {
+/// Keys and values of whole chunks, tokens [first, first + n), expanded from the latent; with `past` tokens
+/// before them, which x has and q has not.
+void expand_and_attend(const Block& b, const Latent& x, int64_t first, int64_t n_queries, float* heads,
+                       int64_t past = 0) {
+  const int64_t n = past + n_queries;
   const Config& c = b.config();
   const MlaConfig& m = c.mla;
   const int64_t key_dim = m.nope_dim + m.rope_dim, kv_dim = m.nope_dim + m.v_dim;
@@ -189,8 +221,9 @@ void expand_and_attend(const Block& b, const Latent& x, int64_t first, int64_t n
   std::vector<float> recent_key;
 
   AttentionProblem problem;
-  problem.n_tokens = n;
+  problem.n_tokens = n_queries;
   problem.chunk = b.state.chunk;
+  problem.past = past;
   problem.n_heads = c.n_heads;
   problem.scale = latent_scale(c);
   problem.q = {x.q.data() + first * c.n_heads * key_dim, c.n_heads * key_dim, key_dim, key_dim};
@@ -246,6 +279,13 @@ void latent_attention(const Block& b) {
   rms_norm(*w.kv_a_norm, kLatentEps, joint.data(), m.kv_lora_rank + rope, n, x.low.data(), m.kv_lora_rank);
 
   std::vector<float> heads(size_t(n * c.n_heads * m.v_dim));  // (T, Hq, v)
+  if (Past::Layer* past = b.past()) {
+    keep_recent(past->recent_k, past->k, x.recent.k, x.k);
+    behind(past->k, x.k), behind(past->v, x.low);
+    x.k = past->k, x.low = past->v, x.recent.k = past->recent_k;
+    expand_and_attend(b, x, 0, n, heads.data(), b.state.past->n);
+    return b.add_output(heads.data());
+  }
   const int64_t slab = latent_slab(b.state.chunk);
   for (int64_t t = 0; t < n; t += slab) expand_and_attend(b, x, t, std::min(slab, n - t), heads.data());
   b.add_output(heads.data());

@@ -11,6 +11,7 @@ namespace blockgtq {
 /// What a run of the decoder keeps from layer to layer.
 struct DecoderState {
   int64_t n_tokens = 0, chunk = 0;
+  Past* past = nullptr;  // null: none
   RotaryTable rotary;
   std::optional<RotaryTable> local_rotary;  // of the layers with frequencies of their own
   std::vector<float> x;                     // (T, hidden), the residual stream

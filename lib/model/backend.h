@@ -7,6 +7,7 @@
 
 #include "base/progress.h"
 #include "hf/checkpoint.h"
+#include "model/past.h"
 
 namespace blockgtq {
 
@@ -34,13 +35,17 @@ struct LayerActivations {
 struct ForwardRequest {
   std::span<const int32_t> tokens;  // (T)
   int64_t chunk = 256;              // every chunk starts at position 0; 0: one window
+  /// When set, the tokens continue this sequence, in one window (chunk is 0). On the CPU; not of models with
+  /// gated delta nets.
+  Past* past = nullptr;
   /// Sees every layer in order, and may rewrite q, k and v, and set recent positions: the layer attends to
   /// what it finds there.
   std::function<void(LayerActivations&)> on_layer;
   /// When set: the logits (n, vocab) of tokens [first, first + n), in order and after the last layer, in
-  /// pieces of at most some hundred tokens that never cross a chunk's end. When not set the last layer stops
-  /// at its projections.
+  /// pieces of at most some hundred tokens that never cross a chunk's end; of those from logits_from on. When
+  /// not set the last layer stops at its projections.
   std::function<void(int64_t first, int64_t n, const float* logits)> on_logits;
+  int64_t logits_from = 0;
   /// When set beside on_logits, a backend that computes on a device calls it instead: logits are device
   /// memory, in order on `stream` (a CUDA stream) and only until this returns.
   std::function<void(int64_t first, int64_t n, const float* logits, void* stream)> on_device_logits;

@@ -29,8 +29,11 @@ void CpuBackend::forward(const Checkpoint& model, const ForwardRequest& request)
   DecoderState state;
   state.n_tokens = int64_t(request.tokens.size());
   state.chunk = chunk_tokens(request);
-  state.rotary = rotary_table(c, state.chunk);
-  if (c.local_rope) state.local_rotary = rotary_table(c, state.chunk, true);
+  state.past = request.past;
+  if (state.past) state.past->layers.resize(c.kv_layers().size());
+  const int64_t positions = state.past ? state.past->context : state.chunk;
+  state.rotary = rotary_table(c, positions);
+  if (c.local_rope) state.local_rotary = rotary_table(c, positions, true);
   state.x.resize(size_t(state.n_tokens * c.hidden));
   state.scratch.resize(state.x.size());
   embed(model, outer.embedding, request.tokens, state.x.data());
@@ -58,7 +61,12 @@ void CpuBackend::forward(const Checkpoint& model, const ForwardRequest& request)
     if (request.progress) request.progress->step(fmt::format("layer {}", layer));
   }
   if (request.on_logits)
-    output_layer(model, outer, state.x.data(), state.n_tokens, state.chunk, request.on_logits);
+    output_layer(model, outer, state.x.data() + request.logits_from * c.hidden,
+                 state.n_tokens - request.logits_from, state.chunk,
+                 [&](int64_t first, int64_t n, const float* logits) {
+                   request.on_logits(request.logits_from + first, n, logits);
+                 });
+  if (state.past) state.past->n += state.n_tokens;
   if (request.progress) request.progress->end();
 }
 

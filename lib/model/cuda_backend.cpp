@@ -52,6 +52,7 @@ class CudaBackend : public Backend {
 
 void CudaBackend::forward(const Checkpoint& model, const ForwardRequest& request) {
   check_request(model, request);
+  check(!request.past, "no kernel continues a sequence");
   cuda::set_device(options_.device);
   const int64_t free =
       cuda::free_device_bytes() + cuda::Blas::kWorkspaceBytes;  // the workspace is in the plan

@@ -20,6 +20,15 @@ void check_request(const Checkpoint& model, const ForwardRequest& request) {
     if (request.tokens[t] < 0 || request.tokens[t] >= c.vocab)
       fail_input("{}: token {}: id {} is out of range: 0 to {}", name, t, request.tokens[t], c.vocab - 1);
   }
+  const int64_t n = int64_t(request.tokens.size());
+  check(request.logits_from == 0 || (request.logits_from < n && chunk_tokens(request) == n),
+        "logits from a token on: of one window");
+  if (!request.past) return;
+  check(request.chunk == 0 && request.past->n + n <= request.past->context, "a sequence beyond its context");
+  const int64_t delta_nets = c.n_layers - int64_t(c.kv_layers().size());
+  if (delta_nets > 0)
+    fail_input("{}: {} layers are gated delta nets, which keep no state from one token to the next yet", name,
+               delta_nets);
 }
 
 }  // namespace blockgtq

@@ -29,17 +29,17 @@ RotaryTable rotary_table(const Config& config, int64_t longest_chunk, bool local
 }
 
 void rotate(const RotaryTable& table, float* x, int64_t n, int64_t stride, int64_t heads, int64_t head_stride,
-            int64_t chunk) {
+            int64_t chunk, int64_t first_position) {
   constexpr int64_t kTokens = 64;
-  check(std::min(n, chunk) <= table.length, "rotate: a chunk longer than the table");
+  check(first_position + std::min(n, chunk) <= table.length, "rotate: a chunk longer than the table");
   const int blocks = table.layout.n_rotary();
   const bool half = table.layout.pairing == Pairing::half;
   // Coordinates of block i: i and i + apart (half), or 2i and 2i + 1.
   const int64_t step = half ? 1 : 2, apart = half ? blocks : 1;
   share(size_t((n + kTokens - 1) / kTokens), double(n * heads * blocks), [&](size_t b) {
     for (int64_t t = int64_t(b) * kTokens; t < std::min(n, (int64_t(b) + 1) * kTokens); ++t) {
-      const float* cos = table.cos.data() + t % chunk * blocks;
-      const float* sin = table.sin.data() + t % chunk * blocks;
+      const float* cos = table.cos.data() + (first_position + t % chunk) * blocks;
+      const float* sin = table.sin.data() + (first_position + t % chunk) * blocks;
       for (int64_t h = 0; h < heads; ++h) {
         float* head = x + t * stride + h * head_stride;
         for (int64_t i = 0; i < blocks; ++i) {

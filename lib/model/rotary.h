@@ -18,9 +18,9 @@ struct RotaryTable {
 /// config.rope, or by its local_rope.
 RotaryTable rotary_table(const Config& config, int64_t longest_chunk, bool local = false);
 
-/// Rotates x (n, heads, D) in place, token t at position t % chunk; the static coordinates stay. Rows of a
-/// token are `stride` floats apart, its heads head_stride.
+/// Rotates x (n, heads, D) in place, token t at position first + t % chunk; the static coordinates stay. Rows
+/// of a token are `stride` floats apart, its heads head_stride.
 void rotate(const RotaryTable& table, float* x, int64_t n, int64_t stride, int64_t heads, int64_t head_stride,
-            int64_t chunk);
+            int64_t chunk, int64_t first = 0);
 
 }  // namespace blockgtq

@@ -1,0 +1,298 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "cache_spec.h"
+#include "commands.h"
+#include "device.h"
+#include "evaluation.h"
+#include "hf/corpus.h"
+#include "hf/tokenizer.h"
+#include "hf/utf8.h"
+#include "model/model_shape.h"
+#include "model/sampler.h"
+#include "model/weights.h"
+#include "quant/methods.h"
+#include "result_files.h"
+#include "session.h"
+#include "store/map_file.h"
+
+namespace blockgtq {
+namespace {
+
+constexpr int64_t kPromptTokens = 512;  // of one forward pass
+constexpr size_t kTextBefore = 8;  // prompt tokens that are decoded with the new ones: pieces that begin a
+                                   // text lose their space
+
+struct Options {
+  RunOptions run;
+  CacheOptions caches;
+  std::string map, prompt, json;
+  Sampling sampling;
+  std::vector<std::string> stop;
+  int64_t tokens = 128;
+  uint64_t seed = 42;
+  bool force = false;
+};
+
+/// Bytes at the start of text that are whole UTF-8 characters.
+size_t whole_characters(const std::string& text) {
+  size_t n = text.size();
+  for (size_t back = 1; back <= std::min<size_t>(4, text.size()); ++back) {
+    const auto byte = uint8_t(text[text.size() - back]);
+    if ((byte & 0xc0) == 0x80) continue;
+    const size_t length = byte < 0x80 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
+    if (length > back) n -= back;
+    break;
+  }
+  return n;
+}
+
+/// The keys and values of one sequence as a cache gives them back.
+class HeldSequence {
+ public:
+  HeldSequence(const QuantizedCache& cache, int64_t context) : cache_(cache) { past_.context = context; }
+  Past& past() { return past_; }
+  int64_t clipped() const { return clipped_; }
+
+  /// Puts what the cache gives back in the place of a layer's new keys and values; those of the sink stay,
+  /// and queries see their last ones as they are.
+  void hold(LayerActivations& acts) {
+    const auto layer = size_t(acts.layer);
+    const int64_t n = acts.n_tokens, first = std::clamp<int64_t>(cache_.exact.sink - past_.n, 0, n);
+    const bool recent = cache_.exact.recent > 0;
+    if (recent) acts.recent.n = {cache_.exact.recent};
+    auto add = [&](const std::vector<HeadQuantizers>& heads, float* x, std::vector<float>& exact) {
+      if (heads.empty()) return;
+      const CodedTokens all{&heads[layer], x, n};
+      if (recent) exact.assign(x, x + n * all.width());
+      if (first < n)
+        clipped_ += requantize(acts.layer,
+                               std::vector{CodedTokens{&heads[layer], x + first * all.width(), n - first}});
+    };
+    add(cache_.keys, acts.k, acts.recent.k);
+    add(cache_.values, acts.v, acts.recent.v);
+  }
+
+ private:
+  const QuantizedCache& cache_;
+  Past past_;
+  int64_t clipped_ = 0;
+};
+
+class Generate {
+ public:
+  Generate(const Options& o, const GlobalOptions& global)
+      : o_(o), global_(global), progress_(global.make_progress()), files_(o.json, o.force) {
+    const bool quantized = !o.caches.k_methods.empty() || !o.caches.v_methods.empty();
+    std::vector<CacheSpec> specs;
+    if (quantized) specs = cache_specs(o.caches);
+    if (specs.size() > 1)
+      throw Error(Exit::usage,
+                  fmt::format("{} caches are described, a text is written with one: {} and {} of them",
+                              specs.size(), describe(specs[0]), describe(specs[1])),
+                  "--pairs names the bits, as K3V3");
+    if (quantized) spec_ = specs[0];
+    if (o.prompt.empty() + o.run.files.empty() + o.run.ids.empty() != 2)
+      throw Error(Exit::usage, "a prompt is expected: one of -p, -f and --ids");
+  }
+
+  void run() {
+    open();
+    const std::vector<int32_t> prompt = read_prompt();
+    const int64_t n = int64_t(prompt.size()), context = n + o_.tokens;
+    if (const std::string text = beyond_positions(*model_, context); !text.empty()) progress_->warn(text);
+    HeldSequence sequence(cache_, context);
+    const auto begin = std::chrono::steady_clock::now();
+    for (int64_t t = 0; t < n; t += kPromptTokens)
+      forward(std::span(prompt).subspan(size_t(t), size_t(std::min(kPromptTokens, n - t))), sequence);
+    const double prompt_seconds = seconds_since(begin);
+    write_tokens(prompt, sequence);
+    report(prompt, sequence, prompt_seconds, seconds_since(begin) - prompt_seconds);
+  }
+
+ private:
+  static double seconds_since(std::chrono::steady_clock::time_point begin) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+
+  void open() {
+    folder_ = resolve_model(o_.run.model);
+    model_.emplace(folder_);
+    for (const std::string& remark : check_weights(*model_)) progress_->warn(remark);
+    RunOptions run = o_.run;
+    run.without_kernel = "a sequence that grows";
+    DeviceChoice choice = choose_device(run, model_->config(), global_);
+    if (choice.device != "cpu") throw Error(Exit::device, "generate runs on the CPU", "--device cpu");
+    backend_ = std::move(choice.backend);
+    tokenizer_.emplace(open_tokenizer(folder_));
+    for (const std::string& warning : tokenizer_->warnings()) progress_->warn(warning);
+    ends_ = last_token_ids(folder_, model_->config().vocab);
+    shape_ = attention_shape(model_->config(), 1);
+    if (!spec_) return;
+    std::optional<BitMap> map;
+    if (!o_.map.empty()) {
+      map = read_map(o_.map);
+      check_same_attention(map->shape, shape_);
+    }
+    const BitMap* found = map ? &*map : nullptr;
+    std::vector<CacheSpec> specs = specs_of_model({*spec_}, shape_, folder_.string(), false, *progress_);
+    spec_ = resolve_chosen(specs, found).at(0);
+    cache_ = make_cache(*spec_, shape_, found, codebook_of(o_.caches, o_.run));
+    for (const auto* layers : {&cache_.keys, &cache_.values})
+      if (!layers->empty() && !layers->at(0).at(0)->per_vector())
+        throw Error(Exit::usage,
+                    fmt::format("{}: neighbouring tokens share scales, and here they come one by one",
+                                describe(*spec_)));
+  }
+
+  std::vector<int32_t> read_prompt() const {
+    const int vocab = model_->config().vocab;
+    std::vector<int32_t> ids;
+    if (!o_.prompt.empty()) {
+      if (o_.run.bos) ids.push_back(first_token_id(folder_, vocab));
+      const std::vector<int32_t> text = tokenizer_->encode(o_.prompt);
+      ids.insert(ids.end(), text.begin(), text.end());
+    } else {
+      CorpusSpec spec = o_.run.corpus();
+      spec.n_tokens = 0;
+      ids = read_corpus(spec, folder_, vocab).ids;
+    }
+    if (ids.empty())
+      throw Error(Exit::input, "the prompt has no tokens", "--bos begins it with the model's first token");
+    return ids;
+  }
+
+  /// Leaves the logits behind the last of these tokens in logits_.
+  void forward(std::span<const int32_t> tokens, HeldSequence& sequence) {
+    check_stop();
+    ForwardRequest request;
+    request.tokens = tokens;
+    request.chunk = 0;
+    request.past = &sequence.past();
+    if (spec_) request.on_layer = [&](LayerActivations& acts) { sequence.hold(acts); };
+    request.logits_from = int64_t(tokens.size()) - 1;
+    request.on_logits = [&](int64_t, int64_t, const float* logits) {
+      logits_.assign(logits, logits + model_->config().vocab);
+    };
+    backend_->forward(*model_, request);
+  }
+
+  void write_tokens(const std::vector<int32_t>& prompt, HeldSequence& sequence) {
+    Random random(o_.seed);
+    const size_t before = std::min(prompt.size(), kTextBefore);
+    std::vector<int32_t> tail(prompt.end() - std::ptrdiff_t(before), prompt.end());
+    const size_t known = tokenizer_->decode(tail).size();
+    size_t printed = 0;
+    ended_ = "length";
+    while (int64_t(ids_.size()) < o_.tokens) {
+      const int32_t next = sample(o_.sampling, logits_, random);
+      ids_.push_back(next);
+      if (std::find(ends_.begin(), ends_.end(), next) != ends_.end()) {
+        ended_ = "end token";
+        break;
+      }
+      tail.push_back(next);
+      const std::string all = tokenizer_->decode(tail);
+      text_ = all.size() > known ? all.substr(known) : "";
+      if (cut_at_stop()) break;
+      const size_t whole = whole_characters(text_);
+      if (whole > printed && o_.json != "-") write_stdout(text_.substr(printed, whole - printed));
+      printed = std::max(printed, whole);
+      if (int64_t(ids_.size()) < o_.tokens) forward({&ids_.back(), 1}, sequence);
+    }
+    if (o_.json != "-") write_stdout((text_.size() > printed ? text_.substr(printed) : "") + "\n");
+  }
+
+  /// Whether a --stop text has come; what begins with it is taken off.
+  bool cut_at_stop() {
+    for (const std::string& stop : o_.stop) {
+      const size_t at = text_.find(stop);
+      if (at == std::string::npos) continue;
+      text_.resize(at);
+      ended_ = "stop";
+      return true;
+    }
+    return false;
+  }
+
+  void report(const std::vector<int32_t>& prompt, const HeldSequence& sequence, double prompt_seconds,
+              double seconds) {
+    const auto n = int64_t(prompt.size() + ids_.size());
+    const double bytes = cache_.key_bytes(n) + cache_.value_bytes(n);
+    if (sequence.clipped() > 0)
+      progress_->warn(fmt::format("{} fp16 norms were cut to 65504", sequence.clipped()));
+    const double rate = seconds > 0 ? double(ids_.size()) / seconds : 0;
+    global_.say(
+        fmt::format("{} prompt tokens in {:.1f} s, {} tokens at {:.2f} per second; cache: {}", prompt.size(),
+                    prompt_seconds, ids_.size(), rate,
+                    spec_ ? fmt::format("{}, {:.0f} bytes per token", describe(*spec_), bytes) : "exact"));
+    Json json = {{"schema", "blockgtq.generate/1"},
+                 {"model", folder_.string()},
+                 {"cache", spec_ ? describe(*spec_) : "exact"},
+                 {"prompt_tokens", prompt.size()},
+                 {"ids", ids_},
+                 {"text", text_.substr(0, whole_characters(text_))},
+                 {"ended", ended_},
+                 {"prompt_seconds", prompt_seconds},
+                 {"seconds", seconds}};
+    if (spec_) json["bytes_per_token"] = bytes;
+    files_.write(json, "");
+  }
+
+  const Options& o_;
+  const GlobalOptions& global_;
+  std::unique_ptr<Progress> progress_;
+  ResultFiles files_;
+  std::optional<CacheSpec> spec_;  // none: exact
+  fs::path folder_;
+  std::optional<Checkpoint> model_;
+  std::unique_ptr<Backend> backend_;
+  std::optional<Tokenizer> tokenizer_;
+  AttentionShape shape_;
+  QuantizedCache cache_;
+  std::vector<int32_t> ends_, ids_;
+  std::vector<float> logits_;
+  std::string text_, ended_;
+};
+
+}  // namespace
+
+void add_generate(CLI::App& app, const GlobalOptions& global) {
+  auto o = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand(
+      "generate", "Continue a text, with keys and values exact or as a quantized cache gives them back");
+  command->add_option("-m,--model", o->run.model, "Model folder, GGUF file or org/name")->required();
+  command->add_option("-p,--prompt", o->prompt, "The text to continue");
+  command->add_option("-f,--file", o->run.files, "The same from a UTF-8 file; - for standard input")
+      ->allow_extra_args(false);
+  command->add_option("--ids", o->run.ids, "The same as token ids");
+  command->add_flag("--bos,!--no-bos", o->run.bos, "Begin with the model's first-token id (default: no)");
+  command->add_option("-n,--tokens", o->tokens, "Tokens to write at most")
+      ->check(in_range(int64_t(1), int64_t(1) << 30))
+      ->capture_default_str();
+  command->add_option("--temperature", o->sampling.temperature, "0: always the likeliest token")
+      ->check(in_range(0.0, 1e6))
+      ->capture_default_str();
+  command->add_option("--top-k", o->sampling.top_k, "Draw among so many of the likeliest; 0: all")
+      ->check(in_range(int64_t(0), int64_t(1) << 30))
+      ->capture_default_str();
+  command->add_option("--top-p", o->sampling.top_p, "Draw among the fewest that have this share together")
+      ->check(in_range(1e-9, 1.0))
+      ->capture_default_str();
+  command->add_option("--seed", o->seed, "Of the draws")->capture_default_str();
+  command->add_option("--stop", o->stop, "Stop before this text; may be repeated")->allow_extra_args(false);
+  command->add_option("--map", o->map, "Bit map of calibrate");
+  add_cache_options(*command, o->caches);
+  add_device_options(*command, o->run);
+  command->add_option("--json", o->json, "Result as JSON; - for standard output");
+  command->add_flag("--force", o->force, "Replace an existing output");
+  command->callback([o, &global] { Generate(*o, global).run(); });
+}
+
+}  // namespace blockgtq

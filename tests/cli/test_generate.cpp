@@ -1,0 +1,118 @@
+#include <nlohmann/json.hpp>
+
+#include "cli/command.h"
+
+namespace blockgtq {
+namespace {
+
+using Json = nlohmann::json;
+
+/// The prompt of the golden texts as a file of ids.
+std::string prompt_file(const TempFolder& dir, const Json& golden) {
+  std::string ids;
+  for (const int id : golden.at("prompt")) ids += std::to_string(id) + " ";
+  put_file(dir / "prompt.txt", ids);
+  return dir / "prompt.txt";
+}
+
+Json golden(const std::string& name) {
+  return Json::parse(get_file(std::string(BLOCKGTQ_SOURCE_DIR) + "/tests/golden/greedy.json")).at(name);
+}
+
+std::vector<std::string> with(std::vector<std::string> args, const std::vector<std::string>& more) {
+  args.insert(args.end(), more.begin(), more.end());
+  return args;
+}
+
+}  // namespace
+
+TEST_CASE("generate writes the text of transformers' ids, to standard output as it comes") {
+  TempFolder dir;
+  const Json expected = golden("tiny-llama3");
+  const std::vector<std::string> command = {
+      "generate", "-m", model("tiny-llama3"), "--ids", prompt_file(dir, expected), "-q"};
+  const Json result = Json::parse(good(with(command, {"--json", "-"})).out);
+  CHECK(result.at("ids") == expected.at("ids"));
+  CHECK(result.at("prompt_tokens") == expected.at("prompt").size());
+  CHECK(result.at("ended") == "length");
+  CHECK(result.at("cache") == "exact");
+  const std::string text = result.at("text");
+  CHECK(text.size() > 100);
+  CHECK(good(command).out == text + "\n");
+
+  const std::string stop = text.substr(60, 12);
+  const Json stopped =
+      Json::parse(good(with(command, {"--json", "-", "--stop", "never in it", "--stop", stop})).out);
+  CHECK(stopped.at("ended") == "stop");
+  CHECK(stopped.at("text") == text.substr(0, text.find(stop)));
+  CHECK(Json::parse(good(with(command, {"--json", "-", "-n", "5"})).out).at("ids").size() == 5);
+}
+
+TEST_CASE("generate from a text and from a file; draws go by their seed") {
+  TempFolder dir;
+  put_file(dir / "p.txt", "The magic number for apple-river is");
+  const std::vector<std::string> base = {"generate", "-m", model("tiny-qwen2"), "-q", "-n", "24"};
+  const std::string by_text = good(with(base, {"-p", "The magic number for apple-river is"})).out;
+  CHECK(good(with(base, {"-f", dir / "p.txt"})).out == by_text);
+  const auto drawn = [&](const char* seed) {
+    return good(with(base, {"-f", dir / "p.txt", "--temperature", "1.5", "--seed", seed})).out;
+  };
+  CHECK(drawn("1") == drawn("1"));
+  CHECK(drawn("1") != drawn("2"));
+  CHECK(good(with(base, {"-f", dir / "p.txt", "--temperature", "1.5", "--top-k", "1"})).out == by_text);
+}
+
+TEST_CASE("generate under a quantized cache: the same for long at eight bits, another text at one") {
+  TempFolder dir;
+  const Json expected = golden("tiny-llama3");
+  const std::vector<std::string> command = {"generate",
+                                            "-m",
+                                            model("tiny-llama3"),
+                                            "--ids",
+                                            prompt_file(dir, expected),
+                                            "-q",
+                                            "--json",
+                                            "-",
+                                            "--k-method",
+                                            "tq-mse",
+                                            "--v-method",
+                                            "tq-mse",
+                                            "--pairs"};
+  const Json eight = Json::parse(good(with(command, {"K8V8"})).out);
+  for (size_t i = 0; i < 60; ++i) CHECK(eight.at("ids").at(i) == expected.at("ids").at(i));
+  CHECK(eight.at("bytes_per_token") > 0);
+  const Json one = Json::parse(good(with(command, {"K1V1"})).out);
+  CHECK(one.at("ids") != expected.at("ids"));
+  CHECK(one.at("bytes_per_token") < eight.at("bytes_per_token"));
+  // All positions exact: the exact text, whatever the bits.
+  const Json sunk = Json::parse(good(with(command, {"K1V1", "--sink", "1000"})).out);
+  CHECK(sunk.at("ids") == expected.at("ids"));
+  const Json recent = Json::parse(good(with(command, {"K1V1", "--recent", "1000"})).out);
+  CHECK(recent.at("ids") == expected.at("ids"));
+}
+
+TEST_CASE("what generate refuses") {
+  TempFolder dir;
+  put_file(dir / "empty.txt", "");
+  const std::vector<std::string> base = {"generate", "-m", model("tiny-llama"), "-n", "2"};
+  const auto refused = [&](const std::vector<std::string>& more, int code, const std::string& words) {
+    const Outcome outcome = blockgtq(with(base, more));
+    INFO(outcome.err);
+    CHECK(outcome.code == code);
+    CHECK_THAT(outcome.err, ContainsSubstring(words));
+    CHECK(outcome.out.empty());
+  };
+  refused({}, 2, "a prompt is expected: one of -p, -f and --ids");
+  refused({"-p", "a", "-f", dir / "empty.txt"}, 2, "a prompt is expected");
+  refused({"-f", dir / "empty.txt"}, 3, "empty.txt");
+  refused({"-p", "a", "--k-method", "tq-mse", "--bits-k", "2,3"}, 2, "2 caches are described");
+  refused({"-p", "a", "--k-method", "kivi", "--pairs", "K3"}, 2, "neighbouring tokens share scales");
+  refused({"-p", "a", "--k-method", "block-gtq", "--pairs", "K3"}, 2, "--map");
+  refused({"-p", "a", "--top-p", "0"}, 2, "--top-p");
+  refused({"-p", "a", "--device", "cuda"}, 5, "--device cpu");
+  put_file(dir / "out.json", "mine");
+  refused({"-p", "a", "--json", dir / "out.json"}, 4, "--force");
+  CHECK(get_file(dir / "out.json") == "mine");
+}
+
+}  // namespace blockgtq
