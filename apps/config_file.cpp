@@ -68,6 +68,32 @@ const CLI::App* find_command(const CLI::App& command, const std::string& name) {
   return nullptr;
 }
 
+bool is_flag(const CLI::Option& option) {
+  return option.get_expected_min() == 0;
+}
+
+/// A command has a flag of this name, or an option of this name that takes a value.
+bool has_kind(const CLI::App& command, const std::string& name, bool flag) {
+  const CLI::Option* option = find_option(command, name);
+  if (option && is_flag(*option) == flag) return true;
+  const auto subs = command.get_subcommands([](const CLI::App*) { return true; });
+  return std::any_of(subs.begin(), subs.end(),
+                     [&](const CLI::App* sub) { return has_kind(*sub, name, flag); });
+}
+
+/// The variable of an option: BLOCKGTQ_TOKENS. What is a flag in one command and takes a value in another
+/// cannot have one for both, and has the command's name in it: BLOCKGTQ_CALIBRATE_CHOOSE.
+std::string variable_of(const CLI::App& command, const CLI::Option& option) {
+  const std::string& name = option.get_lnames()[0];
+  const CLI::App* all = &command;
+  while (all->get_parent()) all = all->get_parent();
+  const bool shared = !has_kind(*all, name, !is_flag(option));
+  std::string variable = "BLOCKGTQ_" + (shared ? "" : command.get_name() + "-") + name;
+  std::transform(variable.begin(), variable.end(), variable.begin(),
+                 [](unsigned char c) { return c == '-' ? '_' : std::toupper(c); });
+  return variable;
+}
+
 /// [bench.attention]
 std::string section_of(const std::vector<std::string>& parents) {
   return fmt::format("[{}]", fmt::join(parents, "."));
@@ -189,7 +215,7 @@ class Reader {
     const CLI::Option* option = find_option(command, name);
     if (!option) fail_unknown(name, key, value, command, parents);
     std::vector<std::string> inputs = texts(key, value, *option);
-    const char* set = std::getenv(variable_of(*option).c_str());
+    const char* set = std::getenv(variable_of(command, *option).c_str());
     if (command.parsed() == 0 || option->count() > 0 || (set && *set)) return;
     origins_[option->get_name()] = place_text(value);
     items_.emplace_back();
@@ -222,10 +248,10 @@ class Reader {
   /// commas for one that takes a list ("2,3").
   std::vector<std::string> texts(const std::string& key, const toml::value& value,
                                  const CLI::Option& option) const {
-    const bool is_flag = option.get_expected_min() == 0;
-    if (is_flag && !value.is_boolean() && !value.is_integer())
+    const bool flag = is_flag(option);
+    if (flag && !value.is_boolean() && !value.is_integer())
       fail(value, fmt::format("'{}' is on or off: true or false is expected", key));
-    if (!is_flag && value.is_boolean())
+    if (!flag && value.is_boolean())
       fail(value, fmt::format("'{}' takes a value: {} is none", key, raw(value)));
     if (!value.is_array()) return {scalar(key, value)};
     std::vector<std::string> parts;
@@ -265,7 +291,7 @@ class Reader {
 
 void set_variables(CLI::App& app) {
   for (CLI::Option* option : app.get_options())
-    if (has_variable(*option)) option->envname(variable_of(*option));
+    if (has_variable(*option)) option->envname(variable_of(app, *option));
 }
 
 /// A command has its variables from where it is parsed: CLI11 reads those of all commands, and what is right
@@ -289,17 +315,10 @@ std::string ConfigFile::origin(const std::string& option) const {
   return found == origins_.end() ? "" : found->second;
 }
 
-std::string variable_of(const CLI::Option& option) {
-  std::string name = "BLOCKGTQ_" + option.get_lnames()[0];
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return c == '-' ? '_' : std::toupper(c); });
-  return name;
-}
-
 void require_environment(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
     if (option->count() > 0 || !has_variable(*option)) continue;
-    const char* value = std::getenv(variable_of(*option).c_str());
+    const char* value = std::getenv(variable_of(app, *option).c_str());
     if (!value || !*value) continue;
     option->add_result(value);
     option->run_callback();  // throws what is wrong with it

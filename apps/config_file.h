@@ -23,9 +23,6 @@ class ConfigFile final : public CLI::ConfigTOML {
   mutable std::map<std::string, std::string> origins_;
 };
 
-/// The variable of an option: BLOCKGTQ_TOKENS.
-std::string variable_of(const CLI::Option& option);
-
 /// After the command line is parsed: a variable whose value its option refuses is an error, as on the command
 /// line. CLI11 2.4 leaves it out without a word (App::_process_env), 2.1 reports it.
 void require_environment(CLI::App& app);

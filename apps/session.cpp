@@ -45,8 +45,8 @@ ChunkRange take_part(const std::string& part, int64_t n_chunks, Session& session
 std::string beyond_positions(const Checkpoint& model, int64_t tokens) {
   const Config& config = model.config();
   if (tokens <= config.max_position) return "";
-  return fmt::format("{}: windows of {} tokens reach beyond the model's max_position_embeddings: {}{}",
-                     model.folder().string(), tokens, config.max_position,
+  return fmt::format("{}: windows of more than {} tokens reach beyond the model's max_position_embeddings{}",
+                     model.folder().string(), config.max_position,
                      config.rope.type == RopeType::dynamic
                          ? "; dynamic RoPE: the frequencies are those of a whole window"
                          : "");

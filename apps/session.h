@@ -38,7 +38,7 @@ struct Session {
 Session open_session(const RunOptions& run, const GlobalOptions& global, Progress& progress);
 
 /// Empty, or one line: windows of `tokens` reach beyond the positions that the model was made for. What runs
-/// a model shows it and runs.
+/// a model shows it and runs. The line is the same for all such windows, so that Progress shows it once.
 std::string beyond_positions(const Checkpoint& model, int64_t tokens);
 
 /// How the model weighs an error of a layer's values: (H, Dv, Dv) as LayerStats::output has it; empty where

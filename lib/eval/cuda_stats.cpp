@@ -23,10 +23,6 @@ struct Slot {
   int64_t first = 0, n = 0;  // chunks of this run; n = 0: nothing under way
 };
 
-void append(std::vector<double>& to, const double* from, int64_t n) {
-  to.insert(to.end(), from, from + n);
-}
-
 }  // namespace
 
 struct CudaStats::State {
@@ -92,11 +88,14 @@ void CudaStats::State::take(Slot& slot) {
   LayerStats& to = stats.layers.at(slot.layer);
   for (int64_t c = 0; c < slot.n; ++c) {
     const double* from = slot.host_sums.as<double>() + c * input.chunk_size();
-    append(to.q2, from, input.q2_size());
-    append(to.k2, from += input.q2_size(), input.q2_size());
-    append(to.k_sum, from += input.q2_size(), input.k_size());
-    append(to.v_sum, from += input.k_size(), input.v_size());
-    from += input.v_size();
+    const auto add = [&](std::vector<double>& sums, int64_t n) {
+      append(sums, {from, size_t(n)});
+      from += n;
+    };
+    add(to.q2, input.q2_size());
+    add(to.k2, input.q2_size());
+    add(to.k_sum, input.k_size());
+    add(to.v_sum, input.v_size());
     const double* kk =
         slot.host_key_sums.as<double>() + (c + 1) * key_input.chunk_size() - key_input.vv_size();
     to.kk.add_chunk(stats.first_chunk + slot.first + c, std::vector<double>(kk, kk + key_input.vv_size()));

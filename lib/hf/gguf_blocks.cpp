@@ -4,11 +4,11 @@
 #include "hf/gguf_blocks.h"
 
 #include <array>
-#include <bit>
 #include <cstring>
 
 #include "base/error.h"
 #include "base/float16.h"
+#include "base/float8.h"
 
 namespace blockgtq {
 
@@ -18,7 +18,12 @@ using Bytes = const uint8_t*;
 
 constexpr std::array<int8_t, 16> kNonLinear = {-127, -104, -83, -65, -49, -35, -22, -10,
                                                1,    13,   25,  38,  53,  69,  89,  113};
-constexpr std::array<int8_t, 16> kE2m1Doubled = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+/// Integers, so that there is no negative zero.
+constexpr std::array<int8_t, 16> kE2m1Doubled = [] {
+  std::array<int8_t, 16> doubled = {};
+  for (size_t q = 0; q < doubled.size(); ++q) doubled[q] = int8_t(2 * from_e2m1(uint8_t(q)));
+  return doubled;
+}();
 
 float half_at(Bytes at) {
   return from_half(uint16_t(at[0] | at[1] << 8));
@@ -26,11 +31,6 @@ float half_at(Bytes at) {
 
 uint32_t word_at(Bytes at) {
   return uint32_t(at[0]) | uint32_t(at[1]) << 8 | uint32_t(at[2]) << 16 | uint32_t(at[3]) << 24;
-}
-
-/// A power of two, halved because the table of MXFP4 is doubled; 0 and 1 are subnormal.
-float half_power(uint8_t exponent) {
-  return std::bit_cast<float>(exponent < 2 ? 0x00200000u << exponent : uint32_t(exponent - 1) << 23);
 }
 
 /// 32 numbers from 16 bytes: the low halves first, then the high ones. value(nibble, index)
@@ -156,8 +156,9 @@ void iq4_xs(Bytes b, float* out) {
 }
 
 void mxfp4(Bytes b, float* out) {
-  const float d = half_power(b[0]);
-  nibbles(b + 1, out, [&](int q, int) { return d * float(kE2m1Doubled[size_t(q)]); });
+  // Half the scale for the doubled numbers; its 255 is 2^128, where E8M0 has NaN.
+  const float half = b[0] == 0xff ? 0x1p127f : 0.5f * from_e8m0(b[0]);
+  nibbles(b + 1, out, [&](int q, int) { return half * float(kE2m1Doubled[size_t(q)]); });
 }
 
 using Unpack = void (*)(Bytes, float*);

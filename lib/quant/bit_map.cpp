@@ -41,19 +41,19 @@ std::vector<double> pair_energy(const std::vector<double>& energy) {
   return pairs;
 }
 
-// Bits of the pairs of a basis, all heads: (L, H, dim / 2), or nothing where the heads have no basis. One
-// norm each.
+// Bits of the pairs of a basis, all heads: (L, H, dim / 2), or nothing where the heads have no basis.
 std::vector<uint8_t> basis_bits(const std::vector<HeadCalibration>& heads,
                                 std::vector<double> HeadCalibration::*spectrum, double average_bits,
-                                CostKind kind) {
+                                const Cost& cost) {
   if (heads.empty() || (heads[0].*spectrum).empty()) return {};
   const size_t n_pairs = (heads[0].*spectrum).size() / 2;
-  const Cost cost{kind, NormKind::key};
-  const int64_t pair_bits = cost.block_bits(average_bits * double(2 * n_pairs) / 8) - cost.per_key();
+  const int64_t pair_bits =
+      std::max<int64_t>(cost.block_bits(average_bits * double(2 * n_pairs) / 8) - cost.per_key(), 0);
   std::vector<uint8_t> bits(heads.size() * n_pairs);
   parallel_for(heads.size(), [&](size_t head) {
-    const auto row = allocate_by_gain(pair_energy(heads[head].*spectrum),
-                                      double(std::max<int64_t>(pair_bits, 0)) / double(n_pairs));
+    const std::vector<double> energy = pair_energy(heads[head].*spectrum);
+    const auto row = cost.per_group() > 0 ? allocate_by_groups(energy, pair_bits, cost.per_group())
+                                          : allocate_by_gain(energy, double(pair_bits) / double(n_pairs));
     std::copy(row.begin(), row.end(), bits.begin() + head * n_pairs);
   });
   return bits;
@@ -173,10 +173,11 @@ BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, cons
       allocate_heads(balanced, shape.n_kv_heads, spec_of(spec, KeyForm::balanced, stats), bytes);
   const CostKind kind = spec.allocator.cost.kind;
   for (size_t i = 0; i < averages.size(); ++i)
-    map.budgets.push_back({averages[i], bits[i], product_bits[i],
-                           basis_bits(map.calibration, &HeadCalibration::k_spectrum, averages[i], kind),
-                           basis_bits(map.calibration, &HeadCalibration::v_spectrum, averages[i], kind),
-                           map.min_bits, map.max_bits, allocator.empty()});
+    map.budgets.push_back(
+        {averages[i], bits[i], product_bits[i],
+         basis_bits(map.calibration, &HeadCalibration::k_spectrum, averages[i], {kind, NormKind::group}),
+         basis_bits(map.calibration, &HeadCalibration::v_spectrum, averages[i], {kind, NormKind::key}),
+         map.min_bits, map.max_bits, allocator.empty()});
   return map;
 }
 

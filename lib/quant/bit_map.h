@@ -62,9 +62,9 @@ inline constexpr int kCentres = 64, kMaxCentres = 256;
 
 /// Energies, means, centres and value bases from the statistics, then the bits of every (layer, KV head) for
 /// every budget; budgets are average bits per coordinate, of all that spec's cost counts (in the bases of
-/// keys and values, whose bits go by marginal gain, one norm each). The default is the published allocator.
-/// calibration (L * H): calibrate_head() of every head where that is done already; n_centres says nothing
-/// then.
+/// keys and values, whose bits go by marginal gain, a norm per group of keys and one of values). The default
+/// is the published allocator. calibration (L * H): calibrate_head() of every head where that is done
+/// already; n_centres says nothing then.
 BitMap make_bit_map(const Stats& stats, const std::vector<double>& budgets, const ShareSpec& spec = {},
                     int n_centres = kCentres, std::vector<HeadCalibration> calibration = {});
 

@@ -58,7 +58,9 @@ class RunTable {
 
  private:
   int width(size_t stage) const { return p_.widths[p_.widths.size() - 1 - stage]; }
-  int64_t cost_of(size_t stage, int length) const { return p_.per_group + int64_t(length) * width(stage); }
+  int64_t cost_of(size_t stage, int length) const {
+    return width(stage) == 0 ? 0 : p_.per_group + int64_t(length) * width(stage);
+  }
   size_t at(int level, int blocks, int64_t cost) const {
     return (size_t(level) * (n_blocks_ + 1) + blocks) * size_t(capacity_ + 1) + size_t(cost);
   }

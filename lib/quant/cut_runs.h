@@ -10,7 +10,7 @@ namespace blockgtq {
 struct RunProblem {
   int n_blocks = 0;
   std::vector<int> widths;  // allowed, ascending
-  int per_group = 0;        // what opening a run takes beside its bits
+  int per_group = 0;        // what opening a run takes beside its bits; a run of 0 bits is not stored
   int max_groups = 0;       // runs at most
   int multiple = 1;         // of blocks in a run; n_blocks is one
   /// The error of blocks [first, end) at one width; finite.

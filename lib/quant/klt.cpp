@@ -5,6 +5,8 @@
 #include <limits>
 
 #include "base/error.h"
+#include "quant/allocator.h"
+#include "quant/cut_runs.h"
 #include "quant/eigen.h"
 #include "quant/group_code.h"
 
@@ -113,6 +115,21 @@ std::vector<uint8_t> allocate_by_gain(std::span<const double> pair_energy, doubl
     gains[best] = gain(best);
   }
   return bits;
+}
+
+std::vector<uint8_t> allocate_by_groups(std::span<const double> pair_energy, int64_t block_bits,
+                                        int per_group) {
+  std::vector<double> sum = {0};  // of the first pairs
+  for (const double energy : pair_energy) sum.push_back(sum.back() + energy);
+  RunProblem problem;
+  problem.n_blocks = int(pair_energy.size());
+  problem.widths = width_range(0, kMaxBits);
+  problem.per_group = per_group;
+  problem.max_groups = int(problem.widths.size());
+  problem.error = [&](int width, int first, int end) {
+    return exact_distortion(kLargeGroup, width) * (sum[end] - sum[first]);
+  };
+  return cut_runs(problem, std::vector<int64_t>{block_bits}).at(0).bits;
 }
 
 LinearCode klt_keys(const HeadMap& head, Codebook codebook) {

@@ -22,6 +22,10 @@ KltBasis klt_basis(const std::vector<double>& weight, const std::vector<double>&
 /// Bits of pairs of neighbouring coordinates (D / 2), 0..8: floor(n_pairs * average_bits) in all, each to
 /// the pair that gains most, energy (D(b) - D(b + 1)) with D the codebook's distortion.
 std::vector<uint8_t> allocate_by_gain(std::span<const double> pair_energy, double average_bits);
+/// The same where every width but 0 that occurs takes per_group beside its bits, of block_bits in all: the
+/// optimum for pairs in descending energy.
+std::vector<uint8_t> allocate_by_groups(std::span<const double> pair_energy, int64_t block_bits,
+                                        int per_group);
 
 /// Keys before RoPE, or values, in the basis of the map: groups by bit width; pairs of 0 bits are not stored.
 /// Values have one norm, keys one per group: the groups of a key far from the mean have lengths of their own,

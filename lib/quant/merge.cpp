@@ -11,11 +11,6 @@ namespace blockgtq {
 
 namespace {
 
-template <class T>
-void append(std::vector<T>& to, const std::vector<T>& from) {
-  to.insert(to.end(), from.begin(), from.end());
-}
-
 // Chunks [first, end) of the run, and which of its parts they are where they are whole parts.
 std::string describe(const Stats& stats, int64_t first, int64_t end) {
   std::string text =

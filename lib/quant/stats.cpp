@@ -124,10 +124,6 @@ bool finite(const std::vector<HeadSums>& heads) {
   throw std::logic_error("statistics: sums are not finite though every input is");
 }
 
-void append(std::vector<double>& to, const std::vector<double>& from) {
-  to.insert(to.end(), from.begin(), from.end());
-}
-
 }  // namespace
 
 void check_sizes(const Stats& stats) {

@@ -1,6 +1,8 @@
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "quant/attention_shape.h"
@@ -66,6 +68,11 @@ struct Sample {
 };
 inline constexpr int64_t kSampleTokens = 4096;
 Sample sample_of(int64_t chunk, int64_t chunk_tokens, int64_t run_chunks);
+/// Numbers behind those that are there.
+template <class T>
+void append(std::vector<T>& to, std::span<const std::type_identity_t<T>> from) {
+  to.insert(to.end(), from.begin(), from.end());
+}
 /// n numbers of a sample, rounded to fp16 (saturating).
 void append_sample(std::vector<float>& to, const float* from, int64_t n);
 

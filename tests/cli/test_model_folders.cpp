@@ -84,25 +84,37 @@ TEST_CASE("what of a folder the model leaves aside is one warning line each") {
 
 TEST_CASE("windows beyond the model's positions: one warning line, whatever command runs the model") {
   const Folder folder("tiny-llama", {{"max_position_embeddings", 100}});
-  const auto line = [&](int tokens) {
-    return fmt::format("{}: windows of {} tokens reach beyond the model's max_position_embeddings: 100",
-                       folder.path, tokens);
-  };
+  const std::vector<std::string> line = {
+      folder.path + ": windows of more than 100 tokens reach beyond the model's max_position_embeddings"};
   CHECK(warnings(good(perplexity(folder, 100))).empty());
-  CHECK(warnings(good(perplexity(folder, 101))) == std::vector<std::string>{line(101)});
+  CHECK(warnings(good(perplexity(folder, 101))) == line);
   const std::vector<std::string> tail = {
       "-m",  folder.path, "-f", text("evaluation"),    "--tokens", "128", "--chunk",
       "128", "-q",        "-o", folder.dir / "out.h5", "--force"};
   for (std::vector<std::string> args :
-       {std::vector<std::string>{"calibrate", "--bits", "3"}, {"energy"}, {"dump"}}) {
+       {std::vector<std::string>{"calibrate", "--bits", "3"},
+        {"calibrate", "--bits", "3", "--choose", "--choose-tokens", "120", "--choose-chunk", "120"},
+        {"energy"},
+        {"dump"}}) {
     args.insert(args.end(), tail.begin(), tail.end());
-    CHECK(warnings(good(args)) == std::vector<std::string>{line(128)});
+    CHECK(warnings(good(args)) == line);
   }
+  std::vector<std::string> calibrating = perplexity(folder, 101);  // calibration has windows of its own
+  calibrating.insert(calibrating.end(), {"--calibration", text("calibration")});
+  CHECK(warnings(good(calibrating)) == line);
   const Outcome niah =
       good({"niah", "-m", folder.path, "-f", text("evaluation"), "--k-method", "tq-mse", "--pairs", "K4",
-            "--context", "96,160", "--questions", "2", "--chunk", "64", "--json", "-", "-q"});
-  CHECK(warnings(niah) == std::vector<std::string>{line(160)});
-  CHECK(Json::parse(niah.out).at("results").size() == 4);  // it runs all the same
+            "--context", "96,128,160", "--questions", "2", "--chunk", "64", "--json", "-", "-q"});
+  CHECK(warnings(niah) == line);
+  CHECK(Json::parse(niah.out).at("results").size() == 6);  // it runs all the same
+  Json panel = {{"schema", "blockgtq.panel-spec/1"}, {"name", "one model"}, {"chunk", 128}};
+  panel["calibration"] = {{"text", text("calibration")}, {"tokens", 128}};
+  panel["evaluation"] = {{"text", text("evaluation")}, {"tokens", 120}};  // a shorter window
+  panel["bits"] = {2};
+  panel["methods"] = {"tq-mse"};
+  panel["models"] = Json::array({{{"name", "one"}, {"path", folder.path}}});
+  put_file(folder.dir / "panel.json", panel.dump());
+  CHECK(warnings(good({"panel", folder.dir / "panel.json", "-o", folder.dir / "panel", "-q"})) == line);
 }
 
 TEST_CASE("a Git LFS pointer in place of a file is named as that, with the command that mends it") {

@@ -120,6 +120,30 @@ TEST_CASE("the environment is that of the command that runs") {
   CHECK_THAT(good({"tokenize", "--help"}).out, ContainsSubstring("BLOCKGTQ_TOKENS"));
 }
 
+TEST_CASE("an option that is a flag here and takes a value there has a variable of each command") {
+  const std::string calibrate = good({"calibrate", "--help"}).out,
+                    perplexity = good({"perplexity", "--help"}).out;
+  CHECK_THAT(calibrate, ContainsSubstring("BLOCKGTQ_CALIBRATE_CHOOSE)"));
+  CHECK_THAT(perplexity, ContainsSubstring("BLOCKGTQ_PERPLEXITY_CHOOSE)"));
+  CHECK_THAT(calibrate + perplexity, !ContainsSubstring("BLOCKGTQ_CHOOSE)"));
+
+  // Each command with the setting of both.
+  TempFolder dir;
+  const std::vector<std::string> both = {"BLOCKGTQ_CALIBRATE_CHOOSE=true",
+                                         "BLOCKGTQ_PERPLEXITY_CHOOSE=tq-mse/tq-mse"};
+  CHECK_THAT(good({"calibrate", "-m", kModel, "-f", kText, "--tokens", "64", "--bits", "2", "--choose-tokens",
+                   "64", "-o", dir / "map.h5", "-q"},
+                  both)
+                 .out,
+             ContainsSubstring("KL of tq-mse"));
+  CHECK_THAT(good({"perplexity", "-m", kModel, "-f", kText, "--tokens", "64", "--calibration",
+                   text("evaluation"), "--calibration-tokens", "64", "--k-method", "tq-mse,tq-mse-cb",
+                   "--v-method", "tq-mse", "--pairs", "K2V2", "-q"},
+                  both)
+                 .out,
+             ContainsSubstring("chosen by calibration"));
+}
+
 TEST_CASE("what a configuration file may say") {
   // Options of all commands at the top, sections of other commands, comments, both spellings.
   const Outcome all = with_config(

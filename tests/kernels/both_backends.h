@@ -1,7 +1,5 @@
 // A model through both backends, and how far apart they are.
 #pragma once
-#include <functional>
-
 #include "base/error.h"
 #include "device_arrays.h"
 #include "model/captured.h"
@@ -11,27 +9,12 @@ namespace blockgtq::test {
 
 inline Captured run_cuda(const Checkpoint& model, std::span<const int32_t> tokens, int64_t chunk,
                          const CudaOptions& options, bool with_logits = true,
-                         const std::function<void(LayerActivations&)>& change = nullptr) {
-  const Config& c = model.config();
-  Captured out;
-  ForwardRequest request;
-  request.tokens = tokens;
-  request.chunk = chunk;
-  request.on_layer = [&](LayerActivations& a) {
+                         const OnLayer& change = nullptr) {
+  const auto download = [](const LayerActivations& a, const float* x, int64_t n) {
     REQUIRE(a.stream != nullptr);
-    const cuda::Stream stream(a.stream);
-    out.q.push_back(to_host<float>(a.q, a.n_tokens * c.n_heads * c.head_dim, stream));
-    out.k.push_back(to_host<float>(a.k, a.n_tokens * c.n_kv_heads * c.head_dim, stream));
-    if (a.v) out.v.push_back(to_host<float>(a.v, a.n_tokens * c.n_kv_heads * c.v_dim, stream));
-    if (change) change(a);
+    return to_host<float>(x, n, cuda::Stream(a.stream));
   };
-  if (with_logits)
-    request.on_logits = [&](int64_t first, int64_t n, const float* logits) {
-      REQUIRE(int64_t(out.logits.size()) == first * c.vocab);
-      out.logits.insert(out.logits.end(), logits, logits + n * c.vocab);
-    };
-  make_cuda_backend(options)->forward(model, request);
-  return out;
+  return capture(*make_cuda_backend(options), download, model, tokens, chunk, with_logits, change);
 }
 
 /// Sums of squares per head and block, for the rows of one layer.

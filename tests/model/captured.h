@@ -19,20 +19,21 @@ struct Captured {
   bool operator==(const Captured&) const = default;
 };
 
-inline Captured run_forward(const Checkpoint& model, std::span<const int32_t> tokens, int64_t chunk,
-                            bool with_logits = true,
-                            const std::function<void(LayerActivations&)>& change = nullptr) {
+using OnLayer = std::function<void(LayerActivations&)>;  // may be empty
+
+/// A run of `backend`; to_host(layer, x, n) has n of the layer's numbers from x on.
+template <class ToHost>
+Captured capture(Backend& backend, const ToHost& to_host, const Checkpoint& model,
+                 std::span<const int32_t> tokens, int64_t chunk, bool with_logits, const OnLayer& change) {
   const Config& c = model.config();
   Captured out;
   ForwardRequest request;
   request.tokens = tokens;
   request.chunk = chunk;
   request.on_layer = [&](LayerActivations& a) {
-    const int64_t q_size = a.n_tokens * c.n_heads * c.head_dim,
-                  k_size = a.n_tokens * c.n_kv_heads * c.head_dim;
-    out.q.emplace_back(a.q, a.q + q_size);
-    out.k.emplace_back(a.k, a.k + k_size);
-    if (a.v) out.v.emplace_back(a.v, a.v + a.n_tokens * c.n_kv_heads * c.v_dim);
+    out.q.push_back(to_host(a, a.q, a.n_tokens * c.n_heads * c.head_dim));
+    out.k.push_back(to_host(a, a.k, a.n_tokens * c.n_kv_heads * c.head_dim));
+    if (a.v) out.v.push_back(to_host(a, a.v, a.n_tokens * c.n_kv_heads * c.v_dim));
     if (change) change(a);
   };
   if (with_logits)
@@ -40,8 +41,16 @@ inline Captured run_forward(const Checkpoint& model, std::span<const int32_t> to
       if (int64_t(out.logits.size()) != first * c.vocab) throw std::logic_error("logits out of order");
       out.logits.insert(out.logits.end(), logits, logits + n * c.vocab);
     };
-  make_cpu_backend()->forward(model, request);
+  backend.forward(model, request);
   return out;
+}
+
+inline Captured run_forward(const Checkpoint& model, std::span<const int32_t> tokens, int64_t chunk,
+                            bool with_logits = true, const OnLayer& change = nullptr) {
+  const auto copy = [](const LayerActivations&, const float* x, int64_t n) {
+    return std::vector<float>(x, x + n);
+  };
+  return capture(*make_cpu_backend(), copy, model, tokens, chunk, with_logits, change);
 }
 
 inline fs::path trained_model(const std::string& name) {

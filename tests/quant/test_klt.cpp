@@ -1,8 +1,10 @@
 #include <cmath>
 #include <numeric>
+#include <set>
 #include <vector>
 
 #include "catch.h"
+#include "quant/bit_map.h"
 #include "quant/klt.h"
 #include "quant/linear_quantizer.h"
 #include "quant/methods.h"
@@ -74,6 +76,71 @@ TEST_CASE("bits by marginal gain: zero bits for what hardly matters") {
   CHECK(cost(bits) == Approx(best).epsilon(1e-12));
   CHECK(allocate_by_gain(std::vector<double>{1, 1}, 8) == std::vector<uint8_t>{8, 8});
   CHECK(allocate_by_gain(std::vector<double>{0, 0}, 1) == std::vector<uint8_t>{2, 0});
+}
+
+TEST_CASE("bits of pairs where a width takes a norm: the best of all ways, and widths of 0 take none") {
+  const std::vector<double> energy = {1000, 100, 1, 1e-9};
+  const auto error_of = [&](const std::vector<uint8_t>& bits) {
+    double sum = 0;
+    for (int i = 0; i < 4; ++i) sum += energy[i] * exact_distortion(128, bits[i]);
+    return sum;
+  };
+  const auto cost_of = [](const std::vector<uint8_t>& bits) {
+    std::set<int> widths(bits.begin(), bits.end());
+    widths.erase(0);
+    return std::accumulate(bits.begin(), bits.end(), 8 * int(widths.size()));
+  };
+  for (const int capacity : {0, 8, 9, 15, 24, 40, 100}) {
+    CAPTURE(capacity);
+    const std::vector<uint8_t> bits = allocate_by_groups(energy, capacity, 8);
+    double best = std::accumulate(energy.begin(), energy.end(), 0.0);
+    for (int i = 0; i < 9 * 9 * 9 * 9; ++i) {
+      const std::vector<uint8_t> other = {uint8_t(i % 9), uint8_t(i / 9 % 9), uint8_t(i / 81 % 9),
+                                          uint8_t(i / 729)};
+      if (cost_of(other) <= capacity) best = std::min(best, error_of(other));
+    }
+    REQUIRE(bits.size() == 4);
+    CHECK(cost_of(bits) <= capacity);
+    CHECK(error_of(bits) == Approx(best).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("a budget in bytes holds for keys and values by KLT") {
+  constexpr int kDim = 32, kTokens = 200;
+  Random random(17);
+  Stats stats;
+  stats.shape.n_layers = 1;
+  stats.shape.n_heads = stats.shape.n_kv_heads = 2;
+  stats.shape.v_dim = kDim;
+  stats.shape.layout = {kDim, kDim, Pairing::half};
+  stats.shape.ropes[0].inv_freq.assign(kDim / 2, 0.1);
+  stats.shape.ropes[0].inv_freq_raw = stats.shape.ropes[0].inv_freq;
+  stats.run_chunks = 1;
+  std::vector<float> x[3];  // q, k, v (T, H, D): coordinates of very different size
+  for (std::vector<float>& values : x)
+    for (int i = 0; i < kTokens * 2 * kDim; ++i)
+      values.push_back(float(std::exp(-0.2 * (i % kDim)) * random.standard_normal()));
+  accumulate(stats, 0, 0, kTokens, x[0].data(), x[1].data(), x[2].data());
+  stats.layers[0].output.resize(2 * kDim * kDim);
+  for (int i = 0; i < 2 * kDim; ++i) stats.layers[0].output[i * kDim + i % kDim] = 1;
+
+  for (const CostKind kind : {CostKind::packed, CostKind::page}) {
+    ShareSpec spec;
+    spec.allocator.cost.kind = kind;
+    const BitMap map = make_bit_map(stats, {1.5, 2, 2.9, 4}, spec);
+    for (const Budget& budget : map.budgets)
+      for (int head = 0; head < 2; ++head) {
+        CAPTURE(name(kind), budget.average_bits);
+        const double bytes = budget.average_bits * kDim / 8;
+        const HeadMap one = map.head(budget, 0, head);
+        for (const size_t code :
+             {make_key_quantizer("klt", one)->code_bytes(), make_value_quantizer("klt", one)->code_bytes()}) {
+          // A page has 64 keys, a stream pads each to a byte.
+          CHECK(double(code) < bytes + (kind == CostKind::packed ? 1e-9 : 1));
+          CHECK(double(code) > bytes - 1.5);  // and it is spent
+        }
+      }
+  }
 }
 
 TEST_CASE("values by KLT lose less of the layer's output than uniform codes") {
