@@ -79,9 +79,9 @@ std::vector<int32_t> check_ids(std::vector<int32_t> ids, const std::string& name
   return ids;
 }
 
-/// What generation_config.json, or else config.json, or the GGUF file, says of `key`: an id, a list of them,
-/// or nothing. Exit::input where it is no id; one that the model does not have where `all`.
-std::vector<int32_t> special_ids(const fs::path& model, const char* key, int vocab, bool all) {
+/// What generation_config.json, or else config.json, or the GGUF file, says of `key`: one id of the model's,
+/// or where that is allowed a list of ids, of which those beyond the model's are left out; or nothing.
+std::vector<int32_t> special_ids(const fs::path& model, const char* key, int vocab, bool single) {
   const bool gguf = is_gguf(model);
   for (const char* file : {"generation_config.json", "config.json"}) {
     const fs::path path = gguf ? model : model / file;
@@ -91,9 +91,9 @@ std::vector<int32_t> special_ids(const fs::path& model, const char* key, int voc
     const auto it = config.is_object() ? config.find(key) : config.end();
     if (it == config.end() || it->is_null()) continue;
     std::vector<int32_t> ids;
-    for (const Json& one : it->is_array() ? *it : Json::array({*it})) {
+    for (const Json& one : it->is_array() && !single ? *it : Json::array({*it})) {
       const int64_t id = non_negative(one);
-      if (id < 0 || (all && id >= vocab))
+      if (id < 0 || (single && id >= vocab))
         fail_input("{}: {} is not a token id: {}, allowed: 0..{}", path.string(), key, one.dump(), vocab - 1);
       if (id < vocab) ids.push_back(int32_t(id));
     }

@@ -233,3 +233,17 @@ TEST_CASE("token ids instead of text", "[hf][corpus]") {
     CHECK_THROWS_WITH(read_corpus(spec, f.path, kVocab), ContainsSubstring(message));
   }
 }
+
+TEST_CASE("the last-token ids: one, a list, those of another vocabulary left out", "[hf][corpus]") {
+  const Folder f;
+  f.write("config.json", R"({"eos_token_id": 7})");
+  CHECK(last_token_ids(f.path, 100) == std::vector<int32_t>{7});
+  f.write("generation_config.json", R"({"eos_token_id": [3, 151329, 99]})");
+  CHECK(last_token_ids(f.path, 100) == std::vector<int32_t>{3, 99});
+  f.write("generation_config.json", R"({"eos_token_id": null})");
+  CHECK(last_token_ids(f.path, 100) == std::vector<int32_t>{7});
+  f.write("config.json", "{}");
+  CHECK(last_token_ids(f.path, 100).empty());
+  f.write("generation_config.json", R"({"eos_token_id": "</s>"})");
+  CHECK_THROWS_WITH(last_token_ids(f.path, 100), ContainsSubstring("eos_token_id is not a token id"));
+}
