@@ -11,7 +11,9 @@
 #include "commands.h"
 #include "device.h"
 #include "evaluation.h"
+#include "hf/chat_format.h"
 #include "hf/corpus.h"
+#include "hf/text_source.h"
 #include "hf/tokenizer.h"
 #include "hf/utf8.h"
 #include "model/model_shape.h"
@@ -32,12 +34,12 @@ constexpr size_t kTextBefore = 8;  // prompt tokens that are decoded with the ne
 struct Options {
   RunOptions run;
   CacheOptions caches;
-  std::string map, prompt, json;
+  std::string map, prompt, json, system;
   Sampling sampling;
   std::vector<std::string> stop;
   int64_t tokens = 128;
   uint64_t seed = 42;
-  bool force = false;
+  bool chat = false, force = false;
 };
 
 /// Bytes at the start of text that are whole UTF-8 characters.
@@ -100,6 +102,7 @@ class Generate {
     if (quantized) spec_ = specs[0];
     if (o.prompt.empty() + o.run.files.empty() + o.run.ids.empty() != 2)
       throw Error(Exit::usage, "a prompt is expected: one of -p, -f and --ids");
+    if (o.chat && !o.run.ids.empty()) throw Error(Exit::usage, "--chat: a text is expected: -p or -f");
   }
 
   void run() {
@@ -151,18 +154,34 @@ class Generate {
                                 describe(*spec_)));
   }
 
+  /// The text of -p or -f, as the model's chat template has it where that is asked for.
+  std::string prompt_text() const {
+    std::string text = o_.prompt;
+    for (const std::string& file : o_.run.files)
+      text += TextSource(file, kMaxCorpusBytes - text.size()).text();
+    if (!o_.chat) return text;
+    const ChatFormat format = open_chat_format(folder_);
+    text = format.prompt(text, o_.system.empty() ? std::nullopt : std::optional(o_.system));
+    global_.note("prompt: " + text);
+    return text;
+  }
+
   std::vector<int32_t> read_prompt() const {
     const int vocab = model_->config().vocab;
     std::vector<int32_t> ids;
-    if (!o_.prompt.empty()) {
+    if (o_.run.ids.empty()) {
       if (o_.run.bos) ids.push_back(first_token_id(folder_, vocab));
-      const std::vector<int32_t> text = tokenizer_->encode(o_.prompt);
+      const std::vector<int32_t> text = tokenizer_->encode(prompt_text());
       ids.insert(ids.end(), text.begin(), text.end());
     } else {
       CorpusSpec spec = o_.run.corpus();
       spec.n_tokens = 0;
       ids = read_corpus(spec, folder_, vocab).ids;
     }
+    for (const int32_t id : ids)
+      if (id >= vocab)
+        fail_input("{}: the tokenizer gives a token the model does not have: {}, allowed: 0..{}",
+                   folder_.string(), id, vocab - 1);
     if (ids.empty())
       throw Error(Exit::input, "the prompt has no tokens", "--bos begins it with the model's first token");
     return ids;
@@ -272,6 +291,11 @@ void add_generate(CLI::App& app, const GlobalOptions& global) {
   command->add_option("-f,--file", o->run.files, "The same from a UTF-8 file; - for standard input")
       ->allow_extra_args(false);
   command->add_option("--ids", o->run.ids, "The same as token ids");
+  CLI::Option* chat = command->add_flag(
+      "--chat", o->chat,
+      "The text is what a user says, and the model's chat template goes around it (ChatML)");
+  command->add_option("--system", o->system, "What the system says in place of the template's own text")
+      ->needs(chat);
   command->add_flag("--bos,!--no-bos", o->run.bos, "Begin with the model's first-token id (default: no)");
   command->add_option("-n,--tokens", o->tokens, "Tokens to write at most")
       ->check(in_range(int64_t(1), int64_t(1) << 30))

@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
@@ -91,6 +92,24 @@ TEST_CASE("generate under a quantized cache: the same for long at eight bits, an
   CHECK(recent.at("ids") == expected.at("ids"));
 }
 
+TEST_CASE("generate --chat writes the template around the text") {
+  TempFolder dir;
+  std::filesystem::copy(model("tiny-llama"), dir / "model");
+  put_file(dir / "model/tokenizer_config.json",
+           R"({"chat_template": "{{ '<|im_start|>system\nBe good.<|im_end|>\n' }}"})");
+  put_file(dir / "hello.txt", "Hello");
+  const std::vector<std::string> base = {"generate", "-m", dir / "model", "-n", "8", "-q"};
+  const auto chat = [&](const std::string& system, const std::string& text) {
+    return "<|im_start|>system\n" + system + "<|im_end|>\n<|im_start|>user\n" + text +
+           "<|im_end|>\n<|im_start|>assistant\n";
+  };
+  const std::string plain = good(with(base, {"-p", chat("Be good.", "Hello")})).out;
+  CHECK(good(with(base, {"-p", "Hello", "--chat"})).out == plain);
+  CHECK(good(with(base, {"-f", dir / "hello.txt", "--chat"})).out == plain);
+  CHECK(good(with(base, {"-p", "Hello", "--chat", "--system", "Be brief."})).out ==
+        good(with(base, {"-p", chat("Be brief.", "Hello")})).out);
+}
+
 TEST_CASE("what generate refuses") {
   TempFolder dir;
   put_file(dir / "empty.txt", "");
@@ -104,10 +123,13 @@ TEST_CASE("what generate refuses") {
   };
   refused({}, 2, "a prompt is expected: one of -p, -f and --ids");
   refused({"-p", "a", "-f", dir / "empty.txt"}, 2, "a prompt is expected");
-  refused({"-f", dir / "empty.txt"}, 3, "empty.txt");
+  refused({"-f", dir / "empty.txt"}, 3, "the prompt has no tokens");
   refused({"-p", "a", "--k-method", "tq-mse", "--bits-k", "2,3"}, 2, "2 caches are described");
   refused({"-p", "a", "--k-method", "kivi", "--pairs", "K3"}, 2, "neighbouring tokens share scales");
   refused({"-p", "a", "--k-method", "block-gtq", "--pairs", "K3"}, 2, "--map");
+  refused({"-p", "a", "--chat"}, 3, "no chat template");
+  refused({"-p", "a", "--system", "b"}, 2, "--chat");
+  refused({"--ids", dir / "empty.txt", "--chat"}, 2, "--chat: a text is expected");
   refused({"-p", "a", "--top-p", "0"}, 2, "--top-p");
   refused({"-p", "a", "--device", "cuda"}, 5, "--device cpu");
   put_file(dir / "out.json", "mine");
