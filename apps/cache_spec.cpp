@@ -246,9 +246,9 @@ std::vector<CacheSpec> specs_of_model(const std::vector<CacheSpec>& specs, const
 
 namespace {
 
-const MethodScore& chosen_method(const BitMap* map, Side side, double bits) {
+const MethodChoice& map_choice(const BitMap* map, Side side, double bits) {
   if (!map) throw Error(Exit::usage, fmt::format("{} needs --map MAP of calibrate --choose", kChosen));
-  if (const MethodChoice* choice = map->choice(side, bits)) return choice->chosen();
+  if (const MethodChoice* choice = map->choice(side, bits)) return *choice;
   throw Error(Exit::input,
               fmt::format("the map holds no choice of a method for {} at {:g} bits", name(side), bits),
               "calibrate --choose makes one for every budget of --bits");
@@ -256,14 +256,21 @@ const MethodScore& chosen_method(const BitMap* map, Side side, double bits) {
 
 }  // namespace
 
-std::vector<CacheSpec> resolve_chosen(const std::vector<CacheSpec>& specs, const BitMap* map) {
+std::vector<CacheSpec> resolve_chosen(const std::vector<CacheSpec>& specs, const BitMap* map,
+                                      Progress& progress) {
   std::vector<CacheSpec> resolved;
   for (CacheSpec spec : specs) {
     auto resolve = [&](Side side, double bits, std::string& method, Code& code) {
       if (method != kChosen) return;
-      const MethodScore& chosen = chosen_method(map, side, bits);
-      method = chosen.method;
-      code = chosen.code;
+      const MethodChoice& choice = map_choice(map, side, bits);
+      method = choice.chosen().method;
+      code = choice.chosen().code;
+      const auto held = [](const ExactWindow& exact) {
+        return exact == ExactWindow{} ? "no exact position" : exact_text(exact);
+      };
+      if (choice.exact != spec.exact)
+        progress.warn(fmt::format("the map's choice was measured with {}, this cache has {}",
+                                  held(choice.exact), held(spec.exact)));
     };
     resolve(Side::keys, spec.bits.k, spec.k_method, spec.code.k);
     resolve(Side::values, spec.bits.v, spec.v_method, spec.code.v);

@@ -70,8 +70,10 @@ std::vector<CacheSpec> specs_of_model(const std::vector<CacheSpec>& specs, const
                                       const std::string& model, bool in_panel, Progress& progress);
 
 /// With the map's methods and codes in the place of "chosen", no cache twice. Exit::input where the map holds
-/// no choice for a budget, Exit::usage where there is no map.
-std::vector<CacheSpec> resolve_chosen(const std::vector<CacheSpec>& specs, const BitMap* map);
+/// no choice for a budget, Exit::usage where there is no map. A warning where the choice was measured with
+/// other exact positions.
+std::vector<CacheSpec> resolve_chosen(const std::vector<CacheSpec>& specs, const BitMap* map,
+                                      Progress& progress);
 
 /// The quantizers of a model. The map must hold the budgets; it may be null where no method needs one
 /// (Exit::usage).

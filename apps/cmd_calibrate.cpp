@@ -38,12 +38,17 @@ void add_calibrate(CLI::App& app, const GlobalOptions& global) {
     Session session = open_session(o->run, global, *progress);
     check_allocation(o->allocation, session.shape);
     std::optional<Session> text;  // a text that is too short is told before the model runs
-    if (o->choice.choose)
-      text = open_session(text_behind(o->run, o->choice.tokens, o->choice.chunk), global, *progress);
+    if (o->choice.choose) {
+      RunOptions behind = text_behind(o->run, o->choice.tokens, o->choice.chunk);
+      if (o->choice.exact.recent > 0) behind.without_kernel = "recent positions";
+      text = open_session(behind, global, *progress);
+    }
     Calibration calibration = collect_calibration(session, *progress, o->allocation.centres);
     const Stats& stats = calibration.stats;
     BitMap map = allocate(stats, o->allocation, std::move(calibration.heads));
-    if (text) map.choices = choose_methods(map, *text, codebook_of(CacheOptions(), o->run), *progress);
+    if (text)
+      map.choices =
+          choose_methods(map, *text, o->choice.exact, codebook_of(CacheOptions(), o->run), *progress);
     write_and_report(map, stats, o->allocation, file, files, global);
   });
 }

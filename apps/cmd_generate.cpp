@@ -145,7 +145,7 @@ class Generate {
     }
     const BitMap* found = map ? &*map : nullptr;
     std::vector<CacheSpec> specs = specs_of_model({*spec_}, shape_, folder_.string(), false, *progress_);
-    spec_ = resolve_chosen(specs, found).at(0);
+    spec_ = resolve_chosen(specs, found, *progress_).at(0);
     cache_ = make_cache(*spec_, shape_, found, codebook_of(o_.caches, o_.run));
     for (const auto* layers : {&cache_.keys, &cache_.values})
       if (!layers->empty() && !layers->at(0).at(0)->per_vector())

@@ -80,7 +80,7 @@ class Niah {
         specs_of_model(specs_, session.shape, job.name, !o_.set.panel.empty(), *progress_);
     const std::optional<BitMap> map =
         job_map(job, o_.set, session.shape, budgets_of(specs), global_, *progress_);
-    specs = resolve_chosen(specs, map ? &*map : nullptr);
+    specs = resolve_chosen(specs, map ? &*map : nullptr, *progress_);
     const Codebook codebook = codebook_of(o_.caches, o_.set.run);
     std::vector<QuantizedCache> caches(1);  // the exact one
     for (const CacheSpec& spec : specs)

@@ -124,7 +124,7 @@ class Perplexity {
         job_map(job, o_.set, session.shape, choose.empty() ? budgets_of(specs) : choose_budgets(choose),
                 global_, *progress_);
     if (choose.empty()) {
-      specs = resolve_chosen(specs, map ? &*map : nullptr);
+      specs = resolve_chosen(specs, map ? &*map : nullptr, *progress_);
     } else {
       model.choices = choose_on_calibration(job, choose, *map);
       specs.clear();

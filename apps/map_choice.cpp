@@ -25,7 +25,7 @@ BitPair pair_of(Side side, double bits) {
 }
 
 /// All that quantizes this side alone and that the map has the means for.
-std::vector<CacheSpec> side_specs(Side side, double bits, const BitMap& map) {
+std::vector<CacheSpec> side_specs(Side side, double bits, const ExactWindow& exact, const BitMap& map) {
   const bool keys = side == Side::keys;
   if (!keys && map.shape.v_dim == 0) return {};
   const HeadCalibration& head = map.calibration.at(0);
@@ -35,7 +35,7 @@ std::vector<CacheSpec> side_specs(Side side, double bits, const BitMap& map) {
   for (const std::string& method : keys ? kKeyCandidates : kValueCandidates)
     for (const Code code : {Code::scalar, Code::trellis})
       if (centres || method != "tq-mse-centres")
-        specs.push_back({keys ? method : "", keys ? "" : method, pair, {}, code_of(pair, code)});
+        specs.push_back({keys ? method : "", keys ? "" : method, pair, exact, code_of(pair, code)});
   return specs;
 }
 
@@ -54,6 +54,16 @@ void add_map_choice_options(CLI::App& command, MapChoiceOptions& o) {
       ->check(in_range(int64_t(0), int64_t(1) << 30))
       ->needs(choose)
       ->capture_default_str();
+  const auto exact = [&](const char* option, int64_t& n, const char* which) {
+    command
+        .add_option(option, n,
+                    fmt::format("What the caches of --choose hold exactly: --{} of perplexity", which))
+        ->check(in_range(int64_t(0), int64_t(1) << 30))
+        ->needs(choose)
+        ->capture_default_str();
+  };
+  exact("--choose-sink", o.exact.sink, "sink");
+  exact("--choose-recent", o.exact.recent, "recent");
 }
 
 void check_map_choice(const RunOptions& calibration, const AllocationOptions& allocation) {
@@ -68,20 +78,20 @@ void check_map_choice(const RunOptions& calibration, const AllocationOptions& al
                   fmt::format("--choose compares with tq-mse, which takes whole bits: {:g}", bits));
 }
 
-std::vector<MethodChoice> choose_methods(const BitMap& map, const Session& text, Codebook codebook,
-                                         Progress& progress) {
+std::vector<MethodChoice> choose_methods(const BitMap& map, const Session& text, const ExactWindow& exact,
+                                         Codebook codebook, Progress& progress) {
   std::vector<MethodChoice> choices;
   for (const Budget& budget : map.budgets) {
     const double bits = budget.average_bits;
-    std::vector<CacheSpec> specs = side_specs(Side::keys, bits, map);
-    for (const CacheSpec& spec : side_specs(Side::values, bits, map)) specs.push_back(spec);
+    std::vector<CacheSpec> specs = side_specs(Side::keys, bits, exact, map);
+    for (const CacheSpec& spec : side_specs(Side::values, bits, exact, map)) specs.push_back(spec);
     std::vector<QuantizedCache> caches;
     for (const CacheSpec& spec : specs) caches.push_back(make_cache(spec, text.shape, &map, codebook));
     const QualityRun run =
         measure_quality(text, caches, fmt::format("choosing at {:g} bits", bits), progress);
     for (const Side side : {Side::keys, Side::values}) {
       const BitPair pair = pair_of(side, bits);
-      MethodChoice choice{side, bits, text.n_tokens(), {}, 0};
+      MethodChoice choice{side, bits, text.n_tokens(), {}, 0, exact};
       std::vector<Candidate> candidates;
       for (size_t i = 0; i < specs.size(); ++i) {
         const CacheSpec& spec = specs[i];
@@ -103,7 +113,8 @@ Table map_choice_table(const std::vector<MethodChoice>& choices) {
   Table table({"side", "bits", "method", "code", "bytes/token", "KL", "KL of tq-mse", "tokens"});
   for (const MethodChoice& choice : choices) {
     const MethodScore& chosen = choice.chosen();
-    table.row({name(choice.side), bits_text(choice.bits), chosen.method, name(chosen.code),
+    const std::string exact = exact_text(choice.exact), held = exact.empty() ? "" : exact + ": ";
+    table.row({name(choice.side), bits_text(choice.bits), held + chosen.method, name(chosen.code),
                fmt::format("{:g}", chosen.bytes),
                fmt::format("{} ± {}", three_digits(chosen.kl), three_digits(chosen.kl_error)),
                three_digits(choice.candidates[0].kl), std::to_string(choice.n_tokens)});

@@ -9,11 +9,12 @@
 
 namespace blockgtq {
 
-/// --choose, --choose-tokens and --choose-chunk: whether the map is to say which methods to take, and the
-/// text that decides.
+/// --choose, --choose-tokens, --choose-chunk, --choose-sink and --choose-recent: whether the map is to say
+/// which methods to take, the text that decides, and what its caches hold exactly.
 struct MapChoiceOptions {
   bool choose = false;
   int64_t tokens = 2048, chunk = 512;
+  ExactWindow exact;
 };
 void add_map_choice_options(CLI::App& command, MapChoiceOptions& options);
 
@@ -23,8 +24,8 @@ void check_map_choice(const RunOptions& calibration, const AllocationOptions& al
 /// For every budget of the map and side of the cache, the other side exact: TQ-MSE, or what `text` chooses in
 /// its place (eval/candidate.h) among methods and codes that the map and the model have. Budgets ascending,
 /// keys before values.
-std::vector<MethodChoice> choose_methods(const BitMap& map, const Session& text, Codebook codebook,
-                                         Progress& progress);
+std::vector<MethodChoice> choose_methods(const BitMap& map, const Session& text, const ExactWindow& exact,
+                                         Codebook codebook, Progress& progress);
 
 /// One row per choice.
 Table map_choice_table(const std::vector<MethodChoice>& choices);

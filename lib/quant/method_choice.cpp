@@ -34,6 +34,7 @@ MethodChoice parse_choice(const Json& json) {
   choice.side = json.at("side") == name(Side::values) ? Side::values : Side::keys;
   choice.bits = json.at("bits").get<double>();
   choice.n_tokens = json.at("tokens").get<int64_t>();
+  choice.exact = {json.value("sink", int64_t(0)), json.value("recent", int64_t(0))};
   for (const Json& score : json.at("candidates")) choice.candidates.push_back(parse_score(score));
   while (choice.best < choice.candidates.size() &&
          (choice.chosen().method != json.at("method") || name(choice.chosen().code) != json.at("code")))
@@ -47,6 +48,8 @@ std::string fault(const MethodChoice& choice) {
   if (!(choice.bits >= 1 && choice.bits <= kMaxBits))
     return fmt::format("{} bits, allowed 1 to {}", choice.bits, kMaxBits);
   if (choice.n_tokens < 1) return fmt::format("{} tokens", choice.n_tokens);
+  if (choice.exact.sink < 0 || choice.exact.recent < 0)
+    return fmt::format("{} and {} exact positions", choice.exact.sink, choice.exact.recent);
   const std::vector<Method>& methods = choice.side == Side::keys ? key_methods() : value_methods();
   for (const MethodScore& score : choice.candidates) {
     const Method* method = find_method(methods, score.method);
@@ -68,6 +71,8 @@ Json choices_json(const std::vector<MethodChoice>& choices) {
   Json list = Json::array();
   for (const MethodChoice& choice : choices) {
     Json row = {{"side", name(choice.side)}, {"bits", choice.bits}, {"tokens", choice.n_tokens}};
+    if (choice.exact.sink != 0) row["sink"] = choice.exact.sink;
+    if (choice.exact.recent != 0) row["recent"] = choice.exact.recent;
     row.update(score_json(choice.chosen()));
     row["tq_mse_kl"] = choice.candidates[0].kl;
     row["candidates"] = Json::array();

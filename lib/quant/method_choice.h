@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "quant/codebook.h"
+#include "quant/exact_window.h"
 
 namespace blockgtq {
 
@@ -27,13 +28,14 @@ struct MethodChoice {
   int64_t n_tokens = 0;                 // measured
   std::vector<MethodScore> candidates;  // in the order they were compared; the first is the reference
   size_t best = 0;                      // index of candidates
+  ExactWindow exact;                    // what the caches held exactly
 
   const MethodScore& chosen() const { return candidates.at(best); }
   bool operator==(const MethodChoice&) const = default;
 };
 
-/// [{side, bits, tokens, method, code, bytes_per_token, kl, kl_error, tq_mse_kl, candidates: [{method, code,
-/// bytes_per_token, kl, kl_error}]}]; the first candidate is tq-mse.
+/// [{side, bits, tokens, (sink, recent: where there are any,) method, code, bytes_per_token, kl, kl_error,
+/// tq_mse_kl, candidates: [{method, code, bytes_per_token, kl, kl_error}]}]; the first candidate is tq-mse.
 Json choices_json(const std::vector<MethodChoice>& choices);
 /// From such a list alone: Exit::input "NAME: what is wrong" for any other.
 std::vector<MethodChoice> parse_choices(const Json& json, const std::string& name);

@@ -153,4 +153,37 @@ TEST_CASE("calibrate --choose and the chosen method: one line and the documented
   refused(blockgtq(all), 2, "--choose reads the text twice");
 }
 
+TEST_CASE("calibrate --choose with exact positions: kept by the map, and a cache with others is told") {
+  TempFolder dir;
+  const std::string map = dir / "m.h5", plain = dir / "plain.h5";
+  good(choosing("tiny-llama3", map, {"--bits", "2", "--choose-sink", "4", "--choose-recent", "8"}));
+  good(choosing("tiny-llama3", plain, {"--bits", "2"}));
+  const auto choice = [](const std::string& file) {
+    return Json::parse(good({"inspect", file, "--json", "-"}).out).at("choice");
+  };
+  const Json held = choice(map), none = choice(plain);
+  REQUIRE(held.size() == 2);
+  for (const Json& c : held) {
+    CHECK(c.at("sink") == 4);
+    CHECK(c.at("recent") == 8);
+  }
+  CHECK_FALSE(none[0].contains("sink"));
+  // Twelve of 64 positions are exact: more bytes, less KL.
+  CHECK(held[0].at("candidates")[0].at("bytes_per_token") >
+        none[0].at("candidates")[0].at("bytes_per_token"));
+  CHECK(held[0].at("tq_mse_kl").get<double>() < none[0].at("tq_mse_kl").get<double>());
+  CHECK_THAT(good({"inspect", map}).out, ContainsSubstring("sink 4, recent 8: "));
+
+  const std::vector<std::string> chosen = {"--k-method", "chosen", "--pairs", "K2", "--sink", "4"};
+  const auto told = [&](std::vector<std::string> more) {
+    more.insert(more.end(), chosen.begin(), chosen.end());
+    return perplexity("tiny-llama3", more);
+  };
+  const std::string warning = "the map's choice was measured with sink 4, recent 8, this cache has sink 4";
+  CHECK_THAT(told({"--map", map}).err, ContainsSubstring(warning));
+  CHECK_THAT(told({"--map", plain}).err,
+             ContainsSubstring("measured with no exact position, this cache has sink 4"));
+  CHECK(told({"--map", map, "--recent", "8"}).err.find("measured with") == std::string::npos);
+}
+
 }  // namespace blockgtq
