@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -102,6 +103,8 @@ class Generate {
     if (quantized) spec_ = specs[0];
     if (o.prompt.empty() + o.run.files.empty() + o.run.ids.empty() != 2)
       throw Error(Exit::usage, "a prompt is expected: one of -p, -f and --ids");
+    if (std::find(o.stop.begin(), o.stop.end(), "") != o.stop.end())
+      throw Error(Exit::usage, "--stop: an empty text is in every text");
     if (o.chat && !o.run.ids.empty()) throw Error(Exit::usage, "--chat: a text is expected: -p or -f");
   }
 

@@ -127,6 +127,7 @@ TEST_CASE("what generate refuses") {
   refused({"-p", "a", "--k-method", "tq-mse", "--bits-k", "2,3"}, 2, "2 caches are described");
   refused({"-p", "a", "--k-method", "kivi", "--pairs", "K3"}, 2, "neighbouring tokens share scales");
   refused({"-p", "a", "--k-method", "block-gtq", "--pairs", "K3"}, 2, "--map");
+  refused({"-p", "a", "--stop", ""}, 2, "--stop: an empty text");
   refused({"-p", "a", "--chat"}, 3, "no chat template");
   refused({"-p", "a", "--system", "b"}, 2, "--chat");
   refused({"--ids", dir / "empty.txt", "--chat"}, 2, "--chat: a text is expected");
