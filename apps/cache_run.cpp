@@ -134,31 +134,28 @@ QualityRun measure_quality(const Session& session, const std::vector<QuantizedCa
   for (const QuantizedCache& cache : caches) run.caches.push_back(&cache);
   std::vector<std::vector<TokenScore>> scores(caches.size() + 1);  // (exact and caches, T)
   for (auto& s : scores) s.resize(size_t(n_tokens));
-  auto scores_of = [&](size_t cache, int64_t t) { return scores[cache == 0 ? 0 : cache - 1].data() + t; };
-
-  ExactLogits window;
-  run.on_logits = [&](int64_t w, size_t cache, int64_t first, int64_t n, const float* logits) {
+  // reference: ExactLogits or its twin on a device, whose logits lie on `stream`
+  auto judge = [&](auto& reference, int64_t w, size_t cache, int64_t first, int64_t n, const float* logits,
+                   auto... stream) {
     const int64_t t = w * chunk + first;
     if (cache == 0) {
-      if (first == 0) window.reset(std::min(chunk, n_tokens - w * chunk), vocab);
-      window.set(first, n, logits);
+      reference.set(first, n, logits, stream...);
       if (!caches.empty()) return;  // the next pass is the exact cache's second
     }
-    window.compare(first, n, logits, next.data() + t, scores_of(cache, t));
+    reference.compare(first, n, logits, next.data() + t, scores[cache == 0 ? 0 : cache - 1].data() + t,
+                      stream...);
+  };
+  ExactLogits window;
+  run.on_logits = [&](int64_t w, size_t cache, int64_t first, int64_t n, const float* logits) {
+    if (cache == 0 && first == 0) window.reset(std::min(chunk, n_tokens - w * chunk), vocab);
+    judge(window, w, cache, first, n, logits);
   };
   std::optional<CudaExactLogits> device;
   const int64_t longest = std::min(chunk, n_tokens);
   if (CudaExactLogits::bytes(longest, vocab) <= session.backend->device_room()) {
     device.emplace(longest, vocab);
     run.on_device_logits = [&](int64_t w, size_t cache, int64_t first, int64_t n, const float* logits,
-                               void* stream) {
-      const int64_t t = w * chunk + first;
-      if (cache == 0) {
-        device->set(first, n, logits, stream);
-        if (!caches.empty()) return;
-      }
-      device->compare(first, n, logits, next.data() + t, scores_of(cache, t), stream);
-    };
+                               void* stream) { judge(*device, w, cache, first, n, logits, stream); };
   }
   run_caches(session, run, what, progress);
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -11,16 +10,14 @@
 #include "cache_spec.h"
 #include "commands.h"
 #include "device.h"
+#include "eval/sampler.h"
 #include "evaluation.h"
 #include "hf/chat_format.h"
 #include "hf/corpus.h"
 #include "hf/text_source.h"
 #include "hf/tokenizer.h"
-#include "hf/utf8.h"
 #include "model/model_shape.h"
-#include "model/sampler.h"
 #include "model/weights.h"
-#include "quant/methods.h"
 #include "result_files.h"
 #include "session.h"
 #include "store/map_file.h"
@@ -72,11 +69,10 @@ class HeldSequence {
     if (recent) acts.recent.n = {cache_.exact.recent};
     auto add = [&](const std::vector<HeadQuantizers>& heads, float* x, std::vector<float>& exact) {
       if (heads.empty()) return;
-      const CodedTokens all{&heads[layer], x, n};
-      if (recent) exact.assign(x, x + n * all.width());
-      if (first < n)
-        clipped_ += requantize(acts.layer,
-                               std::vector{CodedTokens{&heads[layer], x + first * all.width(), n - first}});
+      CodedTokens coded{&heads[layer], x, n - first};
+      if (recent) exact.assign(x, x + n * coded.width());
+      coded.x += first * coded.width();
+      clipped_ += requantize(acts.layer, {&coded, 1});
     };
     add(cache_.keys, acts.k, acts.recent.k);
     add(cache_.values, acts.v, acts.recent.v);

@@ -39,16 +39,6 @@ struct Tile {
   float p[kQueries][kKeys + kPad];
 };
 
-/// rows x kWidth values, rows at or beyond `valid` and columns at or beyond `width` as zeros.
-template <int kWidth, int kStride>
-__device__ void load_tile(float (*to)[kStride], int rows, const float* from, int64_t stride, int64_t valid,
-                          int64_t width) {
-  for (int i = threadIdx.x; i < rows * kWidth; i += kThreads) {
-    const int row = i / kWidth, column = i % kWidth;
-    to[row][column] = row < valid && column < width ? from[row * stride + column] : 0.0f;
-  }
-}
-
 __device__ float4 four(const float* p) {
   return *reinterpret_cast<const float4*>(p);
 }
@@ -115,8 +105,9 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t length = min(a.chunk, a.n_tokens - start);
   if (q0 >= length) return;  // of a short last chunk
 
-  load_tile<kDim>(tile.q, kQueries, a.q.data + (start + q0) * a.q.stride + head * a.q.head_stride, a.q.stride,
-                  length - q0, a.dim);
+  load_rows<kDim, kDim + kPad, kThreads>(tile.q, kQueries,
+                                         a.q.data + (start + q0) * a.q.stride + head * a.q.head_stride,
+                                         a.q.stride, length - q0, a.dim);
   float m[kRows], l[kRows], o[kRows][kVDim / kSide];
   for (int i = 0; i < kRows; ++i) {
     // Not infinite from the start: a query may see no key of the first tiles. A sink's NaN stays.
@@ -129,10 +120,12 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t end = min(q0 + kQueries, length);
   for (int64_t k0 = max(q0 - a.window + 1, int64_t(0)) / kKeys * kKeys; k0 < end; k0 += kKeys) {
     __syncthreads();  // the tiles before are done with
-    load_tile<kDim>(tile.k, kKeys, a.k.data + (start + k0) * a.k.stride + kv_head * a.k.head_stride,
-                    a.k.stride, length - k0, a.dim);
-    load_tile<kVDim>(tile.v, kKeys, a.v.data + (start + k0) * a.v.stride + kv_head * a.v.head_stride,
-                     a.v.stride, length - k0, a.v_dim);
+    load_rows<kDim, kDim + kPad, kThreads>(tile.k, kKeys,
+                                           a.k.data + (start + k0) * a.k.stride + kv_head * a.k.head_stride,
+                                           a.k.stride, length - k0, a.dim);
+    load_rows<kVDim, kVDim, kThreads>(tile.v, kKeys,
+                                      a.v.data + (start + k0) * a.v.stride + kv_head * a.v.head_stride,
+                                      a.v.stride, length - k0, a.v_dim);
     __syncthreads();
     float s[kRows][kColumns];
     scores(tile, y, x, s);

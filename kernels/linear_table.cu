@@ -58,22 +58,16 @@ LinearTable pack(const LinearCode& code, const std::vector<float>& z_centres, By
   const std::vector<float> nothing(16);
   bytes.add(nothing.data(), nothing.size());  // no array begins at zero
   std::vector<LinearGroup> groups;
-  std::vector<LinearSpan> spans;
   int first = 0;
   for (const LinearCode::Group& g : code.groups) {
-    LinearGroup group{first, g.d, g.bits, g.trellis, nullptr, nullptr};
-    group.centroids = place<float>(bytes.add(g.centroids.data(), g.centroids.size()));
-    std::vector<float> boundaries;
-    for (size_t i = 0; !g.trellis && i + 1 < g.centroids.size(); ++i)
-      boundaries.push_back(float(0.5 * (double(g.centroids[i]) + g.centroids[i + 1])));
-    group.boundaries = place<float>(bytes.add(boundaries.data(), boundaries.size()));
-    groups.push_back(group);
-    if (spans.empty() || !code.one_norm)
-      spans.push_back({first, g.d});
-    else
-      spans[0].d += g.d;
+    const std::vector<float> boundaries = g.boundaries();
+    groups.push_back({first, g.d, g.bits, g.trellis,
+                      place<float>(bytes.add(g.centroids.data(), g.centroids.size())),
+                      place<float>(bytes.add(boundaries.data(), boundaries.size()))});
     first += g.d;
   }
+  std::vector<LinearSpan> spans;
+  for (const LinearCode::Span& span : code.spans()) spans.push_back({int(span.first), int(span.d)});
   t.n_spans = int(spans.size());
   t.groups = place<LinearGroup>(bytes.add(groups.data(), groups.size()));
   t.spans = place<LinearSpan>(bytes.add(spans.data(), spans.size()));

@@ -26,7 +26,7 @@ __global__ void finish_kernel(float* x, int64_t n, float factor, float cap) {
 
 /// Of all threads; every thread gets it. `parts` (kWarps) is free again behind the next barrier.
 __device__ double block_sum(double x, double* parts) {
-  for (int apart = 16; apart > 0; apart /= 2) x += __shfl_xor_sync(kWholeWarp, x, apart);
+  x = warp_sum(x);
   if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
   __syncthreads();
   double sum = 0;

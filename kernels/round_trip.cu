@@ -13,6 +13,7 @@
 #include <cuda_fp16.h>
 
 #include "check.cuh"
+#include "reduce.cuh"
 #include "round_trip.h"
 #include "trellis.cuh"
 
@@ -61,11 +62,6 @@ __device__ void product(const float* matrix, int depth, int columns, const float
     for (int r = 0; r < kRows; ++r) out[r * warp.pitch + c * kLanes + warp.lane] = sum[r][c];
 }
 
-__device__ double warp_sum(double x) {
-  for (int apart = kLanes / 2; apart > 0; apart /= 2) x += __shfl_xor_sync(kWholeWarp, x, apart);
-  return x;
-}
-
 /// centre[r] = the nearest to every row of z, which becomes their difference.
 __device__ void subtract_centres(const LinearTable& t, const Warp& warp, int (&centre)[kRows]) {
   double least[kRows];
@@ -88,11 +84,15 @@ __device__ void subtract_centres(const LinearTable& t, const Warp& warp, int (&c
   }
 }
 
-/// Divides a span of z by its norm; returns the norm as it is stored. bad: it is not finite.
-__device__ float normalize(float* z, const LinearSpan& span, int lane, bool& bad) {
+__device__ double norm_of(const float* z, const LinearSpan& span, int lane) {
   double sum = 0;
   for (int j = lane; j < span.d; j += kLanes) sum += double(z[span.first + j]) * z[span.first + j];
-  const double norm = sqrt(warp_sum(sum));
+  return sqrt(warp_sum(sum));
+}
+
+/// Divides a span of z by its norm; returns the norm as it is stored. bad: it is not finite.
+__device__ float normalize(float* z, const LinearSpan& span, int lane, bool& bad) {
+  const double norm = norm_of(z, span, lane);
   bad |= !isfinite(norm);
   const double inverse = norm > 0 ? 1 / norm : 0;
   for (int j = lane; j < span.d; j += kLanes) z[span.first + j] = float(z[span.first + j] * inverse);
@@ -101,9 +101,7 @@ __device__ float normalize(float* z, const LinearSpan& span, int lane, bool& bad
 
 /// Multiplies the values of a span's codes so that their norm is the stored one.
 __device__ void rescale(float* z, const LinearSpan& span, float norm, int lane) {
-  double sum = 0;
-  for (int j = lane; j < span.d; j += kLanes) sum += double(z[span.first + j]) * z[span.first + j];
-  const double length = sqrt(warp_sum(sum));
+  const double length = norm_of(z, span, lane);
   const float scale = length > 0 ? float(norm / length) : 0;
   for (int j = lane; j < span.d; j += kLanes) z[span.first + j] *= scale;
 }

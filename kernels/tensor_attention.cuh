@@ -51,12 +51,13 @@ __device__ inline void mma_split(float (&d)[4], const Split<4>& a, const Split<2
   mma_tf32(d, a.hi, b.hi);
 }
 
-/// rows x kWidth values, rows at or beyond `valid` as zeros.
+/// rows x kWidth values, rows at or beyond `valid` and columns at or beyond `width` as zeros.
 template <int kWidth, int kPitch, int kThreads>
-__device__ void load_rows(float (*to)[kPitch], int rows, const float* from, int64_t stride, int64_t valid) {
+__device__ void load_rows(float (*to)[kPitch], int rows, const float* from, int64_t stride, int64_t valid,
+                          int64_t width = kWidth) {
   for (int i = threadIdx.x; i < rows * kWidth; i += kThreads) {
     const int row = i / kWidth, column = i % kWidth;
-    to[row][column] = row < valid ? from[row * stride + column] : 0.0f;
+    to[row][column] = row < valid && column < width ? from[row * stride + column] : 0.0f;
   }
 }
 

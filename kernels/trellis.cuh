@@ -30,16 +30,6 @@ __device__ inline int lane_index() {
   return int(threadIdx.x % 32);
 }
 
-/// The smaller of all lanes' values, the smaller index of equals; every lane gets both.
-template <class T>
-__device__ void warp_least(T& value, int& index) {
-  for (int apart = 16; apart > 0; apart /= 2) {
-    const T other = __shfl_xor_sync(kWholeWarp, value, apart);
-    const int at = __shfl_xor_sync(kWholeWarp, index, apart);
-    if (other < value || (other == value && at < index)) value = other, index = at;
-  }
-}
-
 __device__ inline float square(float x) {
   return x * x;
 }

@@ -17,9 +17,8 @@ namespace {
 
 /// A layer's heads as the kernels know them.
 struct OnDevice {
-  bool device = false;  // whether all of them have tables
-  const cuda::LinearTables* tables = nullptr;
-  size_t first = 0;  // of the heads' tables
+  const cuda::LinearTables* tables = nullptr;  // null: not all of them have tables
+  size_t first = 0;                            // of the heads' tables
   bool trellis = false;
 };
 
@@ -65,13 +64,13 @@ void CudaRequantizer::State::upload_tables(std::span<const CodedTokens> coded, c
     if (const auto code = heads[i].quantizer->linear_code()) heads[i].spec = linear_spec(*code);
   });
   std::vector<cuda::LinearSpec> specs;
+  std::vector<OnDevice*> linear;  // those of `specs`
   size_t next = 0;
   for (const HeadQuantizers* of : fresh) {
     const std::span all = std::span(heads).subspan(next, of->size());
     next += of->size();
     if (!std::all_of(all.begin(), all.end(), [](const Head& h) { return h.spec.has_value(); })) continue;
-    OnDevice& there = known[of];
-    there.device = true;
+    OnDevice& there = *linear.emplace_back(&known[of]);
     there.first = specs.size();
     for (Head& head : all) {
       there.trellis |= has_trellis(head.spec->code);
@@ -80,7 +79,7 @@ void CudaRequantizer::State::upload_tables(std::span<const CodedTokens> coded, c
   }
   if (specs.empty()) return;
   tables.emplace_back(specs, stream);
-  for (const HeadQuantizers* of : fresh) known[of].tables = &tables.back();
+  for (OnDevice* of : linear) of->tables = &tables.back();
 }
 
 int64_t CudaRequantizer::State::on_device(int layer, std::span<const CodedTokens> coded,
@@ -100,10 +99,7 @@ int64_t CudaRequantizer::State::on_device(int layer, std::span<const CodedTokens
     }
   }
   const size_t bytes = list.size() * sizeof(cuda::RoundTripJob);
-  if (jobs.bytes() < bytes) {
-    stream.synchronize();
-    jobs = cuda::Buffer(bytes);
-  }
+  if (jobs.bytes() < bytes) jobs = cuda::Buffer(bytes);
   cuda::upload(jobs.as(), list.data(), bytes, stream);
   cuda::fill_zero(counts.as(), counts.bytes(), stream);
   trips.jobs = jobs.as<cuda::RoundTripJob>();
@@ -144,7 +140,7 @@ int64_t CudaRequantizer::requantize(const CachedLayer& layer, void* handle) {
   std::map<int, std::vector<CodedTokens>> there;  // by head dimension
   std::vector<CodedTokens> here;
   for (const CodedTokens& tokens : coded)
-    (s.known.at(tokens.heads).device ? there[tokens.heads->at(0)->dim()] : here).push_back(tokens);
+    (s.known.at(tokens.heads).tables ? there[tokens.heads->at(0)->dim()] : here).push_back(tokens);
   int64_t clipped = 0;
   for (const auto& [dim, tokens] : there) clipped += s.on_device(layer.layer, tokens, stream);
   if (!here.empty()) clipped += s.on_host(layer.layer, std::move(here), stream);

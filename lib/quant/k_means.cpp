@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdint>
-#include <cstring>
 #include <numeric>
 
 #include "base/error.h"
@@ -26,30 +24,6 @@ float squared_distance(const float* a, const float* b, size_t dim) {
     for (size_t l = 0; l < kLanes; ++l) part[l] += (a[j + l] - b[j + l]) * (a[j + l] - b[j + l]);
   for (; j < dim; ++j) part[0] += (a[j] - b[j]) * (a[j] - b[j]);
   return std::accumulate(part.begin(), part.end(), 0.0f);
-}
-
-/// The first of the least; a NaN is never it, unless all are.
-size_t lowest(const std::vector<double>& x) {
-  constexpr size_t kLanes = 4;
-  using Lanes [[gnu::vector_size(kLanes * 8)]] = double;
-  using Indices [[gnu::vector_size(kLanes * 8)]] = int64_t;
-  Lanes least = Lanes{} + INFINITY;
-  Indices at{}, here = {0, 1, 2, 3};
-  size_t i = 0;
-  for (; i + kLanes <= x.size(); i += kLanes, here += int64_t(kLanes)) {
-    Lanes next;
-    std::memcpy(&next, &x[i], sizeof(next));
-    at = next < least ? here : at;
-    least = next < least ? next : least;
-  }
-  double lowest = INFINITY;
-  size_t found = 0;
-  for (size_t l = 0; l < kLanes; ++l)
-    if (least[l] < lowest || (least[l] == lowest && size_t(at[l]) < found))
-      lowest = least[l], found = size_t(at[l]);
-  for (; i < x.size(); ++i)
-    if (x[i] < lowest) lowest = x[i], found = i;
-  return found;
 }
 
 std::vector<float> first_centres(std::span<const float> x, size_t dim, size_t m) {
@@ -84,10 +58,10 @@ std::vector<size_t> nearest_centres(std::span<const float> x, int d, std::span<c
   for (size_t c = 0; c < m; ++c)
     for (size_t j = 0; j < dim; ++j) squares[c] += double(centres[c * dim + j]) * centres[c * dim + j];
   std::vector<size_t> nearest(n);
-  std::vector<double> off(m);
   for (size_t i = 0; i < n; ++i) {
-    for (size_t c = 0; c < m; ++c) off[c] = squares[c] - 2.0 * products[i * m + c];
-    nearest[i] = lowest(off);
+    double least = INFINITY;
+    for (size_t c = 0; c < m; ++c)
+      if (const double d = squares[c] - 2.0 * products[i * m + c]; d < least) least = d, nearest[i] = c;
   }
   return nearest;
 }

@@ -14,6 +14,18 @@ struct LinearCode {
     std::vector<float>
         centroids;         // (2^bits) ascending, of a coordinate of a unit vector (all of z: one_norm)
     bool trellis = false;  // centroids (kTrellisStates), looked up by windows of the group's stream
+
+    /// What lies halfway between neighbouring centroids (2^bits - 1); empty for a trellis.
+    std::vector<float> boundaries() const {
+      std::vector<float> all;
+      for (size_t i = 0; !trellis && i + 1 < centroids.size(); ++i)
+        all.push_back(float(0.5 * (double(centroids[i]) + centroids[i + 1])));
+      return all;
+    }
+  };
+  /// Coordinates of z that share a norm.
+  struct Span {
+    size_t first, d;
   };
   int dim = 0;                 // D
   bool before_rope = false;    // keys: mixes coordinates that RoPE turns by different angles, so that a cache
@@ -36,6 +48,17 @@ struct LinearCode {
     int n = 0;
     for (const Group& g : groups) n += g.d;
     return n;
+  }
+  /// In the order of the norms.
+  std::vector<Span> spans() const {
+    std::vector<Span> all;
+    size_t first = 0;
+    for (const Group& g : groups) {
+      if (all.empty() || !one_norm) all.push_back({first, 0});
+      all.back().d += size_t(g.d);
+      first += size_t(g.d);
+    }
+    return all;
   }
   int n_centres() const { return dim > 0 ? int(centres.size()) / dim : 0; }  // M; 0: none
 };

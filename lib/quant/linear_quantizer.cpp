@@ -41,20 +41,13 @@ bool is_fallback(const uint8_t* code) {
 
 }  // namespace
 
-LinearQuantizer::LinearQuantizer(LinearCode code) : code_(std::move(code)) {
-  for (size_t g = 0; g < code_.groups.size(); ++g) {
-    const LinearCode::Group& group = code_.groups[g];
+LinearQuantizer::LinearQuantizer(LinearCode code)
+    : code_(std::move(code)), spans_(code_.spans()), n_(size_t(code_.n_coords())) {
+  for (const LinearCode::Group& group : code_.groups) {
     check(group.d >= 1 && group.bits >= 1 && group.bits <= kMaxBits &&
               group.centroids.size() == (group.trellis ? size_t(kTrellisStates) : size_t(1) << group.bits),
           "LinearQuantizer: a group without bits, or centroids of another number");
-    std::vector<float>& boundaries = boundaries_.emplace_back();
-    for (size_t i = 0; !group.trellis && i + 1 < group.centroids.size(); ++i)
-      boundaries.push_back(float(0.5 * (double(group.centroids[i]) + group.centroids[i + 1])));
-    if (g == 0 || !code_.one_norm)
-      spans_.push_back({g, 1, n_, size_t(group.d)});
-    else
-      spans_[0].n_groups++, spans_[0].d += group.d;
-    n_ += group.d;
+    boundaries_.push_back(group.boundaries());
     code_bytes_ += size_t(group.d) * group.bits;  // bits, up to here
   }
   const size_t dim = code_.dim, n_centres = size_t(code_.n_centres());

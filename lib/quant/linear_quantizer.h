@@ -21,10 +21,6 @@ class LinearQuantizer final : public Quantizer {
  private:
   size_t n_halves() const override { return spans_.size(); }
 
-  /// Groups that share a norm.
-  struct Span {
-    size_t first_group, n_groups, first, d;  // coordinates of z
-  };
   void encode_tile(const float* x, size_t n, uint8_t* codes) const;
   void encode_group(size_t group, const float* unit, size_t n, uint8_t* indices) const;
   void decode_tile(const uint8_t* codes, size_t n, float* x) const;
@@ -33,7 +29,7 @@ class LinearQuantizer final : public Quantizer {
 
   LinearCode code_;
   std::vector<std::vector<float>> boundaries_;  // per group (2^bits - 1); empty for a trellis
-  std::vector<Span> spans_;
+  std::vector<LinearCode::Span> spans_;
   std::vector<float> z_centres_;  // (M, n) forward times the centres
   size_t n_ = 0, code_bytes_ = 0, centre_bit_ = 0;
   int centre_bits_ = 0;

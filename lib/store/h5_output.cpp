@@ -122,6 +122,7 @@ void H5Output::write_typed(const std::string& name, const Dims& dims, const void
              &abandoned_);
   if (!stored_type.empty()) put_text(set, "stored_type", stored_type);
   Extent whole{dims, Dims(chunk.begin(), chunk.end()), 1, item_bytes};
+  for (const uint64_t d : dims) whole.n *= d;
   must(write_chunks(set, whole, static_cast<const char*>(data)));
   must(set.close());
 }

@@ -3,7 +3,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "cli/command.h"
+#include "cli/small_panel.h"
 
 namespace blockgtq {
 namespace {
@@ -327,16 +327,8 @@ TEST_CASE("perplexity --bits-kv: the calibration text chooses how keys and value
 
 TEST_CASE("perplexity: a panel goes on without the model that fails") {
   TempFolder dir;
-  Json spec = {{"schema", "blockgtq.panel-spec/1"},
-               {"calibration", {{"text", kCalibration}, {"tokens", 256}}},
-               {"evaluation", {{"text", kText}, {"tokens", 256}}},
-               {"chunk", 256},
-               {"bits", {3}},
-               {"methods", {"tq-mse"}}};
-  for (const std::string name : {"tiny-llama3", "no-such-model", "tiny-deepseek2", "tiny-glm"})
-    spec["models"].push_back({{"name", name}, {"path", model(name)}});
-  const std::string path = dir / "spec.json", json = dir / "q.json";
-  put_file(path, spec.dump());
+  const std::string path = small_panel(dir, {"tiny-llama3", "no-such-model", "tiny-deepseek2", "tiny-glm"}),
+                    json = dir / "q.json";
   const Outcome outcome = blockgtq({"perplexity", "--panel", path, "--k-method", "block-gtq", "--v-method",
                                     "tq-mse", "--pairs", "K3,K3V3", "--tokens", "200", "--json", json, "-q"});
   CAPTURE(outcome.err);

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "cli/command.h"
+#include "cli/small_panel.h"
 
 namespace blockgtq {
 namespace {
@@ -112,16 +112,8 @@ TEST_CASE("perplexity --chart: a KL of 0 is left out, with a warning") {
 
 TEST_CASE("perplexity --chart: a panel is drawn by the geometric mean") {
   TempFolder dir;
-  Json spec = {{"schema", "blockgtq.panel-spec/1"},
-               {"calibration", {{"text", kCalibration}, {"tokens", 256}}},
-               {"evaluation", {{"text", kText}, {"tokens", 256}}},
-               {"chunk", 256},
-               {"bits", {3}},
-               {"methods", {"tq-mse"}}};
-  for (const std::string name : {"tiny-llama3", "tiny-deepseek2", "tiny-qwen2"})
-    spec["models"].push_back({{"name", name}, {"path", model(name)}});
-  const std::string path = dir / "spec.json", svg = dir / "kl.svg";
-  put_file(path, spec.dump());
+  const std::string path = small_panel(dir, {"tiny-llama3", "tiny-deepseek2", "tiny-qwen2"}),
+                    svg = dir / "kl.svg";
   const Json models =
       Json::parse(good({"perplexity", "--panel", path, "--k-method", "tq-mse", "--v-method", "tq-mse",
                         "--pairs", "K3V3,K2V2,K2", "--tokens", "200", "--chart", svg, "--json", "-", "-q"})

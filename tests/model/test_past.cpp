@@ -1,21 +1,19 @@
 // A sequence continued token by token is what one pass over all of it is.
-#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
 #include "captured.h"
 #include "catch.h"
+#include "eval/divergence.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;
 
 namespace {
 
-using Change = std::function<void(LayerActivations&)>;
-
 /// Logits (T, vocab) of tokens that come in these pieces.
 std::vector<float> in_pieces(const Checkpoint& model, const std::vector<int32_t>& tokens,
-                             const std::vector<size_t>& pieces, const Change& change = nullptr) {
+                             const std::vector<size_t>& pieces, const OnLayer& change = nullptr) {
   Past past;
   past.context = int64_t(tokens.size());
   std::vector<float> all;
@@ -58,10 +56,6 @@ void coarse(float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] = std::round(x[i] * 2) / 2;
 }
 
-int32_t likeliest(const float* logits, int64_t vocab) {
-  return int32_t(std::max_element(logits, logits + vocab) - logits);
-}
-
 }  // namespace
 
 TEST_CASE("greedy texts of the trained models are transformers'", "[past]") {
@@ -85,7 +79,7 @@ TEST_CASE("greedy texts of the trained models are transformers'", "[past]") {
       request.on_logits = [&](int64_t first, int64_t n, const float* logits) {
         CHECK(first == request.logits_from);
         CHECK(n == 1);
-        token = likeliest(logits, model.config().vocab);
+        token = int32_t(likeliest(logits, model.config().vocab));
       };
       make_cpu_backend()->forward(model, request);
       got.push_back(token);
@@ -135,7 +129,7 @@ TEST_CASE("what a cache gives back, and positions that it holds exactly, piece b
     const std::vector<int32_t> tokens = some_tokens(60, c.vocab);
     for (const int64_t recent : {0, 7, 100}) {
       INFO(name << ", recent " << recent);
-      const Change change = [&](LayerActivations& acts) {
+      const OnLayer change = [&](LayerActivations& acts) {
         if (recent > 0) {
           acts.recent.n = {recent};
           acts.recent.k.assign(acts.k, acts.k + acts.n_tokens * k_width);

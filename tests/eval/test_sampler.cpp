@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "catch.h"
-#include "model/sampler.h"
+#include "eval/sampler.h"
 
 using namespace blockgtq;
 

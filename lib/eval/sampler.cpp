@@ -1,4 +1,4 @@
-#include "model/sampler.h"
+#include "eval/sampler.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,13 +6,14 @@
 #include <vector>
 
 #include "base/error.h"
+#include "eval/divergence.h"
 
 namespace blockgtq {
 
 int32_t sample(const Sampling& s, std::span<const float> logits, Random& random) {
   check(!logits.empty() && s.temperature >= 0 && s.top_k >= 0 && s.top_p > 0 && s.top_p <= 1,
         "sample: arguments");
-  if (s.temperature == 0) return int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  if (s.temperature == 0) return int32_t(likeliest(logits.data(), int64_t(logits.size())));
   std::vector<int32_t> ids(logits.size());
   std::iota(ids.begin(), ids.end(), 0);
   const auto likelier = [&](int32_t a, int32_t b) {
