@@ -6,43 +6,14 @@
 #include "base/json.h"
 #include "hf/gguf.h"
 #include "hf/tokenizer.h"
+#include "hf/unicode_tables.h"
+#include "hf/utf8.h"
 
 namespace blockgtq {
 namespace {
 
-constexpr std::string_view kBegin = "<|im_start|>", kEnd = "<|im_end|>";
-
 [[noreturn]] void fail_absent(const std::string& where) {
   throw Error(Exit::input, where + ": no chat template", "without --chat the prompt is taken as it is");
-}
-
-/// "\n" in a string of a template, written out or as two characters: how long it is; 0 where there is none.
-size_t newline_at(std::string_view text, size_t at) {
-  return text.substr(at, 1) == "\n" ? 1 : text.substr(at, 2) == "\\n" ? 2 : 0;
-}
-
-/// The text between "<|im_start|>system\n" and "<|im_end|>" where it stands in one string of the template:
-/// what is put in where no message is the system's.
-std::string own_system(std::string_view text) {
-  const std::string head = std::string(kBegin) + "system";
-  for (size_t at = text.find(head); at != std::string_view::npos; at = text.find(head, at + 1)) {
-    size_t first = at + head.size();
-    const size_t newline = newline_at(text, first);
-    if (newline == 0) continue;
-    first += newline;
-    const size_t end = text.find(kEnd, first), quote = text.find_first_of("'\"{}", first);
-    if (end == std::string_view::npos) break;
-    // An apostrophe inside may be escaped; an unescaped one ends the string, and what follows is a message's.
-    if (quote < end && text[quote - 1] != '\\') continue;
-    std::string system;
-    for (size_t i = first; i < end; ++i) {
-      const bool escaped = text[i] == '\\' && i + 1 < end;
-      if (escaped) ++i;
-      system += escaped && text[i] == 'n' ? '\n' : text[i];
-    }
-    return system;
-  }
-  return "";
 }
 
 /// A template, or of several named ones the default.
@@ -59,38 +30,87 @@ std::string template_of(const Json& config, const std::string& where) {
              it->type_name());
 }
 
+/// The text of the first token as a template sees it: empty where it is null. Absent where no file names it.
+std::optional<std::string> bos_text(const fs::path& folder) {
+  for (const char* file : {"tokenizer_config.json", "special_tokens_map.json"}) {
+    if (!fs::exists(folder / file)) continue;
+    const Json config = read_json(folder / file, kMaxTokenizerBytes);
+    if (!config.is_object() || !config.contains("bos_token")) continue;
+    const Json& bos = config.at("bos_token");
+    const Json& text = bos.is_object() && bos.contains("content") ? bos.at("content") : bos;
+    if (text.is_null()) return "";
+    if (text.is_string()) return text.get<std::string>();
+    fail_input("{}: bos_token: a {}, allowed: a text", (folder / file).string(), text.type_name());
+  }
+  return std::nullopt;
+}
+
+/// The same of a GGUF file, in which a token that is not there is not named.
+std::string bos_text(const GgufMetadata& metadata) {
+  if (!metadata.has("tokenizer.ggml.bos_token_id")) return "";
+  const std::vector<std::string_view> tokens = metadata.texts("tokenizer.ggml.tokens");
+  const int64_t id = metadata.integer("tokenizer.ggml.bos_token_id", 0, int64_t(tokens.size()) - 1);
+  return std::string(tokens[size_t(id)]);
+}
+
+void check_utf8(const std::string& text, const char* what) {
+  if (const size_t at = find_invalid_utf8(text); at < text.size())
+    fail_input("the {} is not UTF-8: byte 0x{:02X} at offset {}", what, static_cast<unsigned char>(text[at]),
+               at);
+}
+
+/// Without the white space at both ends, as Python's str.strip() and with it Jinja's trim have it: that of
+/// Unicode and the four separators of ASCII.
+std::string_view trimmed(std::string_view text) {
+  const auto space = [](char32_t c) { return is_space(c) || (c >= 0x1C && c <= 0x1F); };
+  while (!text.empty()) {
+    const Utf8Char first = decode_utf8(text.data());
+    if (!space(first.value)) break;
+    text.remove_prefix(size_t(first.length));
+  }
+  while (!text.empty()) {
+    const Utf8Char last = decode_utf8_before(text, text.size());
+    if (!space(last.value)) break;
+    text.remove_suffix(size_t(last.length));
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string ChatFormat::prompt(const std::string& user, const std::optional<std::string>& other) const {
-  std::string text;
-  const auto add = [&](const char* role, const std::string& message) {
-    text += std::string(kBegin) + role + "\n" + message + std::string(kEnd) + "\n";
-  };
-  if (const std::string& first = other ? *other : system; other || !first.empty()) add("system", first);
-  add("user", user);
-  return text + std::string(kBegin) + "assistant\n";
-}
-
-ChatFormat chat_format(const std::string& chat_template, const std::string& where) {
-  if (chat_template.find(kBegin) == std::string::npos || chat_template.find(kEnd) == std::string::npos)
-    throw Error(Exit::input,
-                fmt::format("{}: the chat template is not ChatML, the format that is known", where),
-                "write the conversation out as the model wants it, and leave --chat out");
-  return {own_system(chat_template)};
+  const bool given = other && !other->empty();
+  if (given && system.empty())
+    throw Error(Exit::input, where + ": the chat template has no place for a system text",
+                "without --system, its words may begin the prompt");
+  if (!given && !without)
+    throw Error(Exit::input, where + ": the chat template puts a system text of its own together",
+                "--system TEXT is needed");
+  check_utf8(user, "prompt");
+  std::string turn = without.value_or("");
+  if (given) {
+    check_utf8(*other, "system text");
+    turn = fmt::format(fmt::runtime(system), fmt::arg("bos", bos),
+                       fmt::arg("text", trims_system ? trimmed(*other) : std::string_view(*other)));
+  }
+  return fmt::format(fmt::runtime(frame), fmt::arg("bos", bos), fmt::arg("system", turn),
+                     fmt::arg("user", trims_user ? trimmed(user) : std::string_view(user)));
 }
 
 ChatFormat open_chat_format(const fs::path& model) {
   if (is_gguf(model)) {
     const MappedFile file(model);
-    const std::string text = read_gguf(file).metadata.text("tokenizer.chat_template", "");
+    const GgufMetadata metadata = read_gguf(file).metadata;
+    const std::string text = metadata.text("tokenizer.chat_template", "");
     if (text.empty()) fail_absent(model.string());
-    return chat_format(text, model.string());
+    return chat_format(text, bos_text(metadata), model.string());
   }
   if (const fs::path jinja = model / "chat_template.jinja"; fs::exists(jinja))
-    return chat_format(read_text(jinja, kMaxTokenizerBytes), jinja.string());
+    return chat_format(read_text(jinja, kMaxTokenizerBytes), bos_text(model), jinja.string());
   const fs::path config = model / "tokenizer_config.json";
   if (!fs::exists(config)) fail_absent(model.string());
-  return chat_format(template_of(read_json(config, kMaxTokenizerBytes), config.string()), config.string());
+  return chat_format(template_of(read_json(config, kMaxTokenizerBytes), config.string()), bos_text(model),
+                     config.string());
 }
 
 }  // namespace blockgtq
