@@ -7,7 +7,7 @@
 //   pairs    t0: gate 0, up 0, gate 1, up 1, ...       alone   t0: [gate: width]
 //
 // Bytes moved: n width (8 + size of type).
-#include "activation.h"
+#include "activation.cuh"
 #include "check.cuh"
 #include "float_type.cuh"
 
@@ -15,25 +15,6 @@ namespace blockgtq::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-
-struct Function {
-  Activation kind;
-  float limit, alpha;
-
-  __device__ float operator()(float g, float u) const {
-    constexpr float kRoot = 0.7978845608028654f;  // sqrt(2 / pi)
-    switch (kind) {
-      case Activation::silu:
-        return g / (1.0f + expf(-g)) * u;
-      case Activation::gelu_tanh:
-        return 0.5f * g * (1.0f + tanhf(kRoot * (g + 0.044715f * g * g * g))) * u;
-      default: {
-        const float low = fminf(g, limit);
-        return low / (1.0f + expf(-alpha * low)) * (fminf(fmaxf(u, -limit), limit) + 1.0f);
-      }
-    }
-  }
-};
 
 /// Where a row's values are: gate i at i * step, its up value `apart` behind; none where apart is 0.
 struct Places {
@@ -43,7 +24,7 @@ struct Places {
 /// blockIdx.x is the row, blockIdx.y a piece of it. Four columns per thread when kPacks, which halves have.
 template <bool kPacks, class Out>
 __global__ void __launch_bounds__(kThreads)
-    activate_kernel(const float* x, Places p, int64_t width, Function f, Out* out) {
+    activate_kernel(const float* x, Places p, int64_t width, ActivationFunction f, Out* out) {
   const int64_t t = blockIdx.x, i = int64_t(blockIdx.y) * kThreads + threadIdx.x;
   const float* gate = x + t * p.row;
   if (kPacks) {
@@ -75,7 +56,7 @@ void activate(const GatedRows& r, const Stream& stream) {
   const int64_t pieces = ((packs ? r.width / 4 : r.width) + kThreads - 1) / kThreads;
   check(pieces <= kMaxPieces, "activate: too wide");
   const dim3 grid{unsigned(r.n), unsigned(pieces)};
-  const Function f{r.activation, r.limit, r.alpha};
+  const ActivationFunction f{r.activation, r.limit, r.alpha};
   with_type(r.type, [&](auto* out_type) {
     auto* to = static_cast<decltype(out_type)>(r.out);
     if (packs)

@@ -259,6 +259,8 @@ SplitSums partial(const ExactAttention& step, bool beside, float* sums, const St
 /// A 16-byte piece of a square of keys or values: eight numbers of one lane.
 template <class T>
 __global__ void append_kernel(const AppendExact a, int64_t page_bytes) {
+  wait_for_predecessor();
+  let_successor_start();
   const int head = blockIdx.y, sequence = blockIdx.z, start = a.starts[sequence];
   const int part = start / kPartPositions + int(blockIdx.x), at = part * kPartPositions;
   const int from = max(start - at, 0), to = min(start + int(a.tokens) - at, kPartPositions);
@@ -330,10 +332,9 @@ void append_exact(const AppendExact& job, const Stream& stream) {
   const dim3 grid(unsigned((job.tokens + 2 * (kPartPositions - 1)) / kPartPositions), job.n_kv_heads,
                   job.batch);
   with_type(job.type, [&](auto* type) {
-    append_kernel<std::remove_pointer_t<decltype(type)>>
-        <<<grid, 256, 0, raw(stream)>>>(job, exact_page_bytes(job.n_kv_heads, job.dim));
+    launch_early(append_kernel<std::remove_pointer_t<decltype(type)>>, grid, 256, 0, stream, "append exact",
+                 job, exact_page_bytes(job.n_kv_heads, job.dim));
   });
-  check_launch("append exact");
 }
 
 }  // namespace blockgtq::cuda

@@ -269,6 +269,7 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
   encoder_.key_weights = keep(key_weights, stream);
   encoder_.value_weights = keep(value_weights, stream);
   if (value_centred) layer_.value_mean = encoder_.value_mean = keep(value_means, stream);
+  make_appender(spec, page, stream);
   if (!centred) return;
   layer_.key_mean = keep(key_mean, stream);
   layer_.mean_forward = keep(mean_forward, stream);
@@ -296,6 +297,44 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
   }
   layer_.block_coords = keep(coords, stream);
   encoder_.coordinates = keep(coordinates, stream);
+}
+
+void CudaCache::make_appender(const PackedSpec& spec, const PageShape& page, const cuda::Stream& stream) {
+  const int dim = layer_.dim;
+  const auto side_of = [&](const std::vector<LinearCode>& codes, bool keys) {
+    cuda::AppendLayer::Side side;
+    side.places = kSlab * (keys ? layer_.key_slabs : layer_.value_slabs);
+    std::vector<uint16_t> forward;
+    std::vector<cuda::AppendGroup> groups(codes.size() * cuda::kMaxEncodeGroups);
+    std::vector<float> means;
+    for (size_t h = 0; h < codes.size(); ++h) {
+      const LinearCode& code = codes[h];
+      const CodeStream& units = keys ? page.blocks[h].key : page.blocks[h].value;
+      side.n_norms = std::max(side.n_norms, keys ? page.blocks[h].key_norms : page.blocks[h].value_norms);
+      std::vector<int> coordinates(size_t(side.places), -1);
+      for (int place = 0; place < kSlab * units.n_slabs(); ++place)
+        coordinates[size_t(place)] = keys ? key_coordinate(units, place / kSlab, place % kSlab)
+                                          : value_coordinate(units, place / kSlab, place % kSlab);
+      for (int d = 0; d < dim; ++d)
+        for (const int j : coordinates)
+          forward.push_back(j < 0 ? uint16_t(0) : to_half(code.forward[size_t(j) * dim + d]));
+      for (size_t g = 0; g < code.groups.size(); ++g) {
+        cuda::AppendGroup& group = groups[h * cuda::kMaxEncodeGroups + g];
+        const std::vector<double> levels = cache_centroids(code.groups[g]);
+        const std::vector<float> between = code.groups[g].boundaries();
+        const size_t half = levels.size() / 2;
+        for (size_t i = 0; i < half; ++i) group.levels[i] = float(levels[half + i]);
+        std::copy(between.begin() + std::ptrdiff_t(half), between.end(), group.thresholds);
+      }
+      means.insert(means.end(), code.mean.begin(), code.mean.end());
+    }
+    side.forward = keep(forward, stream);
+    side.groups = keep(groups, stream);
+    if (!means.empty()) side.mean = keep(means, stream);
+    return side;
+  };
+  appender_.key = side_of(spec.key, true);
+  appender_.value = side_of(spec.value, false);
 }
 
 }  // namespace blockgtq

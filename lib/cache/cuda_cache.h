@@ -2,6 +2,7 @@
 #include <cstdint>
 
 #include "cache/packed_cache.h"
+#include "kernels/append_token.h"
 #include "kernels/packed_attention.h"
 #include "kernels/packed_encode.h"
 
@@ -14,13 +15,16 @@ class CudaCache {
   CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream& stream);
   const cuda::PackedLayer& layer() const { return layer_; }
   const cuda::EncodeLayer& encoder() const { return encoder_; }
+  const cuda::AppendLayer& appender() const { return appender_; }
 
  private:
+  void make_appender(const PackedSpec& spec, const PageShape& page, const cuda::Stream& stream);
   template <class T>
   const T* keep(const std::vector<T>& values, const cuda::Stream& stream);
 
   cuda::PackedLayer layer_;
   cuda::EncodeLayer encoder_;
+  cuda::AppendLayer appender_;
   std::vector<cuda::Buffer> buffers_;
 };
 

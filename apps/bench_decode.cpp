@@ -1,0 +1,100 @@
+#include "bench_decode.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "kernels/device.h"
+#include "model/model_shape.h"
+#include "serve/cuda_steps.h"
+
+namespace blockgtq {
+
+struct DecodeBench::State {
+  int64_t free_before = cuda::free_device_bytes();
+  CudaWeights weights;
+  double copy = copy_rate(20);  // bytes per second
+};
+
+namespace {
+
+constexpr int kWarm = 8;
+
+AttentionShape shape_of(const Config& config) {
+  return attention_shape(config, 1);
+}
+
+KvKind kind_of(const CacheBench& bench, int n_layers) {
+  KvKind kind;
+  kind.exact = bench.window;
+  if (bench.keys == "fp16") return kind;
+  for (int l = 0; l < n_layers; ++l) kind.packed.push_back(bench_spec(bench, uint64_t(l)));
+  return kind;
+}
+
+/// Bytes of weights that a step reads: all but the embedding where that is not the output layer.
+double step_bytes(const CudaWeights& weights) {
+  const Config& c = weights.config();
+  const double embedding = c.tied ? 0 : double(c.vocab) * c.hidden * double(cuda::bytes_of(weights.type()));
+  return double(weights.bytes()) - embedding;
+}
+
+}  // namespace
+
+DecodeBench::DecodeBench(const Checkpoint& model, const CudaOptions& options)
+    : state_(std::make_unique<State>(State{cuda::free_device_bytes(), CudaWeights(model, options)})) {}
+
+DecodeBench::DecodeBench(const Config& config)
+    : state_(std::make_unique<State>(
+          State{cuda::free_device_bytes(), CudaWeights(config, cuda::FloatType::bf16)})) {}
+
+DecodeBench::~DecodeBench() = default;
+
+const Config& DecodeBench::config() const {
+  return state_->weights.config();
+}
+
+DecodeTime DecodeBench::time(const CacheBench& bench, int steps, int64_t memory) const {
+  const Config& c = config();
+  CacheBench of_model = bench;
+  of_model.layers = c.n_layers;
+  of_model.heads = c.n_heads;
+  of_model.kv_heads = c.n_kv_heads;
+  of_model.head_dim = c.head_dim;
+  const cuda::Stream stream;
+  const AttentionShape shape = shape_of(c);
+  CudaKvCache cache(shape, kind_of(of_model, c.n_layers), bench.batch, bench.context, stream);
+  CudaSteps step(state_->weights, cache, stream);
+  const int n = kWarm + steps;
+  const int64_t first = bench.context - n;
+  check(first >= 0, "bench decode: a context longer than its steps");
+  const std::vector<int32_t> tokens(size_t(bench.batch), 1), positions(size_t(bench.batch), int32_t(first));
+  step.set(tokens, positions);
+  std::vector<cuda::Event> events(size_t(n) + 1);
+  for (int i = 0; i < n; ++i) {
+    check_stop();
+    events[size_t(i)].record(stream);
+    step.step(bench.context);
+  }
+  events[size_t(n)].record(stream);
+  step.wait();
+
+  DecodeTime out;
+  for (int i = kWarm; i < n; ++i)
+    out.milliseconds.push_back(events[size_t(i) + 1].milliseconds_since(events[size_t(i)]));
+  std::sort(out.milliseconds.begin(), out.milliseconds.end());
+  out.weight_bytes = state_->weights.bytes();
+  out.cache_bytes = cache.bytes();
+  out.peak_bytes = state_->free_before - cuda::free_device_bytes();
+  const double read = step_bytes(state_->weights) + double(cache.bytes(bench.context)) * bench.batch;
+  out.floor_milliseconds = 1e3 * read / state_->copy;
+  // What grows with the context: pages and the angles of RoPE.
+  const double each = (double(cache.bytes(bench.context)) * bench.batch +
+                       4.0 * double(bench.context) * shape.layout.rotary_dim) /
+                      double(bench.context);
+  const double fixed = double(out.peak_bytes) - each * double(bench.context);
+  out.longest_context = std::max<int64_t>(0, int64_t((double(memory) - fixed) / each));
+  return out;
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,41 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench_cache.h"
+#include "hf/checkpoint.h"
+#include "model/cuda_backend.h"
+
+namespace blockgtq {
+
+/// The config of a well-known model ("qwen2.5-3b"); Exit::usage, with the names there are, for another.
+Config known_shape(const std::string& name);
+std::string known_shapes();  // "qwen2.5-3b, llama-3.1-8b, ..."
+
+struct DecodeTime {
+  std::vector<double> milliseconds;  // of every step, ascending
+  double floor_milliseconds = 0;     // what the weights and pages that a step reads take at a copy's rate
+  int64_t weight_bytes = 0, cache_bytes = 0, peak_bytes = 0;
+  int64_t longest_context = 0;  // that the memory asked about holds
+};
+
+/// A model on a GPU whose decoding steps are timed.
+class DecodeBench {
+ public:
+  /// Of a checkpoint, or of a shape with random weights in bf16.
+  DecodeBench(const Checkpoint& model, const CudaOptions& options);
+  explicit DecodeBench(const Config& config);
+  ~DecodeBench();
+
+  /// `steps` steps behind context - steps positions of arbitrary content, after some that warm up. memory:
+  /// bytes that longest_context is asked for.
+  DecodeTime time(const CacheBench& cache, int steps, int64_t memory) const;
+  const Config& config() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace blockgtq

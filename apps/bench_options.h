@@ -1,0 +1,19 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cache_spec.h"
+
+namespace blockgtq {
+
+/// "4k" or "4096" -> a count from 1 to 4096k; Exit::usage otherwise, which names the option.
+int64_t parse_count(const std::string& text, const char* option);
+
+/// "K3V2,K4V4" -> pairs of whole bits for keys and for values; Exit::usage otherwise.
+std::vector<BitPair> whole_pairs(const std::string& text, const char* option = "--bits");
+
+/// Exit::usage for what is no kind of keys: uniform, mixed, published, centred, and fp16 where `exact`.
+void check_kinds(const std::string& text, bool exact);
+
+}  // namespace blockgtq

@@ -1,0 +1,15 @@
+#include "base/error.h"
+#include "serve/cuda_sequence.h"
+
+namespace blockgtq {
+
+std::string without_step(const Config&) {
+  return "CUDA in this build";
+}
+
+std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint&, const AttentionShape&, const KvKind&,
+                                             const CudaOptions&, int64_t) {
+  throw Error(Exit::device, "this build has no CUDA backend", "--device cpu");
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,201 @@
+#include "serve/cuda_kv_cache.h"
+
+#include <cmath>
+#include <numeric>
+
+#include "base/error.h"
+#include "cache/exact_page.h"
+#include "kernels/merge.h"
+#include "kernels/packed_encode.h"
+
+namespace blockgtq {
+namespace {
+
+int64_t pages_of(int64_t positions) {
+  return (positions + kPagePositions - 1) / kPagePositions;
+}
+
+cuda::Buffer to_device(const std::vector<int32_t>& values, const cuda::Stream& stream) {
+  cuda::Buffer buffer(values.size() * sizeof(int32_t));
+  cuda::upload(buffer.as(), values.data(), buffer.bytes(), stream);
+  stream.synchronize();  // before `values` goes
+  return buffer;
+}
+
+/// The same pages, seen as one sequence's.
+cuda::PageTable row_of(cuda::PageTable table, int64_t row) {
+  table.block_table += row * table.stride;
+  table.lengths += row;
+  return table;
+}
+
+}  // namespace
+
+CudaKvCache::CudaKvCache(const AttentionShape& shape, KvKind kind, int batch, int64_t capacity,
+                         const cuda::Stream& stream)
+    : shape_(shape), kind_(std::move(kind)), batch_(batch), capacity_(capacity) {
+  check(batch > 0 && capacity > 0 && capacity <= INT32_MAX - kPagePositions &&
+            kind_.exact.sink % kPagePositions == 0,
+        "CudaKvCache: arguments");
+  const int dim = shape.layout.head_dim, heads = shape.n_kv_heads;
+  pages_each_ = pages_of(capacity);
+  ring_ = window().recent > 0 ? pages_of(window().recent) + 1 : 0;
+  exact_each_ = window().sink / kPagePositions + ring_ + 1;
+  for (int l = 0; l < shape.n_layers; ++l) {
+    if (kind_.is_packed()) {
+      layers_.push_back(std::make_unique<CudaCache>(kind_.packed[size_t(l)], capacity, stream));
+      packed_.emplace_back(size_t(pages_each_ * batch * packed_page_bytes(l)));
+      cuda::fill_zero(packed_.back().as(), packed_.back().bytes(), stream);
+    }
+    if (window() == ExactWindow{}) continue;
+    exact_.emplace_back(size_t(exact_each_ * batch * exact_page_bytes(heads, dim)));
+    cuda::fill_zero(exact_.back().as(), exact_.back().bytes(), stream);
+  }
+  std::vector<int32_t> table(size_t(pages_each_ * batch));
+  std::iota(table.begin(), table.end(), 0);
+  table_ = to_device(table, stream);
+  exact_table_ = to_device(std::vector<int32_t>(size_t(exact_each_ * batch)), stream);
+  const std::vector<int32_t> zeros(static_cast<size_t>(batch));
+  for (cuda::Buffer* words : {&positions_, &lengths_, &exact_lengths_, &exact_starts_})
+    *words = to_device(zeros, stream);
+  starts_ = to_device({0, int32_t(window().sink)}, stream);
+  const auto sums = [&](int splits) {
+    return cuda::split_sums_bytes(dim, shape.n_heads, heads, batch, splits);
+  };
+  scratch_ = cuda::Buffer(size_t(sums(cuda::kMostSplits) + sums(cuda::kMostSplitsBeside)));
+}
+
+ExactWindow CudaKvCache::window() const {
+  return kind_.is_packed() ? kind_.exact : ExactWindow{pages_of(capacity_) * kPagePositions, 0};
+}
+
+int64_t CudaKvCache::packed_page_bytes(int layer) const {
+  return layers_[size_t(layer)]->layer().page_bytes;
+}
+
+int64_t CudaKvCache::bytes(int64_t n) const {
+  int64_t sum = 0;
+  for (int l = 0; l < shape_.n_layers && kind_.is_packed(); ++l)
+    sum += (pages_of(packed_end(window(), n)) - window().sink / kPagePositions) * packed_page_bytes(l);
+  if (!exact_.empty())
+    sum += pages_of(exact_length(window(), n)) * shape_.n_layers *
+           exact_page_bytes(shape_.n_kv_heads, shape_.layout.head_dim);
+  return sum;
+}
+
+int64_t CudaKvCache::bytes() const {
+  int64_t sum = 0;
+  for (const std::vector<cuda::Buffer>* pages : {&packed_, &exact_})
+    for (const cuda::Buffer& layer : *pages) sum += int64_t(layer.bytes());
+  return sum;
+}
+
+cuda::PageTable CudaKvCache::packed_pages(int layer) const {
+  return {packed_[size_t(layer)].as<uint8_t>(), table_.as<int32_t>(), pages_each_, lengths_.as<int32_t>()};
+}
+
+cuda::PageTable CudaKvCache::exact_pages(int layer) const {
+  return {exact_[size_t(layer)].as<uint8_t>(), exact_table_.as<int32_t>(), exact_each_,
+          exact_lengths_.as<int32_t>()};
+}
+
+void CudaKvCache::begin_step(const cuda::Stream& stream) const {
+  cuda::KvLengths job;
+  job.positions = positions();
+  job.batch = batch_;
+  job.window = window();
+  job.ring = int(ring_);
+  job.packed = lengths_.as<int32_t>();
+  job.exact = exact_lengths_.as<int32_t>();
+  job.starts = exact_starts_.as<int32_t>();
+  job.table = exact_table_.as<int32_t>();
+  job.stride = exact_each_;
+  cuda::kv_lengths(job, stream);
+}
+
+void CudaKvCache::append_packed(int layer, const cuda::PageTable& pages, int batch, const int32_t* starts,
+                                int64_t tokens, const void* k, const void* v,
+                                const cuda::Stream& stream) const {
+  cuda::EncodeTokens job;
+  job.layer = &layers_[size_t(layer)]->layer();
+  job.encoder = &layers_[size_t(layer)]->encoder();
+  job.cache = pages;
+  job.pages = packed_[size_t(layer)].as<uint8_t>();
+  job.starts = starts;
+  job.batch = batch;
+  job.tokens = tokens;
+  job.k = k;
+  job.v = v;
+  cuda::encode_tokens(job, stream);
+}
+
+void CudaKvCache::append_exact(int layer, const cuda::PageTable& pages, int batch, const int32_t* starts,
+                               int64_t tokens, const void* k, const void* v,
+                               const cuda::Stream& stream) const {
+  cuda::AppendExact job;
+  job.dim = shape_.layout.head_dim;
+  job.n_kv_heads = shape_.n_kv_heads;
+  job.batch = batch;
+  job.cache = pages;
+  job.pages = exact_[size_t(layer)].as<uint8_t>();
+  job.starts = starts;
+  job.tokens = tokens;
+  job.k = k;
+  job.v = v;
+  cuda::append_exact(job, stream);
+}
+
+void CudaKvCache::fill(int layer, int b, int64_t n, const void* k, const void* v,
+                       const cuda::Stream& stream) const {
+  const ExactWindow exact = window();
+  const int32_t* const starts = starts_.as<int32_t>();
+  if (!exact_.empty()) {
+    const cuda::PageTable pages = row_of(exact_pages(layer), b);
+    append_exact(layer, pages, 1, starts, std::min(n, exact.sink), k, v, stream);
+    const int64_t first = packed_end(exact, n), width = int64_t(shape_.n_kv_heads) * shape_.layout.head_dim;
+    if (exact.recent > 0 && n > first)
+      append_exact(layer, pages, 1, starts + 1, n - first, static_cast<const uint16_t*>(k) + first * width,
+                   static_cast<const uint16_t*>(v) + first * width, stream);
+  }
+  if (kind_.is_packed()) append_packed(layer, row_of(packed_pages(layer), b), 1, starts, n, k, v, stream);
+}
+
+void CudaKvCache::attend(int layer, const void* q, const void* k, const void* v, void* out, int64_t longest,
+                         const cuda::Stream& stream) const {
+  const float scale = float(shape_.scale > 0 ? shape_.scale : 1 / std::sqrt(double(shape_.layout.head_dim)));
+  const ExactWindow exact = window();
+  cuda::ExactPages exact_part;
+  if (!exact_.empty()) {
+    // Not exact_length(longest): a window that has just let a page go is shorter than one before it.
+    const int64_t most = exact.sink + (exact.recent > 0 ? exact.recent + kPagePositions - 1 : 0);
+    exact_part = {exact_pages(layer), std::min(longest, most)};
+    append_exact(layer, exact_part.cache, batch_, exact_starts_.as<int32_t>(), 1, k, v, stream);
+  }
+  if (!kind_.is_packed()) {
+    cuda::ExactAttention step;
+    step.dim = shape_.layout.head_dim;
+    step.n_heads = shape_.n_heads;
+    step.n_kv_heads = shape_.n_kv_heads;
+    step.batch = batch_;
+    step.pages = exact_part;
+    step.q = q;
+    step.out = out;
+    step.scale = scale;
+    return cuda::exact_attention(step, scratch_.as(), stream);
+  }
+  append_packed(layer, packed_pages(layer), batch_, positions(), 1, k, v, stream);
+  cuda::DecodeAttention step;
+  step.layer = &layers_[size_t(layer)]->layer();
+  step.cache = packed_pages(layer);
+  step.batch = batch_;
+  step.longest = packed_end(exact, longest);
+  step.first_page = int(exact.sink / kPagePositions);
+  step.fresh = 1;
+  step.exact = exact_.empty() ? nullptr : &exact_part;
+  step.q = q;
+  step.out = out;
+  step.scale = scale;
+  cuda::decode_attention(step, scratch_.as(), stream);
+}
+
+}  // namespace blockgtq

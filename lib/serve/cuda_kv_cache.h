@@ -1,0 +1,61 @@
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "cache/cuda_cache.h"
+#include "kernels/kv_lengths.h"
+#include "kernels/rope.h"
+#include "quant/attention_shape.h"
+#include "serve/kv_kind.h"
+
+namespace blockgtq {
+
+/// The keys and values of B sequences that grow on a GPU, all layers: pages of 64 positions, in fp16, packed,
+/// or packed with exact ones beside. What a sequence holds is said by its position on the device, which all
+/// steps read; a step adds one token to every sequence.
+class CudaKvCache {
+ public:
+  /// capacity: tokens of the longest sequence. Exit::device where the memory cannot be had.
+  CudaKvCache(const AttentionShape& shape, KvKind kind, int batch, int64_t capacity,
+              const cuda::Stream& stream);
+
+  int batch() const { return batch_; }
+  int64_t capacity() const { return capacity_; }
+  int32_t* positions() const { return positions_.as<int32_t>(); }  // (B) tokens held
+  /// Bytes of pages that n tokens of one sequence fill; of all pages.
+  int64_t bytes(int64_t n) const;
+  int64_t bytes() const;
+
+  /// Puts the first n tokens of sequence b into the pages of a layer: k and v (n, H, D) fp16, k after RoPE.
+  /// The position must say n - 1, and begin_step() have been called since.
+  void fill(int layer, int b, int64_t n, const void* k, const void* v, const cuda::Stream& stream) const;
+
+  /// What a step's layers read beside the pages; once per step, before them.
+  void begin_step(const cuda::Stream& stream) const;
+  /// A layer's part of a step: adds k and v (B, H, D), and out (B, Hq, D) = attention of q (B, Hq, D) over
+  /// all that is held; fp16, after RoPE. longest: no sequence holds more, this token counted.
+  void attend(int layer, const void* q, const void* k, const void* v, void* out, int64_t longest,
+              const cuda::Stream& stream) const;
+
+ private:
+  cuda::PageTable packed_pages(int layer) const;
+  cuda::PageTable exact_pages(int layer) const;
+  ExactWindow window() const;  // without packed pages all is sink
+  int64_t packed_page_bytes(int layer) const;
+  void append_packed(int layer, const cuda::PageTable& pages, int batch, const int32_t* starts,
+                     int64_t tokens, const void* k, const void* v, const cuda::Stream& stream) const;
+  void append_exact(int layer, const cuda::PageTable& pages, int batch, const int32_t* starts, int64_t tokens,
+                    const void* k, const void* v, const cuda::Stream& stream) const;
+
+  AttentionShape shape_;
+  KvKind kind_;
+  int batch_;
+  int64_t capacity_, pages_each_ = 0, exact_each_ = 0, ring_ = 0;
+  std::vector<std::unique_ptr<CudaCache>> layers_;  // (L), or empty
+  std::vector<cuda::Buffer> packed_, exact_;        // (L) pages
+  cuda::Buffer positions_, lengths_, exact_lengths_, exact_starts_, table_, exact_table_;
+  cuda::Buffer starts_;   // of a prompt among exact positions: 0, the sink
+  cuda::Buffer scratch_;  // of attention
+};
+
+}  // namespace blockgtq

@@ -1,0 +1,225 @@
+#include "serve/cuda_steps.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "kernels/decode_heads.h"
+#include "kernels/logits.h"
+#include "kernels/tokens.h"
+#include "model/rotary.h"
+
+namespace blockgtq {
+namespace {
+
+cuda::Buffer floats(int64_t n) {
+  return cuda::Buffer(size_t(n) * sizeof(float));
+}
+cuda::Buffer halves(int64_t n) {
+  return cuda::Buffer(size_t(n) * sizeof(uint16_t));
+}
+cuda::Buffer words(int64_t n) {
+  return cuda::Buffer(size_t(n) * sizeof(int32_t));
+}
+
+cuda::RopeTable upload_rope(const Config& config, int64_t length, bool local, cuda::Buffer (&memory)[4],
+                            const cuda::Stream& stream) {
+  const RotaryTable table = rotary_table(config, length, local);
+  cuda::Buffer &cos = memory[local ? 2 : 0], &sin = memory[local ? 3 : 1];
+  cos = floats(int64_t(table.cos.size()));
+  sin = floats(int64_t(table.sin.size()));
+  cuda::upload(cos.as(), table.cos.data(), cos.bytes(), stream);
+  cuda::upload(sin.as(), table.sin.data(), sin.bytes(), stream);
+  stream.synchronize();  // before the host's arrays go
+  return {table.layout, table.length, cos.as<float>(), sin.as<float>()};
+}
+
+}  // namespace
+
+CudaSteps::CudaSteps(const CudaWeights& weights, const CudaKvCache& cache, const cuda::Stream& stream)
+    : weights_(weights), cache_(cache), stream_(stream) {
+  const Config& c = weights.config();
+  const int64_t n = cache.batch(), dim = c.head_dim;
+  check(n <= cuda::kMaxVectors, "CudaSteps: batch");
+  rope_ = upload_rope(c, cache.capacity(), false, angles_, stream);
+  if (c.local_rope) local_rope_ = upload_rope(c, cache.capacity(), true, angles_, stream);
+  x_ = floats(n * c.hidden);
+  projected_ = floats(n * (c.n_heads + 2 * c.n_kv_heads) * dim);
+  q_ = halves(n * c.n_heads * dim);
+  k_ = halves(n * c.n_kv_heads * dim);
+  v_ = halves(n * c.n_kv_heads * dim);
+  heads_ = halves(n * c.n_heads * dim);
+  act_ = floats(n * c.intermediate);
+  logits_ = floats(n * c.vocab);
+  best_ = cuda::Buffer(size_t(n * cuda::n_candidates(c.vocab)) * sizeof(cuda::Candidate));
+  tokens_ = words(n);
+  faults_ = words(n);
+  cuda::fill_zero(faults_.as(), faults_.bytes(), stream);
+  words_ = cuda::PinnedBuffer(size_t(2 * n) * sizeof(int32_t));
+}
+
+void CudaSteps::set_tokens(std::span<const int32_t> tokens) {
+  check(int(tokens.size()) == cache_.batch(), "CudaSteps: a token per sequence");
+  stream_.synchronize();  // words_ is free
+  std::copy(tokens.begin(), tokens.end(), words_.as<int32_t>());
+  cuda::upload(tokens_.as(), words_.as(), tokens_.bytes(), stream_);
+}
+
+void CudaSteps::set(std::span<const int32_t> tokens, std::span<const int32_t> positions) {
+  check(int(positions.size()) == cache_.batch(), "CudaSteps: a position per sequence");
+  set_tokens(tokens);
+  int32_t* const free = words_.as<int32_t>() + cache_.batch();
+  std::copy(positions.begin(), positions.end(), free);
+  cuda::upload(cache_.positions(), free, tokens_.bytes(), stream_);
+}
+
+void CudaSteps::step(int64_t longest) {
+  check(longest > 0 && longest <= cache_.capacity(), "CudaSteps: a sequence longer than the cache");
+  if (longest > graph_longest_ || !graph_) {
+    // Attention is laid out for the longest sequence: for some more tokens than there are, so that a graph
+    // serves them all.
+    const int64_t most = std::min(cache_.capacity(), longest + std::max<int64_t>(256, longest / 16));
+    graph_.reset();
+    graph_ = std::make_unique<cuda::Graph>(stream_, [&] { launch(most); });
+    graph_longest_ = most;
+  }
+  graph_->replay(stream_);
+}
+
+void CudaSteps::launch(int64_t longest) {
+  const Config& c = weights_.config();
+  cuda::EmbedTokens embed;
+  embed.table = weights_.embedding();
+  embed.type = weights_.type();
+  embed.hidden = c.hidden;
+  embed.batch = cache_.batch();
+  embed.tokens = tokens_.as<int32_t>();
+  embed.factor = float(c.embedding_multiplier);
+  embed.x = x_.as<float>();
+  cache_.begin_step(stream_);
+  cuda::embed_tokens(embed, stream_);
+  for (int l = 0; l < c.n_layers; ++l) layer(l, longest);
+
+  cuda::MatVec head;
+  head.x = x_.as<float>();
+  head.norm_weight = weights_.final_norm();
+  head.y = logits_.as<float>();
+  head.best = best_.as<cuda::Candidate>();
+  project(weights_.head(), head);
+  cuda::ChooseTokens choose;
+  choose.best = best_.as<cuda::Candidate>();
+  choose.n = cuda::n_candidates(c.vocab);
+  choose.batch = cache_.batch();
+  choose.tokens = tokens_.as<int32_t>();
+  choose.positions = cache_.positions();
+  choose.faults = faults_.as<int32_t>();
+  cuda::choose_tokens(choose, stream_);
+}
+
+/// job times m, with what all products of a model have in common.
+void CudaSteps::project(const CudaMatrix& m, cuda::MatVec job) {
+  const Config& c = weights_.config();
+  job.w = m.w;
+  job.type = weights_.type();
+  job.rows = m.rows;
+  job.cols = m.cols;
+  job.n = cache_.batch();
+  job.bias = m.bias;
+  job.norm_offset = float(c.norm_offset);
+  job.norm_eps = float(c.rms_eps);
+  if (job.add) job.scale = float(c.residual_multiplier);
+  cuda::matvec(job, stream_);
+}
+
+void CudaSteps::layer(int l, int64_t longest) {
+  const Config& c = weights_.config();
+  const CudaLayerWeights& w = weights_.layers()[size_t(l)];
+  cuda::MatVec qkv;
+  qkv.x = x_.as<float>();
+  qkv.norm_weight = w.input_norm;
+  qkv.y = projected_.as<float>();
+  project(w.qkv, qkv);
+
+  cuda::DecodeHeads heads;
+  heads.batch = cache_.batch();
+  heads.n_heads = c.n_heads;
+  heads.n_kv_heads = c.n_kv_heads;
+  heads.dim = c.head_dim;
+  heads.projected = projected_.as<float>();
+  heads.q_norm = w.q_norm;
+  heads.k_norm = w.k_norm;
+  heads.norm_offset = float(c.norm_offset);
+  heads.norm_eps = float(c.rms_eps);
+  heads.rope = rope(l);
+  heads.positions = cache_.positions();
+  heads.q = q_.as();
+  heads.k = k_.as();
+  heads.v = v_.as();
+  cuda::decode_heads(heads, stream_);
+  cache_.attend(l, q_.as(), k_.as(), v_.as(), heads_.as(), longest, stream_);
+
+  cuda::MatVec o;
+  o.x_half = heads_.as();
+  o.y = x_.as<float>();
+  o.add = true;
+  project(w.o, o);
+
+  cuda::MatVec gate_up;
+  gate_up.x = x_.as<float>();
+  gate_up.norm_weight = w.post_norm;
+  gate_up.gated = act_.as();
+  gate_up.activation =
+      c.activation == Activation::silu ? cuda::Activation::silu : cuda::Activation::gelu_tanh;
+  project(w.gate_up, gate_up);
+
+  cuda::MatVec down;
+  down.x_low = act_.as();
+  down.y = x_.as<float>();
+  down.add = true;
+  project(w.down, down);
+}
+
+void CudaSteps::wait() {
+  const auto n = size_t(cache_.batch());
+  cuda::download(words_.as(), tokens_.as(), n * sizeof(int32_t), stream_);
+  cuda::download(words_.as<int32_t>() + n, faults_.as(), n * sizeof(int32_t), stream_);
+  stream_.synchronize();
+  for (size_t b = 0; b < n; ++b)
+    if (const int32_t fault = words_.as<int32_t>()[n + b]; fault > 0)
+      throw Error(Exit::nonfinite,
+                  fmt::format("logits of sequence {}: token {}: not a finite number", b, fault - 1),
+                  "what is beyond 65504 overflows fp16; --dtype bf16 or fp32");
+}
+
+std::span<const int32_t> CudaSteps::tokens() const {
+  return {words_.as<int32_t>(), size_t(cache_.batch())};
+}
+
+void CudaSteps::logits(float* to) {
+  const Config& c = weights_.config();
+  const int64_t n = cache_.batch() * int64_t(c.vocab);
+  cuda::finish_logits(logits_.as<float>(), n, float(c.logits_multiplier), float(c.logits_softcap), stream_);
+  cuda::download(to, logits_.as(), size_t(n) * sizeof(float), stream_);
+  wait();
+}
+
+cuda::RopeTable CudaSteps::rope(int layer) const {
+  switch (weights_.config().layer_attention[size_t(layer)].rotation) {
+    case LayerAttention::Rotation::none:
+      return {};
+    case LayerAttention::Rotation::local:
+      return local_rope_;
+    default:
+      return rope_;
+  }
+}
+
+int64_t CudaSteps::bytes() const {
+  int64_t sum = weights_.bytes();
+  for (const cuda::Buffer& table : angles_) sum += int64_t(table.bytes());
+  return sum;
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,54 @@
+#include "serve/packed_specs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace blockgtq {
+namespace {
+
+/// What pages cannot hold of a code; empty where they can.
+std::string without_place(const std::optional<LinearCode>& code, bool keys) {
+  if (!code) return "codes that are not groups with a norm";
+  if (code->before_rope) return "keys coded before RoPE";
+  if (!code->centres.empty()) return "centres";
+  for (const LinearCode::Group& group : code->groups)
+    if (group.trellis) return "trellis codes";
+  if (!keys && !code->one_norm && code->groups.size() > 1) return "values with several norms";
+  return "";
+}
+
+std::vector<LinearCode> codes_of(const HeadQuantizers& heads, bool keys, const std::string& what) {
+  std::vector<LinearCode> codes;
+  for (const auto& quantizer : heads) {
+    const std::optional<LinearCode> code = quantizer->linear_code();
+    if (const std::string why = without_place(code, keys); !why.empty())
+      throw Error(Exit::input, fmt::format("{}: pages have no place for {}", what, why),
+                  "block-gtq, tq-mse, tq-mse-cb and tq-mse-centred in scalar codes have pages");
+    codes.push_back(paged(*code));
+  }
+  return codes;
+}
+
+}  // namespace
+
+std::vector<PackedSpec> packed_specs(const QuantizedCache& cache, const AttentionShape& shape,
+                                     const std::string& what) {
+  if (cache.keys.empty() || cache.values.empty())
+    throw Error(Exit::input, fmt::format("{}: pages hold keys and values quantized, both of them", what));
+  std::vector<PackedSpec> specs;
+  for (int l = 0; l < shape.n_layers; ++l) {
+    PackedSpec spec;
+    spec.layout = shape.metric_layout();
+    spec.inv_freq = shape.rope(l).inv_freq;
+    spec.n_heads = shape.n_heads;
+    spec.key = codes_of(cache.keys[size_t(l)], true, what);
+    spec.value = codes_of(cache.values[size_t(l)], false, what);
+    specs.push_back(std::move(spec));
+  }
+  return specs;
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,18 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "cache/packed_cache.h"
+#include "eval/quantized_cache.h"
+#include "quant/attention_shape.h"
+
+namespace blockgtq {
+
+/// How pages hold what these quantizers code, layer by layer: the same codes, keys after RoPE, less the
+/// fallback of methods that have one. Exit::input for what pages have no place for: a side that is exact,
+/// methods not made of groups with norms, keys coded before RoPE, centres, trellises, more than one norm of a
+/// value. `what` names the cache in messages.
+std::vector<PackedSpec> packed_specs(const QuantizedCache& cache, const AttentionShape& shape,
+                                     const std::string& what);
+
+}  // namespace blockgtq

@@ -1,0 +1,171 @@
+#include "serve/paged_sequence.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "base/error.h"
+#include "base/float16.h"
+#include "base/stop.h"
+#include "cache/exact_page.h"
+#include "model/backend.h"
+#include "model/past.h"
+#include "model/rotary.h"
+
+namespace blockgtq {
+namespace {
+
+/// The angles of keys, there and back.
+struct Turn {
+  RotaryTable there, back;
+
+  Turn(const Config& config, int64_t length, bool local, double factor)
+      : there(rotary_table(config, length, local)), back(there) {
+    const auto square = float(factor * factor);  // cosines and sines have the factor, both ways
+    for (float& x : back.cos) x /= square;
+    for (float& x : back.sin) x /= -square;
+  }
+};
+
+class PagedSequence final : public Sequence {
+ public:
+  PagedSequence(const Checkpoint& model, const AttentionShape& shape, const KvKind& kind, int64_t context)
+      : model_(model), shape_(shape), kind_(kind), backend_(make_cpu_backend()) {
+    if (shape.v_dim == 0)
+      throw Error(Exit::input, model.folder().string() + ": caches a latent, not values per head");
+    past_.context = context;
+    for (const PackedSpec& spec : kind_.packed) caches_.emplace_back(spec);
+    pages_.resize(caches_.size());
+    const Config& c = model.config();
+    main_.emplace(c, context, false, shape.ropes[0].attention_factor);
+    if (c.local_rope) local_.emplace(c, context, true, 1.0);
+  }
+
+  std::span<const float> append(std::span<const int32_t> tokens) override {
+    if (past_.n == 0) {
+      pass(tokens, false);
+      store_prompt();
+      return logits_;
+    }
+    for (const int32_t token : tokens) {
+      pass({&token, 1}, true);
+      pack_what_is_no_longer_recent();
+    }
+    return logits_;
+  }
+
+  int64_t cache_bytes() const override {
+    const ExactWindow exact = window();
+    const int64_t end = packed_end(exact, past_.n), first = exact.sink / kPagePositions;
+    const auto pages = [](int64_t positions) { return (positions + kPagePositions - 1) / kPagePositions; };
+    int64_t sum = pages(exact_length(exact, past_.n)) * shape_.n_layers *
+                  exact_page_bytes(shape_.n_kv_heads, shape_.layout.head_dim);
+    for (const PackedCache& cache : caches_) sum += (pages(end) - first) * cache.shape().bytes;
+    return sum;
+  }
+
+ private:
+  int64_t width() const { return int64_t(shape_.n_kv_heads) * shape_.layout.head_dim; }
+  ExactWindow window() const {
+    constexpr int64_t kAll = int64_t(1) << 40;
+    return kind_.is_packed() ? kind_.exact : ExactWindow{kAll / kPagePositions * kPagePositions, 0};
+  }
+  /// Whether position t is packed once there are n.
+  bool packed(int64_t t, int64_t n) const { return t >= window().sink && t < packed_end(window(), n); }
+
+  void pass(std::span<const int32_t> tokens, bool paged) {
+    check_stop();
+    ForwardRequest request;
+    request.tokens = tokens;
+    request.chunk = 0;
+    request.past = &past_;
+    if (paged) request.on_layer = [&](LayerActivations& acts) { hold(acts); };
+    request.logits_from = int64_t(tokens.size()) - 1;
+    request.on_logits = [&](int64_t, int64_t, const float* logits) {
+      logits_.assign(logits, logits + model_.config().vocab);
+    };
+    backend_->forward(model_, request);
+  }
+
+  const Turn* turn_of(int layer) const {
+    switch (model_.config().layer_attention[size_t(model_.config().kv_layers()[size_t(layer)])].rotation) {
+      case LayerAttention::Rotation::none:
+        return nullptr;
+      case LayerAttention::Rotation::local:
+        return &*local_;
+      default:
+        return &*main_;
+    }
+  }
+  void rotate_keys(const RotaryTable& table, float* k, int64_t t) const {
+    const int64_t dim = shape_.layout.head_dim;
+    rotate(table, k, 1, width(), shape_.n_kv_heads, dim, past_.context, t);
+  }
+
+  uint8_t* page_of(size_t layer, int64_t t) {
+    auto& pages = pages_[layer];
+    while (int64_t(pages.size()) <= t / kPagePositions)
+      pages.emplace_back(size_t(caches_[layer].shape().bytes));
+    return pages[size_t(t / kPagePositions)].data();
+  }
+
+  /// Writes position t of n into its page, k (H, D) after RoPE and v (H, D), and puts what the cache gives
+  /// back in their place.
+  void store(size_t layer, int64_t t, int64_t n, float* k, float* v) {
+    for (int64_t i = 0; i < width(); ++i) {  // on their way into the cache
+      k[i] = from_half(to_half(k[i]));
+      v[i] = from_half(to_half(v[i]));
+    }
+    if (!kind_.is_packed()) return;
+    caches_[layer].write(t, k, v, page_of(layer, t));
+    if (packed(t, n)) load(layer, t, k, v);
+  }
+  void load(size_t layer, int64_t t, float* k, float* v) {
+    std::vector<double> key(static_cast<size_t>(width())), value(key);
+    caches_[layer].read(t, page_of(layer, t), key.data(), value.data());
+    std::copy(key.begin(), key.end(), k);
+    std::copy(value.begin(), value.end(), v);
+  }
+
+  void store_prompt() {
+    for (size_t l = 0; l < past_.layers.size(); ++l)
+      for (int64_t t = 0; t < past_.n; ++t)
+        store(l, t, past_.n, past_.layers[l].k.data() + t * width(), past_.layers[l].v.data() + t * width());
+  }
+
+  /// One new token of a layer, before RoPE.
+  void hold(LayerActivations& acts) {
+    const Turn* const turn = turn_of(acts.layer);
+    const int64_t t = past_.n;
+    if (turn) rotate_keys(turn->there, acts.k, t);
+    store(size_t(acts.layer), t, t + 1, acts.k, acts.v);
+    if (turn) rotate_keys(turn->back, acts.k, t);
+  }
+
+  void pack_what_is_no_longer_recent() {
+    if (window().recent == 0) return;
+    const int64_t n = past_.n, first = std::max(window().sink, packed_end(window(), n) - kPagePositions);
+    for (size_t l = 0; l < caches_.size(); ++l)
+      for (int64_t t = first; t < packed_end(window(), n); ++t)
+        if (!packed(t, n - 1))
+          load(l, t, past_.layers[l].k.data() + t * width(), past_.layers[l].v.data() + t * width());
+  }
+
+  const Checkpoint& model_;
+  const AttentionShape shape_;
+  const KvKind kind_;
+  const std::unique_ptr<Backend> backend_;
+  std::optional<Turn> main_, local_;
+  std::vector<PackedCache> caches_;                       // (L), or empty
+  std::vector<std::vector<std::vector<uint8_t>>> pages_;  // (L) of pages
+  Past past_;                                             // what the pages give back
+  std::vector<float> logits_;
+};
+
+}  // namespace
+
+std::unique_ptr<Sequence> make_paged_sequence(const Checkpoint& model, const AttentionShape& shape,
+                                              const KvKind& kind, int64_t context) {
+  return std::make_unique<PagedSequence>(model, shape, kind, context);
+}
+
+}  // namespace blockgtq

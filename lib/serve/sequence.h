@@ -1,0 +1,21 @@
+#pragma once
+#include <cstdint>
+#include <span>
+
+namespace blockgtq {
+
+/// A text that grows: the model that reads it, and what a cache of some kind holds of its keys and values.
+class Sequence {
+ public:
+  virtual ~Sequence() = default;
+  /// The logits (vocab) behind the last of these tokens, which go on with the text; valid until the next
+  /// call. The first call takes the whole prompt, in which tokens attend to each other as `append` of the
+  /// kind says.
+  virtual std::span<const float> append(std::span<const int32_t> tokens) = 0;
+  /// Bytes of cache that the tokens so far take.
+  virtual int64_t cache_bytes() const = 0;
+  /// fp16 norms that were cut to 65504 so far.
+  virtual int64_t clipped() const { return 0; }
+};
+
+}  // namespace blockgtq

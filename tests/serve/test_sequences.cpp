@@ -1,0 +1,197 @@
+// Texts that grow over caches of several kinds: on the CPU against the forward pass, on a GPU against the
+// CPU.
+#include "catch.h"
+#include "eval/quantized_cache.h"
+#include "model/captured.h"
+#include "model/model_shape.h"
+#include "quant/bit_map.h"
+#include "quant/methods.h"
+#include "serve/packed_specs.h"
+#include "serve/paged_sequence.h"
+#include "serve/simulated_sequence.h"
+#ifdef BLOCKGTQ_CUDA
+#include "kernels/device_arrays.h"
+#include "serve/cuda_sequence.h"
+#endif
+
+using namespace blockgtq;
+using namespace blockgtq::test;
+
+namespace {
+
+double relative_distance(std::span<const float> a, std::span<const float> b) {
+  REQUIRE(a.size() == b.size());
+  double off = 0, norm = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    off += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
+    norm += double(b[i]) * b[i];
+  }
+  return std::sqrt(off / norm);
+}
+
+int32_t likeliest(std::span<const float> logits) {
+  return int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+/// Quantizers without calibration: energies that fall from block to block decide the widths.
+QuantizedCache plain_cache(const AttentionShape& shape, double bits, const std::string& keys) {
+  QuantizedCache cache;
+  const int n_blocks = shape.layout.n_blocks();
+  std::vector<uint8_t> widths;
+  for (int b = 0; b < n_blocks; ++b)  // half of the blocks a bit more, half a bit less
+    widths.push_back(uint8_t(int(bits) + (keys == "tq-mse" ? 0 : b % 2 == 0 ? 1 : -1)));
+  for (int l = 0; l < shape.n_layers; ++l) {
+    HeadQuantizers k, v;
+    for (int h = 0; h < shape.n_kv_heads; ++h) {
+      Budget budget;
+      budget.average_bits = bits;
+      static const std::vector<HeadCalibration> none;
+      for (int i = 0; i < shape.n_layers * shape.n_kv_heads; ++i)
+        budget.bits.insert(budget.bits.end(), widths.begin(), widths.end());
+      const HeadMap head = head_map(shape, budget, none, 42, l, h);
+      k.push_back(make_key_quantizer(keys, head));
+      v.push_back(make_value_quantizer("tq-mse", head));
+    }
+    cache.keys.push_back(std::move(k));
+    cache.values.push_back(std::move(v));
+  }
+  return cache;
+}
+
+/// The logits behind a prompt and behind each of these tokens.
+std::vector<std::vector<float>> run(Sequence& sequence, std::span<const int32_t> prompt,
+                                    std::span<const int32_t> next) {
+  std::vector<std::vector<float>> all;
+  const auto keep = [&](std::span<const float> logits) { all.emplace_back(logits.begin(), logits.end()); };
+  keep(sequence.append(prompt));
+  for (const int32_t& token : next) keep(sequence.append({&token, 1}));
+  return all;
+}
+
+const std::vector<std::string> kServed = {"tiny-llama", "tiny-llama3", "tiny-mistral",    "tiny-qwen2",
+                                          "tiny-qwen3", "tiny-glm",    "tiny-qwen2-gqa8", "tiny-qwen2-hd64"};
+
+}  // namespace
+
+TEST_CASE("pages in fp16 give the forward pass' logits", "[sequence]") {
+  for (const std::string name : {"tiny-qwen2", "tiny-glm"}) {
+    INFO(name);
+    const Checkpoint model(trained_model(name));
+    const AttentionShape shape = attention_shape(model.config(), 1);
+    const std::vector<int32_t> tokens = some_tokens(80, model.config().vocab);
+    const std::vector<float> whole = run_forward(model, tokens, 0).logits;
+    const auto paged = make_paged_sequence(model, shape, {}, 80);
+    const auto got = run(*paged, std::span(tokens).first(60), std::span(tokens).subspan(60));
+    const auto vocab = size_t(model.config().vocab);
+    for (size_t i = 0; i < got.size(); ++i)  // fp16 has 11 bits
+      CHECK(relative_distance(got[i], std::span(whole).subspan((59 + i) * vocab, vocab)) < 2e-3);
+    CHECK(paged->cache_bytes() == 2 * 64 * shape.n_layers * shape.n_kv_heads * shape.layout.head_dim * 2 * 2);
+  }
+}
+
+TEST_CASE("packed pages: exact positions stay, others come back as their codes", "[sequence]") {
+  const Checkpoint model(trained_model("tiny-qwen2"));
+  const AttentionShape shape = attention_shape(model.config(), 1);
+  const std::vector<int32_t> tokens = some_tokens(300, model.config().vocab);
+  const QuantizedCache cache = plain_cache(shape, 3, "tq-mse");
+  const std::vector<PackedSpec> specs = packed_specs(cache, shape, "K3V3");
+  const auto error = [&](const ExactWindow& exact) {
+    const auto all = run(*make_paged_sequence(model, shape, {{}, {}}, 300), std::span(tokens).first(200),
+                         std::span(tokens).subspan(200));
+    const auto got = run(*make_paged_sequence(model, shape, {specs, exact}, 300),
+                         std::span(tokens).first(200), std::span(tokens).subspan(200));
+    double sum = 0;
+    CHECK(relative_distance(got[0], all[0]) < 1e-6);  // the prompt is exact
+    for (size_t i = 1; i < got.size(); ++i) sum += relative_distance(got[i], all[i]);
+    return sum / double(got.size() - 1);
+  };
+  const double packed = error({});
+  CHECK(packed > 0.01);
+  CHECK(error({64, 64}) < 0.9 * packed);
+  CHECK(error({320, 0}) < 1e-6);
+  CHECK(error({0, 300}) < 1e-6);
+}
+
+TEST_CASE("what pages cannot hold is refused by name", "[sequence]") {
+  const AttentionShape shape = attention_shape(Checkpoint(trained_model("tiny-qwen2")).config(), 1);
+  QuantizedCache cache = plain_cache(shape, 3, "tq-mse");
+  cache.values.clear();
+  CHECK_THROWS_WITH(packed_specs(cache, shape, "K3"),
+                    "K3: pages hold keys and values quantized, both of them");
+  cache = plain_cache(shape, 3, "kivi");
+  cache.values = plain_cache(shape, 3, "tq-mse").values;
+  CHECK_THROWS_WITH(packed_specs(cache, shape, "kivi"),
+                    "kivi: pages have no place for codes that are not groups with a norm");
+}
+
+TEST_CASE("a simulated sequence counts what its tokens take", "[sequence]") {
+  const Checkpoint model(trained_model("tiny-qwen2"));
+  const AttentionShape shape = attention_shape(model.config(), 1);
+  const QuantizedCache cache = plain_cache(shape, 3, "tq-mse"), exact;
+  const std::vector<int32_t> tokens = some_tokens(20, model.config().vocab);
+  const auto simulated = make_simulated_sequence(model, cache, 20),
+             plain = make_simulated_sequence(model, exact, 20);
+  simulated->append(tokens);
+  plain->append(tokens);
+  const int64_t heads = int64_t(shape.n_layers) * shape.n_kv_heads, dim = shape.layout.head_dim;
+  CHECK(simulated->cache_bytes() == 20 * heads * 2 * (2 + 3 * dim / 8));
+  CHECK(plain->cache_bytes() == 20 * heads * 2 * 4 * dim);
+}
+
+#ifdef BLOCKGTQ_CUDA
+TEST_CASE("greedy texts from the GPU's pages are transformers'", "[sequence][gpu]") {
+  if (!has_device()) return;
+  const Json golden = read_json(fs::path(BLOCKGTQ_SOURCE_DIR) / "tests/golden/greedy.json", 1 << 20);
+  for (const std::string& name : kServed) {
+    INFO(name);
+    const Checkpoint model(trained_model(name));
+    const auto prompt = golden.at(name).at("prompt").get<std::vector<int32_t>>(),
+               wanted = golden.at(name).at("ids").get<std::vector<int32_t>>();
+    const auto sequence = make_cuda_sequence(model, attention_shape(model.config(), 1), {}, {},
+                                             int64_t(prompt.size() + wanted.size()));
+    std::vector<int32_t> got;
+    std::span<const float> logits = sequence->append(prompt);
+    while (true) {
+      got.push_back(likeliest(logits));
+      if (got.size() == wanted.size()) break;
+      logits = sequence->append({&got.back(), 1});
+    }
+    CHECK(got == wanted);
+  }
+}
+
+TEST_CASE("the GPU's steps over pages are the CPU twin's", "[sequence][gpu]") {
+  if (!has_device()) return;
+  for (const std::string& name : kServed) {
+    INFO(name);
+    const Checkpoint model(trained_model(name));
+    const AttentionShape shape = attention_shape(model.config(), 1);
+    const std::vector<int32_t> tokens = some_tokens(330, model.config().vocab);
+    for (const std::string keys : {"", "tq-mse", "block-gtq"})
+      for (const ExactWindow exact : {ExactWindow{}, ExactWindow{64, 100}, ExactWindow{64, 0}}) {
+        if (keys.empty() && exact != ExactWindow{}) continue;
+        INFO(keys << " " << exact.sink << " " << exact.recent);
+        KvKind kind;
+        kind.exact = exact;
+        if (!keys.empty()) kind.packed = packed_specs(plain_cache(shape, 3, keys), shape, keys);
+        for (const size_t prompt : {size_t(1), size_t(190)}) {
+          const auto next = std::span(tokens).subspan(prompt, 140);
+          const auto want =
+              run(*make_paged_sequence(model, shape, kind, 330), std::span(tokens).first(prompt), next);
+          const auto got =
+              run(*make_cuda_sequence(model, shape, kind, {}, 330), std::span(tokens).first(prompt), next);
+          double worst = 0;
+          for (size_t i = 0; i < got.size(); ++i) worst = std::max(worst, relative_distance(got[i], want[i]));
+          CAPTURE(prompt);
+          CHECK(worst < 2e-3);
+        }
+      }
+  }
+}
+
+TEST_CASE("what no step computes is refused by name", "[sequence]") {
+  CHECK(without_step(Checkpoint(trained_model("tiny-qwen3-moe")).config()) == "experts");
+  CHECK(without_step(Checkpoint(trained_model("tiny-deepseek2")).config()) == "latent attention");
+  CHECK(without_step(Checkpoint(trained_model("tiny-qwen3")).config()).empty());
+}
+#endif
