@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "cache/exact_cache.h"
 #include "cache/exact_page.h"
 #include "kernels/merge.h"
 #include "kernels/packed_encode.h"
@@ -99,6 +100,57 @@ cuda::PageTable CudaKvCache::exact_pages(int layer) const {
           exact_lengths_.as<int32_t>()};
 }
 
+namespace {
+
+/// Pages of one sequence on the host, in the order of its table.
+struct HostPages {
+  HostPages(const cuda::PageTable& table, int64_t b, int64_t n_pages, int64_t page_bytes,
+            const cuda::Stream& stream)
+      : bytes(size_t(n_pages * page_bytes)) {
+    std::vector<int32_t> ids(static_cast<size_t>(n_pages));
+    cuda::download(ids.data(), table.block_table + b * table.stride, ids.size() * sizeof(int32_t), stream);
+    stream.synchronize();
+    for (int64_t i = 0; i < n_pages; ++i) {
+      cuda::download(&bytes[size_t(i * page_bytes)], table.pages + ids[size_t(i)] * page_bytes,
+                     size_t(page_bytes), stream);
+      pages.push_back(&bytes[size_t(i * page_bytes)]);
+    }
+    stream.synchronize();
+  }
+  std::vector<uint8_t> bytes;
+  std::vector<const uint8_t*> pages;
+};
+
+/// Positions [first, end) of these.
+PlainPositions part(const PlainPositions& all, int64_t first, int64_t end) {
+  const int64_t width = int64_t(all.n_kv_heads) * all.dim;
+  const auto cut = [&](const std::vector<double>& x) {
+    return std::vector<double>(x.begin() + first * width, x.begin() + end * width);
+  };
+  return {all.n_kv_heads, all.dim, cut(all.k), cut(all.v)};
+}
+
+}  // namespace
+
+PlainPositions CudaKvCache::read(int layer, int b, int64_t n, const cuda::Stream& stream) const {
+  const ExactWindow exact = window();
+  const int dim = shape_.layout.head_dim, heads = shape_.n_kv_heads;
+  const int64_t n_exact = exact_length(exact, n), sink = std::min(n_exact, exact.sink);
+  PlainPositions held{heads, dim, {}, {}}, ends = held;
+  if (n_exact > 0) {
+    const ExactCache cache(heads, dim);
+    const HostPages pages(exact_pages(layer), b, pages_of(n_exact), cache.page_bytes(), stream);
+    ends = cache.read(pages.pages, n_exact);
+  }
+  held.append(part(ends, 0, sink));
+  if (const int64_t end = std::min(n, packed_end(exact, n)); end > exact.sink) {
+    const HostPages pages(packed_pages(layer), b, pages_of(end), packed_page_bytes(layer), stream);
+    held.append(PackedCache(kind_.packed[size_t(layer)]).read(pages.pages, exact.sink, end));
+  }
+  held.append(part(ends, sink, n_exact));
+  return held;
+}
+
 void CudaKvCache::begin_step(const cuda::Stream& stream) const {
   cuda::KvLengths job;
   job.positions = positions();
@@ -113,32 +165,15 @@ void CudaKvCache::begin_step(const cuda::Stream& stream) const {
   cuda::kv_lengths(job, stream);
 }
 
-void CudaKvCache::append_packed(int layer, const cuda::PageTable& pages, int batch, const int32_t* starts,
-                                int64_t tokens, const void* k, const void* v,
-                                const cuda::Stream& stream) const {
-  cuda::EncodeTokens job;
-  job.layer = &layers_[size_t(layer)]->layer();
-  job.encoder = &layers_[size_t(layer)]->encoder();
-  job.cache = pages;
-  job.pages = packed_[size_t(layer)].as<uint8_t>();
-  job.starts = starts;
-  job.batch = batch;
-  job.tokens = tokens;
-  job.k = k;
-  job.v = v;
-  cuda::encode_tokens(job, stream);
-}
-
-void CudaKvCache::append_exact(int layer, const cuda::PageTable& pages, int batch, const int32_t* starts,
-                               int64_t tokens, const void* k, const void* v,
-                               const cuda::Stream& stream) const {
+void CudaKvCache::fill_exact(int layer, const cuda::PageTable& pages, const int32_t* start, int64_t tokens,
+                             const void* k, const void* v, const cuda::Stream& stream) const {
   cuda::AppendExact job;
   job.dim = shape_.layout.head_dim;
   job.n_kv_heads = shape_.n_kv_heads;
-  job.batch = batch;
+  job.batch = 1;
   job.cache = pages;
   job.pages = exact_[size_t(layer)].as<uint8_t>();
-  job.starts = starts;
+  job.starts = start;
   job.tokens = tokens;
   job.k = k;
   job.v = v;
@@ -151,48 +186,73 @@ void CudaKvCache::fill(int layer, int b, int64_t n, const void* k, const void* v
   const int32_t* const starts = starts_.as<int32_t>();
   if (!exact_.empty()) {
     const cuda::PageTable pages = row_of(exact_pages(layer), b);
-    append_exact(layer, pages, 1, starts, std::min(n, exact.sink), k, v, stream);
+    fill_exact(layer, pages, starts, std::min(n, exact.sink), k, v, stream);
     const int64_t first = packed_end(exact, n), width = int64_t(shape_.n_kv_heads) * shape_.layout.head_dim;
     if (exact.recent > 0 && n > first)
-      append_exact(layer, pages, 1, starts + 1, n - first, static_cast<const uint16_t*>(k) + first * width,
-                   static_cast<const uint16_t*>(v) + first * width, stream);
+      fill_exact(layer, pages, starts + 1, n - first, static_cast<const uint16_t*>(k) + first * width,
+                 static_cast<const uint16_t*>(v) + first * width, stream);
   }
-  if (kind_.is_packed()) append_packed(layer, row_of(packed_pages(layer), b), 1, starts, n, k, v, stream);
+  if (!kind_.is_packed()) return;
+  cuda::EncodeTokens job;
+  job.layer = &layers_[size_t(layer)]->layer();
+  job.encoder = &layers_[size_t(layer)]->encoder();
+  job.cache = row_of(packed_pages(layer), b);
+  job.pages = packed_[size_t(layer)].as<uint8_t>();
+  job.starts = starts;
+  job.batch = 1;
+  job.tokens = n;
+  job.k = k;
+  job.v = v;
+  cuda::encode_tokens(job, stream);
 }
 
-void CudaKvCache::attend(int layer, const void* q, const void* k, const void* v, void* out, int64_t longest,
+void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t longest,
                          const cuda::Stream& stream) const {
   const float scale = float(shape_.scale > 0 ? shape_.scale : 1 / std::sqrt(double(shape_.layout.head_dim)));
   const ExactWindow exact = window();
   cuda::ExactPages exact_part;
+  token.batch = batch_;
+  token.n_heads = shape_.n_heads;
+  token.n_kv_heads = shape_.n_kv_heads;
+  token.dim = shape_.layout.head_dim;
+  token.positions = positions();
+  token.rope_factor = float(shape_.rope(layer).attention_factor);
   if (!exact_.empty()) {
     // Not exact_length(longest): a window that has just let a page go is shorter than one before it.
     const int64_t most = exact.sink + (exact.recent > 0 ? exact.recent + kPagePositions - 1 : 0);
     exact_part = {exact_pages(layer), std::min(longest, most)};
-    append_exact(layer, exact_part.cache, batch_, exact_starts_.as<int32_t>(), 1, k, v, stream);
+    token.exact_pages = exact_[size_t(layer)].as<uint8_t>();
+    token.exact = exact_part.cache;
+    token.exact_starts = exact_starts_.as<int32_t>();
   }
+  if (kind_.is_packed()) {
+    token.layer = &layers_[size_t(layer)]->layer();
+    token.append = &layers_[size_t(layer)]->appender();
+    token.packed_pages = packed_[size_t(layer)].as<uint8_t>();
+    token.packed = packed_pages(layer);
+  }
+  cuda::append_token(token, stream);
   if (!kind_.is_packed()) {
     cuda::ExactAttention step;
-    step.dim = shape_.layout.head_dim;
-    step.n_heads = shape_.n_heads;
-    step.n_kv_heads = shape_.n_kv_heads;
+    step.dim = token.dim;
+    step.n_heads = token.n_heads;
+    step.n_kv_heads = token.n_kv_heads;
     step.batch = batch_;
     step.pages = exact_part;
-    step.q = q;
+    step.q = token.q;
     step.out = out;
     step.scale = scale;
     return cuda::exact_attention(step, scratch_.as(), stream);
   }
-  append_packed(layer, packed_pages(layer), batch_, positions(), 1, k, v, stream);
   cuda::DecodeAttention step;
-  step.layer = &layers_[size_t(layer)]->layer();
-  step.cache = packed_pages(layer);
+  step.layer = token.layer;
+  step.cache = token.packed;
   step.batch = batch_;
   step.longest = packed_end(exact, longest);
   step.first_page = int(exact.sink / kPagePositions);
   step.fresh = 1;
   step.exact = exact_.empty() ? nullptr : &exact_part;
-  step.q = q;
+  step.q = token.q;
   step.out = out;
   step.scale = scale;
   cuda::decode_attention(step, scratch_.as(), stream);

@@ -2,6 +2,7 @@
 #include <memory>
 #include <vector>
 
+#include "cache/attention.h"
 #include "cache/cuda_cache.h"
 #include "kernels/kv_lengths.h"
 #include "kernels/rope.h"
@@ -26,15 +27,20 @@ class CudaKvCache {
   int64_t bytes(int64_t n) const;
   int64_t bytes() const;
 
+  /// The n positions that sequence b holds since the last begin_step(), as the CPU twin reads its pages.
+  /// Waits.
+  PlainPositions read(int layer, int b, int64_t n, const cuda::Stream& stream) const;
+
   /// Puts the first n tokens of sequence b into the pages of a layer: k and v (n, H, D) fp16, k after RoPE.
   /// The position must say n - 1, and begin_step() have been called since.
   void fill(int layer, int b, int64_t n, const void* k, const void* v, const cuda::Stream& stream) const;
 
   /// What a step's layers read beside the pages; once per step, before them.
   void begin_step(const cuda::Stream& stream) const;
-  /// A layer's part of a step: adds k and v (B, H, D), and out (B, Hq, D) = attention of q (B, Hq, D) over
-  /// all that is held; fp16, after RoPE. longest: no sequence holds more, this token counted.
-  void attend(int layer, const void* q, const void* k, const void* v, void* out, int64_t longest,
+  /// A layer's part of a step: keys and values of `token` (projections, norms, rotation) go into the pages,
+  /// its queries through `token.q`, and out (B, Hq, D) fp16 = attention over all that is held. longest: no
+  /// sequence holds more, this token counted.
+  void attend(int layer, cuda::AppendToken token, void* out, int64_t longest,
               const cuda::Stream& stream) const;
 
  private:
@@ -42,10 +48,8 @@ class CudaKvCache {
   cuda::PageTable exact_pages(int layer) const;
   ExactWindow window() const;  // without packed pages all is sink
   int64_t packed_page_bytes(int layer) const;
-  void append_packed(int layer, const cuda::PageTable& pages, int batch, const int32_t* starts,
-                     int64_t tokens, const void* k, const void* v, const cuda::Stream& stream) const;
-  void append_exact(int layer, const cuda::PageTable& pages, int batch, const int32_t* starts, int64_t tokens,
-                    const void* k, const void* v, const cuda::Stream& stream) const;
+  void fill_exact(int layer, const cuda::PageTable& pages, const int32_t* start, int64_t tokens,
+                  const void* k, const void* v, const cuda::Stream& stream) const;
 
   AttentionShape shape_;
   KvKind kind_;

@@ -37,6 +37,7 @@ class CudaSequence final : public Sequence {
     steps_.logits(logits_.data());
     return logits_;
   }
+  PlainPositions held(int layer) const override { return cache_.read(layer, 0, n_, stream_); }
   int64_t cache_bytes() const override { return cache_.bytes(n_); }
 
  private:

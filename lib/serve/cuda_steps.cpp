@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "kernels/decode_heads.h"
 #include "kernels/logits.h"
 #include "kernels/tokens.h"
 #include "model/rotary.h"
@@ -43,13 +42,17 @@ CudaSteps::CudaSteps(const CudaWeights& weights, const CudaKvCache& cache, const
   const Config& c = weights.config();
   const int64_t n = cache.batch(), dim = c.head_dim;
   check(n <= cuda::kMaxVectors, "CudaSteps: batch");
+  const int64_t widest = std::max(c.hidden, c.n_heads * c.head_dim) * n * cuda::bytes_of(weights.type());
+  if (widest > cuda::max_vector_bytes())
+    throw Error(Exit::device,
+                fmt::format("a step of {} sequences: {} bytes of shared memory needed, at most {}", n, widest,
+                            cuda::max_vector_bytes()),
+                "fewer sequences, or --dtype bf16");
   rope_ = upload_rope(c, cache.capacity(), false, angles_, stream);
   if (c.local_rope) local_rope_ = upload_rope(c, cache.capacity(), true, angles_, stream);
   x_ = floats(n * c.hidden);
   projected_ = floats(n * (c.n_heads + 2 * c.n_kv_heads) * dim);
   q_ = halves(n * c.n_heads * dim);
-  k_ = halves(n * c.n_kv_heads * dim);
-  v_ = halves(n * c.n_kv_heads * dim);
   heads_ = halves(n * c.n_heads * dim);
   act_ = floats(n * c.intermediate);
   logits_ = floats(n * c.vocab);
@@ -142,23 +145,15 @@ void CudaSteps::layer(int l, int64_t longest) {
   qkv.y = projected_.as<float>();
   project(w.qkv, qkv);
 
-  cuda::DecodeHeads heads;
-  heads.batch = cache_.batch();
-  heads.n_heads = c.n_heads;
-  heads.n_kv_heads = c.n_kv_heads;
-  heads.dim = c.head_dim;
-  heads.projected = projected_.as<float>();
-  heads.q_norm = w.q_norm;
-  heads.k_norm = w.k_norm;
-  heads.norm_offset = float(c.norm_offset);
-  heads.norm_eps = float(c.rms_eps);
-  heads.rope = rope(l);
-  heads.positions = cache_.positions();
-  heads.q = q_.as();
-  heads.k = k_.as();
-  heads.v = v_.as();
-  cuda::decode_heads(heads, stream_);
-  cache_.attend(l, q_.as(), k_.as(), v_.as(), heads_.as(), longest, stream_);
+  cuda::AppendToken token;
+  token.projected = projected_.as<float>();
+  token.q_norm = w.q_norm;
+  token.k_norm = w.k_norm;
+  token.norm_offset = float(c.norm_offset);
+  token.norm_eps = float(c.rms_eps);
+  token.rope = rope(l);
+  token.q = q_.as();
+  cache_.attend(l, token, heads_.as(), longest, stream_);
 
   cuda::MatVec o;
   o.x_half = heads_.as();

@@ -44,7 +44,7 @@ class CudaSteps {
   const cuda::Stream& stream_;
   cuda::RopeTable rope_, local_rope_;
   cuda::Buffer angles_[4];
-  cuda::Buffer x_, projected_, q_, k_, v_, heads_, act_, logits_, best_, tokens_, faults_;
+  cuda::Buffer x_, projected_, q_, heads_, act_, logits_, best_, tokens_, faults_;
   cuda::PinnedBuffer words_;  // (2, B): tokens, faults
   std::unique_ptr<cuda::Graph> graph_;
   int64_t graph_longest_ = 0;

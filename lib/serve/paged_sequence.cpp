@@ -53,6 +53,13 @@ class PagedSequence final : public Sequence {
     return logits_;
   }
 
+  PlainPositions held(int layer) const override {
+    const Past::Layer& all = past_.layers.at(size_t(layer));
+    return {model_.config().n_kv_heads,
+            model_.config().head_dim,
+            {all.k.begin(), all.k.end()},
+            {all.v.begin(), all.v.end()}};
+  }
   int64_t cache_bytes() const override {
     const ExactWindow exact = window();
     const int64_t end = packed_end(exact, past_.n), first = exact.sink / kPagePositions;

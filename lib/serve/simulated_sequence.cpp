@@ -23,6 +23,13 @@ class SimulatedSequence final : public Sequence {
       pass(tokens.subspan(t, std::min<size_t>(kPassTokens, tokens.size() - t)));
     return logits_;
   }
+  PlainPositions held(int layer) const override {
+    const Past::Layer& all = past_.layers.at(size_t(layer));
+    return {model_.config().n_kv_heads,
+            model_.config().head_dim,
+            {all.k.begin(), all.k.end()},
+            {all.v.begin(), all.v.end()}};
+  }
   int64_t cache_bytes() const override {
     const double exact = 4.0 * exact_numbers_;
     return std::llround((cache_.key_bytes(past_.n) + cache_.value_bytes(past_.n)) * double(past_.n) + exact);

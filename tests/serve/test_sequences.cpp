@@ -4,6 +4,8 @@
 #include "eval/quantized_cache.h"
 #include "model/captured.h"
 #include "model/model_shape.h"
+#include "model/past.h"
+#include "model/rotary.h"
 #include "quant/bit_map.h"
 #include "quant/methods.h"
 #include "serve/packed_specs.h"
@@ -139,6 +141,48 @@ TEST_CASE("a simulated sequence counts what its tokens take", "[sequence]") {
 }
 
 #ifdef BLOCKGTQ_CUDA
+CudaOptions fp32() {
+  CudaOptions options;
+  options.type = ComputeType::fp32;
+  return options;
+}
+
+/// The CPU's logits behind token t, over what a sequence that ends with it holds.
+std::vector<float> over_pages(const Checkpoint& model, const Sequence& sequence,
+                              std::span<const int32_t> tokens, size_t t) {
+  const Config& c = model.config();
+  const int64_t width = int64_t(c.n_kv_heads) * c.head_dim;
+  Past past;
+  past.n = int64_t(t);
+  past.context = 330;
+  std::vector<PlainPositions> held;
+  for (int l = 0; l < c.n_layers; ++l) {
+    held.push_back(sequence.held(l));
+    const PlainPositions& all = held.back();
+    REQUIRE(int64_t(all.k.size()) == int64_t(t + 1) * width);
+    past.layers.push_back(
+        {{all.k.begin(), all.k.end() - width}, {all.v.begin(), all.v.end() - width}, {}, {}});
+  }
+  RotaryTable back = rotary_table(c, past.context);
+  for (float& x : back.sin) x = -x;
+  std::vector<float> found;
+  ForwardRequest request;
+  request.tokens = tokens.subspan(t, 1);
+  request.chunk = 0;
+  request.past = &past;
+  request.on_layer = [&](LayerActivations& acts) {
+    const PlainPositions& all = held[size_t(acts.layer)];
+    std::copy(all.k.end() - width, all.k.end(), acts.k);
+    std::copy(all.v.end() - width, all.v.end(), acts.v);
+    rotate(back, acts.k, 1, width, c.n_kv_heads, c.head_dim, past.context, int64_t(t));
+  };
+  request.on_logits = [&](int64_t, int64_t n, const float* logits) {
+    found.assign(logits, logits + n * c.vocab);
+  };
+  make_cpu_backend()->forward(model, request);
+  return found;
+}
+
 TEST_CASE("greedy texts from the GPU's pages are transformers'", "[sequence][gpu]") {
   if (!has_device()) return;
   const Json golden = read_json(fs::path(BLOCKGTQ_SOURCE_DIR) / "tests/golden/greedy.json", 1 << 20);
@@ -147,20 +191,25 @@ TEST_CASE("greedy texts from the GPU's pages are transformers'", "[sequence][gpu
     const Checkpoint model(trained_model(name));
     const auto prompt = golden.at(name).at("prompt").get<std::vector<int32_t>>(),
                wanted = golden.at(name).at("ids").get<std::vector<int32_t>>();
-    const auto sequence = make_cuda_sequence(model, attention_shape(model.config(), 1), {}, {},
+    const auto sequence = make_cuda_sequence(model, attention_shape(model.config(), 1), {}, fp32(),
                                              int64_t(prompt.size() + wanted.size()));
-    std::vector<int32_t> got;
+    // Keys and values are rounded to fp16 (transformers' are not): where two tokens are as likely, the other
+    // one may come. The text goes on with transformers' token.
+    int ties = 0;
     std::span<const float> logits = sequence->append(prompt);
-    while (true) {
-      got.push_back(likeliest(logits));
-      if (got.size() == wanted.size()) break;
-      logits = sequence->append({&got.back(), 1});
+    for (const int32_t& token : wanted) {
+      const int32_t found = likeliest(logits);
+      if (found != token) {
+        ++ties;
+        CHECK(logits[size_t(found)] - logits[size_t(token)] < 0.02f);
+      }
+      if (&token != &wanted.back()) logits = sequence->append({&token, 1});
     }
-    CHECK(got == wanted);
+    CHECK(ties <= 3);
   }
 }
 
-TEST_CASE("the GPU's steps over pages are the CPU twin's", "[sequence][gpu]") {
+TEST_CASE("the GPU's steps over its pages are the CPU's over the same", "[sequence][gpu]") {
   if (!has_device()) return;
   for (const std::string& name : kServed) {
     INFO(name);
@@ -175,17 +224,46 @@ TEST_CASE("the GPU's steps over pages are the CPU twin's", "[sequence][gpu]") {
         kind.exact = exact;
         if (!keys.empty()) kind.packed = packed_specs(plain_cache(shape, 3, keys), shape, keys);
         for (const size_t prompt : {size_t(1), size_t(190)}) {
-          const auto next = std::span(tokens).subspan(prompt, 140);
-          const auto want =
-              run(*make_paged_sequence(model, shape, kind, 330), std::span(tokens).first(prompt), next);
-          const auto got =
-              run(*make_cuda_sequence(model, shape, kind, {}, 330), std::span(tokens).first(prompt), next);
-          double worst = 0;
-          for (size_t i = 0; i < got.size(); ++i) worst = std::max(worst, relative_distance(got[i], want[i]));
           CAPTURE(prompt);
-          CHECK(worst < 2e-3);
+          const auto sequence = make_cuda_sequence(model, shape, kind, fp32(), 330);
+          sequence->append(std::span(tokens).first(prompt));
+          double worst = 0;
+          for (size_t t = prompt; t < prompt + 140; ++t) {
+            const std::span<const float> got = sequence->append({&tokens[t], 1});
+            if (t % 7 == 0)
+              worst = std::max(worst, relative_distance(got, over_pages(model, *sequence, tokens, t)));
+          }
+          CHECK(worst < 1e-3);  // queries and attention's results in fp16, fixed-point numbers of 16 bits
         }
       }
+  }
+}
+
+TEST_CASE("the GPU's pages hold what the CPU twin's do", "[sequence][gpu]") {
+  if (!has_device()) return;
+  const Checkpoint model(trained_model("tiny-qwen2"));
+  const AttentionShape shape = attention_shape(model.config(), 1);
+  const std::vector<int32_t> tokens = some_tokens(330, model.config().vocab);
+  for (const ExactWindow exact : {ExactWindow{}, ExactWindow{64, 100}}) {
+    const KvKind kind{packed_specs(plain_cache(shape, 4, "block-gtq"), shape, "K4V4"), exact};
+    const auto twin = make_paged_sequence(model, shape, kind, 330);
+    const auto sequence = make_cuda_sequence(model, shape, kind, fp32(), 330);
+    for (const auto& each : {twin.get(), sequence.get()}) {
+      each->append(std::span(tokens).first(200));
+      each->append(std::span(tokens).subspan(200, 100));
+    }
+    CHECK(sequence->cache_bytes() == twin->cache_bytes());
+    // The first layer's keys and values depend on the tokens alone. What differs are codes that lay halfway:
+    // of 4 bits, one in 500 coordinates is as near to a boundary as fp16 rounds (packed_encode.cu), and a
+    // step there is a fifth of a coordinate's size.
+    const PlainPositions want = twin->held(0), got = sequence->held(0);
+    REQUIRE(got.k.size() == want.k.size());
+    const auto distance = [](const std::vector<double>& a, const std::vector<double>& b) {
+      return relative_distance(std::vector<float>(a.begin(), a.end()),
+                               std::vector<float>(b.begin(), b.end()));
+    };
+    CHECK(distance(got.k, want.k) < 0.02);
+    CHECK(distance(got.v, want.v) < 0.02);
   }
 }
 
