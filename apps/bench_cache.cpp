@@ -154,7 +154,8 @@ double median_microseconds(const cuda::Stream& stream, int repeat, const std::fu
   return us[us.size() / 2];
 }
 
-/// The quantizers of a layer: keys by random energies.
+}  // namespace
+
 PackedSpec bench_spec(const CacheBench& b, uint64_t seed) {
   PackedSpec spec;
   spec.layout = {b.head_dim, b.head_dim, Pairing::half};
@@ -173,6 +174,8 @@ PackedSpec bench_spec(const CacheBench& b, uint64_t seed) {
   }
   return spec;
 }
+
+namespace {
 
 /// What all layers are packed with, on the host and on the device.
 struct Layers {

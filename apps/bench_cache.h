@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cache/exact_page.h"
+#include "cache/packed_cache.h"
 
 namespace blockgtq {
 
@@ -28,6 +29,9 @@ struct CacheTime {
   double bytes = 0;               // read per layer
   double bytes_per_position = 0;  // of one KV head, key and value, everything counted
 };
+
+/// The quantizers of a layer: keys by random energies, other ones for another seed.
+PackedSpec bench_spec(const CacheBench& bench, uint64_t seed);
 
 /// Bytes per second of a device-to-device copy, read and written ones counted.
 double copy_rate(int repeat);

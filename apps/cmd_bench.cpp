@@ -295,6 +295,7 @@ void add_bench(CLI::App& app, const GlobalOptions& global) {
   });
 
   add_bench_cache(*bench, global);
+  add_bench_decode(*bench, global);
 }
 
 }  // namespace blockgtq

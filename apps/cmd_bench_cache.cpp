@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/stop.h"
 #include "bench_cache.h"
+#include "bench_options.h"
 #include "cache_spec.h"
 #include "commands.h"
 #include "decimal.h"
@@ -31,34 +32,6 @@ struct Options {
   int64_t tokens = 65536;
   bool values = false;
 };
-
-/// "4k" or "4096".
-int64_t parse_count(const std::string& text, const char* option) {
-  constexpr int64_t kMost = int64_t(1) << 22;
-  const bool kilo = text.ends_with('k') || text.ends_with('K');
-  const int64_t n = parse_whole(std::string_view(text).substr(0, text.size() - kilo)).value_or(0);
-  if (n < 1 || n > (kilo ? kMost / 1024 : kMost))
-    throw Error(Exit::usage, fmt::format("{}: {}: a count from 1 to 4096k is expected", option, text));
-  return kilo ? n * 1024 : n;
-}
-
-/// "K3V2,K4V4" -> pairs of whole bits for keys and for values.
-std::vector<BitPair> whole_pairs(const std::string& text) {
-  const std::vector<BitPair> pairs = parse_pairs(text, "--bits");
-  for (const BitPair& pair : pairs)
-    if (pair.k == 0 || pair.v == 0 || pair.k != std::floor(pair.k) || pair.v != std::floor(pair.v))
-      throw Error(Exit::usage,
-                  fmt::format("--bits: {}: whole bits of keys and of values are expected", pair_text(pair)));
-  return pairs;
-}
-
-void check_kinds(const std::string& text, bool exact) {
-  for (const std::string& kind : split(text, ','))
-    if (kind != "uniform" && kind != "mixed" && kind != "published" && kind != "centred" &&
-        !(exact && kind == "fp16"))
-      throw Error(Exit::usage, fmt::format("--keys: {}: uniform, mixed, published{} is expected", kind,
-                                           exact ? ", centred or fp16" : " or centred"));
-}
 
 #ifdef BLOCKGTQ_CUDA
 void set_bits(CacheBench& bench, const BitPair& pair) {

@@ -6,7 +6,6 @@
 #include <optional>
 
 #include "base/error.h"
-#include "base/stop.h"
 #include "cache_spec.h"
 #include "commands.h"
 #include "device.h"
@@ -19,20 +18,23 @@
 #include "model/model_shape.h"
 #include "model/weights.h"
 #include "result_files.h"
+#include "serve/cuda_sequence.h"
+#include "serve/packed_specs.h"
+#include "serve/paged_sequence.h"
+#include "serve/simulated_sequence.h"
 #include "session.h"
 #include "store/map_file.h"
 
 namespace blockgtq {
 namespace {
 
-constexpr int64_t kPromptTokens = 512;  // of one forward pass
 constexpr size_t kTextBefore = 8;  // prompt tokens that are decoded with the new ones: pieces that begin a
                                    // text lose their space
 
 struct Options {
   RunOptions run;
   CacheOptions caches;
-  std::string map, prompt, json, system;
+  std::string kv, map, prompt, json, system;
   Sampling sampling;
   std::vector<std::string> stop;
   int64_t tokens = 128;
@@ -53,50 +55,16 @@ size_t whole_characters(const std::string& text) {
   return n;
 }
 
-/// The keys and values of one sequence as a cache gives them back.
-class HeldSequence {
- public:
-  HeldSequence(const QuantizedCache& cache, int64_t context) : cache_(cache) { past_.context = context; }
-  Past& past() { return past_; }
-  int64_t clipped() const { return clipped_; }
-
-  /// Puts what the cache gives back in the place of a layer's new keys and values; those of the sink stay,
-  /// and queries see their last ones as they are.
-  void hold(LayerActivations& acts) {
-    const auto layer = size_t(acts.layer);
-    const int64_t n = acts.n_tokens, first = std::clamp<int64_t>(cache_.exact.sink - past_.n, 0, n);
-    const bool recent = cache_.exact.recent > 0;
-    if (recent) acts.recent.n = {cache_.exact.recent};
-    auto add = [&](const std::vector<HeadQuantizers>& heads, float* x, std::vector<float>& exact) {
-      if (heads.empty()) return;
-      CodedTokens coded{&heads[layer], x, n - first};
-      if (recent) exact.assign(x, x + n * coded.width());
-      coded.x += first * coded.width();
-      clipped_ += requantize(acts.layer, {&coded, 1});
-    };
-    add(cache_.keys, acts.k, acts.recent.k);
-    add(cache_.values, acts.v, acts.recent.v);
-  }
-
- private:
-  const QuantizedCache& cache_;
-  Past past_;
-  int64_t clipped_ = 0;
-};
-
 class Generate {
  public:
   Generate(const Options& o, const GlobalOptions& global)
       : o_(o), global_(global), progress_(global.make_progress()), files_(o.json, o.force) {
-    const bool quantized = !o.caches.k_methods.empty() || !o.caches.v_methods.empty();
-    std::vector<CacheSpec> specs;
-    if (quantized) specs = cache_specs(o.caches);
-    if (specs.size() > 1)
+    if (!o.kv.empty() && !o.map.empty())
       throw Error(Exit::usage,
-                  fmt::format("{} caches are described, a text is written with one: {} and {} of them",
-                              specs.size(), describe(specs[0]), describe(specs[1])),
-                  "--pairs names the bits, as K3V3");
-    if (quantized) spec_ = specs[0];
+                  "--kv and --map exclude each other: --kv MAP serves from pages, --map simulates");
+    if (pages_in_fp16() && describes_cache())
+      throw Error(Exit::usage, "--kv fp16: nothing is quantized: no methods, bits and exact positions");
+    if (describes_cache() && o.kv.empty()) spec_ = only_spec(o.caches);
     if (o.prompt.empty() + o.run.files.empty() + o.run.ids.empty() != 2)
       throw Error(Exit::usage, "a prompt is expected: one of -p, -f and --ids");
     if (std::find(o.stop.begin(), o.stop.end(), "") != o.stop.end())
@@ -107,15 +75,14 @@ class Generate {
   void run() {
     open();
     const std::vector<int32_t> prompt = read_prompt();
-    const int64_t n = int64_t(prompt.size()), context = n + o_.tokens;
+    const int64_t context = int64_t(prompt.size()) + o_.tokens;
     if (const std::string text = beyond_positions(*model_, context); !text.empty()) progress_->warn(text);
-    HeldSequence sequence(cache_, context);
+    const std::unique_ptr<Sequence> sequence = make_sequence(context);
     const auto begin = std::chrono::steady_clock::now();
-    for (int64_t t = 0; t < n; t += kPromptTokens)
-      forward(std::span(prompt).subspan(size_t(t), size_t(std::min(kPromptTokens, n - t))), sequence);
+    logits_ = sequence->append(prompt);
     const double prompt_seconds = seconds_since(begin);
-    write_tokens(prompt, sequence);
-    report(prompt, sequence, prompt_seconds, seconds_since(begin) - prompt_seconds);
+    write_tokens(prompt, *sequence);
+    report(prompt, *sequence, prompt_seconds, seconds_since(begin) - prompt_seconds);
   }
 
  private:
@@ -123,34 +90,77 @@ class Generate {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
 
+  bool pages_in_fp16() const { return o_.kv == "fp16"; }
+  bool pages() const { return !o_.kv.empty(); }
+  bool describes_cache() const { return !o_.caches.k_methods.empty() || !o_.caches.v_methods.empty(); }
+
+  static CacheSpec only_spec(const CacheOptions& caches) {
+    const std::vector<CacheSpec> specs = cache_specs(caches);
+    if (specs.size() > 1)
+      throw Error(Exit::usage,
+                  fmt::format("{} caches are described, a text is written with one: {} and {} of them",
+                              specs.size(), describe(specs[0]), describe(specs[1])),
+                  "--pairs names the bits, as K3V3");
+    return specs[0];
+  }
+
   void open() {
     folder_ = resolve_model(o_.run.model);
     model_.emplace(folder_);
     for (const std::string& remark : check_weights(*model_)) progress_->warn(remark);
     RunOptions run = o_.run;
-    run.without_kernel = "a sequence that grows";
-    DeviceChoice choice = choose_device(run, model_->config(), global_);
-    if (choice.device != "cpu") throw Error(Exit::device, "generate runs on the CPU", "--device cpu");
-    backend_ = std::move(choice.backend);
+    run.without_kernel = spec_ ? "a cache that is simulated" : without_step(model_->config());
+    on_gpu_ = choose_device(run, model_->config(), global_).device != "cpu";
     tokenizer_.emplace(open_tokenizer(folder_));
     for (const std::string& warning : tokenizer_->warnings()) progress_->warn(warning);
     ends_ = last_token_ids(folder_, model_->config().vocab);
-    shape_ = attention_shape(model_->config(), 1);
-    if (!spec_) return;
+    open_cache();
+  }
+
+  /// What --kv MAP holds where nothing else is said: the published methods at the map's first budget.
+  CacheSpec spec_of_map(const BitMap& map) const {
+    CacheOptions caches = o_.caches;
+    if (caches.k_methods.empty()) caches.k_methods = "block-gtq";
+    if (caches.v_methods.empty()) caches.v_methods = "tq-mse";
+    const std::string bits = bits_text(map.budgets.at(0).average_bits);
+    if (caches.pairs.empty() && caches.bits_k.empty() && caches.bits_v.empty())
+      caches.pairs = fmt::format("K{}V{}", bits, bits);
+    return only_spec(caches);
+  }
+
+  void open_cache() {
+    const AttentionShape shape = attention_shape(model_->config(), 1);
     std::optional<BitMap> map;
-    if (!o_.map.empty()) {
-      map = read_map(o_.map);
-      check_same_attention(map->shape, shape_);
+    if (const std::string file = pages() && !pages_in_fp16() ? o_.kv : o_.map; !file.empty()) {
+      map = read_map(file);
+      check_same_attention(map->shape, shape);
+      if (pages()) spec_ = spec_of_map(*map);
     }
+    if (!spec_) return;
     const BitMap* found = map ? &*map : nullptr;
-    std::vector<CacheSpec> specs = specs_of_model({*spec_}, shape_, folder_.string(), false, *progress_);
+    const std::vector<CacheSpec> specs = specs_of_model({*spec_}, shape, folder_.string(), false, *progress_);
     spec_ = resolve_chosen(specs, found, *progress_).at(0);
-    cache_ = make_cache(*spec_, shape_, found, codebook_of(o_.caches, o_.run));
+    cache_ = make_cache(*spec_, shape, found, codebook_of(o_.caches, o_.run));
     for (const auto* layers : {&cache_.keys, &cache_.values})
       if (!layers->empty() && !layers->at(0).at(0)->per_vector())
         throw Error(Exit::usage,
                     fmt::format("{}: neighbouring tokens share scales, and here they come one by one",
                                 describe(*spec_)));
+  }
+
+  std::unique_ptr<Sequence> make_sequence(int64_t context) const {
+    if (!pages() && !on_gpu_) return make_simulated_sequence(*model_, cache_, context);
+    const AttentionShape shape = attention_shape(model_->config(), context);
+    KvKind kind;
+    if (spec_) {
+      if (spec_->exact.sink % kPagePositions != 0)
+        throw Error(Exit::usage, fmt::format("--sink: {}: whole pages of {} positions are expected",
+                                             spec_->exact.sink, kPagePositions));
+      kind = {packed_specs(cache_, shape, describe(*spec_)), spec_->exact};
+    }
+    if (!on_gpu_) return make_paged_sequence(*model_, shape, kind, context);
+    const CudaOptions options = cuda_options(o_.run, gpu_index(o_.run.device, global_));
+    return make_cuda_sequence(*model_, shape, kind, options, context);
   }
 
   /// The text of -p or -f, as the model's chat template has it where that is asked for.
@@ -169,8 +179,9 @@ class Generate {
     const int vocab = model_->config().vocab;
     std::vector<int32_t> ids;
     if (o_.run.ids.empty()) {
-      if (o_.run.bos) ids.push_back(first_token_id(folder_, vocab));
       const std::vector<int32_t> text = tokenizer_->encode(prompt_text());
+      if (o_.run.bos) ids.push_back(first_token_id(folder_, vocab));
+      if (o_.chat && !text.empty() && ids == std::vector{text[0]}) ids.clear();  // the template writes it
       ids.insert(ids.end(), text.begin(), text.end());
     } else {
       CorpusSpec spec = o_.run.corpus();
@@ -186,22 +197,7 @@ class Generate {
     return ids;
   }
 
-  /// Leaves the logits behind the last of these tokens in logits_.
-  void forward(std::span<const int32_t> tokens, HeldSequence& sequence) {
-    check_stop();
-    ForwardRequest request;
-    request.tokens = tokens;
-    request.chunk = 0;
-    request.past = &sequence.past();
-    if (spec_) request.on_layer = [&](LayerActivations& acts) { sequence.hold(acts); };
-    request.logits_from = int64_t(tokens.size()) - 1;
-    request.on_logits = [&](int64_t, int64_t, const float* logits) {
-      logits_.assign(logits, logits + model_->config().vocab);
-    };
-    backend_->forward(*model_, request);
-  }
-
-  void write_tokens(const std::vector<int32_t>& prompt, HeldSequence& sequence) {
+  void write_tokens(const std::vector<int32_t>& prompt, Sequence& sequence) {
     Random random(o_.seed);
     const size_t before = std::min(prompt.size(), kTextBefore);
     std::vector<int32_t> tail(prompt.end() - std::ptrdiff_t(before), prompt.end());
@@ -222,7 +218,7 @@ class Generate {
       const size_t whole = whole_characters(text_);
       if (whole > printed && o_.json != "-") write_stdout(text_.substr(printed, whole - printed));
       printed = std::max(printed, whole);
-      if (int64_t(ids_.size()) < o_.tokens) forward({&ids_.back(), 1}, sequence);
+      if (int64_t(ids_.size()) < o_.tokens) logits_ = sequence.append({&ids_.back(), 1});
     }
     if (o_.json != "-") write_stdout((text_.size() > printed ? text_.substr(printed) : "") + "\n");
   }
@@ -239,27 +235,30 @@ class Generate {
     return false;
   }
 
-  void report(const std::vector<int32_t>& prompt, const HeldSequence& sequence, double prompt_seconds,
+  void report(const std::vector<int32_t>& prompt, const Sequence& sequence, double prompt_seconds,
               double seconds) {
-    const auto n = int64_t(prompt.size() + ids_.size());
-    const double bytes = cache_.key_bytes(n) + cache_.value_bytes(n);
+    const int64_t bytes = sequence.cache_bytes();
+    const std::string cache = (spec_                ? describe(*spec_)
+                               : pages() || on_gpu_ ? "fp16"
+                                                    : "exact") +
+                              (pages() || on_gpu_ ? ", pages" : "");
     if (sequence.clipped() > 0)
       progress_->warn(fmt::format("{} fp16 norms were cut to 65504", sequence.clipped()));
     const double rate = seconds > 0 ? double(ids_.size()) / seconds : 0;
-    global_.say(
-        fmt::format("{} prompt tokens in {:.1f} s, {} tokens at {:.2f} per second; cache: {}", prompt.size(),
-                    prompt_seconds, ids_.size(), rate,
-                    spec_ ? fmt::format("{}, {:.0f} bytes per token", describe(*spec_), bytes) : "exact"));
+    global_.say(fmt::format("{} prompt tokens in {:.1f} s, {} tokens at {:.2f} per second; cache: {}",
+                            prompt.size(), prompt_seconds, ids_.size(), rate,
+                            fmt::format("{}, {:.2f} MB", cache, 1e-6 * double(bytes))));
     Json json = {{"schema", "blockgtq.generate/1"},
                  {"model", folder_.string()},
-                 {"cache", spec_ ? describe(*spec_) : "exact"},
+                 {"cache", cache},
+                 {"device", on_gpu_ ? "cuda" : "cpu"},
                  {"prompt_tokens", prompt.size()},
                  {"ids", ids_},
                  {"text", text_.substr(0, whole_characters(text_))},
                  {"ended", ended_},
                  {"prompt_seconds", prompt_seconds},
                  {"seconds", seconds}};
-    if (spec_) json["bytes_per_token"] = bytes;
+    json["cache_bytes"] = bytes;
     files_.write(json, "");
   }
 
@@ -270,12 +269,11 @@ class Generate {
   std::optional<CacheSpec> spec_;  // none: exact
   fs::path folder_;
   std::optional<Checkpoint> model_;
-  std::unique_ptr<Backend> backend_;
   std::optional<Tokenizer> tokenizer_;
-  AttentionShape shape_;
-  QuantizedCache cache_;
+  bool on_gpu_ = false;
+  QuantizedCache cache_;  // empty: exact
   std::vector<int32_t> ends_, ids_;
-  std::vector<float> logits_;
+  std::span<const float> logits_;  // behind the last token
   std::string text_, ended_;
 };
 
@@ -292,7 +290,8 @@ void add_generate(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--ids", o->run.ids, "The same as token ids");
   CLI::Option* chat = command->add_flag(
       "--chat", o->chat,
-      "The text is what a user says, and the model's chat template goes around it (ChatML)");
+      "The text is what a user says, and the model's chat template goes around it (ChatML, Llama 3, Mistral, "
+      "DeepSeek, Gemma, Phi-3, Phi-4, GLM-4)");
   command->add_option("--system", o->system, "What the system says in place of the template's own text")
       ->needs(chat);
   command->add_flag("--bos,!--no-bos", o->run.bos, "Begin with the model's first-token id (default: no)");
@@ -310,7 +309,12 @@ void add_generate(CLI::App& app, const GlobalOptions& global) {
       ->capture_default_str();
   command->add_option("--seed", o->seed, "Of the draws")->capture_default_str();
   command->add_option("--stop", o->stop, "Stop before this text; may be repeated")->allow_extra_args(false);
-  command->add_option("--map", o->map, "Bit map of calibrate");
+  command->add_option(
+      "--kv", o->kv,
+      "Serve from pages: fp16, or packed as this bit map of calibrate says (--k-method block-gtq, "
+      "--v-method tq-mse, --pairs its first budget where they are not given); on a GPU the default "
+      "is fp16");
+  command->add_option("--map", o->map, "Simulate a cache by this bit map of calibrate, on the CPU");
   add_cache_options(*command, o->caches);
   add_device_options(*command, o->run);
   command->add_option("--json", o->json, "Result as JSON; - for standard output");

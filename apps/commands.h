@@ -25,6 +25,7 @@ void add_correlate(CLI::App& app, const GlobalOptions& global);
 void add_bench(CLI::App& app, const GlobalOptions& global);
 /// The subcommands of bench that time the packed cache.
 void add_bench_cache(CLI::App& bench, const GlobalOptions& global);
+void add_bench_decode(CLI::App& bench, const GlobalOptions& global);
 void add_doctor(CLI::App& app, const GlobalOptions& global);
 
 }  // namespace blockgtq

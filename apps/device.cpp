@@ -8,7 +8,6 @@
 
 #include "base/error.h"
 #include "decimal.h"
-#include "model/cuda_backend.h"
 #ifdef BLOCKGTQ_CUDA
 #include "kernels/blas.h"
 #include "kernels/device.h"
@@ -106,14 +105,27 @@ DeviceChoice choose_device(const RunOptions& run, const Config& config, const Gl
     return cpu(run);
   }
 #endif
-  CudaOptions options;
-  options.device = index;
-  options.type = compute_type(run.dtype);
-  options.memory_limit_bytes = run.gpu_memory.empty() ? 0 : parse_bytes(run.gpu_memory, "--gpu-memory");
   std::string dtype = run.dtype;
   if (dtype == "auto")
     dtype = config.torch_dtype == "float16" ? "fp16" : config.torch_dtype == "float32" ? "fp32" : "bf16";
-  return {make_cuda_backend(options), "cuda", dtype};
+  return {make_cuda_backend(cuda_options(run, index)), "cuda", dtype};
+}
+
+CudaOptions cuda_options(const RunOptions& run, int gpu) {
+  CudaOptions options;
+  options.device = gpu;
+  options.type = compute_type(run.dtype);
+  options.memory_limit_bytes = run.gpu_memory.empty() ? 0 : parse_bytes(run.gpu_memory, "--gpu-memory");
+  return options;
+}
+
+GpuInfo gpu_info(int gpu) {
+#ifdef BLOCKGTQ_CUDA
+  const cuda::DeviceInfo device = cuda::probe_devices().devices.at(size_t(gpu));
+  return {device.name, device.total_bytes};
+#else
+  throw Error(Exit::device, fmt::format("cuda:{}: {}", gpu, why_no_gpu()));
+#endif
 }
 
 std::vector<std::string> describe_cuda() {

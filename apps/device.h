@@ -4,6 +4,7 @@
 
 #include "hf/config.h"
 #include "model/backend.h"
+#include "model/cuda_backend.h"
 #include "options.h"
 #include "quant/attention_shape.h"
 
@@ -19,6 +20,16 @@ struct DeviceChoice {
 /// Follows --device, --dtype and --gpu-memory. auto takes the first GPU where this build, the run and the
 /// model's heads allow it, else the CPU, and says which.
 DeviceChoice choose_device(const RunOptions& run, const Config& config, const GlobalOptions& global);
+
+/// What --dtype and --gpu-memory say of a run on this GPU.
+CudaOptions cuda_options(const RunOptions& run, int gpu);
+
+/// Of a GPU that gpu_index() gave.
+struct GpuInfo {
+  std::string name;
+  int64_t total_bytes = 0;
+};
+GpuInfo gpu_info(int gpu);
 
 /// What `doctor` says of CUDA: one line per device, or why there is none.
 std::vector<std::string> describe_cuda();

@@ -81,10 +81,10 @@ TEST_CASE("generate under a quantized cache: the same for long at eight bits, an
                                             "--pairs"};
   const Json eight = Json::parse(good(with(command, {"K8V8"})).out);
   for (size_t i = 0; i < 60; ++i) CHECK(eight.at("ids").at(i) == expected.at("ids").at(i));
-  CHECK(eight.at("bytes_per_token") > 0);
+  CHECK(eight.at("cache_bytes") > 0);
   const Json one = Json::parse(good(with(command, {"K1V1"})).out);
   CHECK(one.at("ids") != expected.at("ids"));
-  CHECK(one.at("bytes_per_token") < eight.at("bytes_per_token"));
+  CHECK(one.at("cache_bytes") < eight.at("bytes_per_token"));
   // All positions exact: the exact text, whatever the bits.
   const Json sunk = Json::parse(good(with(command, {"K1V1", "--sink", "1000"})).out);
   CHECK(sunk.at("ids") == expected.at("ids"));
