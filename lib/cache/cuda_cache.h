@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 
+#include "cache/cuda_arrays.h"
 #include "cache/packed_cache.h"
 #include "kernels/packed_attention.h"
 #include "kernels/packed_encode.h"
@@ -16,12 +17,9 @@ class CudaCache {
   const cuda::EncodeLayer& encoder() const { return encoder_; }
 
  private:
-  template <class T>
-  const T* keep(const std::vector<T>& values, const cuda::Stream& stream);
-
   cuda::PackedLayer layer_;
   cuda::EncodeLayer encoder_;
-  std::vector<cuda::Buffer> buffers_;
+  DeviceArrays arrays_;
 };
 
 }  // namespace blockgtq
