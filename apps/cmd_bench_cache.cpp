@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/stop.h"
 #include "bench_cache.h"
+#include "cache/trellis_page.h"
 #include "cache_spec.h"
 #include "commands.h"
 #include "decimal.h"
@@ -52,12 +53,27 @@ std::vector<BitPair> whole_pairs(const std::string& text) {
   return pairs;
 }
 
-void check_kinds(const std::string& text, bool exact) {
+/// more: kinds beside those of scalar codes.
+void check_kinds(const std::string& text, const std::vector<std::string>& more) {
+  std::vector<std::string> kinds = {"uniform", "mixed", "published", "centred"};
+  kinds.insert(kinds.end(), more.begin(), more.end());
   for (const std::string& kind : split(text, ','))
-    if (kind != "uniform" && kind != "mixed" && kind != "published" && kind != "centred" &&
-        !(exact && kind == "fp16"))
-      throw Error(Exit::usage, fmt::format("--keys: {}: uniform, mixed, published{} is expected", kind,
-                                           exact ? ", centred or fp16" : " or centred"));
+    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end())
+      throw Error(Exit::usage, fmt::format("--keys: {}: {} or {} is expected", kind,
+                                           fmt::join(kinds.begin(), kinds.end() - 1, ", "), kinds.back()));
+}
+
+/// Trellis codes have pages of some shapes only. After check_kinds() and whole_pairs().
+void check_trellis(const Options& o) {
+  const std::vector<std::string> kinds = split(o.keys, ',');
+  if (std::find(kinds.begin(), kinds.end(), "trellis") == kinds.end()) return;
+  const int dim = o.shape.head_dim;
+  if (!has_trellis_page(dim, 2))
+    throw Error(Exit::usage, fmt::format("--head-dim: {}: trellis codes have pages for 64 and 128", dim));
+  for (const BitPair& pair : whole_pairs(o.pairs))
+    if (!has_trellis_page(dim, int(pair.k)) || !has_trellis_page(dim, int(pair.v)))
+      throw Error(Exit::usage,
+                  fmt::format("--bits: {}: trellis codes have pages of 2 to 4 bits", pair_text(pair)));
 }
 
 #ifdef BLOCKGTQ_CUDA
@@ -246,7 +262,8 @@ void add_shape_options(CLI::App& command, Options& o) {
   command
       .add_option("--keys", o.keys,
                   "uniform; mixed: widths by block, one norm per key; published: the same, a norm per group; "
-                  "centred: mixed, less the mean; fp16 (attention only): not packed")
+                  "centred: mixed, less the mean; trellis (not prefill): uniform, keys and values in trellis "
+                  "codes of 2 to 4 bits; fp16 (attention only): not packed")
       ->capture_default_str();
   command
       .add_option(
@@ -276,12 +293,13 @@ void add_attention_options(CLI::App& command, Options& o) {
   command.add_option("--batch", o.batches, "Sequences: 1,8")->capture_default_str();
 }
 
-void check_attention_options(const Options& o, bool exact) {
+void check_attention_options(const Options& o, const std::vector<std::string>& kinds) {
   if (o.shape.heads % o.shape.kv_heads != 0)
     throw Error(Exit::usage,
                 fmt::format("--heads: {} is no multiple of --kv-heads {}", o.shape.heads, o.shape.kv_heads));
-  check_kinds(o.keys, exact);
+  check_kinds(o.keys, kinds);
   whole_pairs(o.pairs);
+  check_trellis(o);
   for (const std::string& context : split(o.contexts, ',')) parse_count(context, "--context");
   for (const std::string& batch : split(o.batches, ',')) parse_count(batch, "--batch");
 }
@@ -305,7 +323,7 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
                         "Time against context as SVG, with the floor that the bytes set");
   add_shape_options(*attention, *a);
   attention->callback([a, &global] {
-    check_attention_options(*a, true);
+    check_attention_options(*a, {"trellis", "fp16"});
     if (a->shape.window.sink % kPagePositions != 0)
       throw Error(Exit::usage, fmt::format("--sink: {}: whole pages of {} positions are expected",
                                            a->shape.window.sink, kPagePositions));
@@ -320,7 +338,7 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
   prefill->add_option("--chunk", p->chunks, "New tokens per sequence: 512,2048")->capture_default_str();
   add_shape_options(*prefill, *p);
   prefill->callback([p, &global] {
-    check_attention_options(*p, false);
+    check_attention_options(*p, {});
     for (const std::string& chunk : split(p->chunks, ',')) parse_count(chunk, "--chunk");
     bench_prefill(*p, global);
   });
@@ -336,8 +354,9 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
   encode->add_flag("--values", e->values, "Values too, not keys alone");
   add_shape_options(*encode, *e);
   encode->callback([e, &global] {
-    check_kinds(e->keys, false);
+    check_kinds(e->keys, {"trellis"});
     whole_pairs(e->pairs);
+    check_trellis(*e);
     e->shape.heads = e->shape.kv_heads;
     bench_encode(*e, global);
   });
