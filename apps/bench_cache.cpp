@@ -8,6 +8,7 @@
 #include "base/float16.h"
 #include "base/parallel.h"
 #include "cache/cuda_cache.h"
+#include "cache/cuda_trellis_cache.h"
 #include "kernels/graph.h"
 #include "kernels/packed_prefill.h"
 #include "quant/allocator.h"
@@ -71,13 +72,22 @@ std::vector<uint8_t> random_pages(const PackedSpec& spec) {
   std::vector<uint8_t> some(kDistinct * shape.bytes);
   Random random(7);
   for (uint8_t& byte : some) byte = uint8_t(random.next_u64() >> 20);
+  const auto put_norms = [&](uint8_t* from, const uint8_t* to) {
+    for (; from < to; from += 2) {
+      const uint16_t norm = to_half(float(1 + random.next_double()));
+      from[0] = uint8_t(norm), from[1] = uint8_t(norm >> 8);
+    }
+  };
   for (int64_t p = 0; p < kDistinct; ++p)
     for (size_t h = 0; h < shape.blocks.size(); ++h) {
       const BlockShape& block = shape.blocks[h];
-      for (int at = block.key_norm_offset; at < block.bytes; at += 2) {
-        const uint16_t norm = to_half(float(1 + random.next_double()));
-        uint8_t* to = &some[p * shape.bytes + shape.offsets[h] + at];
-        to[0] = uint8_t(norm), to[1] = uint8_t(norm >> 8);
+      uint8_t* const at = &some[p * shape.bytes + shape.offsets[h]];
+      if (spec.key[h].groups[0].trellis) {  // as many bytes in another order
+        const int dim = spec.layout.head_dim, bits = spec.key[h].groups[0].bits;
+        put_norms(at + trellis_code_bytes(dim, bits), at + trellis_side_bytes(dim, bits));
+        put_norms(at + block.value_norm_offset, at + block.bytes);
+      } else {
+        put_norms(at + block.key_norm_offset, at + block.bytes);
       }
     }
   return some;
@@ -161,12 +171,14 @@ PackedSpec bench_spec(const CacheBench& b, uint64_t seed) {
   spec.layout = {b.head_dim, b.head_dim, Pairing::half};
   for (int i = 0; i < b.head_dim / 2; ++i) spec.inv_freq.push_back(std::pow(1e6, -2.0 * i / b.head_dim));
   spec.n_heads = b.heads;
-  const bool mixed = b.keys != "uniform";
+  const bool mixed = b.keys != "uniform" && b.keys != "trellis";
   for (int h = 0; h < b.kv_heads; ++h) {
     const std::vector<GroupWidth> uniform = {{b.head_dim, b.key_bits}};
     spec.key.push_back(make_code(b.head_dim, mixed ? mixed_widths(b, seed * 64 + uint64_t(h)) : uniform,
                                  b.keys != "published"));
     spec.value.push_back(make_code(b.head_dim, {{b.head_dim, b.value_bits}}, true));
+    if (b.keys == "trellis")
+      for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) *code = with_trellis(*code);
     if (b.keys != "centred") continue;
     Random random(seed * 64 + uint64_t(h));
     for (auto* mean : {&spec.key.back().mean, &spec.value.back().mean})
@@ -182,25 +194,51 @@ struct Layers {
   Layers(const CacheBench& b, int64_t longest, const cuda::Stream& stream) {
     for (int l = 0; l < b.layers; ++l) {
       specs.push_back(bench_spec(b, uint64_t(l)));
-      caches.push_back(std::make_unique<CudaCache>(specs[l], longest, stream));
-      if (caches[l]->layer().page_bytes > caches[largest]->layer().page_bytes) largest = l;
+      if (b.keys == "trellis")
+        trellis.push_back(std::make_unique<CudaTrellisCache>(specs[l], longest, stream));
+      else
+        caches.push_back(std::make_unique<CudaCache>(specs[l], longest, stream));
+      if (layer(l).page_bytes > layer(largest).page_bytes) largest = l;
     }
   }
+  const cuda::PackedLayer& layer(int64_t l) const {
+    return trellis.empty() ? caches[l]->layer() : trellis[l]->layer().packed;
+  }
+  int64_t scratch_bytes(int64_t l, cuda::DecodeAttention step) const {
+    step.layer = &layer(l);
+    return trellis.empty() ? cuda::decode_scratch_bytes(step)
+                           : cuda::trellis_scratch_bytes(trellis[l]->layer(), step);
+  }
+  void attend(int64_t l, cuda::DecodeAttention step, void* scratch, const cuda::Stream& stream) const {
+    step.layer = &layer(l);
+    if (trellis.empty())
+      cuda::decode_attention(step, scratch, stream);
+    else
+      cuda::trellis_attention(trellis[l]->layer(), step, scratch, stream);
+  }
+  void encode(int64_t l, cuda::EncodeTokens job, const cuda::Stream& stream) const {
+    job.layer = &layer(l);
+    if (!trellis.empty())
+      return cuda::encode_trellis(trellis[l]->layer(), trellis[l]->encoder(), job, stream);
+    job.encoder = &caches[l]->encoder();
+    cuda::encode_tokens(job, stream);
+  }
   std::vector<PackedSpec> specs;
-  std::vector<std::unique_ptr<CudaCache>> caches;
+  std::vector<std::unique_ptr<CudaCache>> caches;  // one of the two
+  std::vector<std::unique_ptr<CudaTrellisCache>> trellis;
   int largest = 0;  // the layer with the longest pages
 };
 
 /// As many sets of pages as layers, and so many that no cache on the chip holds them.
 int64_t sets_of(const CacheBench& b, const Layers& layers, int64_t n_pages) {
-  const int64_t bytes = n_pages * layers.caches[layers.largest]->layer().page_bytes;
+  const int64_t bytes = n_pages * layers.layer(layers.largest).page_bytes;
   return std::max<int64_t>(b.layers, (int64_t(kBeyondCaches) + bytes - 1) / bytes);
 }
 
 double mean_page_bytes(const Layers& layers) {
   double bytes = 0;
-  for (const auto& cache : layers.caches)
-    bytes += double(cache->layer().page_bytes) / double(layers.caches.size());
+  for (size_t l = 0; l < layers.specs.size(); ++l)
+    bytes += double(layers.layer(int64_t(l)).page_bytes) / double(layers.specs.size());
   return bytes;
 }
 
@@ -270,7 +308,6 @@ CacheTime time_decode(const CacheBench& b) {
   if (b.keys == "fp16") return time_exact(b);
   const cuda::Stream stream;
   const Layers layers(b, b.context, stream);
-  const auto& caches = layers.caches;
   const int64_t n_sets = sets_of(b, layers, (b.context + kPagePositions - 1) / kPagePositions * b.batch);
   const int64_t n_packed = packed_end(b.window, b.context), n_exact = exact_length(b.window, b.context);
   const Paged packed(random_pages(layers.specs[layers.largest]), b.context, n_packed, b.batch, n_sets,
@@ -285,7 +322,6 @@ CacheTime time_decode(const CacheBench& b) {
   const cuda::Buffer q = to_device(random_halves(width, 1), stream), out(width * 2);
   const auto step_of = [&](int64_t set) {
     cuda::DecodeAttention step;
-    step.layer = &caches[set % b.layers]->layer();
     step.cache = packed.set(set);
     step.batch = b.batch;
     step.longest = n_packed;
@@ -299,11 +335,12 @@ CacheTime time_decode(const CacheBench& b) {
   };
   int64_t scratch_bytes = 0;
   for (int64_t set = 0; set < b.layers; ++set)
-    scratch_bytes = std::max(scratch_bytes, cuda::decode_scratch_bytes(step_of(set)));
+    scratch_bytes = std::max(scratch_bytes, layers.scratch_bytes(set, step_of(set)));
   const cuda::Buffer scratch(scratch_bytes);
   CacheTime time;
-  time.microseconds = graph_microseconds(
-      b, n_sets, stream, [&](int64_t set) { cuda::decode_attention(step_of(set), scratch.as(), stream); });
+  time.microseconds = graph_microseconds(b, n_sets, stream, [&](int64_t set) {
+    layers.attend(set % b.layers, step_of(set), scratch.as(), stream);
+  });
   const double bytes = mean_page_bytes(layers);
   const int64_t pages_read =
       (n_packed + kPagePositions - 1) / kPagePositions - b.window.sink / kPagePositions;
@@ -353,8 +390,7 @@ CacheTime time_prefill(const CacheBench& b, int64_t chunk) {
 CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
   const cuda::Stream stream;
   const Layers layers(b, tokens, stream);
-  const auto& caches = layers.caches;
-  const int64_t page_bytes = caches[layers.largest]->layer().page_bytes;
+  const int64_t page_bytes = layers.layer(layers.largest).page_bytes;
   const int64_t n_pages = (tokens + kPagePositions - 1) / kPagePositions,
                 width = int64_t(b.kv_heads) * b.head_dim;
   const int64_t in_bytes = tokens * width * 2,
@@ -373,8 +409,6 @@ CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
   CacheTime time;
   time.microseconds = graph_microseconds(b, n_sets, stream, [&](int64_t s) {
     cuda::EncodeTokens job;
-    job.layer = &caches[s % b.layers]->layer();
-    job.encoder = &caches[s % b.layers]->encoder();
     job.pages = pages[s].as<uint8_t>();
     job.cache = {job.pages, block_table.as<int32_t>(), n_pages + 1, nullptr};
     job.starts = starts.as<int32_t>();
@@ -382,7 +416,7 @@ CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
     job.tokens = tokens;
     job.k = k[s].as();
     if (values) job.v = v[s].as();
-    cuda::encode_tokens(job, stream);
+    layers.encode(s % b.layers, job, stream);
   });
   double written = 0;  // per position and layer
   for (const PackedSpec& spec : layers.specs) {

@@ -17,7 +17,8 @@ struct CacheBench {
   int key_bits = 3, value_bits = 3;
   std::string keys =
       "uniform";      // or "mixed" (a greedy allocation, one norm per key), "published" (the same, a norm per
-                      // group), "centred" (mixed, and the mean of keys and values apart), "fp16" (not packed)
+                      // group), "centred" (mixed, and the mean of keys and values apart), "trellis" (uniform,
+                      // keys and values in trellis codes), "fp16" (not packed)
   double spread = 4;  // log2 of how far the blocks' energies lie apart: widths from -1 to +1 of the average
   int group_blocks = 1;  // blocks of a width are a multiple of this; 8: whole slabs
   ExactWindow window;    // kept in fp16 beside packed pages

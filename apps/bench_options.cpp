@@ -1,7 +1,9 @@
 #include "bench_options.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -28,12 +30,13 @@ std::vector<BitPair> whole_pairs(const std::string& text, const char* option) {
   return pairs;
 }
 
-void check_kinds(const std::string& text, bool exact) {
+void check_kinds(const std::string& text, const std::vector<std::string>& more) {
+  std::vector<std::string> kinds = {"uniform", "mixed", "published", "centred"};
+  kinds.insert(kinds.end(), more.begin(), more.end());
   for (const std::string& kind : split(text, ','))
-    if (kind != "uniform" && kind != "mixed" && kind != "published" && kind != "centred" &&
-        !(exact && kind == "fp16"))
-      throw Error(Exit::usage, fmt::format("--keys: {}: uniform, mixed, published{} is expected", kind,
-                                           exact ? ", centred or fp16" : " or centred"));
+    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end())
+      throw Error(Exit::usage, fmt::format("--keys: {}: {} or {} is expected", kind,
+                                           fmt::join(kinds.begin(), kinds.end() - 1, ", "), kinds.back()));
 }
 
 }  // namespace blockgtq

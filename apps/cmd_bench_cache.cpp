@@ -10,6 +10,7 @@
 #include "base/stop.h"
 #include "bench_cache.h"
 #include "bench_options.h"
+#include "cache/trellis_page.h"
 #include "cache_spec.h"
 #include "commands.h"
 #include "decimal.h"
@@ -32,6 +33,19 @@ struct Options {
   int64_t tokens = 65536;
   bool values = false;
 };
+
+/// Trellis codes have pages of some shapes only. After check_kinds() and whole_pairs().
+void check_trellis(const Options& o) {
+  const std::vector<std::string> kinds = split(o.keys, ',');
+  if (std::find(kinds.begin(), kinds.end(), "trellis") == kinds.end()) return;
+  const int dim = o.shape.head_dim;
+  if (!has_trellis_page(dim, 2))
+    throw Error(Exit::usage, fmt::format("--head-dim: {}: trellis codes have pages for 64 and 128", dim));
+  for (const BitPair& pair : whole_pairs(o.pairs))
+    if (!has_trellis_page(dim, int(pair.k)) || !has_trellis_page(dim, int(pair.v)))
+      throw Error(Exit::usage,
+                  fmt::format("--bits: {}: trellis codes have pages of 2 to 4 bits", pair_text(pair)));
+}
 
 #ifdef BLOCKGTQ_CUDA
 void set_bits(CacheBench& bench, const BitPair& pair) {
@@ -219,7 +233,8 @@ void add_shape_options(CLI::App& command, Options& o) {
   command
       .add_option("--keys", o.keys,
                   "uniform; mixed: widths by block, one norm per key; published: the same, a norm per group; "
-                  "centred: mixed, less the mean; fp16 (attention only): not packed")
+                  "centred: mixed, less the mean; trellis (not prefill): uniform, keys and values in trellis "
+                  "codes of 2 to 4 bits; fp16 (attention only): not packed")
       ->capture_default_str();
   command
       .add_option(
@@ -249,12 +264,13 @@ void add_attention_options(CLI::App& command, Options& o) {
   command.add_option("--batch", o.batches, "Sequences: 1,8")->capture_default_str();
 }
 
-void check_attention_options(const Options& o, bool exact) {
+void check_attention_options(const Options& o, const std::vector<std::string>& kinds) {
   if (o.shape.heads % o.shape.kv_heads != 0)
     throw Error(Exit::usage,
                 fmt::format("--heads: {} is no multiple of --kv-heads {}", o.shape.heads, o.shape.kv_heads));
-  check_kinds(o.keys, exact);
+  check_kinds(o.keys, kinds);
   whole_pairs(o.pairs);
+  check_trellis(o);
   for (const std::string& context : split(o.contexts, ',')) parse_count(context, "--context");
   for (const std::string& batch : split(o.batches, ',')) parse_count(batch, "--batch");
 }
@@ -278,7 +294,7 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
                         "Time against context as SVG, with the floor that the bytes set");
   add_shape_options(*attention, *a);
   attention->callback([a, &global] {
-    check_attention_options(*a, true);
+    check_attention_options(*a, {"trellis", "fp16"});
     if (a->shape.window.sink % kPagePositions != 0)
       throw Error(Exit::usage, fmt::format("--sink: {}: whole pages of {} positions are expected",
                                            a->shape.window.sink, kPagePositions));
@@ -293,7 +309,7 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
   prefill->add_option("--chunk", p->chunks, "New tokens per sequence: 512,2048")->capture_default_str();
   add_shape_options(*prefill, *p);
   prefill->callback([p, &global] {
-    check_attention_options(*p, false);
+    check_attention_options(*p, {});
     for (const std::string& chunk : split(p->chunks, ',')) parse_count(chunk, "--chunk");
     bench_prefill(*p, global);
   });
@@ -309,8 +325,9 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
   encode->add_flag("--values", e->values, "Values too, not keys alone");
   add_shape_options(*encode, *e);
   encode->callback([e, &global] {
-    check_kinds(e->keys, false);
+    check_kinds(e->keys, {"trellis"});
     whole_pairs(e->pairs);
+    check_trellis(*e);
     e->shape.heads = e->shape.kv_heads;
     bench_encode(*e, global);
   });

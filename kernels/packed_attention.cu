@@ -29,8 +29,8 @@
 
 #include "cache/page_layout.h"
 #include "check.cuh"
+#include "decode_step.cuh"
 #include "float_type.cuh"
-#include "merge.h"
 #include "packed_attention.h"
 #include "packed_step.cuh"
 #include "packed_values.cuh"
@@ -181,8 +181,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(c
 }
 
 /// How a step is laid out over the device.
-struct Plan {
-  int chunks = 1, splits = 1, warps = 1, parts = 4, items = 1;
+struct Plan : DecodePlan {
   int stage_bytes = 0, warp_bytes = 0, shared_bytes = 0;
 };
 
@@ -190,26 +189,13 @@ template <int kDim, int kTiles>
 Plan make_plan(const DecodeAttention& step) {
   const PackedLayer& layer = *step.layer;
   Plan p;
-  const int group = layer.n_heads / layer.n_kv_heads;
-  p.chunks = (group + 8 * kTiles - 1) / (8 * kTiles);
   p.stage_bytes = (layer.block_bytes + (layer.page_angles ? kDim * 4 : 0) + 127) / 128 * 128;
   const int merged = merge_bytes(kDim, kTiles);
   p.warp_bytes = (std::max(kStages * p.stage_bytes, merged) + 127) / 128 * 128;
   const int fixed = shared_plan<kDim, kTiles>(layer).end;
   const int room = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - kStaticBytes;
-  const int sms = attribute(cudaDevAttrMultiProcessorCount);
-  const int pages =
-      int(std::max<int64_t>(1, (step.longest + kPagePositions - 1) / kPagePositions - step.first_page));
-  const int64_t blocks = int64_t(layer.n_kv_heads) * p.chunks * step.batch;
   const int fit = (room - fixed) / p.warp_bytes;
-  const int most = std::min(kMostWarps<kDim, kTiles>, fit);
-  check(most >= 1, "decode_attention: no room for a page");
-  p.splits = splits_on(sms, blocks, int64_t(layer.n_heads) * step.batch, pages, most);
-  // Two or four warps for a page, where no warp has two of them.
-  for (int parts = 2; parts > 0 && 4 / parts * pages <= p.splits * most; parts /= 2) p.parts = parts;
-  p.items = pages * (4 / p.parts);
-  p.warps = std::clamp((p.items + p.splits - 1) / p.splits, std::min(8, most), most);
-  p.splits = std::min(p.splits, (p.items + p.warps - 1) / p.warps);
+  static_cast<DecodePlan&>(p) = plan_decode(step, kTiles, std::min(kMostWarps<kDim, kTiles>, fit));
   p.shared_bytes = fixed + p.warps * p.warp_bytes;
   return p;
 }
@@ -256,15 +242,6 @@ int decode(const DecodeAttention& step, float* sums, const Stream& stream) {
   return plan.splits;
 }
 
-bool narrow(const PackedLayer& layer) {
-  return heads_per_chunk(layer.n_heads / layer.n_kv_heads) == 8;
-}
-
-/// Nothing is packed where the window holds all that may be there.
-bool has_packed(const DecodeAttention& step) {
-  return !step.exact || step.longest > int64_t(step.first_page) * kPagePositions;
-}
-
 int64_t packed_sums_bytes(const DecodeAttention& step) {
   if (!has_packed(step)) return 0;
   const PackedLayer& layer = *step.layer;
@@ -275,19 +252,6 @@ int64_t packed_sums_bytes(const DecodeAttention& step) {
   return split_sums_bytes(layer.dim, layer.n_heads, layer.n_kv_heads, step.batch, splits);
 }
 
-ExactAttention window_of(const DecodeAttention& step) {
-  ExactAttention window;
-  window.dim = step.layer->dim;
-  window.n_heads = step.layer->n_heads;
-  window.n_kv_heads = step.layer->n_kv_heads;
-  window.batch = step.batch;
-  window.pages = *step.exact;
-  window.q = step.q;
-  window.out = step.out;
-  window.scale = step.scale;
-  return window;
-}
-
 }  // namespace
 
 int64_t decode_scratch_bytes(const DecodeAttention& step) {
@@ -296,26 +260,14 @@ int64_t decode_scratch_bytes(const DecodeAttention& step) {
 }
 
 void decode_attention(const DecodeAttention& step, void* scratch, const Stream& stream) {
-  check(step.layer && step.q && step.out && scratch && step.batch > 0 && step.batch <= 65535,
-        "decode_attention: arguments");
-  const PackedLayer& layer = *step.layer;
-  check(layer.n_heads % layer.n_kv_heads == 0, "decode_attention: heads");
-  check(step.longest <= step.cache.stride * kPagePositions, "decode_attention: block table");
+  check_step(step, scratch);
   if (!has_packed(step)) return exact_attention(window_of(step), scratch, stream);
   if (short_attention(step, stream)) return;
-  MergeSplits merge;
-  merge.dim = layer.dim;
-  merge.n_heads = layer.n_heads;
-  merge.n_kv_heads = layer.n_kv_heads;
-  merge.batch = step.batch;
-  merge.value_back = layer.value_back;
-  merge.value_rows = 16 * layer.value_slabs;
-  merge.value_mean = layer.value_mean;
-  merge.out = step.out;
+  MergeSplits merge = merge_of(step);
   float* const sums = static_cast<float*>(scratch);
-  with_dim(layer.dim, [&](auto dim) {
-    merge.packed = {sums, narrow(layer) ? decode<dim.value, 1>(step, sums, stream)
-                                        : decode<dim.value, 2>(step, sums, stream)};
+  with_dim(step.layer->dim, [&](auto dim) {
+    merge.packed = {sums, narrow(*step.layer) ? decode<dim.value, 1>(step, sums, stream)
+                                              : decode<dim.value, 2>(step, sums, stream)};
   });
   if (step.exact) merge.exact = exact_sums(window_of(step), sums + packed_sums_bytes(step) / 4, stream);
   merge_splits(merge, stream);

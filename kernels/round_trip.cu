@@ -15,6 +15,7 @@
 #include "check.cuh"
 #include "reduce.cuh"
 #include "round_trip.h"
+#include "row_product.cuh"
 #include "trellis.cuh"
 
 namespace blockgtq::cuda {
@@ -28,39 +29,6 @@ struct Warp {
   TrellisScratch trellis;
   int pitch, lane;
 };
-
-/// out (kRows, pitch) = in (kRows, pitch) times a matrix (depth up to a multiple of 4, columns), whose rows
-/// are 32 kColumns floats or fewer; every sum from its first term on.
-template <int kColumns>
-__device__ void product(const float* matrix, int depth, int columns, const float* in, float* out,
-                        const Warp& warp) {
-  float sum[kRows][kColumns] = {};
-  const float* column = matrix + warp.lane;
-  for (int k = 0; k < depth; k += 4) {
-    float4 left[kRows];
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) left[r] = *reinterpret_cast<const float4*>(in + r * warp.pitch + k);
-#pragma unroll
-    for (int c = 0; c < kColumns; ++c) {
-      if (c * kLanes >= columns) break;
-      const float m0 = __ldg(column + k * columns + c * kLanes),
-                  m1 = __ldg(column + (k + 1) * columns + c * kLanes),
-                  m2 = __ldg(column + (k + 2) * columns + c * kLanes),
-                  m3 = __ldg(column + (k + 3) * columns + c * kLanes);
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        sum[r][c] = fmaf(left[r].x, m0, sum[r][c]);
-        sum[r][c] = fmaf(left[r].y, m1, sum[r][c]);
-        sum[r][c] = fmaf(left[r].z, m2, sum[r][c]);
-        sum[r][c] = fmaf(left[r].w, m3, sum[r][c]);
-      }
-    }
-  }
-#pragma unroll
-  for (int c = 0; c < kColumns; ++c)
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) out[r * warp.pitch + c * kLanes + warp.lane] = sum[r][c];
-}
 
 /// centre[r] = the nearest to every row of z, which becomes their difference.
 __device__ void subtract_centres(const LinearTable& t, const Warp& warp, int (&centre)[kRows]) {
@@ -121,7 +89,7 @@ __device__ void pass(const LinearTable& t, const Warp& warp, float* out, int (&c
     for (int j = warp.lane; j < warp.pitch; j += kLanes)
       warp.w[r * warp.pitch + j] = warp.x[r * warp.pitch + j] - (t.mean && j < t.dim ? t.mean[j] : 0);
   __syncwarp();
-  product<kColumns>(t.forward, t.dim, t.z_pitch, warp.w, warp.z, warp);
+  multiply_rows<kRows, kColumns>(t.forward, t.dim, t.z_pitch, warp.w, warp.z, warp.pitch);
   __syncwarp();
   int centre[kRows] = {};
   if (t.n_centres) subtract_centres(t, warp, centre);
@@ -147,7 +115,7 @@ __device__ void pass(const LinearTable& t, const Warp& warp, float* out, int (&c
     }
   }
   __syncwarp();
-  product<kColumns>(t.backward, t.n, t.x_pitch, warp.z, out, warp);
+  multiply_rows<kRows, kColumns>(t.backward, t.n, t.x_pitch, warp.z, out, warp.pitch);
   for (int r = 0; r < kRows; ++r)
     for (int j = warp.lane; j < t.dim; j += kLanes) {
       float& to = out[r * warp.pitch + j];

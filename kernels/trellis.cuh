@@ -123,16 +123,23 @@ __device__ int search(const float* y, int d, int turn, int seam, int until,
   return state;
 }
 
+/// scratch.states (d) <- the windows of the codes of y (d); centroids (kTrellisStates) in global memory.
+template <int kBits>
+__device__ inline void find_windows(const float* y, int d, const float* centroids,
+                                    const TrellisScratch& scratch) {
+  float table[kStatesPerLane];
+#pragma unroll
+  for (int i = 0; i < kStatesPerLane; ++i) table[i] = __ldg(centroids + lane_index() * kStatesPerLane + i);
+  const int half = d / 2;
+  // Turned by half, the first coordinate stands at d - half.
+  const int first = search<kBits>(y, d, half, -1, half - 1, table, scratch);
+  search<kBits>(y, d, 0, first & ((kTrellisStates >> kBits) - 1), d - 1, table, scratch);
+}
+
 /// y (d) <- the values of its codes.
 template <int kBits>
 __device__ inline void trellis(float* y, const LinearGroup& g, const TrellisScratch& scratch) {
-  float table[kStatesPerLane];
-#pragma unroll
-  for (int i = 0; i < kStatesPerLane; ++i) table[i] = __ldg(g.centroids + lane_index() * kStatesPerLane + i);
-  const int half = g.d / 2;
-  // Turned by half, the first coordinate stands at d - half.
-  const int first = search<kBits>(y, g.d, half, -1, half - 1, table, scratch);
-  search<kBits>(y, g.d, 0, first & ((kTrellisStates >> kBits) - 1), g.d - 1, table, scratch);
+  find_windows<kBits>(y, g.d, g.centroids, scratch);
   for (int j = lane_index(); j < g.d; j += 32) y[j] = __ldg(g.centroids + scratch.states[j]);
   __syncwarp();
 }

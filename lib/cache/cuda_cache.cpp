@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 
 #include "base/error.h"
 #include "base/float16.h"
+#include "cache/cuda_arrays.h"
 #include "cache/cuda_table.h"
 
 namespace blockgtq {
@@ -100,46 +100,7 @@ TableBytes side_by_side(const std::vector<TableBytes>& tables, int& bytes) {
   return all;
 }
 
-using Entry = std::function<float(int row, int column)>;  // of a matrix
-
-/// 16 x 16 tiles of fp16 as mma.m16n8k16 takes its A operand: (columns / 16)(lane)(register)(half).
-void append_rows(std::vector<uint16_t>& out, int columns, const Entry& entry) {
-  for (int k = 0; k < columns; k += 16)
-    for (int lane = 0; lane < 32; ++lane)
-      for (int i = 0; i < 8; ++i)
-        out.push_back(to_half(entry(lane / 4 + i / 2 % 2 * 8, k + lane % 4 * 2 + i / 4 * 8 + i % 2)));
-}
-
-/// The same 16 rows as two B operands: rows are their columns n.
-void append_columns(std::vector<uint16_t>& out, int columns, const Entry& entry) {
-  for (int k = 0; k < columns; k += 16)
-    for (int lane = 0; lane < 32; ++lane)
-      for (int i = 0; i < 8; ++i)
-        out.push_back(to_half(entry(lane / 4 + i / 4 * 8, k + lane % 4 * 2 + i / 2 % 2 * 8 + i % 2)));
-}
-
-/// A head's mean turned to position j.
-std::vector<float> turned(const PackedSpec& spec, const std::vector<float>& mean, int64_t j) {
-  const BlockLayout& layout = spec.layout;
-  std::vector<float> out(layout.head_dim);
-  for (int b = 0; b < layout.n_blocks(); ++b) {
-    const auto [x, y] = layout.coords(b);
-    const double angle = b < layout.n_rotary() ? double(j) * spec.inv_freq[b] : 0;
-    out[x] = float(mean[x] * std::cos(angle) - mean[y] * std::sin(angle));
-    out[y] = float(mean[y] * std::cos(angle) + mean[x] * std::sin(angle));
-  }
-  return out;
-}
-
 }  // namespace
-
-template <class T>
-const T* CudaCache::keep(const std::vector<T>& values, const cuda::Stream& stream) {
-  buffers_.emplace_back(values.size() * sizeof(T));
-  cuda::upload(buffers_.back().as(), values.data(), values.size() * sizeof(T), stream);
-  stream.synchronize();  // the vector may end
-  return buffers_.back().as<T>();
-}
 
 CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream& stream) {
   const int dim = spec.layout.head_dim, n_heads = spec.n_kv_heads();
@@ -179,13 +140,12 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
     layer_.wide_keys |= t.wide_keys != 0;
     layer_.by_width &= t.shapes != 0;
   }
-  layer_.tables = keep(side_by_side(tables, layer_.table_bytes), stream);
-  encoder_.tables = keep(side_by_side(encode_tables, encoder_.table_bytes), stream);
+  layer_.tables = arrays_.keep(side_by_side(tables, layer_.table_bytes), stream);
+  encoder_.tables = arrays_.keep(side_by_side(encode_tables, encoder_.table_bytes), stream);
 
   std::vector<cuda::QueryRow> query_rows;
-  std::vector<uint16_t> query_weights, query_map, slab_map, value_back, key_forward, value_forward, key_mean,
+  std::vector<uint16_t> query_weights, query_map, slab_map, value_back, key_forward, value_forward,
       mean_forward;
-  std::vector<float> value_means, key_means;
   std::vector<uint16_t> key_weights, value_weights;
   const int depth = (dim + 31) / 32 * 32;
   // load_rows(): a lane's elements of two steps are neighbours.
@@ -193,12 +153,10 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
     const int step = column / 16, k = column % 16;
     return 32 * (step / 2) + 8 * (k % 8 / 2) + 4 * (step % 2) + 2 * (k / 8) + k % 2;
   };
-  const bool centred = !spec.key[0].mean.empty(), value_centred = !spec.value[0].mean.empty();
+  const CentredSides centred(spec, longest);
   for (int h = 0; h < n_heads; ++h) {
     const LinearCode &key = spec.key[h], &value = spec.value[h];
     const int n_key = key.n_coords(), n_value = value.n_coords();
-    check(key.mean.empty() != centred && value.mean.empty() != value_centred,
-          "CudaCache: some heads centred, some not");
     const float scale = heads[h].table().query_scale;
     query_rows.insert(query_rows.end(), heads[h].query_rows.begin(), heads[h].query_rows.end());
     query_weights.insert(query_weights.end(), heads[h].query_weights.begin(), heads[h].query_weights.end());
@@ -234,18 +192,7 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
         return place(row) < 0 || d >= dim ? 0.0f : value.forward[size_t(place(row)) * dim + d];
       });
     }
-    if (value_centred) value_means.insert(value_means.end(), value.mean.begin(), value.mean.end());
-    if (!centred) continue;
-    std::vector<std::vector<float>> rows;  // (64, D)
-    for (int j = 0; j < kPagePositions; ++j) {
-      rows.push_back(turned(spec, key.mean, j));
-      key_means.insert(key_means.end(), rows.back().begin(), rows.back().end());
-    }
-    for (int i = 0; i < kPagePositions; i += 16)
-      append_rows(key_mean, dim, [&](int row, int column) {
-        const int k = column % 16;
-        return rows[i + row][spec.layout.coords(column / 16 * 8 + k % 8 / 2 * 2 + k / 8)[k % 2]];
-      });
+    if (!centred.keys) continue;
     for (int slab = 0; slab < layer_.key_slabs; ++slab)
       append_columns(mean_forward, dim, [&](int row, int column) {
         const int place =
@@ -259,44 +206,23 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
         return z / group.centroids.back() * (group.bits <= kByteBits ? 127.0f / 128 : 1.0f);
       });
   }
-  layer_.query_map = keep(query_map, stream);
-  layer_.query_rows = keep(query_rows, stream);
-  layer_.query_weights = keep(query_weights, stream);
-  layer_.slab_map = keep(slab_map, stream);
-  layer_.value_back = keep(value_back, stream);
-  encoder_.key_forward = keep(key_forward, stream);
-  encoder_.value_forward = keep(value_forward, stream);
-  encoder_.key_weights = keep(key_weights, stream);
-  encoder_.value_weights = keep(value_weights, stream);
-  if (value_centred) layer_.value_mean = encoder_.value_mean = keep(value_means, stream);
+  layer_.query_map = arrays_.keep(query_map, stream);
+  layer_.query_rows = arrays_.keep(query_rows, stream);
+  layer_.query_weights = arrays_.keep(query_weights, stream);
+  layer_.slab_map = arrays_.keep(slab_map, stream);
+  layer_.value_back = arrays_.keep(value_back, stream);
+  encoder_.key_forward = arrays_.keep(key_forward, stream);
+  encoder_.value_forward = arrays_.keep(value_forward, stream);
+  encoder_.key_weights = arrays_.keep(key_weights, stream);
+  encoder_.value_weights = arrays_.keep(value_weights, stream);
+  const MeanArrays means = keep_means(centred, layer_, arrays_, stream);
+  encoder_.value_mean = layer_.value_mean;
+  encoder_.key_mean = means.key_mean;
+  encoder_.coordinates = means.coordinates;
   make_appender(spec, page, stream);
-  if (!centred) return;
-  layer_.key_mean = keep(key_mean, stream);
-  layer_.mean_forward = keep(mean_forward, stream);
-  encoder_.key_mean = keep(key_means, stream);
-  const auto add_angles = [&](std::vector<float>& to, int64_t t) {
-    for (int b = 0; b < spec.layout.n_blocks(); ++b) {
-      const double angle = b < spec.layout.n_rotary() ? double(t) * spec.inv_freq[b] : 0;
-      to.push_back(float(std::cos(angle)));
-      to.push_back(float(std::sin(angle)));
-    }
-  };
-  std::vector<float> angles, turns;  // (pages, D / 2, 2), (64, D / 2, 2)
-  for (int64_t t = 0; t < std::max<int64_t>(longest, 1); t += kPagePositions) add_angles(angles, t);
-  for (int j = 0; j < kPagePositions; ++j) add_angles(turns, j);
-  layer_.page_angles = keep(angles, stream);
-  layer_.turns = keep(turns, stream);
-  std::vector<int16_t> coords;
-  std::vector<cuda::MeanCoordinate> coordinates(dim);
-  for (int b = 0; b < spec.layout.n_blocks(); ++b) {
-    const auto [x, y] = spec.layout.coords(b);
-    coords.push_back(int16_t(x));
-    coords.push_back(int16_t(y));
-    coordinates[x] = {int16_t(b), int16_t(y), -1};
-    coordinates[y] = {int16_t(b), int16_t(x), 1};
-  }
-  layer_.block_coords = keep(coords, stream);
-  encoder_.coordinates = keep(coordinates, stream);
+  if (!centred.keys) return;
+  layer_.mean_forward = arrays_.keep(mean_forward, stream);
+  layer_.turns = arrays_.keep(centred.turns, stream);
 }
 
 void CudaCache::make_appender(const PackedSpec& spec, const PageShape& page, const cuda::Stream& stream) {
@@ -328,9 +254,9 @@ void CudaCache::make_appender(const PackedSpec& spec, const PageShape& page, con
       }
       means.insert(means.end(), code.mean.begin(), code.mean.end());
     }
-    side.forward = keep(forward, stream);
-    side.groups = keep(groups, stream);
-    if (!means.empty()) side.mean = keep(means, stream);
+    side.forward = arrays_.keep(forward, stream);
+    side.groups = arrays_.keep(groups, stream);
+    if (!means.empty()) side.mean = arrays_.keep(means, stream);
     return side;
   };
   appender_.key = side_of(spec.key, true);

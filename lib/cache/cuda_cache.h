@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 
+#include "cache/cuda_arrays.h"
 #include "cache/packed_cache.h"
 #include "kernels/append_token.h"
 #include "kernels/packed_attention.h"
@@ -19,13 +20,11 @@ class CudaCache {
 
  private:
   void make_appender(const PackedSpec& spec, const PageShape& page, const cuda::Stream& stream);
-  template <class T>
-  const T* keep(const std::vector<T>& values, const cuda::Stream& stream);
 
   cuda::PackedLayer layer_;
   cuda::EncodeLayer encoder_;
   cuda::AppendLayer appender_;
-  std::vector<cuda::Buffer> buffers_;
+  DeviceArrays arrays_;
 };
 
 }  // namespace blockgtq

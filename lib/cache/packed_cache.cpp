@@ -113,6 +113,20 @@ std::vector<double> cache_centroids(const LinearCode::Group& group) {
   return out;
 }
 
+std::vector<double> key_mean(const PackedSpec& spec, int head, int64_t t) {
+  const BlockLayout& layout = spec.layout;
+  std::vector<double> out(layout.head_dim);
+  const std::vector<float>& mean = spec.key[head].mean;
+  if (mean.empty()) return out;
+  for (int b = 0; b < layout.n_blocks(); ++b) {
+    const auto [i, j] = layout.coords(b);
+    const double angle = b < layout.n_rotary() ? double(t) * spec.inv_freq[b] : 0;
+    out[i] = mean[i] * std::cos(angle) - mean[j] * std::sin(angle);
+    out[j] = mean[j] * std::cos(angle) + mean[i] * std::sin(angle);
+  }
+  return out;
+}
+
 LinearCode paged(LinearCode code) {
   code.fallback = nullptr;
   return code;
@@ -144,26 +158,12 @@ PackedCache::PackedCache(PackedSpec spec) : spec_(std::move(spec)) {
   shape_ = page_shape(spec_);
 }
 
-std::vector<double> PackedCache::key_mean(int head, int64_t t) const {
-  const BlockLayout& layout = spec_.layout;
-  std::vector<double> out(layout.head_dim);
-  const std::vector<float>& mean = spec_.key[head].mean;
-  if (mean.empty()) return out;
-  for (int b = 0; b < layout.n_blocks(); ++b) {
-    const auto [i, j] = layout.coords(b);
-    const double angle = b < layout.n_rotary() ? double(t) * spec_.inv_freq[b] : 0;
-    out[i] = mean[i] * std::cos(angle) - mean[j] * std::sin(angle);
-    out[j] = mean[j] * std::cos(angle) + mean[i] * std::sin(angle);
-  }
-  return out;
-}
-
 void PackedCache::write(int64_t t, const float* k, const float* v, uint8_t* page) const {
   const int dim = spec_.layout.head_dim, position = int(t % kPagePositions);
   for (int h = 0; h < spec_.n_kv_heads(); ++h) {
     const BlockShape& shape = shape_.blocks[h];
     uint8_t* block = page + shape_.offsets[h];
-    std::vector<double> key = key_mean(h, t), value(dim);
+    std::vector<double> key = key_mean(spec_, h, t), value(dim);
     const std::vector<float>& mean = spec_.value[h].mean;
     for (int d = 0; d < dim; ++d) {
       key[d] = k[h * dim + d] - key[d];
@@ -184,7 +184,7 @@ void PackedCache::read(int64_t t, const uint8_t* page, double* k, double* v) con
         read_side({spec_.key[h], shape.key, 0, shape.key_norm_offset, true}, position, block);
     const std::vector<double> value = read_side(
         {spec_.value[h], shape.value, shape.value_offset, shape.value_norm_offset, false}, position, block);
-    const std::vector<double> centre = key_mean(h, t);
+    const std::vector<double> centre = key_mean(spec_, h, t);
     const std::vector<float>& mean = spec_.value[h].mean;
     for (int d = 0; d < dim; ++d) {
       k[h * dim + d] = key[d] + centre[d];

@@ -21,8 +21,11 @@ struct PackedSpec {
   int n_kv_heads() const { return int(key.size()); }
 };
 
-/// What pages hold of a code: it without its fallback. They have no place for centres and trellises yet: a
-/// defect in a cache that is given one.
+/// R_t mean of a KV head's keys (D); zeros where keys are not centred.
+std::vector<double> key_mean(const PackedSpec& spec, int head, int64_t t);
+
+/// What pages hold of a code: it without its fallback. They have no place for centres yet, and for a trellis
+/// (trellis_cache.h) only where all coordinates are one group: a defect in a cache that is given another.
 LinearCode paged(LinearCode code);
 
 int byte_centroid(float c, float largest);
@@ -39,7 +42,8 @@ struct PageShape {
 };
 PageShape page_shape(const PackedSpec& spec);
 
-/// The CPU twin of the packed cache, in double precision but for what is stored: codes and fp16 norms.
+/// The CPU twin of the cache of scalar codes, in double precision but for what is stored: codes and fp16
+/// norms.
 class PackedCache {
  public:
   explicit PackedCache(PackedSpec spec);
@@ -57,9 +61,6 @@ class PackedCache {
   PlainPositions read(std::span<const uint8_t* const> pages, int64_t first, int64_t end) const;
 
  private:
-  /// R_t mean of a KV head's keys; zeros where keys are not centred.
-  std::vector<double> key_mean(int head, int64_t t) const;
-
   PackedSpec spec_;
   PageShape shape_;
 };

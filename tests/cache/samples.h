@@ -80,6 +80,7 @@ struct CacheCase {
   int bits = 3, value_bits = 3;
   bool one_norm = true, centred = false;
   int dropped = 0;  // value coordinates that are not stored
+  bool trellis = false;
 };
 
 inline PackedSpec packed_spec(const CacheCase& c, uint64_t seed) {
@@ -101,11 +102,19 @@ inline PackedSpec packed_spec(const CacheCase& c, uint64_t seed) {
           c.dim, c.groups > 1 ? mixed_groups(c.dim - c.dropped, 3, random()) : values, random()));
     else
       spec.value.push_back(linear_code(c.dim, values, true, random()));
+    if (c.trellis)
+      for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) *code = with_trellis(*code);
     if (!c.centred) continue;
     for (auto* mean : {&spec.key.back().mean, &spec.value.back().mean})
       for (int d = 0; d < c.dim; ++d) mean->push_back((d % 7 == 0 ? 8 : 1) * normal(random));
   }
   return spec;
+}
+
+/// The same in trellis codes, one group each.
+inline CacheCase trellis_case(int dim, int n_heads, int n_kv_heads, int bits, int value_bits,
+                              bool centred = false) {
+  return {dim, n_heads, n_kv_heads, 1, bits, value_bits, true, centred, 0, true};
 }
 
 /// One position's keys (less typical) and values: k after RoPE is mean turned plus noise where keys are

@@ -1,0 +1,80 @@
+#include "cache/cuda_arrays.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/float16.h"
+
+namespace blockgtq {
+
+void append_rows(std::vector<uint16_t>& out, int columns, const Entry& entry) {
+  for (int k = 0; k < columns; k += 16)
+    for (int lane = 0; lane < 32; ++lane)
+      for (int i = 0; i < 8; ++i)
+        out.push_back(to_half(entry(lane / 4 + i / 2 % 2 * 8, k + lane % 4 * 2 + i / 4 * 8 + i % 2)));
+}
+
+void append_columns(std::vector<uint16_t>& out, int columns, const Entry& entry) {
+  for (int k = 0; k < columns; k += 16)
+    for (int lane = 0; lane < 32; ++lane)
+      for (int i = 0; i < 8; ++i)
+        out.push_back(to_half(entry(lane / 4 + i / 4 * 8, k + lane % 4 * 2 + i / 2 % 2 * 8 + i % 2)));
+}
+
+CentredSides::CentredSides(const PackedSpec& spec, int64_t longest) {
+  const BlockLayout& layout = spec.layout;
+  const int dim = layout.head_dim;
+  keys = !spec.key[0].mean.empty();
+  values = !spec.value[0].mean.empty();
+  for (int h = 0; h < spec.n_kv_heads(); ++h) {
+    check(spec.key[h].mean.empty() != keys && spec.value[h].mean.empty() != values,
+          "CentredSides: some heads centred, some not");
+    value_mean.insert(value_mean.end(), spec.value[h].mean.begin(), spec.value[h].mean.end());
+    if (!keys) continue;
+    std::vector<std::vector<float>> rows;  // (64, D)
+    for (int j = 0; j < kPagePositions; ++j) {
+      const std::vector<double> row = key_mean(spec, h, j);
+      rows.emplace_back(row.begin(), row.end());
+      key_rows.insert(key_rows.end(), rows.back().begin(), rows.back().end());
+    }
+    for (int i = 0; i < kPagePositions; i += 16)
+      append_rows(key_fragments, dim, [&](int row, int column) {
+        const int k = column % 16;
+        return rows[i + row][layout.coords(column / 16 * 8 + k % 8 / 2 * 2 + k / 8)[k % 2]];
+      });
+  }
+  if (!keys) return;
+  const auto add_angles = [&](std::vector<float>& to, int64_t t) {
+    for (int b = 0; b < layout.n_blocks(); ++b) {
+      const double angle = b < layout.n_rotary() ? double(t) * spec.inv_freq[b] : 0;
+      to.push_back(float(std::cos(angle)));
+      to.push_back(float(std::sin(angle)));
+    }
+  };
+  for (int64_t t = 0; t < std::max<int64_t>(longest, 1); t += kPagePositions) add_angles(angles, t);
+  for (int j = 0; j < kPagePositions; ++j) add_angles(turns, j);
+  coordinates.resize(dim);
+  for (int b = 0; b < layout.n_blocks(); ++b) {
+    const auto [x, y] = layout.coords(b);
+    coords.push_back(int16_t(x));
+    coords.push_back(int16_t(y));
+    coordinates[x] = {int16_t(b), int16_t(y), -1};
+    coordinates[y] = {int16_t(b), int16_t(x), 1};
+  }
+}
+
+MeanArrays keep_means(const CentredSides& centred, cuda::PackedLayer& layer, DeviceArrays& arrays,
+                      const cuda::Stream& stream) {
+  MeanArrays out;
+  if (centred.values) layer.value_mean = arrays.keep(centred.value_mean, stream);
+  if (!centred.keys) return out;
+  layer.key_mean = arrays.keep(centred.key_fragments, stream);
+  layer.page_angles = arrays.keep(centred.angles, stream);
+  layer.block_coords = arrays.keep(centred.coords, stream);
+  out.key_mean = arrays.keep(centred.key_rows, stream);
+  out.coordinates = arrays.keep(centred.coordinates, stream);
+  return out;
+}
+
+}  // namespace blockgtq

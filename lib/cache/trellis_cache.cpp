@@ -1,0 +1,171 @@
+#include "cache/trellis_cache.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/float16.h"
+#include "base/parallel.h"
+
+namespace blockgtq {
+namespace {
+
+/// One side of a block.
+struct Side {
+  const LinearCode& code;
+  int offset;  // in the block
+  bool keys;
+
+  const LinearCode::Group& group() const { return code.groups[0]; }
+  /// Calls visit(byte, bit, j, k) for every bit k of the code of every coordinate j of a position.
+  template <class F>
+  void each_bit(int position, F visit) const {
+    const int bits = group().bits;
+    for (int i = 0; i < code.dim * bits; ++i) {
+      const int at = trellis_bit(code.dim, bits, keys, position, i);
+      visit(offset + at / 8, at % 8, i / bits, i % bits);
+    }
+  }
+  uint8_t* norm(int position, uint8_t* block) const {
+    return block + offset + trellis_code_bytes(code.dim, group().bits) + 2 * norm_place(position);
+  }
+};
+
+void write_side(const Side& side, const std::vector<double>& x, int position, uint8_t* block) {
+  const LinearCode& code = side.code;
+  const int n = code.dim;
+  std::vector<double> z(n);
+  double square = 0, of_c = 0;
+  for (int j = 0; j < n; ++j) {
+    for (int d = 0; d < n; ++d) z[j] += double(code.forward[size_t(j) * n + d]) * x[d];
+    square += z[j] * z[j];
+  }
+  std::vector<float> unit(n);
+  const double length = std::sqrt(square);
+  for (int j = 0; j < n; ++j) unit[j] = length > 0 ? float(z[j] / length) : 0;
+  std::vector<uint8_t> codes(n), windows(n);
+  const TrellisBytes centroids(side.group());
+  trellis_encode(unit.data(), 1, n, side.group().bits, centroids.table(), codes.data());
+  trellis_windows(codes, side.group().bits, windows.data());
+  for (const uint8_t w : windows) of_c += std::pow(centroids.unit * centroids.bytes[w], 2);
+  side.each_bit(position, [&](int byte, int bit, int j, int k) {
+    block[byte] = uint8_t((block[byte] & ~(1 << bit)) | (codes[j] >> k & 1) << bit);
+  });
+  const uint16_t norm = to_half(float(of_c > 0 ? std::min(length / std::sqrt(of_c), 65504.0) : 0));
+  uint8_t* const to = side.norm(position, block);
+  to[0] = uint8_t(norm), to[1] = uint8_t(norm >> 8);
+}
+
+std::vector<double> read_side(const Side& side, int position, const uint8_t* block) {
+  const LinearCode& code = side.code;
+  const int n = code.dim;
+  std::vector<uint8_t> codes(n), windows(n);
+  side.each_bit(position, [&](int byte, int bit, int j, int k) {
+    codes[j] = uint8_t(codes[j] | (block[byte] >> bit & 1) << k);
+  });
+  trellis_windows(codes, side.group().bits, windows.data());
+  const TrellisBytes centroids(side.group());
+  const uint8_t* const at = side.norm(position, const_cast<uint8_t*>(block));
+  const double r = centroids.unit * from_half(uint16_t(at[0] | at[1] << 8));
+  std::vector<double> x(n);
+  for (int d = 0; d < n; ++d)
+    for (int j = 0; j < n; ++j)
+      x[d] += double(code.backward[size_t(d) * n + j]) * r * centroids.bytes[windows[j]];
+  return x;
+}
+
+/// Keys and values of a head.
+struct Sides {
+  Side key, value;
+  Sides(const PackedSpec& spec, int head)
+      : key{spec.key[head], 0, true},
+        value{spec.value[head], trellis_side_bytes(spec.layout.head_dim, key.group().bits), false} {}
+};
+
+}  // namespace
+
+void require_trellis_pages(const PackedSpec& spec) {
+  const auto refuse = [](const std::string& why) {
+    throw Error(Exit::usage, "trellis codes in pages: " + why);
+  };
+  const int dim = spec.layout.head_dim;
+  for (const auto* side : {&spec.key, &spec.value})
+    for (const LinearCode& code : *side) {
+      if (code.fallback || !code.centres.empty()) refuse("no centres and no fallback are expected");
+      if (code.groups.size() != 1 || !code.groups[0].trellis || code.groups[0].d != dim)
+        refuse("one group of all coordinates is expected");
+      const int bits = code.groups[0].bits;
+      if (!has_trellis_page(64, bits)) refuse(fmt::format("{} bits: 2 to 4 are expected", bits));
+      if (!has_trellis_page(dim, bits)) refuse(fmt::format("head dimension {}: 64 or 128 is expected", dim));
+      if (bits != side->front().groups[0].bits) refuse("as many bits in all heads are expected");
+    }
+}
+
+TrellisBytes::TrellisBytes(const LinearCode::Group& group) {
+  check(group.centroids.size() == bytes.size(), "TrellisBytes: centroids");
+  double largest = 0;
+  for (const float c : group.centroids) largest = std::max(largest, std::abs(double(c)));
+  unit = largest / 127;
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = int8_t(std::nearbyint(group.centroids[i] / unit));
+}
+
+TrellisTable TrellisBytes::table() const {
+  TrellisTable out;
+  for (size_t i = 0; i < bytes.size(); ++i) out[i] = float(unit * bytes[i]);
+  return out;
+}
+
+TrellisCache::TrellisCache(PackedSpec spec) : spec_(std::move(spec)) {
+  check(
+      spec_.key.size() == spec_.value.size() && !spec_.key.empty() && spec_.n_heads % spec_.n_kv_heads() == 0,
+      "TrellisCache: heads");
+  require_trellis_pages(spec_);
+}
+
+void TrellisCache::write(int64_t t, const float* k, const float* v, uint8_t* page) const {
+  const int dim = spec_.layout.head_dim, position = int(t % kPagePositions);
+  for (int h = 0; h < spec_.n_kv_heads(); ++h) {
+    const Sides sides(spec_, h);
+    uint8_t* const block = page + int64_t(h) * block_bytes();
+    std::vector<double> key = key_mean(spec_, h, t), value(dim);
+    const std::vector<float>& mean = spec_.value[h].mean;
+    for (int d = 0; d < dim; ++d) {
+      key[d] = k[h * dim + d] - key[d];
+      value[d] = v[h * dim + d] - (mean.empty() ? 0.0 : double(mean[d]));
+    }
+    write_side(sides.key, key, position, block);
+    write_side(sides.value, value, position, block);
+  }
+}
+
+void TrellisCache::read(int64_t t, const uint8_t* page, double* k, double* v) const {
+  const int dim = spec_.layout.head_dim, position = int(t % kPagePositions);
+  for (int h = 0; h < spec_.n_kv_heads(); ++h) {
+    const Sides sides(spec_, h);
+    const uint8_t* const block = page + int64_t(h) * block_bytes();
+    const std::vector<double> key = read_side(sides.key, position, block),
+                              value = read_side(sides.value, position, block), centre = key_mean(spec_, h, t);
+    const std::vector<float>& mean = spec_.value[h].mean;
+    for (int d = 0; d < dim; ++d) {
+      k[h * dim + d] = key[d] + centre[d];
+      v[h * dim + d] = value[d] + (mean.empty() ? 0.0 : double(mean[d]));
+    }
+  }
+}
+
+PlainPositions TrellisCache::read(std::span<const uint8_t* const> pages, int64_t first, int64_t end) const {
+  check(int64_t(pages.size()) * kPagePositions >= end, "TrellisCache: positions beyond the pages");
+  const int64_t width = int64_t(spec_.n_kv_heads()) * spec_.layout.head_dim,
+                n = std::max<int64_t>(end - first, 0);
+  PlainPositions x{spec_.n_kv_heads(), spec_.layout.head_dim, std::vector<double>(n * width),
+                   std::vector<double>(n * width)};
+  parallel_for(size_t(n), [&](size_t i) {
+    const int64_t t = first + int64_t(i);
+    read(t, pages[t / kPagePositions], &x.k[i * width], &x.v[i * width]);
+  });
+  return x;
+}
+
+}  // namespace blockgtq
