@@ -7,13 +7,18 @@
 // 2 c + 1, 2 c + 8 and 2 c + 9 of two products, of W and x alike.
 //
 //   slab      256 contiguous bytes of each of a tile's rows: four pieces of 64, 16 to a lane (g, c)
-//   queue     (8 warps, stages, kTiles, 8 rows, 16) of 16 bytes; in odd rows the halves of 128 bytes change
-//             places, so that a piece is read without conflicts
+//   queue     (8 warps, kStages, 8 rows, 16) of 16 bytes; in odd rows the halves of 128 bytes change places,
+//             so that a piece is read without conflicts
 //   vectors   (n, cols) of W's type: x normed and rounded, where it is not of that type already
-//   sums      (2, 8 warps, kTiles, kVectors, 8 rows)
+//   sums      (2, 8 warps, n, 8 rows), of two tiles: the last one's may still be read. Where rows open each
+//             other every other tile is one of gates, which their threads keep for the next
 //
-// 64 KB of W are on their way to every block at any time, across tiles, and from before the kernel before has
-// ended, so that the memory is never idle between two kernels of a step.
+// 64 KB of W are on their way to every block at any time, across tiles, and a kernel's first ones from before
+// the kernel before has ended, where there is room. More blocks to a multiprocessor than two, or less W on
+// its way, is slower (of Qwen2.5-3B's step at 4 K, 2.21 ms: three blocks 2.38 to 2.53, four 2.62; three slabs
+// in place of four 2.24, six 2.22): blocks of the next kernel then come where there is space, not evenly.
+// Asking the L2 cache for the next product's beginning gains nothing: between two kernels it is latency that
+// counts.
 //
 // Bytes moved: W once, x once per block (from L2).
 #include <algorithm>
@@ -34,9 +39,8 @@ namespace {
 constexpr int kWarps = 8, kThreads = 32 * kWarps, kTileRows = 8;
 constexpr int kRowBytes = 256, kPieces = 4;  // of a slab
 constexpr int kTileUnits = kTileRows * kRowBytes / 16;
-template <int kTiles>
-constexpr int kStages = 4 / kTiles;
-constexpr int kQueueBytes = kWarps * 4 * kTileRows * kRowBytes;
+constexpr int kStages = 4;
+constexpr int kQueueBytes = kWarps * kStages * kTileRows * kRowBytes;
 
 /// copy_line(), or 16 bytes of zero.
 __device__ inline void copy_or_zero(void* to, const void* from, bool there) {
@@ -97,11 +101,11 @@ __device__ inline void stage_vectors(const MatVec& p, const X* x, float* sums, T
   __syncthreads();
 }
 
-/// The sums of a lane. 16 bits: d[t][.] are C operands of products with tile t, two that take turns, so that
-/// one need not wait for the other. float32: of row g over the lane's columns, by vector.
-template <class T, int kTiles, int kVectors>
+/// The sums of a lane. 16 bits: C operands of products with the tile, two that take turns, so that one need
+/// not wait for the other. float32: of row g over the lane's columns, by vector.
+template <class T, int kVectors>
 struct Sums {
-  float d[kTiles][2][4] = {};
+  float d[2][4] = {};
 
   struct Vectors {
     uint4 x, y;  // rows g and g + 8 of A, of two products
@@ -113,96 +117,90 @@ struct Sums {
     if constexpr (kVectors > 8) v.y = *reinterpret_cast<const uint4*>(from + min(g + 8, p.n - 1) * p.cols);
     return v;
   }
-  /// w: the lane's 16 bytes of every tile.
-  __device__ void add(const MatVec&, const Vectors& v, const uint4 (&w)[kTiles]) {
+  /// w: the lane's 16 bytes.
+  __device__ void add(const MatVec&, const Vectors& v, const uint4& w) {
     const uint32_t low[4] = {v.x.x, v.y.x, v.x.y, v.y.y}, high[4] = {v.x.z, v.y.z, v.x.w, v.y.w};
-#pragma unroll
-    for (int t = 0; t < kTiles; ++t) {
-      multiply(d[t][0], low, w[t].x, w[t].y, static_cast<T*>(nullptr));
-      multiply(d[t][1], high, w[t].z, w[t].w, static_cast<T*>(nullptr));
-    }
+    multiply(d[0], low, w.x, w.y, static_cast<T*>(nullptr));
+    multiply(d[1], high, w.z, w.w, static_cast<T*>(nullptr));
   }
 
-  /// to (kTiles, kVectors, 8): this warp's.
-  __device__ void leave(float* to) const {
+  /// to (n, 8): this warp's.
+  __device__ void leave(const MatVec& p, float* to) const {
     const int g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
 #pragma unroll
-    for (int t = 0; t < kTiles; ++t)
-#pragma unroll
-      for (int i = 0; i < kVectors / 4; ++i)
-        to[(t * kVectors + g + 8 * (i / 2)) * kTileRows + 2 * c + i % 2] = d[t][0][i] + d[t][1][i];
+    for (int h = 0; h < kVectors / 8; ++h)
+      if (g + 8 * h < p.n)
+        *reinterpret_cast<float2*>(to + (g + 8 * h) * kTileRows + 2 * c) = {
+            d[0][2 * h] + d[1][2 * h], d[0][2 * h + 1] + d[1][2 * h + 1]};
   }
 };
 
-template <int kTiles, int kVectors>
-struct Sums<float, kTiles, kVectors> {
-  float d[kTiles][kVectors] = {};
+template <int kVectors>
+struct Sums<float, kVectors> {
+  float d[kVectors] = {};
 
   using Vectors = const float*;
   __device__ static Vectors read(const MatVec&, const float* from) { return from; }
-  __device__ void add(const MatVec& p, Vectors from, const uint4 (&w)[kTiles]) {
+  __device__ void add(const MatVec& p, Vectors from, const uint4& w) {
+    const float4 row = reinterpret_cast<const float4&>(w);
 #pragma unroll
     for (int b = 0; b < kVectors; ++b) {
       if (b >= p.n) break;
       const float4 x = *reinterpret_cast<const float4*>(from + b * p.cols);
-#pragma unroll
-      for (int t = 0; t < kTiles; ++t) {
-        const float4 row = reinterpret_cast<const float4&>(w[t]);
-        d[t][b] = fmaf(row.x, x.x, fmaf(row.y, x.y, fmaf(row.z, x.z, fmaf(row.w, x.w, d[t][b]))));
-      }
+      d[b] = fmaf(row.x, x.x, fmaf(row.y, x.y, fmaf(row.z, x.z, fmaf(row.w, x.w, d[b]))));
     }
   }
 
-  __device__ void leave(float* to) const {
+  __device__ void leave(const MatVec& p, float* to) const {
     const int g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
 #pragma unroll
-    for (int t = 0; t < kTiles; ++t)
-#pragma unroll
-      for (int b = 0; b < kVectors; ++b) {
-        float sum = d[t][b];
-        sum += __shfl_xor_sync(kWholeWarp, sum, 1);
-        sum += __shfl_xor_sync(kWholeWarp, sum, 2);
-        if (c == 0) to[(t * kVectors + b) * kTileRows + g] = sum;
-      }
+    for (int b = 0; b < kVectors; ++b) {
+      float sum = d[b];
+      sum += __shfl_xor_sync(kWholeWarp, sum, 1);
+      sum += __shfl_xor_sync(kWholeWarp, sum, 2);
+      if (c == 0 && b < p.n) to[b * kTileRows + g] = sum;
+    }
   }
 };
 
-/// The first row of the t-th matrix part that a block multiplies at once: itself, or a gate and what it
-/// opens.
-__device__ inline int64_t first_row(const MatVec& p, int64_t tile, int t) {
-  return tile * kTileRows + t * (p.rows / 2);
+/// The first row of a tile: where rows open each other, gates and what they open take turns.
+__device__ inline int64_t first_row(const MatVec& p, int64_t tile) {
+  return p.gated ? tile / 2 * kTileRows + tile % 2 * (p.rows / 2) : tile * kTileRows;
 }
 
-/// What the warps' sums make together: of row r of tile t and vector b.
-template <int kTiles, int kVectors>
-__device__ inline float result_of(const MatVec& p, const float* sums, int t, int b, int r, int64_t row) {
+/// Floats that the sums of a tile take.
+__host__ __device__ inline int sums_of(const MatVec& p) {
+  return kWarps * p.n * kTileRows;
+}
+
+/// What the warps' sums make together: of a row of the tile (r) and vector b.
+__device__ inline float result_of(const MatVec& p, const float* sums, int b, int r, int64_t row) {
   float sum = 0;
 #pragma unroll
-  for (int w = 0; w < kWarps; ++w) sum += sums[((w * kTiles + t) * kVectors + b) * kTileRows + r];
+  for (int w = 0; w < kWarps; ++w) sum += sums[(w * p.n + b) * kTileRows + r];
   return p.scale * (sum + (p.bias ? __ldg(p.bias + row) : 0.0f));
 }
 
-template <class T, int kVectors>
-__device__ void open_gates(const MatVec& p, int64_t tile, const float* sums) {
-  const int64_t width = p.rows / 2;
-  const ActivationFunction f{p.activation, 0, 0};
-  for (int i = threadIdx.x; i < p.n * kTileRows; i += kThreads) {
-    const int r = i % kTileRows, b = i / kTileRows;
-    const int64_t row = tile * kTileRows + r;
-    if (row >= width) continue;
-    const float gate = result_of<2, kVectors>(p, sums, 0, b, r, row);
-    const float up = result_of<2, kVectors>(p, sums, 1, b, r, row + width);
-    store(static_cast<T*>(p.gated) + b * width + row, f(gate, up));
+/// sums: of tile after tile, gates and what they open in turn; gate: this thread's, from one to the other.
+template <class T>
+__device__ void open_gates(const MatVec& p, int64_t tile, const float* sums, float& gate) {
+  const int r = threadIdx.x % kTileRows, b = threadIdx.x / kTileRows;  // kThreads are enough for all
+  const int64_t width = p.rows / 2, row = tile / 2 * kTileRows + r;
+  if (b >= p.n || row >= width) return;
+  if (tile % 2 == 0) {
+    gate = result_of(p, sums, b, r, row);
+    return;
   }
+  const ActivationFunction f{p.activation, 0, 0};
+  store(static_cast<T*>(p.gated) + b * width + row, f(gate, result_of(p, sums, b, r, row + width)));
 }
 
 /// best: over all tiles so far of this thread's row of a tile and its vector, where candidates are wanted.
-template <int kVectors>
-__device__ void write_results(const MatVec& p, int64_t tile, const float* sums, Candidate& best) {
+__device__ inline void write_results(const MatVec& p, int64_t tile, const float* sums, Candidate& best) {
   const int r = threadIdx.x % kTileRows, b = threadIdx.x / kTileRows;  // kThreads are enough for all
   const int64_t row = tile * kTileRows + r;
   if (b >= p.n || row >= p.rows) return;
-  const float y = result_of<1, kVectors>(p, sums, 0, b, r, row);
+  const float y = result_of(p, sums, b, r, row);
   float* const to = p.y + b * p.rows + row;
   if (p.add)
     atomicAdd(to, y);  // the only one: in no order, and nobody waits for what was there
@@ -219,69 +217,68 @@ __device__ inline void write_best(const MatVec& p, Candidate best) {
 }
 
 /// A warp's way through its block's tiles, slab by slab: what is asked for next.
-template <class T, int kTiles>
+template <class T>
 struct Way {
   static constexpr int kEach = 16 / sizeof(T), kSlabColumns = kRowBytes / sizeof(T);
   const MatVec& p;
   int64_t tile, last;   // of the block
   int step = 0, steps;  // of a tile
 
-  __device__ Way(const MatVec& p, Range tiles)
+  __device__ Way(const MatVec& p, int64_t first, int64_t last)
       : p(p),
-        tile(tiles.first),
-        last(tiles.last),
+        tile(first),
+        last(last),
         steps(int((p.cols + kWarps * kSlabColumns - 1) / (kWarps * kSlabColumns))) {}
 
   /// The first column of the warp's slab.
   __device__ int column(int step) const { return (step * kWarps + int(threadIdx.x / 32)) * kSlabColumns; }
-  /// Asks for the next slab; to: (kTiles, 8, 16) of this warp. What is not there is zero.
+  /// Asks for the next slab; to: (8, 16) of this warp. What is not there is zero.
   __device__ void load(uint4* to) {
     if (tile < last) {
       const int lane = threadIdx.x % 32, odd = lane / 16, unit = lane % 16;
       const int at = column(step) + unit * kEach;
-      uint4* const place = to + odd * 16 + (unit ^ odd << 2);
+      const int64_t row = first_row(p, tile) + odd;
+      const T* const from = static_cast<const T*>(p.w) + row * p.cols + at;
+      const int rows = at < p.cols ? int(min(p.rows - row, int64_t(kTileRows))) : 0;
 #pragma unroll
-      for (int t = 0; t < kTiles; ++t) {
-        const int64_t row = first_row(p, tile, t) + odd;
-        const T* const from = static_cast<const T*>(p.w) + row * p.cols + at;
-        const int rows = at < p.cols ? int(min(p.rows - row, int64_t(kTileRows))) : 0;
-#pragma unroll
-        for (int i = 0; i < kTileRows / 2; ++i)
-          copy_or_zero(place + t * kTileUnits + i * 32, from + 2 * i * p.cols, 2 * i < rows);
-      }
+      for (int i = 0; i < kTileRows / 2; ++i)
+        copy_or_zero(to + (2 * i + odd) * 16 + (unit ^ odd << 2), from + 2 * i * p.cols, 2 * i < rows);
       if (++step == steps) step = 0, ++tile;
     }
     close_group();
   }
 };
 
-/// kStaged: x is not what is multiplied, but something of another type, or something to norm.
-template <class T, class X, bool kStaged, int kTiles, int kVectors>
+/// kStaged: x is not what is multiplied, but something of another type, or something to norm. n_tiles: shared
+/// by the blocks; pairs of them where rows open each other.
+template <class T, class X, bool kStaged, int kVectors>
 __global__ void __launch_bounds__(kThreads, 2) matvec_kernel(const MatVec p, const X* x, int64_t n_tiles) {
-  constexpr int kSums = kWarps * kTiles * kVectors * kTileRows, kEach = Way<T, kTiles>::kEach;
-  using Own = Sums<T, kTiles, kVectors>;
+  using Own = Sums<T, kVectors>;
+  constexpr int kEach = Way<T>::kEach;
   extern __shared__ __align__(16) uint4 queues[];
-  __shared__ float sums[2][kSums];
+  float* const sums = reinterpret_cast<float*>(queues + kQueueBytes / 16);
   const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
-  uint4* const queue = queues + warp * (kStages<kTiles> * kTiles * kTileUnits);
-  const Range tiles = items_of(0, int(n_tiles), blockIdx.x, gridDim.x);
-  Way<T, kTiles> ahead(p, tiles);
+  uint4* const queue = queues + warp * (kStages * kTileUnits);
+  const Range range = items_of(0, int(n_tiles), blockIdx.x, gridDim.x);
+  const int64_t each = p.gated ? 2 : 1, first = range.first * each, last = range.last * each;
+  Way<T> ahead(p, first, last);
 #pragma unroll
-  for (int s = 0; s < kStages<kTiles>; ++s) ahead.load(queue + s * kTiles * kTileUnits);
+  for (int s = 0; s < kStages; ++s) ahead.load(queue + s * kTileUnits);
   let_successor_start();
   wait_for_predecessor();
   const T* vectors;
   if constexpr (kStaged) {
-    T* const staged = reinterpret_cast<T*>(queues + kQueueBytes / 16);
-    stage_vectors(p, x, sums[0], staged);
+    T* const staged = reinterpret_cast<T*>(sums + 2 * sums_of(p));
+    stage_vectors(p, x, sums, staged);
     vectors = staged;
   } else {
     vectors = x;
   }
 
   Candidate best = no_candidate();
+  float gate = 0;
   int stage = 0;
-  for (int64_t tile = tiles.first; tile < tiles.last; ++tile) {
+  for (int64_t tile = first; tile < last; ++tile) {
     Own own;
     for (int step = 0; step < ahead.steps; ++step) {
       typename Own::Vectors v[kPieces];
@@ -290,27 +287,22 @@ __global__ void __launch_bounds__(kThreads, 2) matvec_kernel(const MatVec p, con
         const int column = ahead.column(step) + (4 * i + c) * kEach;
         v[i] = Own::read(p, vectors + min(column, int(p.cols) - kEach));
       }
-      uint4* const here = queue + stage * kTiles * kTileUnits;
-      wait_for_groups<kStages<kTiles> - 1>();
+      uint4* const here = queue + stage * kTileUnits;
+      wait_for_groups<kStages - 1>();
       __syncwarp();
 #pragma unroll
-      for (int i = 0; i < kPieces; ++i) {
-        uint4 w[kTiles];
-#pragma unroll
-        for (int t = 0; t < kTiles; ++t) w[t] = here[t * kTileUnits + g * 16 + ((4 * i + c) ^ (g % 2) << 2)];
-        own.add(p, v[i], w);
-      }
+      for (int i = 0; i < kPieces; ++i) own.add(p, v[i], here[g * 16 + ((4 * i + c) ^ (g % 2) << 2)]);
       __syncwarp();  // all lanes have read what comes anew
       ahead.load(here);
-      stage = (stage + 1) % kStages<kTiles>;
+      stage = (stage + 1) % kStages;
     }
-    float* const mine = sums[(tile - tiles.first) % 2];  // the other one may still be read
-    own.leave(mine + warp * kTiles * kVectors * kTileRows);
+    float* const mine = sums + (tile - first) % 2 * sums_of(p);
+    own.leave(p, mine + warp * p.n * kTileRows);
     __syncthreads();
-    if constexpr (kTiles > 1)
-      open_gates<T, kVectors>(p, tile, mine);
+    if (p.gated)
+      open_gates<T>(p, tile, mine, gate);
     else
-      write_results<kVectors>(p, tile, mine, best);
+      write_results(p, tile, mine, best);
   }
   if (p.best) write_best(p, best);
 }
@@ -323,11 +315,12 @@ int64_t blocks_of(int64_t tiles) {
   return std::min<int64_t>(tiles, 2 * attribute(cudaDevAttrMultiProcessorCount));
 }
 
-template <class T, class X, bool kStaged, int kTiles, int kVectors>
+template <class T, class X, bool kStaged, int kVectors>
 void launch(const MatVec& p, const X* x, const Stream& stream) {
-  const auto kernel = matvec_kernel<T, X, kStaged, kTiles, kVectors>;
-  const int64_t bytes = kQueueBytes + (kStaged ? p.n * p.cols * int64_t(sizeof(T)) : 0);
-  check(bytes <= max_vector_bytes() + kQueueBytes, "matvec: vectors longer than shared memory");
+  const auto kernel = matvec_kernel<T, X, kStaged, kVectors>;
+  const int64_t vectors = kStaged ? p.n * p.cols * int64_t(sizeof(T)) : 0;
+  check(vectors <= max_vector_bytes(), "matvec: vectors longer than shared memory");
+  const int64_t bytes = kQueueBytes + 2 * sums_of(p) * int64_t(sizeof(float)) + vectors;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
              "shared memory");
   const int64_t tiles = tiles_of(p.gated ? p.rows / 2 : p.rows);
@@ -335,13 +328,9 @@ void launch(const MatVec& p, const X* x, const Stream& stream) {
                p, x, tiles);
 }
 
-template <class T, class X, bool kStaged, int kTiles>
-void launch(const MatVec& p, const X* x, const Stream& stream) {
-  p.n <= 8 ? launch<T, X, kStaged, kTiles, 8>(p, x, stream) : launch<T, X, kStaged, kTiles, 16>(p, x, stream);
-}
 template <class T, class X, bool kStaged>
 void launch(const MatVec& p, const X* x, const Stream& stream) {
-  p.gated ? launch<T, X, kStaged, 2>(p, x, stream) : launch<T, X, kStaged, 1>(p, x, stream);
+  p.n <= 8 ? launch<T, X, kStaged, 8>(p, x, stream) : launch<T, X, kStaged, 16>(p, x, stream);
 }
 template <class T, class X>
 void launch(const MatVec& p, const X* x, const Stream& stream) {
@@ -358,8 +347,9 @@ int64_t n_candidates(int64_t rows) {
 }
 
 int64_t max_vector_bytes() {
-  constexpr int kStatic = 17 << 10;  // sums, and what the driver keeps
-  return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - kStatic - kQueueBytes;
+  constexpr int kOther =
+      (2 * kWarps * kMaxVectors * kTileRows * 4) + 1024;  // sums, and what the driver keeps
+  return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - kOther - kQueueBytes;
 }
 
 void matvec(const MatVec& p, const Stream& stream) {
