@@ -31,7 +31,7 @@ TEST_CASE("generate writes the text of transformers' ids, to standard output as 
   TempFolder dir;
   const Json expected = golden("tiny-llama3");
   const std::vector<std::string> command = {
-      "generate", "-m", model("tiny-llama3"), "--ids", prompt_file(dir, expected), "-q"};
+      "generate", "-m", model("tiny-llama3"), "--ids", prompt_file(dir, expected), "-q", "--device", "cpu"};
   const Json result = Json::parse(good(with(command, {"--json", "-"})).out);
   CHECK(result.at("ids") == expected.at("ids"));
   CHECK(result.at("prompt_tokens") == expected.at("prompt").size());
@@ -52,7 +52,8 @@ TEST_CASE("generate writes the text of transformers' ids, to standard output as 
 TEST_CASE("generate from a text and from a file; draws go by their seed") {
   TempFolder dir;
   put_file(dir / "p.txt", "The magic number for apple-river is");
-  const std::vector<std::string> base = {"generate", "-m", model("tiny-qwen2"), "-q", "-n", "24"};
+  const std::vector<std::string> base = {"generate", "-m", model("tiny-qwen2"), "-q",
+                                         "-n",       "24", "--device",          "cpu"};
   const std::string by_text = good(with(base, {"-p", "The magic number for apple-river is"})).out;
   CHECK(good(with(base, {"-f", dir / "p.txt"})).out == by_text);
   const auto drawn = [&](const char* seed) {
@@ -98,7 +99,7 @@ TEST_CASE("generate --chat writes the template around the text") {
   put_file(dir / "model/tokenizer_config.json",
            R"({"chat_template": "{{ '<|im_start|>system\nBe good.<|im_end|>\n' }}"})");
   put_file(dir / "hello.txt", "Hello");
-  const std::vector<std::string> base = {"generate", "-m", dir / "model", "-n", "8", "-q"};
+  const std::vector<std::string> base = {"generate", "-m", dir / "model", "-n", "8", "-q", "--device", "cpu"};
   const auto chat = [&](const std::string& system, const std::string& text) {
     return "<|im_start|>system\n" + system + "<|im_end|>\n<|im_start|>user\n" + text +
            "<|im_end|>\n<|im_start|>assistant\n";
@@ -108,6 +109,73 @@ TEST_CASE("generate --chat writes the template around the text") {
   CHECK(good(with(base, {"-f", dir / "hello.txt", "--chat"})).out == plain);
   CHECK(good(with(base, {"-p", "Hello", "--chat", "--system", "Be brief."})).out ==
         good(with(base, {"-p", chat("Be brief.", "Hello")})).out);
+}
+
+TEST_CASE("generate --chat: the template's first token comes once") {
+  TempFolder dir;
+  std::filesystem::copy(model("tiny-llama"), dir / "model");
+  put_file(dir / "model/tokenizer_config.json",
+           R"({"bos_token": "<|endoftext|>", "chat_template": "{{ bos_token }}{% for message in messages %})"
+           R"({% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %})"
+           R"({{ raise_exception('roles') }}{% endif %}{% endfor %}"})");
+  Json config = Json::parse(get_file(dir / "model/config.json"));
+  config["bos_token_id"] = 0;
+  put_file(dir / "model/config.json", config.dump());
+  const auto tokens = [&](const std::vector<std::string>& more) {
+    const std::vector<std::string> command = {"generate", "-m", dir / "model", "-p", "Hello",    "-n",
+                                              "4",        "-q", "--json",      "-",  "--device", "cpu"};
+    return Json::parse(good(with(command, more)).out).at("prompt_tokens").get<int>();
+  };
+  CHECK(tokens({"--chat", "--bos"}) == tokens({"--chat"}));
+  CHECK(tokens({"--bos"}) == tokens({}) + 1);
+}
+
+TEST_CASE("generate --kv serves from pages") {
+  TempFolder dir;
+  const Json expected = golden("tiny-llama3");
+  good({"calibrate", "-m", model("tiny-llama3"), "-f", text("calibration"), "--tokens", "512", "--bits",
+        "3,8", "-o", dir / "map.h5", "-q", "--device", "cpu"});
+  const std::vector<std::string> base = {"generate",
+                                         "-m",
+                                         model("tiny-llama3"),
+                                         "--ids",
+                                         prompt_file(dir, expected),
+                                         "-q",
+                                         "--json",
+                                         "-",
+                                         "--device",
+                                         "cpu",
+                                         "--kv"};
+  const auto written = [&](const std::vector<std::string>& more) {
+    return Json::parse(good(with(base, more)).out);
+  };
+  const Json halves = written({"fp16"});
+  CHECK(halves.at("ids") == expected.at("ids"));
+  CHECK(halves.at("cache") == "fp16, pages");
+  const Json three = written({dir / "map.h5"});
+  CHECK(three.at("cache") == "K3V3 block-gtq / tq-mse, pages");
+  CHECK(three.at("ids").size() == expected.at("ids").size());
+  CHECK(three.at("ids") != expected.at("ids"));
+  CHECK(three.at("cache_bytes").get<double>() < 0.25 * halves.at("cache_bytes").get<double>());
+  const Json eight = written({dir / "map.h5", "--pairs", "K8V8"});
+  for (size_t i = 0; i < 60; ++i) CHECK(eight.at("ids").at(i) == expected.at("ids").at(i));
+  // All positions exact: the exact text, whatever the bits.
+  CHECK(written({dir / "map.h5", "--sink", "1024"}).at("ids") == expected.at("ids"));
+  CHECK(written({dir / "map.h5", "--recent", "1024"}).at("ids") == expected.at("ids"));
+
+  const auto refused = [&](const std::vector<std::string>& more, int code, const std::string& words) {
+    const Outcome outcome = blockgtq(with(base, more));
+    INFO(outcome.err);
+    CHECK(outcome.code == code);
+    CHECK_THAT(outcome.err, ContainsSubstring(words));
+    CHECK(outcome.out.empty());
+  };
+  refused({dir / "none.h5"}, 3, "none.h5");
+  refused({dir / "map.h5", "--map", dir / "map.h5"}, 2, "--kv and --map exclude each other");
+  refused({"fp16", "--k-method", "tq-mse"}, 2, "--kv fp16: nothing is quantized");
+  refused({dir / "map.h5", "--sink", "4"}, 2, "--sink: 4: whole pages of 64 positions are expected");
+  refused({dir / "map.h5", "--k-method", "klt"}, 3, "pages have no place for keys coded before RoPE");
+  refused({dir / "map.h5", "--code", "trellis"}, 3, "pages have no place for trellis codes");
 }
 
 TEST_CASE("what generate refuses") {
