@@ -118,6 +118,7 @@ TEST_CASE("generate --chat: the template's first token comes once") {
            R"({"bos_token": "<|endoftext|>", "chat_template": "{{ bos_token }}{% for message in messages %})"
            R"({% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %})"
            R"({{ raise_exception('roles') }}{% endif %}{% endfor %}"})");
+  std::filesystem::remove(dir / "model/generation_config.json");  // it would go first
   Json config = Json::parse(get_file(dir / "model/config.json"));
   config["bos_token_id"] = 0;
   put_file(dir / "model/config.json", config.dump());
