@@ -10,6 +10,10 @@
 namespace blockgtq {
 namespace {
 
+double gib(int64_t bytes) {
+  return double(bytes) / double(1 << 30);
+}
+
 class CudaSequence final : public Sequence {
  public:
   CudaSequence(const Checkpoint& model, const AttentionShape& shape, const KvKind& kind,
@@ -20,7 +24,15 @@ class CudaSequence final : public Sequence {
         weights_(model, options),
         cache_(shape, kind, 1, context, stream_),
         steps_(weights_, cache_, stream_),
-        logits_(size_t(model.config().vocab)) {}
+        logits_(size_t(model.config().vocab)) {
+    const int64_t needed = steps_.bytes() + cache_.bytes(), allowed = options.memory_limit_bytes;
+    if (allowed > 0 && needed > allowed)
+      throw Error(
+          Exit::device,
+          fmt::format("device memory: {:.2f} GiB needed (weights {:.2f}, cache {:.2f}), {:.2f} GiB allowed",
+                      gib(needed), gib(weights_.bytes()), gib(cache_.bytes()), gib(allowed)),
+          "fewer --tokens, a larger --gpu-memory, or --device cpu");
+  }
 
   std::span<const float> append(std::span<const int32_t> tokens) override {
     check(!tokens.empty() && n_ + int64_t(tokens.size()) <= cache_.capacity(),
