@@ -20,13 +20,13 @@
 // codes, queries, sums and the page's way in:
 //
 //             instructions   of that pipe   cycles of look-ups
-//   K2V2          1620            600              256
-//   K3V3          1860            950              256
-//   K4V4          2240            770              512
+//   K2V2          1660            620              256
+//   K3V3          1900            960              256
+//   K4V4          2290            780              512
 //   scalar K3V3    970
 //
 // With 31 pages to a multiprocessor (131072 positions, 2 KV heads, 132 of them), 8 to a scheduler, K3V3 takes
-// at least 15,000 cycles of that pipe, 14,500 of issue and 12,600 of shared memory: 8.5 us, which is what the
+// at least 15,000 cycles of that pipe, 14,700 of issue and 12,600 of shared memory: 8.5 us, which is what the
 // scalar kernel's pages take at half of what could be issued.
 #include <algorithm>
 
@@ -45,6 +45,12 @@ namespace {
 template <int kTiles>
 constexpr int kMostWarps = kTiles == 2 ? 8 : 12;
 
+/// Tiles of an item in straight code. All four of a page were 30 to 40 KB of instructions, which have to be
+/// fetched again between kernels of other code, and more registers than there are: two are 20 to 26 KB,
+/// nothing is spilled, and a page takes 3 % more instructions.
+template <int kParts>
+constexpr int kTilesAtOnce = kParts < 2 ? kParts : 2;
+
 constexpr int kScalarBits = 3;  // queries are laid out as for scalar codes of this width
 
 struct Arguments {
@@ -62,56 +68,81 @@ struct Arguments {
   LookUpNumbers numbers;
 };
 
+/// Norms of positions r and 8 + r of a tile, zero from `valid` on.
+__device__ inline uint32_t tile_norms(const uint8_t* norms, int tile, int valid) {
+  const int row = threadIdx.x % 32 / 4;
+  const uint32_t pair = reinterpret_cast<const uint32_t*>(norms)[4 * row + tile];
+  if (valid >= kPagePositions) return pair;
+  return pair & ((16 * tile + row < valid ? 0xffffu : 0u) | (16 * tile + 8 + row < valid ? 0xffff0000u : 0u));
+}
+
 /// s = keys . prepared queries.
 template <int kDim, int kTiles, int kParts, int kBits, class Table>
 __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* side, const Table& table,
                            const Queries& queries, int part, int valid, const Zero& zero) {
   constexpr int kSteps = kDim / 32;
   const int lane = threadIdx.x % 32;
-  Sums<kTiles, kParts> high, low;
   uint4 q[kSteps][kTiles];
 #pragma unroll
   for (int step = 0; step < kSteps; ++step)
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
       q[step][tile] = reinterpret_cast<const uint4*>(queries.fixed)[(step * kTiles + tile) * 32 + lane];
+  const uint8_t* const norms = side + trellis_code_bytes(kDim, kBits);
+  constexpr int kAtOnce = kTilesAtOnce<kParts>;
+#pragma unroll 1
+  for (int at = 0; at < kParts; at += kAtOnce) {  // every round shifts s by what it adds
+    Scores<kTiles, kAtOnce> newest;
 #pragma unroll
-  for (int i = 0; i < kParts; ++i) {
-    const TileStream<kDim, kBits, true> stream(side, part + i);
+    for (int i = 0; i < kAtOnce; ++i) {
+      const TileStream<kDim, kBits, true> stream(side, part + at + i);
+      Sums<kTiles, 1> high, low;
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      uint32_t a[4];
-      key_operand(a, table, stream, step);
+      for (int step = 0; step < kSteps; ++step) {
+        uint32_t a[4];
+        key_operand(a, table, stream, step);
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
-        const uint4& b = q[step][tile];
-        if (step == 0) {
-          mma_first<false>(high[tile][i], a, b.x, b.y, zero);
-          mma_first<false>(low[tile][i], a, b.z, b.w, zero);
-        } else {
-          mma<false>(high[tile][i], a, b.x, b.y);
-          mma<false>(low[tile][i], a, b.z, b.w);
+        for (int tile = 0; tile < kTiles; ++tile) {
+          const uint4& b = q[step][tile];
+          if (step == 0) {
+            mma_first<false>(high[tile][0], a, b.x, b.y, zero);
+            mma_first<false>(low[tile][0], a, b.z, b.w, zero);
+          } else {
+            mma<false>(high[tile][0], a, b.x, b.y);
+            mma<false>(low[tile][0], a, b.z, b.w);
+          }
         }
       }
+      Scores<kTiles, 1> of_tile;
+      const uint32_t norm = tile_norms(norms, part + at + i, valid);
+      take_sums<kTiles, 1, true>(of_tile, high, low, &norm, 1, 0);
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) newest[tile][i][j] = of_tile[tile][0][j];
     }
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int k = 0; k < kParts; ++k)
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+          s[tile][k][j] = k + kAtOnce < kParts ? s[tile][(k + kAtOnce) % kParts][j]
+                                               : newest[tile][k + kAtOnce - kParts][j];
   }
-  uint32_t norms[4];
-  load_norms(norms, side + trellis_code_bytes(kDim, kBits), lane / 4, valid);
-  take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
 }
 
 /// Weights of a tile against words of two coordinates and two positions: (coordinate, byte of the weight,
 /// eight positions).
 using WeightOperand = uint32_t[2][2][2];
-template <int kTiles, int kParts>
-__device__ inline void spread_weights(WeightOperand& b, const Weights<kTiles, kParts>& w, int tile, int i) {
+__device__ inline void spread_weights(WeightOperand& b, const uint32_t (&pairs)[2]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const uint32_t x = w.pairs[tile][i][half];
-    b[0][0][half] = x >> 8 & 0x00ff00ffu;
+    const uint32_t x = pairs[half];
+    b[0][0][half] = permute(x, 0, 0x4341u);
     b[0][1][half] = x & 0x00ff00ffu;
     b[1][0][half] = x & 0xff00ff00u;
-    b[1][1][half] = x << 8 & 0xff00ff00u;
+    b[1][1][half] = permute(x, 0, 0x2404u);
   }
 }
 
@@ -120,6 +151,7 @@ template <int kDim, int kTiles, int kParts, int kBits, class Table>
 __device__ void add_trellis_values(State<kDim / 16, kTiles>& state, const uint8_t* codes, const Table& table,
                                    const Weights<kTiles, kParts>& w, int part, const Zero& zero) {
   constexpr int kGroups = kDim / 64, kAtOnce = kTiles == 2 ? 1 : kGroups;  // of four slabs; by registers
+  constexpr int kHere = kTilesAtOnce<kParts>;                              // tiles
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
@@ -129,30 +161,43 @@ __device__ void add_trellis_values(State<kDim / 16, kTiles>& state, const uint8_
   for (int from = 0; from < kGroups; from += kAtOnce) {
     int high[4 * kAtOnce][kTiles][4], low[4 * kAtOnce][kTiles][4];
 #pragma unroll
-    for (int i = 0; i < kParts; ++i) {
-      const TileStream<kDim, kBits, false> stream(codes, part + i);
-      WeightOperand b[kTiles];
+    for (int slab = 0; slab < 4 * kAtOnce; ++slab)
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) spread_weights(b[tile], w, tile, i);
+      for (int tile = 0; tile < kTiles; ++tile) {
+        const float(&o)[4] = state.o[4 * from + slab][tile];  // of registers that differ
+        set_sums(high[slab][tile], __float_as_uint(o[0]), __float_as_uint(o[1]), zero);
+        set_sums(low[slab][tile], __float_as_uint(o[2]), __float_as_uint(o[3]), zero);
+      }
+    Weights<kTiles, kParts> left = w;  // every round shifts what is left to the front
+#pragma unroll 1
+    for (int at = 0; at < kParts; at += kHere) {
 #pragma unroll
-      for (int group = 0; group < kAtOnce; ++group) {
-        uint32_t a[2][4];
-        value_operands(a, table, stream, from + group);
+      for (int i = 0; i < kHere; ++i) {
+        const TileStream<kDim, kBits, false> stream(codes, part + at + i);
+        WeightOperand b[kTiles];
 #pragma unroll
-        for (int j = 0; j < 4; ++j)
+        for (int tile = 0; tile < kTiles; ++tile) spread_weights(b[tile], left.pairs[tile][i]);
 #pragma unroll
-          for (int tile = 0; tile < kTiles; ++tile) {
-            const uint32_t(&x)[2][2] = b[tile][j % 2];
-            const int slab = 4 * group + j;
-            if (i == 0) {
-              mma_first<true>(high[slab][tile], a[j / 2], x[0][0], x[0][1], zero);
-              mma_first<true>(low[slab][tile], a[j / 2], x[1][0], x[1][1], zero);
-            } else {
+        for (int group = 0; group < kAtOnce; ++group) {
+          uint32_t a[2][4];
+          value_operands(a, table, stream, from + group);
+#pragma unroll
+          for (int j = 0; j < 4; ++j)
+#pragma unroll
+            for (int tile = 0; tile < kTiles; ++tile) {
+              const uint32_t(&x)[2][2] = b[tile][j % 2];
+              const int slab = 4 * group + j;
               mma<true>(high[slab][tile], a[j / 2], x[0][0], x[0][1]);
               mma<true>(low[slab][tile], a[j / 2], x[1][0], x[1][1]);
             }
-          }
+        }
       }
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+        for (int k = kHere; k < kParts; ++k)
+#pragma unroll
+          for (int half = 0; half < 2; ++half) left.pairs[tile][k - kHere][half] = left.pairs[tile][k][half];
     }
 #pragma unroll
     for (int slab = 0; slab < 4 * kAtOnce; ++slab)
@@ -178,12 +223,14 @@ __global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const 
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ uint64_t barriers[kMostWarps<kTiles>][2];
   const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
+  Arrivals<2> arrivals(barriers[warp]);  // first: it waits for all that was asked for
+  const uint4 key_rows = KeyTable::first_rows(a.layer.key_centroids),
+              value_rows = ValueTable::first_rows(a.layer.value_centroids);
   const int kv_head = blockIdx.y / a.chunks, chunk = blockIdx.y % a.chunks, sequence = blockIdx.z;
   const PackedLayer& layer = a.layer.packed;
   const SharedPlan plan = shared_plan<kDim, kTiles>(layer);
   const PackedTable& t =
       *reinterpret_cast<const PackedTable*>(layer.tables + int64_t(kv_head) * layer.table_bytes);
-  const int block_offset = t.block_offset;
   const float query_scale = t.query_scale;
   const int first_head = kv_head * a.group + chunk * 8 * kTiles;
   const int n_heads = min(8 * kTiles, a.group - chunk * 8 * kTiles);
@@ -195,59 +242,52 @@ __global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const 
   const int angle_bytes = layer.page_angles ? kDim * 4 : 0;
   unsigned char* const keys = shared + a.stages + warp * a.warp_bytes;
   unsigned char* const values = keys + kKeys + angle_bytes;
-  Arrivals<2> arrivals(barriers[warp]);
   const Range range = items_of(a.first_page * kItems, a.items, blockIdx.x, a.splits);
   const int first = range.first + warp;
   const int32_t* const pages = a.cache.block_table + sequence * a.cache.stride;
-  int length = 0, ids = 0;  // pages of this warp's items, one to a lane
+  int length = 0, last = 0, ids = 0;  // ids: pages of this warp's items, one to a lane
   const auto read_ids = [&](int n) {
     const int item = first + (n + int(threadIdx.x % 32)) * n_warps;
     if (item < range.last) ids = pages[item / kItems];
   };
   const auto read_lengths = [&] {
     length = a.cache.lengths[sequence];
+    last = min(range.last, (length + 16 * kParts - 1) / (16 * kParts));
     read_ids(0);
   };
   if (a.fresh >= 0) read_lengths();
   QueryMap<kDim, kScalarBits> map;
   map.load(layer, kv_head, warp);
-  const auto make_tables = [&] {
-    KeyTable::fill(key_bytes, a.layer.key_centroids);
-    if (a.key_table != a.value_table) ValueTable::fill(value_bytes, a.layer.value_centroids);
-  };
-  if (a.fresh < 0) {
-    make_tables();
-    wait_for_predecessor();
-    read_lengths();
-  }
-  const int last = min(range.last, (length + 16 * kParts - 1) / (16 * kParts));
-  const auto load = [&](int n, bool of_keys) {  // this warp's n-th item
+  const uint8_t* block = nullptr;  // of this warp's n-th item; keys come first
+  const auto load_keys = [&](int n) {
     const int item = first + n * n_warps, id = __shfl_sync(kAll, ids, n % 32);
+    block = a.cache.pages + id * layer.page_bytes + kv_head * (kKeys + kValues);
     if (item < last) {
-      const uint8_t* const block = a.cache.pages + id * layer.page_bytes + block_offset;
-      if (of_keys) {
-        arrivals.expect(0, kKeys + angle_bytes);
-        arrivals.copy(0, keys, block, kKeys);
-        if (angle_bytes)
-          arrivals.copy(0, keys + kKeys, layer.page_angles + int64_t(item / kItems) * kDim, angle_bytes);
-      } else {
-        arrivals.expect(1, kValues);
-        arrivals.copy(1, values, block + kKeys, kValues);
-      }
+      arrivals.expect(0, kKeys + angle_bytes);
+      arrivals.copy(0, keys, block, kKeys);
+      if (angle_bytes)
+        arrivals.copy(0, keys + kKeys, layer.page_angles + int64_t(item / kItems) * kDim, angle_bytes);
+    }
+    arrivals.commit();
+  };
+  const auto load_values = [&](int n) {
+    if (first + n * n_warps < last) {
+      arrivals.expect(1, kValues);
+      arrivals.copy(1, values, block + kKeys, kValues);
     }
     arrivals.commit();
   };
   const auto load_both = [&] {
-    load(0, true);
-    load(0, false);
+    load_keys(0);
+    load_values(0);
   };
   // What the kernel before does not write is asked for while that one ends.
   const bool early = first < max(length - a.fresh, 0) / kPagePositions * kItems && a.fresh >= 0;
   if (early) load_both();
-  if (a.fresh >= 0) {
-    make_tables();
-    wait_for_predecessor();
-  }
+  KeyTable::fill(key_bytes, a.layer.key_centroids, key_rows);
+  if (kKeyBits != kValueBits) ValueTable::fill(value_bytes, a.layer.value_centroids, value_rows);
+  wait_for_predecessor();
+  if (a.fresh < 0) read_lengths();
   load_queries<kDim, kTiles>(q, n_heads, reinterpret_cast<__half*>(shared + plan.rows));
   if (!early) load_both();
   wait_for_lines();
@@ -278,14 +318,14 @@ __global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const 
     const int valid = length - page * kPagePositions;
     if ((n + 1) % 32 == 0) read_ids(n + 1);
     arrivals.wait(0, n);
-    float s[kTiles][kParts][4];
+    float s[kTiles][kParts][4] = {};
     score_keys<kDim, kTiles, kParts, kKeyBits>(s, keys, key_table, queries, part, valid, zero);
     if (layer.key_mean)
       score_mean<kDim, kTiles, kParts>(s, reinterpret_cast<const float4*>(keys + kKeys), queries, mean,
                                        query_scale, part);
     if (valid < kPagePositions) mask<kTiles, kParts>(s, part, valid);
     __syncwarp();
-    load(n + 1, true);
+    load_keys(n + 1);
     arrivals.wait(1, n);
     Weights<kTiles, kParts> w;
     uint32_t pair[4];
@@ -293,7 +333,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const 
     weigh<kSlabs, kTiles, kParts>(state, s, factor, pair, part, n == 0, w);
     add_trellis_values<kDim, kTiles, kParts, kValueBits>(state, values, value_table, w, part, zero);
     __syncwarp();
-    load(n + 1, false);
+    load_values(n + 1);
   }
   const int64_t place = (int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x;
   merge_warps<kSlabs, kTiles>(state, max(1, min(n_warps, last - range.first)),

@@ -121,12 +121,25 @@ struct LookUpTable {
     return join(x1 * numbers.byte + x0, x3 * numbers.byte + x2);
   }
 
-  /// Fills the table; by all threads of the block.
-  __device__ static void fill(uint8_t* table, const uint32_t* centroids) {
-#pragma unroll 4
-    for (int i = threadIdx.x; i < table_rows(kBits, kOther) * 8; i += blockDim.x) {
-      const uint32_t x = centroids[i / 8];
-      *reinterpret_cast<uint4*>(table + i / 8 * kRow + i % 8 * 16) = {x, x, x, x};
+  static constexpr int kFills = table_rows(kBits, kOther) / 4;  // of four rows
+  /// What this thread fills the table with first: to be asked for long before.
+  __device__ static uint4 first_rows(const uint32_t* centroids) {
+    return int(threadIdx.x) < kFills ? reinterpret_cast<const uint4*>(centroids)[threadIdx.x] : uint4{};
+  }
+  /// Fills the table; by all threads of the block. Eight threads write to different banks, each to a row of
+  /// its own. rows: first_rows().
+  __device__ static void fill(uint8_t* table, const uint32_t* centroids, uint4 rows) {
+    for (int i = threadIdx.x; i < kFills;) {
+      const uint32_t words[4] = {rows.x, rows.y, rows.z, rows.w};
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+#pragma unroll
+        for (int k = 0; k < 8; ++k) {
+          const uint32_t x = words[j];
+          *reinterpret_cast<uint4*>(table + (4 * i + j) * kRow + (k ^ threadIdx.x % 8) * 16) = {x, x, x, x};
+        }
+      i += blockDim.x;
+      if (i < kFills) rows = reinterpret_cast<const uint4*>(centroids)[i];
     }
   }
 

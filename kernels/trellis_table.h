@@ -56,7 +56,8 @@ constexpr int trellis_value_coordinate(int dim, int bits, int slab, int place) {
 /// A layer whose pages hold trellis codes (cache/trellis_page.h), in device memory.
 struct TrellisLayer {
   PackedLayer packed;  // heads, query map, B_v and means, as of scalar codes of one width; of a head's table
-                       // nothing but PackedTable: block_offset and query_scale
+                       // nothing but PackedTable: query_scale, and block_offset, which is its number times
+                       // block_bytes
   int key_bits = 0, value_bits = 0;
   // (table_rows()) the words of the tables; the same address where both sides have as many bits
   const uint32_t *key_centroids = nullptr, *value_centroids = nullptr;
