@@ -2,7 +2,7 @@
 
 #include "base/error.h"
 #include "base/float16.h"
-#include "base/parallel.h"
+#include "cache/read_positions.h"
 
 namespace blockgtq {
 
@@ -41,14 +41,8 @@ void ExactCache::read(int64_t t, const uint8_t* page, double* k, double* v) cons
 }
 
 PlainPositions ExactCache::read(std::span<const uint8_t* const> pages, int64_t length) const {
-  check(int64_t(pages.size()) * kPagePositions >= length, "ExactCache: positions beyond the pages");
-  const int64_t width = int64_t(n_kv_heads_) * dim_;
-  PlainPositions x{n_kv_heads_, dim_, std::vector<double>(length * width),
-                   std::vector<double>(length * width)};
-  parallel_for(size_t(length), [&](size_t t) {
-    read(int64_t(t), pages[t / kPagePositions], &x.k[t * width], &x.v[t * width]);
-  });
-  return x;
+  return read_positions(n_kv_heads_, dim_, pages, 0, length,
+                        [&](int64_t t, const uint8_t* page, double* k, double* v) { read(t, page, k, v); });
 }
 
 }  // namespace blockgtq

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "base/float16.h"
-#include "base/parallel.h"
+#include "cache/read_positions.h"
 
 namespace blockgtq {
 namespace {
@@ -194,16 +194,8 @@ void PackedCache::read(int64_t t, const uint8_t* page, double* k, double* v) con
 }
 
 PlainPositions PackedCache::read(std::span<const uint8_t* const> pages, int64_t first, int64_t end) const {
-  check(int64_t(pages.size()) * kPagePositions >= end, "PackedCache: positions beyond the pages");
-  const int64_t width = int64_t(spec_.n_kv_heads()) * spec_.layout.head_dim,
-                n = std::max<int64_t>(end - first, 0);
-  PlainPositions x{spec_.n_kv_heads(), spec_.layout.head_dim, std::vector<double>(n * width),
-                   std::vector<double>(n * width)};
-  parallel_for(size_t(n), [&](size_t i) {
-    const int64_t t = first + int64_t(i);
-    read(t, pages[t / kPagePositions], &x.k[i * width], &x.v[i * width]);
-  });
-  return x;
+  return read_positions(spec_.n_kv_heads(), spec_.layout.head_dim, pages, first, end,
+                        [&](int64_t t, const uint8_t* page, double* k, double* v) { read(t, page, k, v); });
 }
 
 }  // namespace blockgtq

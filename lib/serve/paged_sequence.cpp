@@ -5,11 +5,9 @@
 
 #include "base/error.h"
 #include "base/float16.h"
-#include "base/stop.h"
 #include "cache/exact_page.h"
-#include "model/backend.h"
-#include "model/past.h"
 #include "model/rotary.h"
+#include "serve/past_sequence.h"
 
 namespace blockgtq {
 namespace {
@@ -26,13 +24,12 @@ struct Turn {
   }
 };
 
-class PagedSequence final : public Sequence {
+class PagedSequence final : public PastSequence {
  public:
   PagedSequence(const Checkpoint& model, const AttentionShape& shape, const KvKind& kind, int64_t context)
-      : model_(model), shape_(shape), kind_(kind), backend_(make_cpu_backend()) {
+      : PastSequence(model, context), shape_(shape), kind_(kind) {
     if (shape.v_dim == 0)
       throw Error(Exit::input, model.folder().string() + ": caches a latent, not values per head");
-    past_.context = context;
     for (const PackedSpec& spec : kind_.packed) caches_.emplace_back(spec);
     pages_.resize(caches_.size());
     const Config& c = model.config();
@@ -42,24 +39,17 @@ class PagedSequence final : public Sequence {
 
   std::span<const float> append(std::span<const int32_t> tokens) override {
     if (past_.n == 0) {
-      pass(tokens, false);
+      pass(tokens, nullptr);
       store_prompt();
       return logits_;
     }
     for (const int32_t token : tokens) {
-      pass({&token, 1}, true);
+      pass({&token, 1}, [&](LayerActivations& acts) { hold(acts); });
       pack_what_is_no_longer_recent();
     }
     return logits_;
   }
 
-  PlainPositions held(int layer) const override {
-    const Past::Layer& all = past_.layers.at(size_t(layer));
-    return {model_.config().n_kv_heads,
-            model_.config().head_dim,
-            {all.k.begin(), all.k.end()},
-            {all.v.begin(), all.v.end()}};
-  }
   int64_t cache_bytes() const override {
     const ExactWindow exact = window();
     const int64_t end = packed_end(exact, past_.n), first = exact.sink / kPagePositions;
@@ -78,20 +68,6 @@ class PagedSequence final : public Sequence {
   }
   /// Whether position t is packed once there are n.
   bool packed(int64_t t, int64_t n) const { return t >= window().sink && t < packed_end(window(), n); }
-
-  void pass(std::span<const int32_t> tokens, bool paged) {
-    check_stop();
-    ForwardRequest request;
-    request.tokens = tokens;
-    request.chunk = 0;
-    request.past = &past_;
-    if (paged) request.on_layer = [&](LayerActivations& acts) { hold(acts); };
-    request.logits_from = int64_t(tokens.size()) - 1;
-    request.on_logits = [&](int64_t, int64_t, const float* logits) {
-      logits_.assign(logits, logits + model_.config().vocab);
-    };
-    backend_->forward(model_, request);
-  }
 
   const Turn* turn_of(int layer) const {
     switch (model_.config().layer_attention[size_t(model_.config().kv_layers()[size_t(layer)])].rotation) {
@@ -157,15 +133,11 @@ class PagedSequence final : public Sequence {
           load(l, t, past_.layers[l].k.data() + t * width(), past_.layers[l].v.data() + t * width());
   }
 
-  const Checkpoint& model_;
   const AttentionShape shape_;
   const KvKind kind_;
-  const std::unique_ptr<Backend> backend_;
   std::optional<Turn> main_, local_;
   std::vector<PackedCache> caches_;                       // (L), or empty
   std::vector<std::vector<std::vector<uint8_t>>> pages_;  // (L) of pages
-  Past past_;                                             // what the pages give back
-  std::vector<float> logits_;
 };
 
 }  // namespace

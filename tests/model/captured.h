@@ -1,5 +1,6 @@
 // A forward pass with everything it shows, and folders for changed copies of the small trained models.
 #pragma once
+#include <cmath>
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "catch.h"
 #include "hf/safetensors_builder.h"
 #include "model/backend.h"
 
@@ -51,6 +53,17 @@ inline Captured run_forward(const Checkpoint& model, std::span<const int32_t> to
     return std::vector<float>(x, x + n);
   };
   return capture(*make_cpu_backend(), copy, model, tokens, chunk, with_logits, change);
+}
+
+/// |a - b| / |b|
+inline double relative_distance(std::span<const float> a, std::span<const float> b) {
+  REQUIRE(a.size() == b.size());
+  double off = 0, norm = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    off += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
+    norm += double(b[i]) * b[i];
+  }
+  return std::sqrt(off / norm);
 }
 
 inline fs::path trained_model(const std::string& name) {

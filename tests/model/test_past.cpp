@@ -34,16 +34,6 @@ std::vector<float> in_pieces(const Checkpoint& model, const std::vector<int32_t>
   return all;
 }
 
-double relative_distance(const std::vector<float>& a, const std::vector<float>& b) {
-  REQUIRE(a.size() == b.size());
-  double off = 0, norm = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    off += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
-    norm += double(b[i]) * b[i];
-  }
-  return std::sqrt(off / norm);
-}
-
 void check_pieces(const Checkpoint& model) {
   const std::vector<int32_t> tokens = some_tokens(70, model.config().vocab);
   const std::vector<float> whole = run_forward(model, tokens, 0).logits;

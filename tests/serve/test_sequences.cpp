@@ -21,16 +21,6 @@ using namespace blockgtq::test;
 
 namespace {
 
-double relative_distance(std::span<const float> a, std::span<const float> b) {
-  REQUIRE(a.size() == b.size());
-  double off = 0, norm = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    off += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
-    norm += double(b[i]) * b[i];
-  }
-  return std::sqrt(off / norm);
-}
-
 int32_t likeliest(std::span<const float> logits) {
   return int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
