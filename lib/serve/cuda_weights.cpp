@@ -10,6 +10,7 @@
 #include "model/cuda_plan.h"
 #include "model/cuda_weight_stream.h"
 #include "model/output_layer.h"
+#include "serve/cuda_sequence.h"
 
 namespace blockgtq {
 namespace {
@@ -85,6 +86,7 @@ CudaPlan loading_plan(const Checkpoint& model, const CudaOptions& options) {
 }  // namespace
 
 CudaWeights::CudaWeights(const Checkpoint& model, const CudaOptions& options) : config_(model.config()) {
+  check(without_step(config_).empty(), "weights of a model without a decoding step");
   load(model, options);
 }
 

@@ -33,6 +33,13 @@ TEST_CASE("bench attention, prefill and encode: bad values are usage errors, no 
       {{"bench", "attention", "--device", "cuda:99"}, 5, ""},
       {{"bench", "prefill", "--device", "cuda:99"}, 5, ""},
       {{"bench", "encode", "--device", "cuda:99"}, 5, ""},
+      {{"bench", "decode", "--batch", "1"}, 2, "one of --shape and -m is expected"},
+      {{"bench", "decode", "--shape", "gpt-5"}, 2, "--shape: 'gpt-5' is none of qwen2.5-3b, "},
+      {{"bench", "decode", "--shape", "qwen3-4b", "--kv", "fp16,K3"}, 2, "--kv: K3: whole bits"},
+      {{"bench", "decode", "--shape", "qwen3-4b", "--context", "64"}, 2, "--context: 64: at least 128"},
+      {{"bench", "decode", "--shape", "qwen3-4b", "--batch", "17"}, 2, "--batch: 17: at most 16 sequences"},
+      {{"bench", "decode", "--shape", "qwen3-4b", "--sink", "4"}, 2, "--sink: 4: whole pages"},
+      {{"bench", "decode", "--shape", "qwen3-4b", "--device", "cuda:99"}, 5, ""},
   };
   for (const Case& c : cases) {
     const Outcome outcome = blockgtq(c.args);
