@@ -10,30 +10,60 @@
 
 namespace blockgtq {
 
+namespace {
+
+/// Token ids, the likeliest first as far as somebody asked.
+class Ranking {
+ public:
+  explicit Ranking(std::span<const float> logits) : logits_(logits), ids_(logits.size()) {
+    std::iota(ids_.begin(), ids_.end(), 0);
+  }
+  /// The i-th of all; the lower id of equals.
+  int32_t operator[](size_t i) {
+    constexpr size_t kAtOnce = 64;
+    while (i >= sorted_) rank(std::min(ids_.size(), std::max(kAtOnce, 4 * sorted_)));
+    return ids_[i];
+  }
+
+ private:
+  void rank(size_t end) {
+    const auto likelier = [&](int32_t a, int32_t b) {
+      return logits_[size_t(a)] != logits_[size_t(b)] ? logits_[size_t(a)] > logits_[size_t(b)] : a < b;
+    };
+    std::partial_sort(ids_.begin() + std::ptrdiff_t(sorted_), ids_.begin() + std::ptrdiff_t(end), ids_.end(),
+                      likelier);
+    sorted_ = end;
+  }
+
+  std::span<const float> logits_;
+  std::vector<int32_t> ids_;
+  size_t sorted_ = 0;
+};
+
+}  // namespace
+
 int32_t sample(const Sampling& s, std::span<const float> logits, Random& random) {
   check(!logits.empty() && s.temperature >= 0 && s.top_k >= 0 && s.top_p > 0 && s.top_p <= 1,
         "sample: arguments");
-  if (s.temperature == 0) return int32_t(likeliest(logits.data(), int64_t(logits.size())));
-  std::vector<int32_t> ids(logits.size());
-  std::iota(ids.begin(), ids.end(), 0);
-  const auto likelier = [&](int32_t a, int32_t b) {
-    return logits[size_t(a)] != logits[size_t(b)] ? logits[size_t(a)] > logits[size_t(b)] : a < b;
+  const int64_t top = likeliest(logits.data(), int64_t(logits.size()));
+  if (s.temperature == 0) return int32_t(top);
+  const auto weight = [&](int32_t id) {
+    return std::exp((double(logits[size_t(id)]) - logits[size_t(top)]) / s.temperature);
   };
-  size_t n = s.top_k > 0 ? std::min(ids.size(), size_t(s.top_k)) : ids.size();
-  std::partial_sort(ids.begin(), ids.begin() + std::ptrdiff_t(n), ids.end(), likelier);
-  std::vector<double> weight(n);
+  Ranking ranking(logits);
+  const size_t most = s.top_k > 0 ? std::min(logits.size(), size_t(s.top_k)) : logits.size();
   double sum = 0;
-  for (size_t i = 0; i < n; ++i)
-    sum += weight[i] = std::exp((double(logits[size_t(ids[i])]) - logits[size_t(ids[0])]) / s.temperature);
-  double kept = 0;
-  size_t i = 0;
-  while (i < n && kept < s.top_p * sum) kept += weight[i++];
-  n = i;
+  for (size_t i = 0; i < most; ++i) sum += weight(most < logits.size() ? ranking[i] : int32_t(i));
+  // Of those that are drawn from, the likeliest first: few of them reach what is asked for.
+  size_t n = most;
+  double kept = sum;
+  if (s.top_p < 1)
+    for (n = 0, kept = 0; n < most && kept < s.top_p * sum;) kept += weight(ranking[n++]);
   const double target = random.next_double() * kept;
   double reached = 0;
-  for (i = 0; i + 1 < n; ++i)
-    if ((reached += weight[i]) > target) break;
-  return ids[i];
+  for (size_t i = 0; i + 1 < n; ++i)
+    if ((reached += weight(ranking[i])) > target) return ranking[i];
+  return ranking[n - 1];
 }
 
 }  // namespace blockgtq
