@@ -30,8 +30,9 @@ class Ranking {
     const auto likelier = [&](int32_t a, int32_t b) {
       return logits_[size_t(a)] != logits_[size_t(b)] ? logits_[size_t(a)] > logits_[size_t(b)] : a < b;
     };
-    std::partial_sort(ids_.begin() + std::ptrdiff_t(sorted_), ids_.begin() + std::ptrdiff_t(end), ids_.end(),
-                      likelier);
+    const auto first = ids_.begin() + std::ptrdiff_t(sorted_), last = ids_.begin() + std::ptrdiff_t(end);
+    if (last != ids_.end()) std::nth_element(first, last, ids_.end(), likelier);
+    std::sort(first, last, likelier);
     sorted_ = end;
   }
 
