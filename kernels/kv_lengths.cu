@@ -13,8 +13,7 @@ constexpr int kThreads = 128;
 
 __global__ void lengths_kernel(const KvLengths a) {
   const int b = blockIdx.x, sinks = int(a.window.sink / kPagePositions), last = int(a.stride) - 1;
-  wait_for_predecessor();
-  let_successor_start();
+  wait_for_predecessor();  // and nobody starts before this ends: attention reads lengths before its own wait
   const int64_t length = int64_t(a.positions[b]) + 1, end = packed_end(a.window, length);
   const int64_t exact = exact_length(a.window, length);
   const int first = int(end / kPagePositions) - sinks;  // the oldest page of the ring
