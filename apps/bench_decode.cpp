@@ -11,7 +11,7 @@
 namespace blockgtq {
 
 struct DecodeBench::State {
-  int64_t free_before = cuda::free_device_bytes();
+  int64_t free_before;
   CudaWeights weights;
   double copy = copy_rate(20);  // bytes per second
 };
@@ -19,10 +19,6 @@ struct DecodeBench::State {
 namespace {
 
 constexpr int kWarm = 8;
-
-AttentionShape shape_of(const Config& config) {
-  return attention_shape(config, 1);
-}
 
 KvKind kind_of(const CacheBench& bench, int n_layers) {
   KvKind kind;
@@ -62,7 +58,7 @@ DecodeTime DecodeBench::time(const CacheBench& bench, int steps, int64_t memory)
   of_model.kv_heads = c.n_kv_heads;
   of_model.head_dim = c.head_dim;
   const cuda::Stream stream;
-  const AttentionShape shape = shape_of(c);
+  const AttentionShape shape = attention_shape(c, 1);
   CudaKvCache cache(shape, kind_of(of_model, c.n_layers), bench.batch, bench.context, stream);
   CudaSteps step(state_->weights, cache, stream);
   const int n = kWarm + steps;

@@ -295,9 +295,7 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
   add_shape_options(*attention, *a);
   attention->callback([a, &global] {
     check_attention_options(*a, {"trellis", "fp16"});
-    if (a->shape.window.sink % kPagePositions != 0)
-      throw Error(Exit::usage, fmt::format("--sink: {}: whole pages of {} positions are expected",
-                                           a->shape.window.sink, kPagePositions));
+    require_whole_pages(a->shape.window);
     bench_attention(*a, global);
   });
 

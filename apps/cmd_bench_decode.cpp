@@ -15,7 +15,6 @@
 #include "report/chart.h"
 #include "report/table.h"
 #include "result_files.h"
-#include "serve/cuda_sequence.h"
 
 namespace blockgtq {
 namespace {
@@ -52,9 +51,7 @@ class BenchDecode {
   BenchDecode(const Options& o, const GlobalOptions& global) : o_(o), global_(global), files_(o.json, true) {
     if (o.shape.empty() == o.run.model.empty()) throw Error(Exit::usage, "one of --shape and -m is expected");
     if (!o.shape.empty()) known_shape(o.shape);  // is it one? found out before a device is asked for
-    if (o.cache.window.sink % kPagePositions != 0)
-      throw Error(Exit::usage, fmt::format("--sink: {}: whole pages of {} positions are expected",
-                                           o.cache.window.sink, kPagePositions));
+    require_whole_pages(o.cache.window);
     if (!o.chart.empty()) {
       picture_.emplace(o.chart, true);
       files_.include(*picture_);
@@ -90,9 +87,6 @@ class BenchDecode {
     if (gpu < 0) throw Error(Exit::device, "bench: no GPU to measure");
     if (o_.shape.empty()) {
       model_.emplace(resolve_model(o_.run.model));
-      if (const std::string what = without_step(model_->config()); !what.empty())
-        throw Error(Exit::device, fmt::format("{}: model_type {} is not served on the GPU: {}", o_.run.model,
-                                              model_->config().model_type, what));
       bench_.emplace(*model_, cuda_options(o_.run, gpu));
     } else {
       bench_.emplace(known_shape(o_.shape));

@@ -153,9 +153,7 @@ class Generate {
     const AttentionShape shape = attention_shape(model_->config(), context);
     KvKind kind;
     if (spec_) {
-      if (spec_->exact.sink % kPagePositions != 0)
-        throw Error(Exit::usage, fmt::format("--sink: {}: whole pages of {} positions are expected",
-                                             spec_->exact.sink, kPagePositions));
+      require_whole_pages(spec_->exact);
       kind = {packed_specs(cache_, shape, describe(*spec_)), spec_->exact};
     }
     if (!on_gpu_) return make_paged_sequence(*model_, shape, kind, context);
@@ -238,27 +236,28 @@ class Generate {
   void report(const std::vector<int32_t>& prompt, const Sequence& sequence, double prompt_seconds,
               double seconds) {
     const int64_t bytes = sequence.cache_bytes();
-    const std::string cache = (spec_                ? describe(*spec_)
-                               : pages() || on_gpu_ ? "fp16"
-                                                    : "exact") +
-                              (pages() || on_gpu_ ? ", pages" : "");
+    const bool paged = pages() || on_gpu_;
+    const std::string held = spec_   ? describe(*spec_)
+                             : paged ? "fp16"
+                                     : "exact",
+                      cache = held + (paged ? ", pages" : "");
     if (sequence.clipped() > 0)
       progress_->warn(fmt::format("{} fp16 norms were cut to 65504", sequence.clipped()));
     const double rate = seconds > 0 ? double(ids_.size()) / seconds : 0;
-    global_.say(fmt::format("{} prompt tokens in {:.1f} s, {} tokens at {:.2f} per second; cache: {}",
-                            prompt.size(), prompt_seconds, ids_.size(), rate,
-                            fmt::format("{}, {:.2f} MB", cache, 1e-6 * double(bytes))));
-    Json json = {{"schema", "blockgtq.generate/1"},
-                 {"model", folder_.string()},
-                 {"cache", cache},
-                 {"device", on_gpu_ ? "cuda" : "cpu"},
-                 {"prompt_tokens", prompt.size()},
-                 {"ids", ids_},
-                 {"text", text_.substr(0, whole_characters(text_))},
-                 {"ended", ended_},
-                 {"prompt_seconds", prompt_seconds},
-                 {"seconds", seconds}};
-    json["cache_bytes"] = bytes;
+    global_.say(
+        fmt::format("{} prompt tokens in {:.1f} s, {} tokens at {:.2f} per second; cache: {}, {:.2f} MB",
+                    prompt.size(), prompt_seconds, ids_.size(), rate, cache, 1e-6 * double(bytes)));
+    const Json json = {{"schema", "blockgtq.generate/1"},
+                       {"model", folder_.string()},
+                       {"cache", cache},
+                       {"device", on_gpu_ ? "cuda" : "cpu"},
+                       {"prompt_tokens", prompt.size()},
+                       {"ids", ids_},
+                       {"text", text_.substr(0, whole_characters(text_))},
+                       {"ended", ended_},
+                       {"prompt_seconds", prompt_seconds},
+                       {"seconds", seconds},
+                       {"cache_bytes", bytes}};
     files_.write(json, "");
   }
 

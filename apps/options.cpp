@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/page.h"
 #include "base/printable.h"
 #include "decimal.h"
 #include "quant/codebook.h"
@@ -153,6 +154,12 @@ void add_exact_options(CLI::App& command, ExactWindow& exact, const std::string&
   add("--recent", exact.recent,
       "Positions that every query sees exactly, its own and those right before it, as a server holds the "
       "latest in 16 bits; counted in the bytes");
+}
+
+void require_whole_pages(const ExactWindow& exact) {
+  if (exact.sink % kPagePositions != 0)
+    throw Error(Exit::usage, fmt::format("--sink: {}: whole pages of {} positions are expected", exact.sink,
+                                         kPagePositions));
 }
 
 std::string exact_text(const ExactWindow& exact) {

@@ -78,6 +78,8 @@ std::vector<Metric> parse_metrics(const std::string& text);
 void add_codebook_option(CLI::App& command, std::string& codebook);
 /// --sink and --recent; `of`: what they are the exact positions of, where that is not all that is measured.
 void add_exact_options(CLI::App& command, ExactWindow& exact, const std::string& of = "");
+/// Exit::usage where the sink is no whole number of pages, as caches that are served in pages want it.
+void require_whole_pages(const ExactWindow& exact);
 /// "sink 4, recent 64"; empty where none is exact.
 std::string exact_text(const ExactWindow& exact);
 /// "8GiB", "8000MB", "4e9" -> bytes; `option` for the message.

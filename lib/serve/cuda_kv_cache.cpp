@@ -12,10 +12,6 @@
 namespace blockgtq {
 namespace {
 
-int64_t pages_of(int64_t positions) {
-  return (positions + kPagePositions - 1) / kPagePositions;
-}
-
 cuda::Buffer to_device(const std::vector<int32_t>& values, const cuda::Stream& stream) {
   cuda::Buffer buffer(values.size() * sizeof(int32_t));
   cuda::upload(buffer.as(), values.data(), buffer.bytes(), stream);
@@ -64,10 +60,6 @@ CudaKvCache::CudaKvCache(const AttentionShape& shape, KvKind kind, int batch, in
     return cuda::split_sums_bytes(dim, shape.n_heads, heads, batch, splits);
   };
   scratch_ = cuda::Buffer(size_t(sums(cuda::kMostSplits) + sums(cuda::kMostSplitsBeside)));
-}
-
-ExactWindow CudaKvCache::window() const {
-  return kind_.is_packed() ? kind_.exact : ExactWindow{pages_of(capacity_) * kPagePositions, 0};
 }
 
 int64_t CudaKvCache::packed_page_bytes(int layer) const {

@@ -46,7 +46,7 @@ class CudaKvCache {
  private:
   cuda::PageTable packed_pages(int layer) const;
   cuda::PageTable exact_pages(int layer) const;
-  ExactWindow window() const;  // without packed pages all is sink
+  ExactWindow window() const { return kind_.window(capacity_); }
   int64_t packed_page_bytes(int layer) const;
   void fill_exact(int layer, const cuda::PageTable& pages, const int32_t* start, int64_t tokens,
                   const void* k, const void* v, const cuda::Stream& stream) const;

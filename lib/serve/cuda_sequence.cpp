@@ -135,12 +135,6 @@ std::string without_step(const Config& c) {
 std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint& model, const AttentionShape& shape,
                                              const KvKind& kind, const CudaOptions& options,
                                              int64_t context) {
-  const std::string what = without_step(model.config());
-  if (!what.empty())
-    throw Error(Exit::device,
-                fmt::format("{}: model_type {} is not served on the GPU: {}", model.folder().string(),
-                            model.config().model_type, what),
-                "--device cpu");
   cuda::set_device(options.device);
   return std::make_unique<CudaSequence>(model, shape, kind, options, context);
 }

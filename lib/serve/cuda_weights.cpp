@@ -1,5 +1,7 @@
 #include "serve/cuda_weights.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/error.h"
@@ -86,7 +88,9 @@ CudaPlan loading_plan(const Checkpoint& model, const CudaOptions& options) {
 }  // namespace
 
 CudaWeights::CudaWeights(const Checkpoint& model, const CudaOptions& options) : config_(model.config()) {
-  check(without_step(config_).empty(), "weights of a model without a decoding step");
+  if (const std::string what = without_step(config_); !what.empty())
+    throw Error(Exit::device, fmt::format("{}: model_type {} is not served on the GPU: {}",
+                                          model.folder().string(), config_.model_type, what));
   load(model, options);
 }
 

@@ -28,7 +28,8 @@ struct CudaLayerWeights {
 /// A dense decoder's weights, all of them resident on one device in the type of its products.
 class CudaWeights {
  public:
-  /// Of a checkpoint, streamed and converted layer by layer. Exit::device where the memory cannot be had.
+  /// Of a checkpoint, streamed and converted layer by layer. Exit::device where the model has no such step,
+  /// or the memory cannot be had.
   CudaWeights(const Checkpoint& model, const CudaOptions& options);
   /// Of a shape alone: norms of one, matrices of small random numbers, made on the device.
   CudaWeights(const Config& config, cuda::FloatType type);

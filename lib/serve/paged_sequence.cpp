@@ -53,19 +53,15 @@ class PagedSequence final : public PastSequence {
   int64_t cache_bytes() const override {
     const ExactWindow exact = window();
     const int64_t end = packed_end(exact, past_.n), first = exact.sink / kPagePositions;
-    const auto pages = [](int64_t positions) { return (positions + kPagePositions - 1) / kPagePositions; };
-    int64_t sum = pages(exact_length(exact, past_.n)) * shape_.n_layers *
+    int64_t sum = pages_of(exact_length(exact, past_.n)) * shape_.n_layers *
                   exact_page_bytes(shape_.n_kv_heads, shape_.layout.head_dim);
-    for (const PackedCache& cache : caches_) sum += (pages(end) - first) * cache.shape().bytes;
+    for (const PackedCache& cache : caches_) sum += (pages_of(end) - first) * cache.shape().bytes;
     return sum;
   }
 
  private:
   int64_t width() const { return int64_t(shape_.n_kv_heads) * shape_.layout.head_dim; }
-  ExactWindow window() const {
-    constexpr int64_t kAll = int64_t(1) << 40;
-    return kind_.is_packed() ? kind_.exact : ExactWindow{kAll / kPagePositions * kPagePositions, 0};
-  }
+  ExactWindow window() const { return kind_.window(past_.context); }
   /// Whether position t is packed once there are n.
   bool packed(int64_t t, int64_t n) const { return t >= window().sink && t < packed_end(window(), n); }
 

@@ -25,6 +25,14 @@ std::vector<std::string> with(std::vector<std::string> args, const std::vector<s
   return args;
 }
 
+void check_refused(const std::vector<std::string>& command, int code, const std::string& words) {
+  const Outcome outcome = blockgtq(command);
+  INFO(outcome.err);
+  CHECK(outcome.code == code);
+  CHECK_THAT(outcome.err, ContainsSubstring(words));
+  CHECK(outcome.out.empty());
+}
+
 }  // namespace
 
 TEST_CASE("generate writes the text of transformers' ids, to standard output as it comes") {
@@ -172,11 +180,7 @@ TEST_CASE("generate --kv serves from pages") {
   CHECK(written({dir / "map.h5", "--recent", "1024"}).at("ids") == expected.at("ids"));
 
   const auto refused = [&](const std::vector<std::string>& more, int code, const std::string& words) {
-    const Outcome outcome = blockgtq(with(base, more));
-    INFO(outcome.err);
-    CHECK(outcome.code == code);
-    CHECK_THAT(outcome.err, ContainsSubstring(words));
-    CHECK(outcome.out.empty());
+    check_refused(with(base, more), code, words);
   };
   refused({dir / "none.h5"}, 3, "none.h5");
   refused({dir / "map.h5", "--map", dir / "map.h5"}, 2, "--kv and --map exclude each other");
@@ -191,11 +195,7 @@ TEST_CASE("what generate refuses") {
   put_file(dir / "empty.txt", "");
   const std::vector<std::string> base = {"generate", "-m", model("tiny-llama"), "-n", "2"};
   const auto refused = [&](const std::vector<std::string>& more, int code, const std::string& words) {
-    const Outcome outcome = blockgtq(with(base, more));
-    INFO(outcome.err);
-    CHECK(outcome.code == code);
-    CHECK_THAT(outcome.err, ContainsSubstring(words));
-    CHECK(outcome.out.empty());
+    check_refused(with(base, more), code, words);
   };
   refused({}, 2, "a prompt is expected: one of -p, -f and --ids");
   refused({"-p", "a", "-f", dir / "empty.txt"}, 2, "a prompt is expected");
