@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
-#include "kernels/device.h"
+#include "kernels/device/device.h"
 #include "model/model_shape.h"
 #include "serve/cuda_steps.h"
 

@@ -18,7 +18,7 @@
 #include "report/table.h"
 #include "result_files.h"
 #ifdef BLOCKGTQ_CUDA
-#include "kernels/device.h"
+#include "kernels/device/device.h"
 #endif
 
 namespace blockgtq {

@@ -9,8 +9,8 @@
 #include "base/error.h"
 #include "decimal.h"
 #ifdef BLOCKGTQ_CUDA
-#include "kernels/blas.h"
-#include "kernels/device.h"
+#include "kernels/device/device.h"
+#include "kernels/forward/blas.h"
 #include "model/cuda_plan.h"
 #endif
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "cache/packed_cache.h"
-#include "kernels/packed_encode.h"
+#include "kernels/cache/packed_encode.h"
 
 // What the tables of scalar and of trellis codes are made with.
 

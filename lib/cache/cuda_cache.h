@@ -3,9 +3,9 @@
 
 #include "cache/cuda_arrays.h"
 #include "cache/packed_cache.h"
-#include "kernels/append_token.h"
-#include "kernels/packed_attention.h"
-#include "kernels/packed_encode.h"
+#include "kernels/cache/append_token.h"
+#include "kernels/cache/packed_attention.h"
+#include "kernels/cache/packed_encode.h"
 
 namespace blockgtq {
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "cache/packed_cache.h"
-#include "kernels/packed_table.h"
+#include "kernels/cache/packed_table.h"
 
 namespace blockgtq {
 

@@ -3,8 +3,8 @@
 
 #include "cache/cuda_arrays.h"
 #include "cache/trellis_cache.h"
-#include "kernels/trellis_attention.h"
-#include "kernels/trellis_encode.h"
+#include "kernels/cache/trellis_attention.h"
+#include "kernels/cache/trellis_encode.h"
 
 namespace blockgtq {
 

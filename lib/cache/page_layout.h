@@ -75,7 +75,7 @@ constexpr int norm_place(int position) {
 }
 
 /// Where the sign lies in a stored code: among the lowest three bits, so that of 4 bits two codes that differ
-/// in the highest bit only have the same sign: kernels/unpack.cuh looks both up at once.
+/// in the highest bit only have the same sign: kernels/cache/unpack.cuh looks both up at once.
 constexpr int sign_bit(int bits) {
   return bits < 3 ? bits - 1 : 2;
 }

@@ -1,5 +1,5 @@
 #pragma once
-#include "kernels/code_tables.h"
+#include "kernels/codes/code_tables.h"
 #include "quant/quantizer.h"
 
 namespace blockgtq {

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "kernels/logits.h"
+#include "kernels/forward/logits.h"
 
 namespace blockgtq {
 

@@ -11,7 +11,7 @@
 #include "eval/cuda_codes.h"
 #include "eval/logit_error.h"
 #include "eval/score.h"
-#include "kernels/diagnose.h"
+#include "kernels/diagnose/diagnose.h"
 
 namespace blockgtq {
 namespace {

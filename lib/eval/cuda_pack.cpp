@@ -1,6 +1,6 @@
 #include "eval/cuda_codes.h"
 #include "eval/pack.h"
-#include "kernels/tq_mse.h"
+#include "kernels/codes/tq_mse.h"
 
 namespace blockgtq {
 

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "eval/place.h"
-#include "kernels/round_trip.h"
+#include "kernels/codes/round_trip.h"
 #include "quant/product.h"
 
 namespace blockgtq {

@@ -6,7 +6,7 @@
 #include <array>
 
 #include "base/error.h"
-#include "kernels/stats.h"
+#include "kernels/diagnose/stats.h"
 
 namespace blockgtq {
 namespace {

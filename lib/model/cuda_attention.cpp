@@ -4,8 +4,8 @@
 #include <tuple>
 
 #include "base/error.h"
-#include "kernels/attention.h"
-#include "kernels/heads.h"
+#include "kernels/forward/attention.h"
+#include "kernels/forward/heads.h"
 #include "model/attention_layer.h"
 #include "model/cuda_decoder.h"
 #include "model/latent_scale.h"

@@ -5,10 +5,10 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "kernels/bias.h"
-#include "kernels/convert.h"
-#include "kernels/logits.h"
-#include "kernels/nonfinite.h"
+#include "kernels/forward/bias.h"
+#include "kernels/forward/convert.h"
+#include "kernels/forward/logits.h"
+#include "kernels/forward/nonfinite.h"
 #include "model/nonfinite.h"
 #include "model/output_layer.h"
 #include "model/rotary.h"

@@ -3,9 +3,9 @@
 #include <string>
 #include <vector>
 
-#include "kernels/blas.h"
-#include "kernels/norm.h"
-#include "kernels/rope.h"
+#include "kernels/forward/blas.h"
+#include "kernels/forward/norm.h"
+#include "kernels/forward/rope.h"
 #include "model/cuda_plan.h"
 
 namespace blockgtq {

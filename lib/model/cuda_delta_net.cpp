@@ -1,7 +1,7 @@
 // Gated delta nets on the device: what some layers have in attention's place. delta_net.cpp is the twin.
-#include "kernels/activation.h"
-#include "kernels/delta_net.h"
-#include "kernels/heads.h"
+#include "kernels/forward/activation.h"
+#include "kernels/forward/delta_net.h"
+#include "kernels/forward/heads.h"
 #include "model/cuda_decoder.h"
 
 namespace blockgtq {

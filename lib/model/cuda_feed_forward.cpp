@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "base/error.h"
-#include "kernels/activation.h"
-#include "kernels/moe.h"
+#include "kernels/forward/activation.h"
+#include "kernels/forward/moe.h"
 #include "model/cuda_decoder.h"
 
 namespace blockgtq {

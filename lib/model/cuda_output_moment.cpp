@@ -2,8 +2,8 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
-#include "kernels/heads.h"
-#include "kernels/stats.h"
+#include "kernels/diagnose/stats.h"
+#include "kernels/forward/heads.h"
 
 namespace blockgtq {
 namespace {

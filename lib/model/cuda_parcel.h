@@ -3,8 +3,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "kernels/dequantize.h"
-#include "kernels/float_type.h"
+#include "kernels/device/float_type.h"
+#include "kernels/forward/dequantize.h"
 #include "model/weights.h"
 
 namespace blockgtq {

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "kernels/attention.h"
-#include "kernels/blas.h"
-#include "kernels/delta_net.h"
+#include "kernels/forward/attention.h"
+#include "kernels/forward/blas.h"
+#include "kernels/forward/delta_net.h"
 #include "model/request.h"
 
 namespace blockgtq {

@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "kernels/device.h"
+#include "kernels/device/device.h"
 #include "model/cuda_parcel.h"
 
 namespace blockgtq {

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "hf/config.h"
-#include "kernels/float_type.h"
+#include "kernels/device/float_type.h"
 
 namespace blockgtq {
 

@@ -6,8 +6,8 @@
 #include "base/error.h"
 #include "cache/exact_cache.h"
 #include "cache/exact_page.h"
-#include "kernels/merge.h"
-#include "kernels/packed_encode.h"
+#include "kernels/cache/merge.h"
+#include "kernels/cache/packed_encode.h"
 
 namespace blockgtq {
 namespace {

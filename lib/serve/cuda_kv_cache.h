@@ -4,8 +4,8 @@
 
 #include "cache/attention.h"
 #include "cache/cuda_cache.h"
-#include "kernels/kv_lengths.h"
-#include "kernels/rope.h"
+#include "kernels/cache/kv_lengths.h"
+#include "kernels/forward/rope.h"
 #include "quant/attention_shape.h"
 #include "serve/kv_kind.h"
 

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/stop.h"
-#include "kernels/convert.h"
+#include "kernels/forward/convert.h"
 #include "serve/cuda_steps.h"
 
 namespace blockgtq {

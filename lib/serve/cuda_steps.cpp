@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "kernels/logits.h"
-#include "kernels/tokens.h"
+#include "kernels/forward/logits.h"
+#include "kernels/forward/tokens.h"
 #include "model/rotary.h"
 
 namespace blockgtq {

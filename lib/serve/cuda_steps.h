@@ -2,8 +2,8 @@
 #include <memory>
 #include <span>
 
-#include "kernels/graph.h"
-#include "kernels/matvec.h"
+#include "kernels/device/graph.h"
+#include "kernels/forward/matvec.h"
 #include "serve/cuda_kv_cache.h"
 #include "serve/cuda_weights.h"
 

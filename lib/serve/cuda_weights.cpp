@@ -6,9 +6,9 @@
 
 #include "base/error.h"
 #include "base/stop.h"
-#include "kernels/convert.h"
-#include "kernels/dequantize.h"
-#include "kernels/random_fill.h"
+#include "kernels/forward/convert.h"
+#include "kernels/forward/dequantize.h"
+#include "kernels/forward/random_fill.h"
 #include "model/cuda_plan.h"
 #include "model/cuda_weight_stream.h"
 #include "model/output_layer.h"

@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "hf/checkpoint.h"
-#include "kernels/device.h"
-#include "kernels/float_type.h"
+#include "kernels/device/device.h"
+#include "kernels/device/float_type.h"
 #include "model/cuda_backend.h"
 
 namespace blockgtq {

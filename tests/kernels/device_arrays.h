@@ -8,8 +8,8 @@
 
 #include "base/float16.h"
 #include "catch.h"
-#include "kernels/device.h"
-#include "kernels/float_type.h"
+#include "kernels/device/device.h"
+#include "kernels/device/float_type.h"
 #include "worse.h"
 
 namespace blockgtq::test {

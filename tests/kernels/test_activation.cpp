@@ -1,5 +1,5 @@
 #include "device_arrays.h"
-#include "kernels/activation.h"
+#include "kernels/forward/activation.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;

@@ -2,7 +2,7 @@
 #include "../cache/samples.h"
 #include "cache/cuda_cache.h"
 #include "cache/exact_cache.h"
-#include "kernels/append_token.h"
+#include "kernels/cache/append_token.h"
 #include "sequences.h"
 
 using namespace blockgtq;

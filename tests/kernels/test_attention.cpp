@@ -1,5 +1,5 @@
 #include "device_arrays.h"
-#include "kernels/attention.h"
+#include "kernels/forward/attention.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;

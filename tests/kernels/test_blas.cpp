@@ -1,5 +1,5 @@
 #include "device_arrays.h"
-#include "kernels/blas.h"
+#include "kernels/forward/blas.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;

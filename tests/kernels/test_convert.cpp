@@ -1,5 +1,5 @@
 #include "device_arrays.h"
-#include "kernels/convert.h"
+#include "kernels/forward/convert.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;

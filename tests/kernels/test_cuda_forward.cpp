@@ -4,7 +4,7 @@
 #include "base/parallel.h"
 #include "both_backends.h"
 #include "hf/gguf_of.h"
-#include "kernels/blas.h"
+#include "kernels/forward/blas.h"
 #include "model/cuda_plan.h"
 #include "tools/random_checkpoint.h"
 

@@ -1,5 +1,5 @@
 #include "device_arrays.h"
-#include "kernels/delta_net.h"
+#include "kernels/forward/delta_net.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;

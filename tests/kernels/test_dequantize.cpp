@@ -2,8 +2,8 @@
 
 #include "device_arrays.h"
 #include "hf/gguf_blocks.h"
-#include "kernels/convert.h"
-#include "kernels/dequantize.h"
+#include "kernels/forward/convert.h"
+#include "kernels/forward/dequantize.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;

@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "eval/cuda_codes.h"
-#include "kernels/tq_mse.h"
+#include "kernels/codes/tq_mse.h"
 #include "quant/block_gtq.h"
 #include "quant/packing.h"
 #include "quant/tq_mse.h"

@@ -3,7 +3,7 @@
 #include "../cache/samples.h"
 #include "cache/cuda_cache.h"
 #include "cache/exact_cache.h"
-#include "kernels/exact_attention.h"
+#include "kernels/cache/exact_attention.h"
 #include "sequences.h"
 
 using namespace blockgtq;

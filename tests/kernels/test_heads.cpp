@@ -1,6 +1,6 @@
 #include "device_arrays.h"
-#include "kernels/bias.h"
-#include "kernels/heads.h"
+#include "kernels/forward/bias.h"
+#include "kernels/forward/heads.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;

@@ -2,7 +2,7 @@
 
 #include "device_arrays.h"
 #include "eval/cuda_divergence.h"
-#include "kernels/logits.h"
+#include "kernels/forward/logits.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;

@@ -2,9 +2,9 @@
 // precision.
 #include "cache/exact_page.h"
 #include "device_arrays.h"
-#include "kernels/kv_lengths.h"
-#include "kernels/matvec.h"
-#include "kernels/tokens.h"
+#include "kernels/cache/kv_lengths.h"
+#include "kernels/forward/matvec.h"
+#include "kernels/forward/tokens.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;

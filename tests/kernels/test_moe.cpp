@@ -1,7 +1,7 @@
 #include <set>
 
 #include "device_arrays.h"
-#include "kernels/moe.h"
+#include "kernels/forward/moe.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;

@@ -1,5 +1,5 @@
 #include "device_arrays.h"
-#include "kernels/nonfinite.h"
+#include "kernels/forward/nonfinite.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;

@@ -1,5 +1,5 @@
 #include "device_arrays.h"
-#include "kernels/norm.h"
+#include "kernels/forward/norm.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;

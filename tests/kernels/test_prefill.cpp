@@ -3,7 +3,7 @@
 
 #include "../cache/samples.h"
 #include "cache/cuda_cache.h"
-#include "kernels/packed_prefill.h"
+#include "kernels/cache/packed_prefill.h"
 #include "sequences.h"
 
 using namespace blockgtq;

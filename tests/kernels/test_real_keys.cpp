@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "cache/cuda_cache.h"
 #include "hf/corpus.h"
-#include "kernels/packed_prefill.h"
+#include "kernels/cache/packed_prefill.h"
 #include "model/backend.h"
 #include "model/model_shape.h"
 #include "model/output_moment.h"

@@ -1,5 +1,5 @@
 #include "device_arrays.h"
-#include "kernels/rope.h"
+#include "kernels/forward/rope.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;

@@ -4,7 +4,7 @@
 #include "base/error.h"
 #include "device_arrays.h"
 #include "eval/cuda_requantize.h"
-#include "kernels/round_trip.h"
+#include "kernels/codes/round_trip.h"
 #include "quant/block_gtq.h"
 #include "quant/kivi.h"
 #include "quant/linear_quantizer.h"

@@ -1,0 +1,81 @@
+// What the launchers of attention over packed pages have in common: how a step is laid out over the device,
+// its exact positions, its merge.
+#pragma once
+#include <algorithm>
+
+#include "cache/page_layout.h"
+#include "kernels/cache/merge.h"
+#include "kernels/cache/packed_attention.h"
+#include "kernels/cache/splits.cuh"
+
+namespace blockgtq::cuda {
+
+inline bool narrow(const PackedLayer& layer) {
+  return heads_per_chunk(layer.n_heads / layer.n_kv_heads) == 8;
+}
+
+/// Nothing is packed where the window holds all that may be there.
+inline bool has_packed(const DecodeAttention& step) {
+  return !step.exact || step.longest > int64_t(step.first_page) * kPagePositions;
+}
+
+inline void check_step(const DecodeAttention& step, const void* scratch) {
+  check(step.layer && step.q && step.out && scratch && step.batch > 0 && step.batch <= 65535,
+        "decode attention: arguments");
+  check(step.layer->n_heads % step.layer->n_kv_heads == 0, "decode attention: heads");
+  check(step.longest <= step.cache.stride * kPagePositions, "decode attention: block table");
+}
+
+struct DecodePlan {
+  int chunks = 1, splits = 1, warps = 1, parts = 4, items = 1;  // parts: of 16 positions in an item
+};
+
+/// tiles: of eight query heads; most: warps of a block.
+inline DecodePlan plan_decode(const DecodeAttention& step, int tiles, int most) {
+  check(most >= 1, "decode attention: no room for a page");
+  const PackedLayer& layer = *step.layer;
+  DecodePlan p;
+  const int group = layer.n_heads / layer.n_kv_heads;
+  p.chunks = (group + 8 * tiles - 1) / (8 * tiles);
+  const int sms = attribute(cudaDevAttrMultiProcessorCount);
+  const int pages =
+      int(std::max<int64_t>(1, (step.longest + kPagePositions - 1) / kPagePositions - step.first_page));
+  const int64_t blocks = int64_t(layer.n_kv_heads) * p.chunks * step.batch;
+  p.splits = splits_on(sms, blocks, int64_t(layer.n_heads) * step.batch, pages, most);
+  // Two or four warps for a page, where no warp has two of them.
+  for (int parts = 2; parts > 0 && 4 / parts * pages <= p.splits * most; parts /= 2) p.parts = parts;
+  p.items = pages * (4 / p.parts);
+  p.warps = std::clamp((p.items + p.splits - 1) / p.splits, std::min(8, most), most);
+  p.splits = std::min(p.splits, (p.items + p.warps - 1) / p.warps);
+  return p;
+}
+
+inline ExactAttention window_of(const DecodeAttention& step) {
+  ExactAttention window;
+  window.dim = step.layer->dim;
+  window.n_heads = step.layer->n_heads;
+  window.n_kv_heads = step.layer->n_kv_heads;
+  window.batch = step.batch;
+  window.pages = *step.exact;
+  window.q = step.q;
+  window.out = step.out;
+  window.scale = step.scale;
+  return window;
+}
+
+/// All but the splits.
+inline MergeSplits merge_of(const DecodeAttention& step) {
+  const PackedLayer& layer = *step.layer;
+  MergeSplits merge;
+  merge.dim = layer.dim;
+  merge.n_heads = layer.n_heads;
+  merge.n_kv_heads = layer.n_kv_heads;
+  merge.batch = step.batch;
+  merge.value_back = layer.value_back;
+  merge.value_rows = 16 * layer.value_slabs;
+  merge.value_mean = layer.value_mean;
+  merge.out = step.out;
+  return merge;
+}
+
+}  // namespace blockgtq::cuda

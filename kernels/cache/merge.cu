@@ -1,0 +1,160 @@
+// Attention over a context that was cut into splits: the splits of one query head become one.
+//
+//   o = (B_v sum_s f_s o_s + sum_e f_e o_e) / L + mean_v L_packed / L,   f = 2^(m - max m), L = sum f l
+//
+// with s the splits over packed values, e those over values as they are. Grid: query heads, sequences.
+#include <cuda_fp16.h>
+
+#include "kernels/cache/merge.h"
+#include "kernels/cache/splits.cuh"
+#include "kernels/cache/turn_back.cuh"
+
+namespace blockgtq::cuda {
+namespace {
+
+constexpr int kMostMerged = kMostSplits + kMostSplitsBeside;
+constexpr int kGroups = 16;   // of threads, for every 16th split
+constexpr int kInFlight = 5;  // splits of a thread at a time
+constexpr int kAtOnce = kGroups * kInFlight, kOfLane = (kAtOnce + 31) / 32;
+
+/// kBoth: packed and exact splits, else those of one kind only.
+template <int kDim, bool kBoth>
+__global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
+  constexpr int kQuads = kDim / 4, kEach = (kDim + 31) / 32;  // rows of B_v that a lane holds
+  __shared__ float4 packed[kGroups][kQuads], exact[kBoth ? kGroups : 1][kQuads];
+  __shared__ float packed_sum[kDim], exact_sum[kDim];
+  const int head = blockIdx.x, sequence = blockIdx.y, group = a.n_heads / a.n_kv_heads,
+            kv_head = head / group;
+  const int heads = heads_per_chunk(group), chunks = (group + heads - 1) / heads;
+  const int chunk = head % group / heads, place = head % group % heads;
+  const int n_packed = a.packed.splits, n_splits = n_packed + a.exact.splits;
+  const int stride = heads * (kDim + 2);  // of a split
+  const auto of_head = [&](const SplitSums& x) {
+    return x.sums + ((int64_t(sequence) * a.n_kv_heads + kv_head) * chunks + chunk) * (x.splits * stride);
+  };
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int quad = threadIdx.x % kQuads, mine = threadIdx.x / kQuads;
+  // This thread's four rows, and maximum and sum of weights, of the first split of each kind.
+  const int rows_at = place * kDim + 4 * quad, sums_at = heads * kDim + 2 * place;
+  const float* const first = of_head(n_packed > 0 ? a.packed : a.exact);
+  const float* const behind = kBoth ? of_head(a.exact) - n_packed * stride : first;
+  const float *first_rows = first + rows_at, *first_sums = first + sums_at;
+  const float *behind_rows = behind + rows_at, *behind_sums = behind + sums_at;
+  settle(first_rows), settle(first_sums);
+  if (kBoth) settle(behind_rows), settle(behind_sums);
+  let_successor_start();
+  // B_v does not depend on the kernel before: rows lane, lane + 32, ... of eight columns.
+  const __half* back =
+      static_cast<const __half*>(a.value_back) + int64_t(kv_head) * a.value_rows * kDim + 8 * warp;
+  uint4 held[kEach];
+#pragma unroll
+  for (int i = 0; i < kEach; ++i)
+    held[i] = lane + 32 * i < a.value_rows ? *reinterpret_cast<const uint4*>(back + (lane + 32 * i) * kDim)
+                                           : uint4{};
+  wait_for_predecessor();
+  float most = -INFINITY, l = 0, l_packed = 0;  // l: of this lane's splits
+  float4 of_packed{}, of_exact{};
+#pragma unroll 1
+  for (int base = 0; base < n_splits; base += kAtOnce) {
+    float4 x[kInFlight];
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      const int s = base + mine + kGroups * k;
+      const float* rows = kBoth && s >= n_packed ? behind_rows : first_rows;
+      x[k] = s < n_splits ? *reinterpret_cast<const float4*>(rows + s * stride) : float4{};
+    }
+    // Every warp finds all factors: nobody has to wait for another. 0 x makes the compiler ask for x here; it
+    // would put most of these loads off until the factors are there (0.8 us).
+    float2 ml[kOfLane];
+    float largest = most;
+#pragma unroll
+    for (int i = 0; i < kOfLane; ++i) {
+      const int s = base + lane + 32 * i;
+      ml[i] = lane + 32 * i < kAtOnce && s < n_splits
+                  ? *reinterpret_cast<const float2*>((kBoth && s >= n_packed ? behind_sums : first_sums) +
+                                                     s * stride)
+                  : make_float2(-INFINITY, 0);
+    }
+#pragma unroll
+    for (int i = 0; i < kOfLane; ++i) largest = fmaxf(largest, ml[i].x);
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) largest = fmaf(x[k].x, 0.0f, largest);
+#pragma unroll
+    for (int apart = 16; apart > 0; apart /= 2)
+      largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, apart));
+    const float shrink = exp2_fast(most - largest);
+    float sum = 0, sum_packed = 0;
+#pragma unroll
+    for (int i = 0; i < kOfLane; ++i) {
+      ml[i].x = exp2_fast(ml[i].x - largest);
+      const float part = ml[i].y * ml[i].x;
+      sum += part;
+      if (base + lane + 32 * i < n_packed) sum_packed += part;
+    }
+    most = largest;
+    l = fmaf(l, shrink, sum);
+    l_packed = fmaf(l_packed, shrink, sum_packed);
+    const auto scale = [&](float4& o) { o.x *= shrink, o.y *= shrink, o.z *= shrink, o.w *= shrink; };
+    scale(of_packed);
+    if (kBoth) scale(of_exact);
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      const float factor = __shfl_sync(kAll, ml[k / 2].x, mine + k % 2 * kGroups);
+      float4& to = kBoth && base + mine + kGroups * k >= n_packed ? of_exact : of_packed;
+      to.x = fmaf(x[k].x, factor, to.x), to.y = fmaf(x[k].y, factor, to.y);
+      to.z = fmaf(x[k].z, factor, to.z), to.w = fmaf(x[k].w, factor, to.w);
+    }
+  }
+  packed[mine][quad] = of_packed;
+  if (kBoth) exact[mine][quad] = of_exact;
+  __syncthreads();
+  if (threadIdx.x < kDim) {
+    float sum = 0, other = 0;
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+      sum += reinterpret_cast<const float*>(packed[i])[threadIdx.x];
+      if (kBoth) other += reinterpret_cast<const float*>(exact[i])[threadIdx.x];
+    }
+    packed_sum[threadIdx.x] = sum;
+    exact_sum[threadIdx.x] = n_packed > 0 ? other : sum;
+  }
+  __syncthreads();
+  float y[8] = {};
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const float value = lane + 32 * i < a.value_rows ? packed_sum[lane + 32 * i] : 0.0f;
+    add_row(y, value, held[i]);
+  }
+#pragma unroll
+  for (int apart = 16; apart > 0; apart /= 2) {
+    l += __shfl_xor_sync(kAll, l, apart);
+    if (kBoth) l_packed += __shfl_xor_sync(kAll, l_packed, apart);
+  }
+  if (!kBoth) l_packed = l;
+  const LaneSum column = sum_over_lanes(y);
+  if (lane % 4 != 0) return;
+  const int at = 8 * warp + column.index;
+  const float inverse = l > 0 ? __fdividef(1.0f, l) : 0.0f;
+  float out = (column.sum + exact_sum[at]) * inverse;
+  if (a.value_mean) out = fmaf(a.value_mean[kv_head * kDim + at], l_packed * inverse, out);
+  static_cast<__half*>(a.out)[(int64_t(sequence) * a.n_heads + head) * kDim + at] = __float2half_rn(out);
+}
+
+}  // namespace
+
+void merge_splits(const MergeSplits& a, const Stream& stream) {
+  check(a.packed.splits + a.exact.splits > 0 && a.packed.splits + a.exact.splits <= kMostMerged,
+        "merge_splits: number of splits");
+  with_dim(a.dim, [&](auto dim) {
+    const auto kernel = a.packed.splits > 0 && a.exact.splits > 0 ? merge_kernel<dim.value, true>
+                                                                  : merge_kernel<dim.value, false>;
+    // The same division between L1 and shared memory as the kernel before: multiprocessors need not be
+    // emptied to change it.
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                    cudaSharedmemCarveoutMaxShared),
+               "shared memory");
+    launch_early(kernel, dim3(a.n_heads, a.batch), 4 * dim.value, 0, stream, "merge", a);
+  });
+}
+
+}  // namespace blockgtq::cuda

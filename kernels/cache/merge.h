@@ -1,0 +1,40 @@
+#pragma once
+#include <cstdint>
+
+#include "kernels/device/device.h"
+
+namespace blockgtq::cuda {
+
+/// At most so many splits by one kernel, and by one that runs beside it.
+inline constexpr int kMostSplits = 192, kMostSplitsBeside = 64;
+
+/// Query heads in one split's result: the columns of one or two products.
+constexpr int heads_per_chunk(int group) {
+  return group <= 8 ? 8 : 16;
+}
+
+/// What an attention kernel leaves: of every split and head the sum of weights e^(s - m) times values, then
+/// the logits' largest, m (or any other number, times log2(e)), and the sum of weights.
+struct SplitSums {
+  const float* sums = nullptr;  // (B, H, chunks, splits): (heads_per_chunk, D), (heads_per_chunk, 2)
+  int splits = 0;
+};
+
+constexpr int64_t split_sums_bytes(int dim, int n_heads, int n_kv_heads, int batch, int splits) {
+  const int group = n_heads / n_kv_heads, heads = heads_per_chunk(group);
+  return int64_t(batch) * n_kv_heads * ((group + heads - 1) / heads) * splits * heads * (dim + 2) * 4;
+}
+
+/// Splits become one.
+struct MergeSplits {
+  int dim = 0, n_heads = 0, n_kv_heads = 0, batch = 0;  // D, Hq, H, B
+  SplitSums packed;                                     // their outputs are to be multiplied with B_v
+  SplitSums exact;
+  const void* value_back = nullptr;  // (H, value_rows, D) fp16: B_v^T
+  int value_rows = 0;
+  const float* value_mean = nullptr;  // (H, D) or null: what packed values lack
+  void* out = nullptr;                // (B, Hq, D) fp16
+};
+void merge_splits(const MergeSplits& job, const Stream& stream);
+
+}  // namespace blockgtq::cuda

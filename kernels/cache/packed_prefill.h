@@ -1,0 +1,31 @@
+#pragma once
+#include <cstdint>
+
+#include "kernels/cache/packed_attention.h"
+#include "kernels/cache/packed_table.h"
+#include "kernels/device/device.h"
+
+namespace blockgtq::cuda {
+
+/// A chunk of T new tokens per sequence behind a packed prefix: query i sees all positions of the prefix
+/// (cache.lengths, any number of them) and the chunk's own tokens 0 .. i, whose keys and values are exact.
+struct PrefillAttention {
+  const PackedLayer* layer = nullptr;
+  PageTable cache;
+  int batch = 0;
+  int64_t tokens = 0;       // T
+  int64_t longest = 0;      // an upper bound of the prefixes' lengths
+  const void* q = nullptr;  // (B, T, Hq, D) fp16, after RoPE
+  const void* k = nullptr;  // (B, T, H, D) fp16, after RoPE
+  const void* v = nullptr;  // (B, T, H, D) fp16
+  void* out = nullptr;      // (B, T, Hq, D) fp16
+  float scale = 0;          // of the logits; 1 / sqrt(D)
+};
+
+/// Bytes of scratch that a chunk takes, 16-byte aligned.
+int64_t prefill_scratch_bytes(const PrefillAttention& chunk);
+
+/// out = softmax(scale q K^T) V. Head dimensions: those of decode_attention().
+void prefill_attention(const PrefillAttention& chunk, void* scratch, const Stream& stream);
+
+}  // namespace blockgtq::cuda

@@ -1,0 +1,197 @@
+// New keys and values to trellis codes and norms in pages (cache/trellis_page.h).
+//
+//   z = F (x - R_t mean),  codes = the path whose centroids c lie nearest to z / |z|,  norm = |z| / |c|
+//
+// A warp takes kRows vectors of a head, as round_trip.cu: the product in float32, then the search of
+// trellis.cuh for one after the other. A window is 8 neighbouring bits of the stream, so that bytes of a page
+// are windows, or parts of two; no byte belongs to two positions, and none is read.
+//
+//   shared, per warp   x and z (kRows, D) floats, TrellisScratch
+//
+// Bytes moved: 2 D per key or value in, its share of the page out. Operations: the two passes of the search,
+// some 100 instructions per coordinate, are nine tenths of all.
+#include <cuda_fp16.h>
+
+#include "cache/trellis_page.h"
+#include "kernels/cache/trellis_encode.h"
+#include "kernels/codes/row_product.cuh"
+#include "kernels/codes/trellis.cuh"
+#include "kernels/device/check.cuh"
+#include "kernels/device/float_type.cuh"
+#include "kernels/device/reduce.cuh"
+
+namespace blockgtq::cuda {
+namespace {
+
+constexpr int kRows = 4, kWarps = 4;
+
+struct Arguments {
+  PageTable cache;
+  uint8_t* pages;
+  int64_t page_bytes;
+  int block_bytes, side_at;  // side_at: in a block
+  const int32_t* starts;
+  const void* x;      // (B, T, H, D)
+  int64_t tokens, n;  // n: B T
+  int n_kv_heads;
+  TrellisEncodeSide side;
+  const float* mean;  // values: (H, D); keys: (H, 64, D); or null
+  const MeanCoordinate* coordinates;
+  const float2* page_angles;  // (pages, D / 2)
+};
+
+/// Where a new token goes.
+struct Place {
+  int position, page;  // in the page; of the sequence
+  uint8_t* side;
+};
+template <int kDim>
+__device__ Place place_of(const Arguments& a, int64_t row, int head) {
+  const int64_t sequence = row / a.tokens, t = a.starts[sequence] + row % a.tokens;
+  Place p;
+  p.position = int(t % kPagePositions);
+  p.page = int(t / kPagePositions);
+  const int id = a.cache.block_table[sequence * a.cache.stride + p.page];
+  p.side = a.pages + id * a.page_bytes + int64_t(head) * a.block_bytes + a.side_at;
+  return p;
+}
+
+/// What of coordinate d is the mean's.
+template <int kDim, bool kKeys>
+__device__ float mean_of(const Arguments& a, const Place& p, int head, int d) {
+  if (!a.mean) return 0;
+  if (!kKeys) return a.mean[head * kDim + d];
+  const float* const row = a.mean + (int64_t(head) * kPagePositions + p.position) * kDim;
+  const MeanCoordinate m = a.coordinates[d];
+  const float2 turn = a.page_angles[int64_t(p.page) * (kDim / 2) + m.block];
+  return row[d] * turn.x + m.sign * row[m.other] * turn.y;
+}
+
+/// Byte y of the stream whose windows these are: the window that ends with it, or a code's part of the one
+/// that ends behind it and the rest of the one before.
+template <int kBits>
+__device__ uint8_t stream_byte(const uint8_t* windows, int y) {
+  const int end = 8 * (y + 1), j = (end + kBits - 1) / kBits - 1, beyond = kBits * (j + 1) - end;
+  const uint32_t window = windows[j];
+  if (beyond == 0) return uint8_t(window);
+  return uint8_t(window << beyond | (windows[j - 1] >> (kBits - beyond) & ((1u << beyond) - 1)));
+}
+
+template <class T, int kDim, int kBits, bool kKeys>
+__global__ void __launch_bounds__(32 * kWarps) trellis_encode_kernel(const Arguments a) {
+  extern __shared__ float4 shared[];
+  constexpr int kWarpBytes = 2 * kRows * kDim * 4 + TrellisScratch::bytes(kDim);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, head = blockIdx.y;
+  auto* const x = reinterpret_cast<float*>(reinterpret_cast<char*>(shared) + warp * kWarpBytes);
+  float* const z = x + kRows * kDim;
+  const TrellisScratch scratch(z + kRows * kDim, kDim);
+  const int64_t first = (int64_t(blockIdx.x) * kWarps + warp) * kRows;
+  if (first >= a.n) return;
+  const int n = int(min(int64_t(kRows), a.n - first));
+  for (int r = 0; r < kRows; ++r) {
+    const int64_t row = first + min(r, n - 1);
+    const Place p = place_of<kDim>(a, row, head);
+    const T* const from = static_cast<const T*>(a.x) + (row * a.n_kv_heads + head) * kDim;
+    for (int d = lane; d < kDim; d += 32)
+      x[r * kDim + d] = to_float(from[d]) - mean_of<kDim, kKeys>(a, p, head, d);
+  }
+  __syncwarp();
+  multiply_rows<kRows, kDim / 32>(a.side.forward + int64_t(head) * kDim * kDim, kDim, kDim, x, z, kDim);
+  __syncwarp();
+  const float* const centroids = a.side.centroids + head * kTrellisStates;
+  for (int r = 0; r < n; ++r) {
+    float* const y = z + r * kDim;
+    double square = 0, of_c = 0;
+    for (int j = lane; j < kDim; j += 32) square += double(y[j]) * y[j];
+    const double length = sqrt(warp_sum(square)), inverse = length > 0 ? 1 / length : 0;
+    for (int j = lane; j < kDim; j += 32) y[j] = float(y[j] * inverse);
+    __syncwarp();
+    find_windows<kBits>(y, kDim, centroids, scratch);
+    __syncwarp();
+    for (int j = lane; j < kDim; j += 32) {
+      const double c = __ldg(centroids + scratch.states[j]);
+      of_c += c * c;
+    }
+    of_c = warp_sum(of_c);
+    const Place p = place_of<kDim>(a, first + r, head);
+    for (int i = lane; i < kDim * kBits / 8; i += 32)
+      p.side[trellis_bit(kDim, kBits, kKeys, p.position, 8 * i) / 8] = stream_byte<kBits>(scratch.states, i);
+    if (lane == 0)
+      reinterpret_cast<__half*>(p.side + trellis_code_bytes(kDim, kBits))[norm_place(p.position)] =
+          __float2half_rn(of_c > 0 ? float(fmin(length / sqrt(of_c), 65504.0)) : 0.0f);
+    __syncwarp();
+  }
+}
+
+template <int kDim, int kBits, bool kKeys>
+void launch(const Arguments& a, FloatType type, const Stream& stream) {
+  constexpr int kBytes = kWarps * (2 * kRows * kDim * 4 + TrellisScratch::bytes(kDim));
+  const auto run = [&](auto kernel) {
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
+               "shared memory");
+    const int64_t blocks = (a.n + kWarps * kRows - 1) / (kWarps * kRows);
+    kernel<<<dim3(unsigned(blocks), a.n_kv_heads), 32 * kWarps, kBytes, raw(stream)>>>(a);
+    check_launch("encode trellis");
+  };
+  if (type == FloatType::bf16)
+    run(trellis_encode_kernel<__nv_bfloat16, kDim, kBits, kKeys>);
+  else
+    run(trellis_encode_kernel<__half, kDim, kBits, kKeys>);
+}
+
+template <int kDim, bool kKeys>
+void launch(const Arguments& a, int bits, FloatType type, const Stream& stream) {
+  check(has_trellis_page(kDim, bits), "encode_trellis: bits");
+  if (bits == 2)
+    launch<kDim, 2, kKeys>(a, type, stream);
+  else if (bits == 3)
+    launch<kDim, 3, kKeys>(a, type, stream);
+  else
+    launch<kDim, 4, kKeys>(a, type, stream);
+}
+
+template <bool kKeys>
+void launch(const Arguments& a, int dim, int bits, FloatType type, const Stream& stream) {
+  check(dim == 64 || dim == 128, "encode_trellis: head dimension");
+  if (dim == 64)
+    launch<64, kKeys>(a, bits, type, stream);
+  else
+    launch<128, kKeys>(a, bits, type, stream);
+}
+
+}  // namespace
+
+void encode_trellis(const TrellisLayer& layer, const TrellisEncoder& encoder, const EncodeTokens& job,
+                    const Stream& stream) {
+  check(job.pages && job.pages == job.cache.pages && job.starts && (job.k || job.v) && job.batch > 0 &&
+            job.tokens > 0,
+        "encode_trellis: arguments");
+  check(job.type != FloatType::f32, "encode_trellis: float32");
+  const PackedLayer& packed = layer.packed;
+  Arguments a{};
+  a.cache = job.cache;
+  a.pages = job.pages;
+  a.page_bytes = packed.page_bytes;
+  a.block_bytes = packed.block_bytes;
+  a.starts = job.starts;
+  a.tokens = job.tokens;
+  a.n = job.batch * job.tokens;
+  a.n_kv_heads = packed.n_kv_heads;
+  if (job.k) {
+    a.x = job.k;
+    a.side = encoder.key;
+    a.mean = encoder.key_mean;
+    a.coordinates = encoder.coordinates;
+    a.page_angles = reinterpret_cast<const float2*>(packed.page_angles);
+    launch<true>(a, packed.dim, layer.key_bits, job.type, stream);
+  }
+  if (job.v) {
+    a.x = job.v;
+    a.side = encoder.value;
+    a.side_at = trellis_side_bytes(packed.dim, layer.key_bits);
+    a.mean = encoder.value_mean;
+    launch<false>(a, packed.dim, layer.value_bits, job.type, stream);
+  }
+}
+
+}  // namespace blockgtq::cuda

@@ -1,0 +1,13 @@
+#pragma once
+#include <cstdint>
+
+#include "kernels/device/device.h"
+#include "kernels/device/float_type.h"
+
+namespace blockgtq::cuda {
+
+/// out (n) = normal numbers of this standard deviation, the same for the same seed: for measurements, where
+/// what the numbers are does not matter.
+void fill_normal(void* out, FloatType type, int64_t n, float deviation, uint64_t seed, const Stream& stream);
+
+}  // namespace blockgtq::cuda
