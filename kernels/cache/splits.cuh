@@ -8,6 +8,7 @@
 #include "kernels/cache/merge.h"
 #include "kernels/device/launch.cuh"
 #include "kernels/device/ptx.cuh"
+#include "kernels/device/range.cuh"
 
 namespace blockgtq::cuda {
 
@@ -19,16 +20,6 @@ inline int splits_on(int64_t multiprocessors, int64_t blocks_per_split, int64_t 
   const auto fit = [&](int64_t n) { return std::clamp<int64_t>(n / blocks_per_split, 1, kMostSplits); };
   const int64_t all = fit(multiprocessors), fewer = fit(multiprocessors - merges);
   return int(merges < multiprocessors && items / fewer <= items / all + spare ? fewer : all);
-}
-
-/// The items of a split, of all that a sequence has: [first, first + n).
-struct Range {
-  int first, last;
-};
-__device__ inline Range items_of(int first, int n, int split, int splits) {
-  const int each = int(unsigned(n) / unsigned(splits)), more = n - each * splits;
-  first += split * each + min(split, more);
-  return {first, first + each + (split < more)};
 }
 
 /// The running result of a warp: heads 8 tile + 2 c and the next.

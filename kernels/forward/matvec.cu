@@ -27,6 +27,7 @@
 #include "kernels/device/float_type.cuh"
 #include "kernels/device/launch.cuh"
 #include "kernels/device/ptx.cuh"
+#include "kernels/device/range.cuh"
 #include "kernels/device/reduce.cuh"
 #include "kernels/forward/activation.cuh"
 #include "kernels/forward/candidate.cuh"

@@ -129,7 +129,8 @@ void CudaStats::add_layer(int layer, const float* q, const float* k, const float
                 v_width = s.input.n_kv_heads * s.input.v_dim;
   LayerStats& to = s.stats.layers[layer];
   for (int64_t c = 0; c < s.stats.n_chunks(); ++c) {
-    const Sample sample = sample_of(s.stats.first_chunk + c, s.stats.chunk_tokens[c], s.stats.run_chunks);
+    const Sample sample =
+        sample_of(s.stats.shape, s.stats.first_chunk + c, s.stats.chunk_tokens[c], s.stats.run_chunks);
     if (sample.n == 0) continue;
     const int64_t token = c * (s.input.chunk + s.from) + s.from;
     s.take_sample(k + token * k_width, k_width, sample, handle, to.k_sample);

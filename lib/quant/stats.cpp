@@ -180,7 +180,7 @@ void accumulate(Stats& stats, int layer, int64_t chunk, int64_t n_tokens, const 
 
   const int64_t k_width = int64_t(shape.n_kv_heads) * shape.layout.head_dim,
                 v_width = int64_t(shape.n_kv_heads) * shape.v_dim;
-  const Sample sample = sample_of(chunk, n_tokens, stats.run_chunks);
+  const Sample sample = sample_of(shape, chunk, n_tokens, stats.run_chunks);
   for (int64_t i = 0; i < sample.n; ++i) {
     append_sample(to.k_sample, k + i * sample.step * k_width, k_width);
     if (v) append_sample(to.v_sample, v + i * sample.step * v_width, v_width);
@@ -199,9 +199,16 @@ void accumulate(Stats& stats, int layer, int64_t chunk, int64_t n_tokens, const 
   if (index == stats.n_chunks()) stats.chunk_tokens.push_back(n_tokens);
 }
 
-Sample sample_of(int64_t chunk, int64_t chunk_tokens, int64_t run_chunks) {
+int64_t sample_tokens(const AttentionShape& shape) {
+  const int64_t numbers = int64_t(shape.n_kv_heads) * (shape.layout.head_dim + shape.v_dim) * shape.n_layers;
+  constexpr int64_t kRoom = (int64_t(1) << 30) / sizeof(float);
+  return std::clamp<int64_t>(kRoom / numbers, 4096, kMostSampleTokens);
+}
+
+Sample sample_of(const AttentionShape& shape, int64_t chunk, int64_t chunk_tokens, int64_t run_chunks) {
   if (run_chunks == 0) return {0, 1};
-  const int64_t share = (chunk + 1) * kSampleTokens / run_chunks - chunk * kSampleTokens / run_chunks;
+  const int64_t all = sample_tokens(shape);
+  const int64_t share = (chunk + 1) * all / run_chunks - chunk * all / run_chunks;
   const int64_t n = std::min(chunk_tokens, share);
   return {n, n > 0 ? chunk_tokens / n : 1};
 }

@@ -61,13 +61,15 @@ struct Stats {
   int64_t n_tokens() const;
 };
 
-/// Tokens 0, step, 2 step, ... of a chunk, n in all: together kSampleTokens of a whole run that has as many,
+/// Tokens 0, step, 2 step, ... of a chunk, n in all: together sample_tokens() of a whole run that has as many,
 /// however it is cut into parts.
 struct Sample {
   int64_t n, step;
 };
-inline constexpr int64_t kSampleTokens = 4096;
-Sample sample_of(int64_t chunk, int64_t chunk_tokens, int64_t run_chunks);
+Sample sample_of(const AttentionShape& shape, int64_t chunk, int64_t chunk_tokens, int64_t run_chunks);
+/// As many as a GiB of a model's statistics holds, but 4096 at least and no more than 16,384.
+int64_t sample_tokens(const AttentionShape& shape);
+inline constexpr int64_t kMostSampleTokens = 16384;
 /// Numbers behind those that are there.
 template <class T>
 void append(std::vector<T>& to, std::span<const std::type_identity_t<T>> from) {

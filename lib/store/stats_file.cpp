@@ -61,8 +61,8 @@ void write_sample(H5Output& file, const std::string& name, uint64_t heads, uint6
 std::vector<float> read_sample(const H5Input& file, const std::string& name, uint64_t heads, uint64_t dim) {
   if (!file.has(name)) return {};
   const uint64_t n = file.dims(name, 3)[0];
-  if (n > uint64_t(kSampleTokens))
-    fail_input("{}: {}: {} tokens, allowed {}", file.path(), name, n, kSampleTokens);
+  if (n > uint64_t(kMostSampleTokens))
+    fail_input("{}: {}: {} tokens, allowed {}", file.path(), name, n, kMostSampleTokens);
   std::vector<float> values = file.read<float>(name, {n, heads, dim});
   check_finite(file, name, {values.begin(), values.end()}, kAnything);
   return values;

@@ -350,8 +350,8 @@ TEST_CASE("values of statistics that are out of range", "[store][bad][stats]") {
       {[](Stats& s) { s.layers[1].k_sample[3] = float(kInf); }, "layer01/k_sample: inf at 3"},
       {[](Stats& s) { s.layers[0].v_sample.resize(6 * 2 * 3); },
        "layer00/v_sample: another number of tokens than k_sample has"},
-      {[](Stats& s) { s.layers[0].k_sample.resize(size_t(kSampleTokens + 1) * 2 * 8); },
-       "layer00/k_sample: 4097 tokens, allowed 4096"},
+      {[](Stats& s) { s.layers[0].k_sample.resize(size_t(kMostSampleTokens + 1) * 2 * 8); },
+       "layer00/k_sample: 16385 tokens, allowed 16384"},
   };
   for (const auto& [spoil, expected] : cases) {
     CAPTURE(expected);
