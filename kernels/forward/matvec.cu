@@ -24,161 +24,18 @@
 #include <algorithm>
 
 #include "kernels/device/check.cuh"
-#include "kernels/device/float_type.cuh"
 #include "kernels/device/launch.cuh"
-#include "kernels/device/ptx.cuh"
 #include "kernels/device/range.cuh"
-#include "kernels/device/reduce.cuh"
 #include "kernels/forward/activation.cuh"
 #include "kernels/forward/candidate.cuh"
-#include "kernels/forward/matvec.h"
+#include "kernels/forward/matvec.cuh"
 
 namespace blockgtq::cuda {
 namespace {
 
-constexpr int kWarps = 8, kThreads = 32 * kWarps, kTileRows = 8;
-constexpr int kRowBytes = 256, kPieces = 4;  // of a slab
-constexpr int kTileUnits = kTileRows * kRowBytes / 16;
-constexpr int kStages = 4;
-constexpr int kQueueBytes = kWarps * kStages * kTileRows * kRowBytes;
-
-/// copy_line(), or 16 bytes of zero.
-__device__ inline void copy_or_zero(void* to, const void* from, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from),
-               "r"(there ? 16 : 0)
-               : "memory");
-}
-
-__device__ inline void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, __half*) {
-  mma(d, a, b0, b1);
-}
-__device__ inline void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
-                                __nv_bfloat16*) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-/// vectors (n, cols) = x, normed where there is a norm, rounded to T; by all threads. sums: (n, kWarps) of
-/// scratch.
-template <class T, class X>
-__device__ inline void stage_vectors(const MatVec& p, const X* x, float* sums, T* vectors) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  if (p.norm_weight) {
-    for (int b = 0; b < p.n; ++b) {
-      float sum = 0;
-      for (int64_t k = 4 * threadIdx.x; k < p.cols; k += 4 * kThreads) {
-        const float4 v = *reinterpret_cast<const float4*>(p.x + b * p.cols + k);
-        sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
-      }
-      sum = warp_sum(sum);
-      if (lane == 0) sums[b * kWarps + warp] = sum;
-    }
-    __syncthreads();
-  }
-  for (int b = 0; b < p.n; ++b) {
-    float root = 1;
-    if (p.norm_weight) {
-      float sum = 0;
-#pragma unroll
-      for (int i = 0; i < kWarps; ++i) sum += sums[b * kWarps + i];
-      root = rsqrtf(sum / float(p.cols) + p.norm_eps);
-    }
-    for (int64_t k = 4 * threadIdx.x; k < p.cols; k += 4 * kThreads) {
-      const Pack4<X> v = *reinterpret_cast<const Pack4<X>*>(x + b * p.cols + k);
-      Pack4<float> weight{{1, 1, 1, 1}};
-      if (p.norm_weight) weight = *reinterpret_cast<const Pack4<float>*>(p.norm_weight + k);
-      Pack4<T> y;
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        store(&y.v[i],
-              p.norm_weight ? to_float(v.v[i]) * root * (weight.v[i] + p.norm_offset) : to_float(v.v[i]));
-      *reinterpret_cast<Pack4<T>*>(vectors + b * p.cols + k) = y;
-    }
-  }
-  __syncthreads();
-}
-
-/// The sums of a lane. 16 bits: C operands of products with the tile, two that take turns, so that one need
-/// not wait for the other. float32: of row g over the lane's columns, by vector.
-template <class T, int kVectors>
-struct Sums {
-  float d[2][4] = {};
-
-  struct Vectors {
-    uint4 x, y;  // rows g and g + 8 of A, of two products
-  };
-  /// from: the vectors at the lane's columns. What is no vector gives results that nobody takes.
-  __device__ static Vectors read(const MatVec& p, const T* from) {
-    const int g = threadIdx.x % 32 / 4;
-    Vectors v{*reinterpret_cast<const uint4*>(from + min(g, p.n - 1) * p.cols), {}};
-    if constexpr (kVectors > 8) v.y = *reinterpret_cast<const uint4*>(from + min(g + 8, p.n - 1) * p.cols);
-    return v;
-  }
-  /// w: the lane's 16 bytes.
-  __device__ void add(const MatVec&, const Vectors& v, const uint4& w) {
-    const uint32_t low[4] = {v.x.x, v.y.x, v.x.y, v.y.y}, high[4] = {v.x.z, v.y.z, v.x.w, v.y.w};
-    multiply(d[0], low, w.x, w.y, static_cast<T*>(nullptr));
-    multiply(d[1], high, w.z, w.w, static_cast<T*>(nullptr));
-  }
-
-  /// to (n, 8): this warp's.
-  __device__ void leave(const MatVec& p, float* to) const {
-    const int g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
-#pragma unroll
-    for (int h = 0; h < kVectors / 8; ++h)
-      if (g + 8 * h < p.n)
-        *reinterpret_cast<float2*>(to + (g + 8 * h) * kTileRows + 2 * c) = {
-            d[0][2 * h] + d[1][2 * h], d[0][2 * h + 1] + d[1][2 * h + 1]};
-  }
-};
-
-template <int kVectors>
-struct Sums<float, kVectors> {
-  float d[kVectors] = {};
-
-  using Vectors = const float*;
-  __device__ static Vectors read(const MatVec&, const float* from) { return from; }
-  __device__ void add(const MatVec& p, Vectors from, const uint4& w) {
-    const float4 row = reinterpret_cast<const float4&>(w);
-#pragma unroll
-    for (int b = 0; b < kVectors; ++b) {
-      if (b >= p.n) break;
-      const float4 x = *reinterpret_cast<const float4*>(from + b * p.cols);
-      d[b] = fmaf(row.x, x.x, fmaf(row.y, x.y, fmaf(row.z, x.z, fmaf(row.w, x.w, d[b]))));
-    }
-  }
-
-  __device__ void leave(const MatVec& p, float* to) const {
-    const int g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
-#pragma unroll
-    for (int b = 0; b < kVectors; ++b) {
-      float sum = d[b];
-      sum += __shfl_xor_sync(kWholeWarp, sum, 1);
-      sum += __shfl_xor_sync(kWholeWarp, sum, 2);
-      if (c == 0 && b < p.n) to[b * kTileRows + g] = sum;
-    }
-  }
-};
-
 /// The first row of a tile: where rows open each other, gates and what they open take turns.
 __device__ inline int64_t first_row(const MatVec& p, int64_t tile) {
   return p.gated ? tile / 2 * kTileRows + tile % 2 * (p.rows / 2) : tile * kTileRows;
-}
-
-/// Floats that the sums of a tile take.
-__host__ __device__ inline int sums_of(const MatVec& p) {
-  return kWarps * p.n * kTileRows;
-}
-
-/// What the warps' sums make together: of a row of the tile (r) and vector b.
-__device__ inline float result_of(const MatVec& p, const float* sums, int b, int r, int64_t row) {
-  float sum = 0;
-#pragma unroll
-  for (int w = 0; w < kWarps; ++w) sum += sums[(w * p.n + b) * kTileRows + r];
-  return p.scale * (sum + (p.bias ? __ldg(p.bias + row) : 0.0f));
 }
 
 /// sums: of tile after tile, gates and what they open in turn; gate: this thread's, from one to the other.
@@ -275,6 +132,7 @@ __global__ void __launch_bounds__(kThreads, 2) matvec_kernel(const MatVec p, con
     vectors = x;
   }
 
+  const auto begin = [&](int b) { return b * p.cols; };
   Candidate best = no_candidate();
   float gate = 0;
   int stage = 0;
@@ -285,19 +143,20 @@ __global__ void __launch_bounds__(kThreads, 2) matvec_kernel(const MatVec p, con
 #pragma unroll
       for (int i = 0; i < kPieces; ++i) {  // behind the columns any numbers: W is zero there
         const int column = ahead.column(step) + (4 * i + c) * kEach;
-        v[i] = Own::read(p, vectors + min(column, int(p.cols) - kEach));
+        v[i] = Own::read(p.n, begin, vectors + min(column, int(p.cols) - kEach));
       }
       uint4* const here = queue + stage * kTileUnits;
       wait_for_groups<kStages - 1>();
       __syncwarp();
 #pragma unroll
-      for (int i = 0; i < kPieces; ++i) own.add(p, v[i], here[g * 16 + ((4 * i + c) ^ (g % 2) << 2)]);
+      for (int i = 0; i < kPieces; ++i)
+        own.add(p.n, begin, v[i], here[g * 16 + ((4 * i + c) ^ (g % 2) << 2)]);
       __syncwarp();  // all lanes have read what comes anew
       ahead.load(here);
       stage = (stage + 1) % kStages;
     }
     float* const mine = sums + (tile - first) % 2 * sums_of(p);
-    own.leave(p, mine + warp * p.n * kTileRows);
+    own.leave(p.n, mine + warp * p.n * kTileRows);
     __syncthreads();
     if (p.gated)
       open_gates<T>(p, tile, mine, gate);

@@ -10,6 +10,8 @@
 
 #include "kernels/device/check.cuh"
 #include "kernels/device/float_type.cuh"
+#include "kernels/device/launch.cuh"
+#include "kernels/device/ptx.cuh"
 #include "kernels/device/reduce.cuh"
 #include "kernels/forward/moe.h"
 
@@ -84,6 +86,8 @@ __global__ void route_kernel(RoutingRule rule, const float* logits, int32_t* exp
   extern __shared__ float score[];     // (n_experts)
   float* choice = score + rule.n_experts;
   const int64_t t = blockIdx.x;
+  let_successor_start();
+  wait_for_predecessor();
   score_experts(rule, logits + t * rule.n_experts, score);
   for (int e = threadIdx.x; e < rule.n_experts; e += 32)
     choice[e] = rule.bias ? score[e] + rule.bias[e] : score[e];
@@ -161,8 +165,8 @@ void route(const RoutingRule& rule, const float* logits, int64_t n, int32_t* exp
   const size_t bytes = size_t(2 * rule.n_experts + groups) * sizeof(float);
   check_cuda(cudaFuncSetAttribute(route_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)),
              "route: shared memory of a multiprocessor");
-  route_kernel<<<unsigned(n), 32, bytes, raw(stream)>>>(rule, logits, expert, weight);
-  check_launch("route");
+  launch_early(route_kernel, dim3(unsigned(n)), 32, int(bytes), stream, "route", rule, logits, expert,
+               weight);
 }
 
 void gather_rows(const void* in, int64_t row_bytes, const int32_t* row, int64_t n, void* out,

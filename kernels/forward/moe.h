@@ -20,7 +20,8 @@ struct RoutingRule {
 inline constexpr int kMaxRoutedExperts = 8192;
 
 /// expert, weight (n, n_per_token) from logits (n, n_experts): in falling order of score plus bias, lowest
-/// index first on ties. Always valid indices, also where a logit is NaN.
+/// index first on ties. Always valid indices, also where a logit is NaN. One launch, which may begin while
+/// the one before it ends.
 void route(const RoutingRule& rule, const float* logits, int64_t n, int32_t* expert, float* weight,
            const Stream& stream);
 

@@ -8,6 +8,8 @@
 // readings come from the cache. Bytes moved: n dim (4 + 4 for y + size of low_type).
 #include "kernels/device/check.cuh"
 #include "kernels/device/float_type.cuh"
+#include "kernels/device/launch.cuh"
+#include "kernels/device/ptx.cuh"
 #include "kernels/device/reduce.cuh"
 #include "kernels/forward/norm.h"
 
@@ -32,6 +34,8 @@ __device__ float team_sum(float x, float (&parts)[kWarps]) {
 template <bool kBlock, class Low>
 __global__ void __launch_bounds__(kThreads) norm_kernel(Norm r, Low* low) {
   __shared__ float sums[kWarps], squared[kWarps];
+  let_successor_start();
+  wait_for_predecessor();
   const int64_t t = kBlock ? int64_t(blockIdx.x) : int64_t(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (t >= r.n) return;  // whole warps: a block's row always exists
   const int first = kBlock ? threadIdx.x : threadIdx.x % 32, step = kBlock ? kThreads : 32, dim = int(r.dim);
@@ -66,12 +70,10 @@ void norm(const Norm& norm, const Stream& stream) {
   check(blocks <= INT32_MAX, "norm: too many rows");
   with_type(norm.low_type, [&](auto* low_type) {
     auto* low = static_cast<decltype(low_type)>(norm.low);
-    if (whole_block)
-      norm_kernel<true><<<unsigned(blocks), kThreads, 0, raw(stream)>>>(norm, low);
-    else
-      norm_kernel<false><<<unsigned(blocks), kThreads, 0, raw(stream)>>>(norm, low);
+    using Low = std::remove_pointer_t<decltype(low)>;
+    launch_early(whole_block ? norm_kernel<true, Low> : norm_kernel<false, Low>, dim3(unsigned(blocks)),
+                 kThreads, 0, stream, "norm", norm, low);
   });
-  check_launch("norm");
 }
 
 }  // namespace blockgtq::cuda

@@ -23,6 +23,7 @@ struct Norm {
   void* low = nullptr;  // null, or (n, dim) of low_type: what the next product reads
   FloatType low_type = FloatType::f32;
 };
+/// One launch, which may begin while the one before it ends.
 void norm(const Norm& norm, const Stream& stream);
 
 }  // namespace blockgtq::cuda
