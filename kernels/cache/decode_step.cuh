@@ -23,6 +23,7 @@ inline void check_step(const DecodeAttention& step, const void* scratch) {
   check(step.layer && step.q && step.out && scratch && step.batch > 0 && step.batch <= 65535,
         "decode attention: arguments");
   check(step.layer->n_heads % step.layer->n_kv_heads == 0, "decode attention: heads");
+  check(step.rule.window == 0 || step.rule.positions, "decode attention: a window without positions");
   check(step.longest <= step.cache.stride * kPagePositions, "decode attention: block table");
 }
 
@@ -38,8 +39,8 @@ inline DecodePlan plan_decode(const DecodeAttention& step, int tiles, int most) 
   const int group = layer.n_heads / layer.n_kv_heads;
   p.chunks = (group + 8 * tiles - 1) / (8 * tiles);
   const int sms = attribute(cudaDevAttrMultiProcessorCount);
-  const int pages =
-      int(std::max<int64_t>(1, (step.longest + kPagePositions - 1) / kPagePositions - step.first_page));
+  const int64_t all = (step.longest + kPagePositions - 1) / kPagePositions - step.first_page;
+  const int pages = int(std::max<int64_t>(1, step.rule.stretches(all, kPagePositions)));
   const int64_t blocks = int64_t(layer.n_kv_heads) * p.chunks * step.batch;
   p.splits = splits_on(sms, blocks, int64_t(layer.n_heads) * step.batch, pages, most);
   // Two or four warps for a page, where no warp has two of them.
@@ -60,6 +61,7 @@ inline ExactAttention window_of(const DecodeAttention& step) {
   window.q = step.q;
   window.out = step.out;
   window.scale = step.scale;
+  window.rule = step.rule;
   return window;
 }
 
@@ -74,6 +76,7 @@ inline MergeSplits merge_of(const DecodeAttention& step) {
   merge.value_back = layer.value_back;
   merge.value_rows = 16 * layer.value_slabs;
   merge.value_mean = layer.value_mean;
+  merge.sinks = step.rule.sinks;
   merge.out = step.out;
   return merge;
 }

@@ -3,6 +3,9 @@
 //
 //   s_t = scale (q . k_t),   o = sum_t p_t v_t / sum_t p_t,   p_t = 2^15 e^(s_t - max s)
 //
+// A kernel of its own (kRuled) begins with the window's first position, and has s_t = c tanh(scale (q . k_t)
+// / c) where there is a softcap.
+//
 // Grid: splits of the context, KV heads, sequences. An item is 16 positions of one head, one copy of 64 D
 // bytes (cache/exact_page.h). A warp takes every W-th item of its block's split, alone: its own stages of
 // shared memory, its own running maximum, sum and output. The heads of the group are the 8 columns of mma:
@@ -42,9 +45,33 @@ struct Arguments {
   int n_heads, group, chunks, splits, warp_bytes;
   int items;    // of the longest sequence
   bool beside;  // the kernel before is one more reader of what we read
+  AttentionRule rule;
+  int n_first;  // ExactPages::first
+  float inner;  // of the logits over a softcap
 };
 
-template <int kDim, int kTiles>
+/// The first of a sequence's `length` exact positions that its query sees.
+__device__ inline int first_seen(const Arguments& a, int sequence, int length) {
+  if (a.rule.window == 0) return 0;
+  const int window = int(min(a.rule.window, int64_t(INT32_MAX))), all = a.rule.positions[sequence] + 1;
+  // The last ones reach further back than the window, or the window reaches to the first ones, or between.
+  return window <= length - a.n_first ? length - window : max(0, min(a.n_first, all - window));
+}
+
+/// Scores of an item whose positions before `skip` are not seen. Behind a softcap a.scale is without scale.
+template <int kTiles>
+__device__ inline void apply_rule(const Arguments& a, int skip, float (&s)[kTiles][4]) {
+  const int r = threadIdx.x % 32 / 4;
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      if (a.rule.softcap > 0) s[tile][j] = a.rule.softcap * tanhf(s[tile][j] * a.inner);
+      if (8 * (j / 2) + r < skip) s[tile][j] = -INFINITY;
+    }
+}
+
+template <int kDim, int kTiles, bool kRuled>
 __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Arguments a) {
   constexpr int kSlabs = kDim / 16, kItemBytes = exact_part_bytes(kDim);
   extern __shared__ __align__(128) unsigned char shared[];
@@ -63,7 +90,8 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
   // Splits are cut by the longest context that may be, so that the page table is read beside the length, not
   // after it.
   const int length = __ldcg(a.cache.lengths + sequence);
-  const Range range = items_of(0, a.items, blockIdx.x, a.splits);
+  const int seen = kRuled ? first_seen(a, sequence, length) : 0;
+  const Range range = items_of(seen / kPartPositions, a.items, blockIdx.x, a.splits);
   const int first = range.first + warp;
   const int32_t* const pages = a.cache.block_table + sequence * a.cache.stride;
   int ids[kStages];
@@ -128,6 +156,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
       for (int j = 0; j < 4; ++j) s[tile][j] += other[tile][j];
+    if constexpr (kRuled) apply_rule(a, seen - item * kPartPositions, s);
     if (valid < kPartPositions) {  // nothing is known of what lies behind the last position
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile)
@@ -205,7 +234,8 @@ Plan make_plan(const ExactAttention& step, bool beside) {
   const int merged = merge_bytes(step.dim, heads / 8);
   const int most = std::min(1024 / step.dim, room / std::max(kStages * part, merged));
   check(most >= 1, "exact_attention: no room for a page");
-  p.items = int(std::max<int64_t>(1, (step.pages.longest + kPartPositions - 1) / kPartPositions));
+  const int64_t items = (step.pages.longest + kPartPositions - 1) / kPartPositions;
+  p.items = int(std::max<int64_t>(1, step.rule.stretches(items, kPartPositions)));
   const int64_t blocks = int64_t(step.n_kv_heads) * p.chunks * step.batch;
   const int64_t splits = beside ? std::clamp<int64_t>(sms / blocks, 1, kMostSplitsBeside)
                                 : splits_on(sms, blocks, int64_t(step.n_heads) * step.batch, p.items, most);
@@ -217,29 +247,42 @@ Plan make_plan(const ExactAttention& step, bool beside) {
   return p;
 }
 
-template <int kDim, int kTiles>
+template <int kDim, int kTiles, bool kRuled>
 void launch(const ExactAttention& step, const Plan& plan, bool beside, float* sums, const Stream& stream) {
+  const auto kernel = exact_kernel<kDim, kTiles, kRuled>;
+  const float cap = step.rule.softcap;
   const Arguments a{step.pages.cache,
                     exact_page_bytes(step.n_kv_heads, kDim),
                     static_cast<const __half*>(step.q),
                     sums,
-                    step.scale * kLog2e,
+                    (cap > 0 ? 1 : step.scale) * kLog2e,
                     step.n_heads,
                     group_of(step),
                     plan.chunks,
                     plan.splits,
                     plan.warp_bytes,
                     plan.items,
-                    beside};
+                    beside,
+                    step.rule,
+                    int(step.pages.first),
+                    cap > 0 ? step.scale / cap : 0};
   const int shared_bytes = plan.warps * plan.warp_bytes;
-  check_cuda(cudaFuncSetAttribute(exact_kernel<kDim, kTiles>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  shared_bytes),
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
              "shared memory");
-  check_cuda(cudaFuncSetAttribute(exact_kernel<kDim, kTiles>, cudaFuncAttributePreferredSharedMemoryCarveout,
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                   cudaSharedmemCarveoutMaxShared),
              "shared memory");
-  launch_early(exact_kernel<kDim, kTiles>, dim3(plan.splits, step.n_kv_heads * plan.chunks, step.batch),
-               32 * plan.warps, shared_bytes, stream, "exact attention", a);
+  launch_early(kernel, dim3(plan.splits, step.n_kv_heads * plan.chunks, step.batch), 32 * plan.warps,
+               shared_bytes, stream, "exact attention", a);
+}
+
+template <int kDim>
+void launch(const ExactAttention& step, const Plan& plan, bool beside, float* sums, const Stream& stream) {
+  const bool narrow = group_of(step) <= 8, ruled = step.rule.of_kernels();
+  const auto with = narrow  ? ruled ? launch<kDim, 1, true> : launch<kDim, 1, false>
+                     : ruled ? launch<kDim, 2, true>
+                            : launch<kDim, 2, false>;
+  with(step, plan, beside, sums, stream);
 }
 
 SplitSums partial(const ExactAttention& step, bool beside, float* sums, const Stream& stream) {
@@ -247,12 +290,8 @@ SplitSums partial(const ExactAttention& step, bool beside, float* sums, const St
         "exact_attention: arguments");
   check(aligned(step.pages.cache.pages, 16), "exact_attention: alignment of pages");
   const Plan plan = make_plan(step, beside);
-  with_dim(step.dim, [&](auto dim) {
-    if (group_of(step) <= 8)
-      launch<dim.value, 1>(step, plan, beside, sums, stream);
-    else
-      launch<dim.value, 2>(step, plan, beside, sums, stream);
-  });
+  check(step.rule.window == 0 || step.rule.positions, "exact_attention: a window without positions");
+  with_dim(step.dim, [&](auto dim) { launch<dim.value>(step, plan, beside, sums, stream); });
   return {sums, plan.splits};
 }
 
@@ -319,6 +358,7 @@ void exact_attention(const ExactAttention& step, void* scratch, const Stream& st
   merge.n_kv_heads = step.n_kv_heads;
   merge.batch = step.batch;
   merge.exact = partial(step, false, static_cast<float*>(scratch), stream);
+  merge.sinks = step.rule.sinks;
   merge.out = step.out;
   merge_splits(merge, stream);
 }

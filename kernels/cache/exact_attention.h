@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/cache/attention_rule.h"
 #include "kernels/cache/merge.h"
 #include "kernels/cache/page_table.h"
 #include "kernels/device/device.h"
@@ -12,6 +13,8 @@ namespace blockgtq::cuda {
 struct ExactPages {
   PageTable cache;
   int64_t longest = 0;  // an upper bound of lengths: decides how the context is split
+  int64_t first = 0;    // so many are a sequence's first positions, those behind them its last; of no meaning
+                        // where it has no others
 };
 
 /// One decoding step over them: every sequence has one new query per head, which attends to all positions.
@@ -21,6 +24,7 @@ struct ExactAttention {
   const void* q = nullptr;  // (B, Hq, D) fp16, after RoPE
   void* out = nullptr;      // (B, Hq, D) fp16
   float scale = 0;          // of the logits; positive
+  AttentionRule rule;
 };
 
 /// Bytes of scratch that a step takes.

@@ -2,6 +2,8 @@
 //
 //   o = (B_v sum_s f_s o_s + sum_e f_e o_e) / L + mean_v L_packed / L,   f = 2^(m - max m), L = sum f l
 //
+// and one more term of L, 2^(sink - max m), where heads have sinks.
+//
 // with s the splits over packed values, e those over values as they are. Grid: query heads, sequences.
 #include <cuda_fp16.h>
 
@@ -17,8 +19,8 @@ constexpr int kGroups = 16;   // of threads, for every 16th split
 constexpr int kInFlight = 5;  // splits of a thread at a time
 constexpr int kAtOnce = kGroups * kInFlight, kOfLane = (kAtOnce + 31) / 32;
 
-/// kBoth: packed and exact splits, else those of one kind only.
-template <int kDim, bool kBoth>
+/// kBoth: packed and exact splits, else those of one kind only. kSinks: there are sinks.
+template <int kDim, bool kBoth, bool kSinks>
 __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
   constexpr int kQuads = kDim / 4, kEach = (kDim + 31) / 32;  // rows of B_v that a lane holds
   __shared__ float4 packed[kGroups][kQuads], exact[kBoth ? kGroups : 1][kQuads];
@@ -134,7 +136,11 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
   const LaneSum column = sum_over_lanes(y);
   if (lane % 4 != 0) return;
   const int at = 8 * warp + column.index;
-  const float inverse = l > 0 ? __fdividef(1.0f, l) : 0.0f;
+  float inverse = l > 0 ? __fdividef(1.0f, l) : 0.0f;
+  if constexpr (kSinks) {
+    const float sink = a.sinks[head] * kLog2e, top = fmaxf(most, sink), less = exp2_fast(most - top);
+    inverse = less / fmaf(l, less, exp2_fast(sink - top));
+  }
   float out = (column.sum + exact_sum[at]) * inverse;
   if (a.value_mean) out = fmaf(a.value_mean[kv_head * kDim + at], l_packed * inverse, out);
   static_cast<__half*>(a.out)[(int64_t(sequence) * a.n_heads + head) * kDim + at] = __float2half_rn(out);
@@ -146,8 +152,11 @@ void merge_splits(const MergeSplits& a, const Stream& stream) {
   check(a.packed.splits + a.exact.splits > 0 && a.packed.splits + a.exact.splits <= kMostMerged,
         "merge_splits: number of splits");
   with_dim(a.dim, [&](auto dim) {
-    const auto kernel = a.packed.splits > 0 && a.exact.splits > 0 ? merge_kernel<dim.value, true>
-                                                                  : merge_kernel<dim.value, false>;
+    const bool both = a.packed.splits > 0 && a.exact.splits > 0;
+    const auto kernel =
+        a.sinks ? both ? merge_kernel<dim.value, true, true> : merge_kernel<dim.value, false, true>
+        : both ? merge_kernel<dim.value, true, false>
+                : merge_kernel<dim.value, false, false>;
     // The same division between L1 and shared memory as the kernel before: multiprocessors need not be
     // emptied to change it.
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,

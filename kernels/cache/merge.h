@@ -34,6 +34,7 @@ struct MergeSplits {
   int value_rows = 0;
   const float* value_mean = nullptr;  // (H, D) or null: what packed values lack
   void* out = nullptr;                // (B, Hq, D) fp16
+  const float* sinks = nullptr;       // AttentionRule::sinks
 };
 void merge_splits(const MergeSplits& job, const Stream& stream);
 

@@ -23,6 +23,7 @@ struct DecodeAttention {
   const void* q = nullptr;            // (B, Hq, D) fp16, after RoPE
   void* out = nullptr;                // (B, Hq, D) fp16
   float scale = 0;                    // of the logits; 1 / sqrt(D)
+  AttentionRule rule;
 };
 
 /// Bytes of scratch that a step takes.

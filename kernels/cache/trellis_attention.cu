@@ -460,6 +460,7 @@ void trellis_attention(const TrellisLayer& layer, const DecodeAttention& of_step
                        const Stream& stream) {
   const DecodeAttention step = with_layer(of_step, layer);
   check_step(step, scratch);
+  check(step.rule.plain(), "trellis attention: rules");
   if (!has_packed(step)) return exact_attention(window_of(step), scratch, stream);
   MergeSplits merge = merge_of(step);
   float* const sums = static_cast<float*>(scratch);

@@ -198,8 +198,17 @@ void CudaKvCache::fill(int layer, int b, int64_t n, const void* k, const void* v
   cuda::encode_tokens(job, stream);
 }
 
+cuda::AttentionRule CudaKvCache::rule(int layer) const {
+  cuda::AttentionRule rule;
+  const int64_t seen = shape_.window(layer);
+  if (seen < capacity_) rule.window = seen;  // a longer one is none
+  rule.positions = positions();
+  rule.softcap = float(shape_.softcap);
+  return rule;
+}
+
 void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t longest,
-                         const cuda::Stream& stream) const {
+                         const cuda::Stream& stream, const float* sinks) const {
   const float scale = float(shape_.scale > 0 ? shape_.scale : 1 / std::sqrt(double(shape_.layout.head_dim)));
   const ExactWindow exact = window();
   cuda::ExactPages exact_part;
@@ -212,7 +221,7 @@ void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t 
   if (!exact_.empty()) {
     // Not exact_length(longest): a window that has just let a page go is shorter than one before it.
     const int64_t most = exact.sink + (exact.recent > 0 ? exact.recent + kPagePositions - 1 : 0);
-    exact_part = {exact_pages(layer), std::min(longest, most)};
+    exact_part = {exact_pages(layer), std::min(longest, most), kind_.is_packed() ? exact.sink : 0};
     token.exact_pages = exact_[size_t(layer)].as<uint8_t>();
     token.exact = exact_part.cache;
     token.exact_starts = exact_starts_.as<int32_t>();
@@ -224,6 +233,8 @@ void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t 
     token.packed = packed_pages(layer);
   }
   cuda::append_token(token, stream);
+  cuda::AttentionRule how = rule(layer);
+  how.sinks = sinks;
   if (!kind_.is_packed()) {
     cuda::ExactAttention step;
     step.dim = token.dim;
@@ -234,6 +245,7 @@ void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t 
     step.q = token.q;
     step.out = out;
     step.scale = scale;
+    step.rule = how;
     return cuda::exact_attention(step, scratch_.as(), stream);
   }
   cuda::DecodeAttention step;
@@ -247,6 +259,7 @@ void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t 
   step.q = token.q;
   step.out = out;
   step.scale = scale;
+  step.rule = how;
   cuda::decode_attention(step, scratch_.as(), stream);
 }
 

@@ -4,6 +4,7 @@
 
 #include "cache/attention.h"
 #include "cache/cuda_cache.h"
+#include "kernels/cache/attention_rule.h"
 #include "kernels/cache/kv_lengths.h"
 #include "kernels/forward/rope.h"
 #include "quant/attention_shape.h"
@@ -38,15 +39,17 @@ class CudaKvCache {
   /// What a step's layers read beside the pages; once per step, before them.
   void begin_step(const cuda::Stream& stream) const;
   /// A layer's part of a step: keys and values of `token` (projections, norms, rotation) go into the pages,
-  /// its queries through `token.q`, and out (B, Hq, D) fp16 = attention over all that is held. longest: no
-  /// sequence holds more, this token counted.
-  void attend(int layer, cuda::AppendToken token, void* out, int64_t longest,
-              const cuda::Stream& stream) const;
+  /// its queries through `token.q`, and out (B, Hq, D) fp16 = attention over all that is held, or the layer's
+  /// window of it, with the shape's softcap. longest: no sequence holds more, this token counted. sinks (Hq):
+  /// one more logit of a head, or null.
+  void attend(int layer, cuda::AppendToken token, void* out, int64_t longest, const cuda::Stream& stream,
+              const float* sinks = nullptr) const;
 
  private:
   cuda::PageTable packed_pages(int layer) const;
   cuda::PageTable exact_pages(int layer) const;
   ExactWindow window() const { return kind_.window(capacity_); }
+  cuda::AttentionRule rule(int layer) const;
   int64_t packed_page_bytes(int layer) const;
   void fill_exact(int layer, const cuda::PageTable& pages, const int32_t* start, int64_t tokens,
                   const void* k, const void* v, const cuda::Stream& stream) const;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/stop.h"
 #include "kernels/forward/convert.h"
@@ -105,21 +107,34 @@ class CudaSequence final : public Sequence {
 
 }  // namespace
 
+namespace {
+
+std::string without_feed_forward(const Config& c) {
+  const MoeConfig& moe = c.moe;
+  const bool experts = moe.n_experts > 0,
+             dense = std::count(c.layer_is_moe.begin(), c.layer_is_moe.end(), false) > 0;
+  const int shared = experts ? moe.shared_intermediate : 0;
+  if (experts && c.norm_place != NormPlace::before) return "experts with norms in another place than before";
+  if (c.activation == Activation::clamped && (dense || shared > 0))
+    return "clamped activations of what is not an expert";
+  if (experts && moe.n_per_token > cuda::kMaxVisits)
+    return fmt::format("{} experts of a token", moe.n_per_token);
+  if (c.hidden % 8 != 0 || (dense && c.intermediate % 8 != 0) ||
+      (experts && (moe.intermediate % 8 != 0 || shared % 8 != 0)))
+    return "a width that is no multiple of 8";
+  return "";
+}
+
+}  // namespace
+
 std::string without_step(const Config& c) {
   if (c.attention == AttentionKind::mla) return "latent attention";
-  if (c.moe.n_experts > 0) return "experts";
   if (!c.kv_layers().empty() && int(c.kv_layers().size()) < c.n_layers) return "gated delta nets";
-  if (c.norm_place != NormPlace::before || c.norm_form != NormForm::rms)
-    return "norms of this kind or in this place";
-  if (c.qk_norm == QkNorm::full) return "QK-norm over all heads";
-  if (c.attention_softcap > 0 || c.sinks || c.gated_output) return "softcaps, learned sinks or gated output";
-  if (c.sliding_window() > 0 && c.sliding_window() < c.max_position) return "sliding windows";
-  if (c.activation == Activation::clamped || c.dialect == Dialect::starcoder2)
-    return "this feed-forward part";
+  if (c.gated_output) return "gated output of attention";
   if (c.v_dim != c.head_dim) return "values of another length than keys";
   if (c.rope.type == RopeType::dynamic || c.rope.type == RopeType::longrope)
     return "frequencies that depend on the length";
-  if (c.hidden % 8 != 0 || c.intermediate % 8 != 0) return "a width that is no multiple of 8";
+  if (const std::string part = without_feed_forward(c); !part.empty()) return part;
   switch (c.head_dim) {
     case 64:
     case 80:

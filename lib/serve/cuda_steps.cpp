@@ -53,7 +53,7 @@ CudaSteps::CudaSteps(const CudaWeights& weights, const CudaKvCache& cache, const
   projected_ = floats(n * (c.n_heads + 2 * c.n_kv_heads) * dim);
   q_ = halves(n * c.n_heads * dim);
   heads_ = halves(n * c.n_heads * dim);
-  act_ = floats(n * c.intermediate);
+  make_room();
   logits_ = floats(n * c.vocab);
   best_ = cuda::Buffer(size_t(n * cuda::n_candidates(c.vocab)) * sizeof(cuda::Candidate));
   tokens_ = words(n);
@@ -102,11 +102,12 @@ void CudaSteps::launch(int64_t longest) {
   embed.x = x_.as<float>();
   cache_.begin_step(stream_);
   cuda::embed_tokens(embed, stream_);
-  for (int l = 0; l < c.n_layers; ++l) layer(l, longest);
+  for (int l = 0; l < c.n_layers; ++l) {
+    attention(l, longest);
+    feed_forward(weights_.layers()[size_t(l)]);
+  }
 
-  cuda::MatVec head;
-  head.x = x_.as<float>();
-  head.norm_weight = weights_.final_norm();
+  cuda::MatVec head = normed(weights_.final_norm(), weights_.final_norm_bias());
   head.y = logits_.as<float>();
   head.best = best_.as<cuda::Candidate>();
   project(weights_.head(), head);
@@ -120,8 +121,40 @@ void CudaSteps::launch(int64_t longest) {
   cuda::choose_tokens(choose, stream_);
 }
 
+/// A norm of rows of `dim` values, one behind the other, by the model's form.
+cuda::Norm CudaSteps::norm_of(const float* x, int64_t dim, const float* weight) const {
+  const Config& c = weights_.config();
+  cuda::Norm norm;
+  norm.x = x;
+  norm.n = cache_.batch();
+  norm.dim = norm.x_stride = norm.y_stride = dim;
+  norm.weight = weight;
+  norm.offset = float(c.norm_offset);
+  norm.eps = float(c.rms_eps);
+  return norm;
+}
+
+/// The vectors that a part of the model reads: the norm of x, or x itself where weight is null. RMS norms are
+/// the product's; others, and one that two parts read, are put into normed_.
+cuda::MatVec CudaSteps::normed(const float* weight, const float* bias) {
+  const Config& c = weights_.config();
+  cuda::MatVec job;
+  job.x = x_.as<float>();
+  if (!normed_.as() || !weight) {
+    job.norm_weight = weight;
+    return job;
+  }
+  cuda::Norm norm = norm_of(x_.as<float>(), c.hidden, weight);
+  norm.bias = bias;
+  norm.centered = c.norm_form == NormForm::layer;
+  norm.y = normed_.as<float>();
+  cuda::norm(norm, stream_);
+  job.x = normed_.as<float>();
+  return job;
+}
+
 /// job times m, with what all products of a model have in common.
-void CudaSteps::project(const CudaMatrix& m, cuda::MatVec job) {
+cuda::MatVec CudaSteps::product(const CudaMatrix& m, cuda::MatVec job) const {
   const Config& c = weights_.config();
   job.w = m.w;
   job.type = weights_.type();
@@ -132,47 +165,60 @@ void CudaSteps::project(const CudaMatrix& m, cuda::MatVec job) {
   job.norm_offset = float(c.norm_offset);
   job.norm_eps = float(c.rms_eps);
   if (job.add) job.scale = float(c.residual_multiplier);
-  cuda::matvec(job, stream_);
+  return job;
 }
 
-void CudaSteps::layer(int l, int64_t longest) {
+void CudaSteps::project(const CudaMatrix& m, const cuda::MatVec& job) {
+  cuda::matvec(product(m, job), stream_);
+}
+
+/// x += what m makes of the job's vectors, or the norm of that.
+void CudaSteps::add_output(const CudaMatrix& m, cuda::MatVec job, const CudaNorm& of_output) {
+  const Config& c = weights_.config();
+  job.y = of_output.weight ? out_.as<float>() : x_.as<float>();
+  job.add = !of_output.weight;
+  project(m, job);
+  if (!of_output.weight) return;
+  cuda::Norm norm = norm_of(out_.as<float>(), c.hidden, of_output.weight);
+  norm.bias = of_output.bias;
+  norm.centered = c.norm_form == NormForm::layer;
+  norm.y = x_.as<float>();
+  norm.add = true;
+  norm.scale = float(c.residual_multiplier);
+  cuda::norm(norm, stream_);
+}
+
+void CudaSteps::attention(int l, int64_t longest) {
   const Config& c = weights_.config();
   const CudaLayerWeights& w = weights_.layers()[size_t(l)];
-  cuda::MatVec qkv;
-  qkv.x = x_.as<float>();
-  qkv.norm_weight = w.input_norm;
+  cuda::MatVec qkv = normed(w.input_norm, w.input_norm_bias);
   qkv.y = projected_.as<float>();
   project(w.qkv, qkv);
 
   cuda::AppendToken token;
   token.projected = projected_.as<float>();
-  token.q_norm = w.q_norm;
-  token.k_norm = w.k_norm;
+  if (c.qk_norm == QkNorm::full) {
+    const int64_t q_width = int64_t(c.n_heads) * c.head_dim, k_width = int64_t(c.n_kv_heads) * c.head_dim;
+    cuda::Norm of_q = norm_of(projected_.as<float>(), q_width, w.q_norm),
+               of_k = norm_of(projected_.as<float>() + q_width, k_width, w.k_norm);
+    for (cuda::Norm* const norm : {&of_q, &of_k}) {
+      norm->x_stride = norm->y_stride = w.qkv.rows;
+      norm->y = const_cast<float*>(norm->x);
+      cuda::norm(*norm, stream_);
+    }
+  } else {
+    token.q_norm = w.q_norm;
+    token.k_norm = w.k_norm;
+  }
   token.norm_offset = float(c.norm_offset);
   token.norm_eps = float(c.rms_eps);
   token.rope = rope(l);
   token.q = q_.as();
-  cache_.attend(l, token, heads_.as(), longest, stream_);
+  cache_.attend(l, token, heads_.as(), longest, stream_, w.sinks);
 
   cuda::MatVec o;
   o.x_half = heads_.as();
-  o.y = x_.as<float>();
-  o.add = true;
-  project(w.o, o);
-
-  cuda::MatVec gate_up;
-  gate_up.x = x_.as<float>();
-  gate_up.norm_weight = w.post_norm;
-  gate_up.gated = act_.as();
-  gate_up.activation =
-      c.activation == Activation::silu ? cuda::Activation::silu : cuda::Activation::gelu_tanh;
-  project(w.gate_up, gate_up);
-
-  cuda::MatVec down;
-  down.x_low = act_.as();
-  down.y = x_.as<float>();
-  down.add = true;
-  project(w.down, down);
+  add_output(w.o, o, w.attention_norm);
 }
 
 void CudaSteps::wait() {

@@ -3,7 +3,9 @@
 #include <span>
 
 #include "kernels/device/graph.h"
-#include "kernels/forward/matvec.h"
+#include "kernels/forward/expert_matvec.h"
+#include "kernels/forward/moe.h"
+#include "kernels/forward/norm.h"
 #include "serve/cuda_kv_cache.h"
 #include "serve/cuda_weights.h"
 
@@ -35,9 +37,28 @@ class CudaSteps {
   int64_t bytes() const;
 
  private:
+  /// Where the tokens go: experts and their weights, (B, each).
+  struct Routes {
+    int each = 0;
+    cuda::Buffer experts, weights;
+  };
+
   void launch(int64_t longest);
-  void layer(int l, int64_t longest);
-  void project(const CudaMatrix& m, cuda::MatVec job);
+  cuda::MatVec normed(const float* weight, const float* bias);
+  cuda::MatVec product(const CudaMatrix& m, cuda::MatVec job) const;
+  void project(const CudaMatrix& m, const cuda::MatVec& job);
+  void add_output(const CudaMatrix& m, cuda::MatVec job, const CudaNorm& norm);
+  cuda::Norm norm_of(const float* x, int64_t dim, const float* weight) const;
+  void attention(int l, int64_t longest);
+
+  // cuda_step_feed_forward.cpp
+  void make_room();
+  void feed_forward(const CudaLayerWeights& w);
+  void dense(const CudaMatrix& gate_up, const cuda::MatVec& in);
+  void add_experts(const CudaExperts& w, const cuda::MatVec& in);
+  void choose(const CudaMatrix& router, const cuda::MatVec& in, cuda::RoutingRule rule, const Routes& to);
+  cuda::ExpertMatVec of_experts(const CudaMatrix& m, const cuda::MatVec& job, int64_t n_experts,
+                                const Routes& routes) const;
 
   const CudaWeights& weights_;
   const CudaKvCache& cache_;
@@ -45,7 +66,11 @@ class CudaSteps {
   cuda::RopeTable rope_, local_rope_;
   cuda::Buffer angles_[4];
   cuda::Buffer x_, projected_, q_, heads_, act_, logits_, best_, tokens_, faults_;
-  cuda::PinnedBuffer words_;  // (2, B): tokens, faults
+  cuda::Buffer normed_, out_;                // (B, hidden), where the model's norms are not the products'
+  cuda::Buffer up_;                          // (B, intermediate), where nothing is gated
+  cuda::Buffer router_logits_, expert_act_;  // (B, E), (B, experts of a token, I)
+  Routes routed_, shared_;                   // shared_: the one expert, its gate the weight
+  cuda::PinnedBuffer words_;                 // (2, B): tokens, faults
   std::unique_ptr<cuda::Graph> graph_;
   int64_t graph_longest_ = 0;
 };

@@ -16,16 +16,37 @@ struct CudaMatrix {
   int64_t rows = 0, cols = 0;
 };
 
-struct CudaLayerWeights {
-  const float *input_norm = nullptr, *post_norm = nullptr;  // (hidden)
-  const float *q_norm = nullptr, *k_norm = nullptr;         // (D), or null
-  CudaMatrix qkv;                                           // (Hq D + 2 Hkv D, hidden): q, k, v
-  CudaMatrix o;                                             // (hidden, Hq D)
-  CudaMatrix gate_up;                                       // (2 intermediate, hidden): gate, up
-  CudaMatrix down;                                          // (hidden, intermediate)
+/// Weight and bias of a norm (hidden), null where there is none.
+struct CudaNorm {
+  const float *weight = nullptr, *bias = nullptr;
 };
 
-/// A dense decoder's weights, all of them resident on one device in the type of its products.
+/// A mixture of E experts, I wide each. Matrices of all experts lie one after the other.
+struct CudaExperts {
+  CudaMatrix router;                       // (E, hidden) float32
+  const float* choice_bias = nullptr;      // (E), or null
+  CudaMatrix gate_up, down;                // (E 2 I, hidden): gate and up of each; (E hidden, I)
+  CudaMatrix shared_gate_up, shared_down;  // w null: none
+  CudaMatrix shared_gate;                  // (1, hidden) float32; w null: none
+};
+
+struct CudaLayerWeights {
+  const float *input_norm = nullptr, *post_norm = nullptr;  // (hidden), or null where it is not normed before
+  const float *input_norm_bias = nullptr, *post_norm_bias = nullptr;  // (hidden), or null
+  CudaNorm attention_norm, output_norm;              // of what attention and the feed-forward part put out
+  const float *q_norm = nullptr, *k_norm = nullptr;  // (D), or (Hq D) and (Hkv D), or null
+  const float* sinks = nullptr;                      // (Hq), or null
+  CudaMatrix qkv;                                    // (Hq D + 2 Hkv D, hidden): q, k, v
+  CudaMatrix o;                                      // (hidden, Hq D)
+  CudaMatrix gate_up;  // (2 intermediate, hidden): gate, up; up alone where nothing is gated; w null: experts
+  CudaMatrix down;     // (hidden, intermediate)
+  CudaExperts experts;  // router.w null: none
+};
+
+/// Whether gates open what the dense feed-forward part puts up; else there is `up` alone.
+bool has_gates(const Config& config);
+
+/// A decoder's weights, all of them resident on one device in the type of its products.
 class CudaWeights {
  public:
   /// Of a checkpoint, streamed and converted layer by layer. Exit::device where the model has no such step,
@@ -36,9 +57,10 @@ class CudaWeights {
 
   const Config& config() const { return config_; }
   cuda::FloatType type() const { return type_; }
-  const void* embedding() const { return embedding_; }     // (vocab, hidden)
-  const float* final_norm() const { return final_norm_; }  // (hidden)
-  const CudaMatrix& head() const { return head_; }         // (vocab, hidden)
+  const void* embedding() const { return embedding_; }               // (vocab, hidden)
+  const float* final_norm() const { return final_norm_; }            // (hidden)
+  const float* final_norm_bias() const { return final_norm_bias_; }  // (hidden), or null
+  const CudaMatrix& head() const { return head_; }                   // (vocab, hidden)
   const std::vector<CudaLayerWeights>& layers() const { return layers_; }
   int64_t bytes() const { return int64_t(memory_.bytes()); }
 
@@ -50,7 +72,7 @@ class CudaWeights {
   cuda::FloatType type_;
   cuda::Buffer memory_;
   const void* embedding_ = nullptr;
-  const float* final_norm_ = nullptr;
+  const float *final_norm_ = nullptr, *final_norm_bias_ = nullptr;
   CudaMatrix head_;
   std::vector<CudaLayerWeights> layers_;
 };
