@@ -93,11 +93,13 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
   const int seen = kRuled ? first_seen(a, sequence, length) : 0;
   const Range range = items_of(seen / kPartPositions, a.items, blockIdx.x, a.splits);
   const int first = range.first + warp;
+  // From a window's first position on as many as may be can be more than there are, and than have pages.
+  const int listed = kRuled ? min(range.last, (length + kPartPositions - 1) / kPartPositions) : range.last;
   const int32_t* const pages = a.cache.block_table + sequence * a.cache.stride;
   int ids[kStages];
 #pragma unroll
   for (int n = 0; n < kStages; ++n)
-    ids[n] = first + n * n_warps < range.last ? __ldcg(pages + (first + n * n_warps) / kPageParts) : 0;
+    ids[n] = first + n * n_warps < listed ? __ldcg(pages + (first + n * n_warps) / kPageParts) : 0;
   const __half* q = a.q + (int64_t(sequence) * a.n_heads + first_head) * kDim;
   uint32_t b[kTiles][kSlabs][2];  // before the pages, which would keep it waiting
 #pragma unroll

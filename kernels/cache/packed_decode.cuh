@@ -129,7 +129,9 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(c
   int length = 0, ids = 0;  // pages of this warp's items, one to a lane
   const auto read_ids = [&](int n) {
     const int item = first + (n + int(threadIdx.x % 32)) * n_warps;
-    if (item < range.last) ids = pages[item / kItems];
+    // From a window's first position on as many as may be can be more than there are, and than have pages.
+    if (item < (kRuled ? min(range.last, (length + 16 * kParts - 1) / (16 * kParts)) : range.last))
+      ids = pages[item / kItems];
   };
   const auto read_lengths = [&] {
     length = a.cache.lengths[sequence];

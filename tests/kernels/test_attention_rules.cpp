@@ -95,7 +95,7 @@ double exact_error(int dim, int n_heads, int n_kv_heads, const std::vector<int32
   step.n_heads = n_heads;
   step.n_kv_heads = n_kv_heads;
   step.batch = int(batch);
-  step.pages = {device.cache(), longest(c.sequences) + random.below(300)};
+  step.pages = {device.cache(), longest(c.sequences) + random.below(100)};
   step.q = queries.as();
   step.out = out.as();
   step.scale = float(scale);

@@ -1,19 +1,10 @@
 // Texts that grow over caches of several kinds: on the CPU against the forward pass, on a GPU against the
 // CPU.
-#include "catch.h"
-#include "eval/quantized_cache.h"
-#include "model/captured.h"
-#include "model/model_shape.h"
-#include "model/past.h"
-#include "model/rotary.h"
-#include "quant/bit_map.h"
-#include "quant/methods.h"
-#include "serve/packed_specs.h"
+#include "plain_cache.h"
 #include "serve/paged_sequence.h"
 #include "serve/simulated_sequence.h"
 #ifdef BLOCKGTQ_CUDA
-#include "kernels/device_arrays.h"
-#include "serve/cuda_sequence.h"
+#include "over_pages.h"
 #endif
 
 using namespace blockgtq;
@@ -23,31 +14,6 @@ namespace {
 
 int32_t likeliest(std::span<const float> logits) {
   return int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-/// Quantizers without calibration: energies that fall from block to block decide the widths.
-QuantizedCache plain_cache(const AttentionShape& shape, double bits, const std::string& keys) {
-  QuantizedCache cache;
-  const int n_blocks = shape.layout.n_blocks();
-  std::vector<uint8_t> widths;
-  for (int b = 0; b < n_blocks; ++b)  // half of the blocks a bit more, half a bit less
-    widths.push_back(uint8_t(int(bits) + (keys == "tq-mse" ? 0 : b % 2 == 0 ? 1 : -1)));
-  for (int l = 0; l < shape.n_layers; ++l) {
-    HeadQuantizers k, v;
-    for (int h = 0; h < shape.n_kv_heads; ++h) {
-      Budget budget;
-      budget.average_bits = bits;
-      static const std::vector<HeadCalibration> none;
-      for (int i = 0; i < shape.n_layers * shape.n_kv_heads; ++i)
-        budget.bits.insert(budget.bits.end(), widths.begin(), widths.end());
-      const HeadMap head = head_map(shape, budget, none, 42, l, h);
-      k.push_back(make_key_quantizer(keys, head));
-      v.push_back(make_value_quantizer("tq-mse", head));
-    }
-    cache.keys.push_back(std::move(k));
-    cache.values.push_back(std::move(v));
-  }
-  return cache;
 }
 
 /// The logits behind a prompt and behind each of these tokens.
@@ -60,8 +26,9 @@ std::vector<std::vector<float>> run(Sequence& sequence, std::span<const int32_t>
   return all;
 }
 
-const std::vector<std::string> kServed = {"tiny-llama", "tiny-llama3", "tiny-mistral",    "tiny-qwen2",
-                                          "tiny-qwen3", "tiny-glm",    "tiny-qwen2-gqa8", "tiny-qwen2-hd64"};
+const std::vector<std::string> kServed = {"tiny-llama",      "tiny-llama3",     "tiny-mistral",
+                                          "tiny-qwen2",      "tiny-qwen3",      "tiny-glm",
+                                          "tiny-qwen2-gqa8", "tiny-qwen2-hd64", "tiny-qwen3-moe"};
 
 }  // namespace
 
@@ -131,48 +98,6 @@ TEST_CASE("a simulated sequence counts what its tokens take", "[sequence]") {
 }
 
 #ifdef BLOCKGTQ_CUDA
-CudaOptions fp32() {
-  CudaOptions options;
-  options.type = ComputeType::fp32;
-  return options;
-}
-
-/// The CPU's logits behind token t, over what a sequence that ends with it holds.
-std::vector<float> over_pages(const Checkpoint& model, const Sequence& sequence,
-                              std::span<const int32_t> tokens, size_t t) {
-  const Config& c = model.config();
-  const int64_t width = int64_t(c.n_kv_heads) * c.head_dim;
-  Past past;
-  past.n = int64_t(t);
-  past.context = 330;
-  std::vector<PlainPositions> held;
-  for (int l = 0; l < c.n_layers; ++l) {
-    held.push_back(sequence.held(l));
-    const PlainPositions& all = held.back();
-    REQUIRE(int64_t(all.k.size()) == int64_t(t + 1) * width);
-    past.layers.push_back(
-        {{all.k.begin(), all.k.end() - width}, {all.v.begin(), all.v.end() - width}, {}, {}});
-  }
-  RotaryTable back = rotary_table(c, past.context);
-  for (float& x : back.sin) x = -x;
-  std::vector<float> found;
-  ForwardRequest request;
-  request.tokens = tokens.subspan(t, 1);
-  request.chunk = 0;
-  request.past = &past;
-  request.on_layer = [&](LayerActivations& acts) {
-    const PlainPositions& all = held[size_t(acts.layer)];
-    std::copy(all.k.end() - width, all.k.end(), acts.k);
-    std::copy(all.v.end() - width, all.v.end(), acts.v);
-    rotate(back, acts.k, 1, width, c.n_kv_heads, c.head_dim, past.context, int64_t(t));
-  };
-  request.on_logits = [&](int64_t, int64_t n, const float* logits) {
-    found.assign(logits, logits + n * c.vocab);
-  };
-  make_cpu_backend()->forward(model, request);
-  return found;
-}
-
 TEST_CASE("greedy texts from the GPU's pages are transformers'", "[sequence][gpu]") {
   if (!has_device()) return;
   const Json golden = read_json(fs::path(BLOCKGTQ_SOURCE_DIR) / "tests/golden/greedy.json", 1 << 20);
@@ -216,14 +141,8 @@ TEST_CASE("the GPU's steps over its pages are the CPU's over the same", "[sequen
         for (const size_t prompt : {size_t(1), size_t(190)}) {
           CAPTURE(prompt);
           const auto sequence = make_cuda_sequence(model, shape, kind, fp32(), 330);
-          sequence->append(std::span(tokens).first(prompt));
-          double worst = 0;
-          for (size_t t = prompt; t < prompt + 140; ++t) {
-            const std::span<const float> got = sequence->append({&tokens[t], 1});
-            if (t % 7 == 0)
-              worst = std::max(worst, relative_distance(got, over_pages(model, *sequence, tokens, t)));
-          }
-          CHECK(worst < 1e-3);  // queries and attention's results in fp16, fixed-point numbers of 16 bits
+          // Queries and attention's results in fp16, fixed-point numbers of 16 bits.
+          check_over_pages(model, *sequence, tokens, prompt, 140, 1e-3);
         }
       }
   }
@@ -258,8 +177,14 @@ TEST_CASE("the GPU's pages hold what the CPU twin's do", "[sequence][gpu]") {
 }
 
 TEST_CASE("what no step computes is refused by name", "[sequence]") {
-  CHECK(without_step(Checkpoint(trained_model("tiny-qwen3-moe")).config()) == "experts");
+  const auto of_family = [](const std::string& name) {
+    return without_step(Checkpoint(fs::path(BLOCKGTQ_SOURCE_DIR) / "tests/golden/families" / name).config());
+  };
   CHECK(without_step(Checkpoint(trained_model("tiny-deepseek2")).config()) == "latent attention");
-  CHECK(without_step(Checkpoint(trained_model("tiny-qwen3")).config()).empty());
+  CHECK(of_family("qwen3_next") == "gated delta nets");
+  CHECK(of_family("phi3-longrope") == "frequencies that depend on the length");
+  CHECK(of_family("gpt_oss") == "a head dimension of 8");
+  for (const std::string& name : kServed)
+    CHECK(without_step(Checkpoint(trained_model(name)).config()).empty());
 }
 #endif

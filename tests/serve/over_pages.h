@@ -1,0 +1,83 @@
+// Steps on a GPU against the CPU over the same pages.
+#pragma once
+#include "kernels/device_arrays.h"
+#include "model/captured.h"
+#include "model/past.h"
+#include "model/rotary.h"
+#include "serve/cuda_sequence.h"
+
+namespace blockgtq::test {
+
+inline CudaOptions fp32() {
+  CudaOptions options;
+  options.type = ComputeType::fp32;
+  return options;
+}
+
+/// The CPU's logits behind token t, over what a sequence that ends with it holds.
+inline std::vector<float> over_pages(const Checkpoint& model, const Sequence& sequence,
+                                     std::span<const int32_t> tokens, size_t t) {
+  const Config& c = model.config();
+  const int64_t width = int64_t(c.n_kv_heads) * c.head_dim;
+  Past past;
+  past.n = int64_t(t);
+  past.context = 330;
+  std::vector<PlainPositions> held;
+  for (int l = 0; l < c.n_layers; ++l) {
+    held.push_back(sequence.held(l));
+    const PlainPositions& all = held.back();
+    REQUIRE(int64_t(all.k.size()) == int64_t(t + 1) * width);
+    past.layers.push_back(
+        {{all.k.begin(), all.k.end() - width}, {all.v.begin(), all.v.end() - width}, {}, {}});
+  }
+  const auto turned_back = [&](bool local) {
+    RotaryTable table = rotary_table(c, past.context, local);
+    const double factor =
+        rope_frequencies(local ? *c.local_rope : c.rope, c.max_position, past.context).attention_factor;
+    const auto square = float(factor * factor);  // cosines and sines have the factor, both ways
+    for (float& x : table.cos) x /= square;
+    for (float& x : table.sin) x /= -square;
+    return table;
+  };
+  const RotaryTable back = turned_back(false), local_back = c.local_rope ? turned_back(true) : back;
+  std::vector<float> found;
+  ForwardRequest request;
+  request.tokens = tokens.subspan(t, 1);
+  request.chunk = 0;
+  request.past = &past;
+  request.on_layer = [&](LayerActivations& acts) {
+    const PlainPositions& all = held[size_t(acts.layer)];
+    std::copy(all.k.end() - width, all.k.end(), acts.k);
+    std::copy(all.v.end() - width, all.v.end(), acts.v);
+    const LayerAttention::Rotation how = c.layer_attention[size_t(acts.layer)].rotation;
+    if (how == LayerAttention::Rotation::none) return;
+    rotate(how == LayerAttention::Rotation::local ? local_back : back, acts.k, 1, width, c.n_kv_heads,
+           c.head_dim, past.context, int64_t(t));
+  };
+  request.on_logits = [&](int64_t, int64_t n, const float* logits) {
+    found.assign(logits, logits + n * c.vocab);
+  };
+  make_cpu_backend()->forward(model, request);
+  return found;
+}
+
+/// A prompt, then `steps` tokens one by one: the logits of every seventh. Where two experts are as likely as
+/// each other, rounding decides; a token may then go to another one.
+inline void check_over_pages(const Checkpoint& model, Sequence& sequence, std::span<const int32_t> tokens,
+                             size_t prompt, size_t steps, double bound) {
+  sequence.append(tokens.first(prompt));
+  double worst = 0;
+  int n = 0, apart = 0;
+  for (size_t t = prompt; t < prompt + steps; ++t) {
+    const std::span<const float> got = sequence.append({&tokens[t], 1});
+    if (t % 7 != 0) continue;
+    const double distance = relative_distance(got, over_pages(model, sequence, tokens, t));
+    worst = std::max(worst, distance);
+    apart += !(distance < bound);
+    ++n;
+  }
+  INFO("largest distance " << worst << ", " << apart << " of " << n << " too large");
+  CHECK(apart <= (model.config().moe.n_experts > 0 ? std::max(1, n / 10) : 0));
+}
+
+}  // namespace blockgtq::test
