@@ -28,11 +28,27 @@ KvKind kind_of(const CacheBench& bench, int n_layers) {
   return kind;
 }
 
-/// Bytes of weights that a step reads: all but the embedding where that is not the output layer.
+/// Bytes of weights that a step reads: all but the embedding where that is not the output layer, and the
+/// experts that a token does not go to (all sequences here are alike).
 double step_bytes(const CudaWeights& weights) {
   const Config& c = weights.config();
-  const double embedding = c.tied ? 0 : double(c.vocab) * c.hidden * double(cuda::bytes_of(weights.type()));
-  return double(weights.bytes()) - embedding;
+  const auto each = double(cuda::bytes_of(weights.type()));
+  double sum = double(weights.bytes()) - (c.tied ? 0 : double(c.vocab) * c.hidden * each);
+  for (const CudaLayerWeights& layer : weights.layers())
+    for (const CudaMatrix* m : {&layer.experts.gate_up, &layer.experts.down})
+      if (m->w)
+        sum -= double(m->rows) * double(m->cols) * each * (1 - double(c.moe.n_per_token) / c.moe.n_experts);
+  return sum;
+}
+
+/// Bytes of one sequence's pages that a step reads: of a layer with a window no more than that.
+double page_bytes(const CudaKvCache& cache, const AttentionShape& shape, int64_t context) {
+  double sum = 0;
+  for (int l = 0; l < shape.n_layers; ++l) {
+    const int64_t window = shape.window(l);
+    sum += double(cache.bytes(window > 0 ? std::min(window, context) : context)) / shape.n_layers;
+  }
+  return sum;
 }
 
 }  // namespace
@@ -82,7 +98,7 @@ DecodeTime DecodeBench::time(const CacheBench& bench, int steps, int64_t memory)
   out.weight_bytes = state_->weights.bytes();
   out.cache_bytes = cache.bytes();
   out.peak_bytes = state_->free_before - cuda::free_device_bytes();
-  const double read = step_bytes(state_->weights) + double(cache.bytes(bench.context)) * bench.batch;
+  const double read = step_bytes(state_->weights) + page_bytes(cache, shape, bench.context) * bench.batch;
   out.floor_milliseconds = 1e3 * read / state_->copy;
   // What grows with the context: pages and the angles of RoPE.
   const double each = (double(cache.bytes(bench.context)) * bench.batch +

@@ -12,7 +12,6 @@
 #include "kernels/forward/reorder.h"
 #include "model/cuda_plan.h"
 #include "model/cuda_weight_stream.h"
-#include "model/output_layer.h"
 #include "serve/cuda_sequence.h"
 
 namespace blockgtq {
@@ -288,15 +287,13 @@ void CudaWeights::load(const Checkpoint& model, const CudaOptions& options) {
   }
   if (embedding_ != head_.w) {  // not among the parcels: a run reads the rows it needs
     constexpr int64_t kRows = 4096;
-    std::vector<int32_t> tokens;
+    const Tensor& embedding = plan.outer.embedding;  // the step multiplies what it takes of it
     std::vector<float> rows(size_t(kRows * config_.hidden));
     const cuda::Buffer there(rows.size() * sizeof(float));
-    for (int64_t first = 0; first < config_.vocab; first += int64_t(tokens.size())) {
-      tokens.clear();
-      for (int64_t t = first; t < std::min<int64_t>(config_.vocab, first + kRows); ++t)
-        tokens.push_back(int32_t(t));
-      embed(model, plan.outer.embedding, tokens, rows.data());
-      const int64_t n = int64_t(tokens.size()) * config_.hidden;
+    for (int64_t first = 0; first < config_.vocab; first += kRows) {
+      const int64_t n = std::min<int64_t>(kRows, config_.vocab - first) * config_.hidden;
+      embedding.read(first * config_.hidden, n, rows.data());
+      model.release(embedding);
       cuda::upload(there.as(), rows.data(), size_t(n) * sizeof(float), stream);
       auto* const to =
           static_cast<std::byte*>(mine(embedding_)) + first * config_.hidden * cuda::bytes_of(type_);

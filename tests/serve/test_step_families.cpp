@@ -38,6 +38,7 @@ const Family kFamilies[] = {
     {"mistral-window", {{"head_dim", 64}, {"sliding_window", 17}}},
     {"qwen3-window", {{"head_dim", 64}, {"sliding_window", 129}}},
     {"smollm3", Json::object()},
+    {"granite", Json::object()},
 };
 
 void make_checkpoint(const Family& family, const fs::path& folder) {
