@@ -6,9 +6,9 @@
 //   3. Where the work of rows was cut, the parts are added up (here).
 //
 // Packed codes are expanded once per chunk, not once per block of rows: 4 D bytes written per position, read
-// from the second-level cache by every block. A prefix that wants more than PrefillMeans::most_bytes is walked
-// in pieces, 1 and 2 for each; outputs and weights stay in scratch in float32 from piece to piece. Few rows are
-// cut over more blocks by splitting what they attend to.
+// from the second-level cache by every block. A prefix that wants more than PrefillMeans::most_bytes is
+// walked in pieces, 1 and 2 for each; outputs and weights stay in scratch in float32 from piece to piece. Few
+// rows are cut over more blocks by splitting what they attend to.
 #include <algorithm>
 
 #include "kernels/cache/packed_prefill.h"
@@ -44,7 +44,8 @@ __global__ void __launch_bounds__(256) add_kernel(const PrefillPass a) {
       y.x = fmaf(x.x, part, y.x), y.y = fmaf(x.y, part, y.y);
     }
     *reinterpret_cast<uint32_t*>(
-        a.out + ((int64_t(sequence) * a.tokens + token) * a.n_heads + kv_head * a.group + row % a.group) * a.dim +
+        a.out +
+        ((int64_t(sequence) * a.tokens + token) * a.n_heads + kv_head * a.group + row % a.group) * a.dim +
         d) = pack2(y.x / sum, y.y / sum);
   }
 }
@@ -59,13 +60,13 @@ constexpr int64_t even_up(int64_t n) {
 /// How often the work of blocks of rows is cut: so that the last wave of blocks is full, or nearly.
 int parts_of(int64_t blocks, int64_t positions, int dim) {
   const int sms = attribute(cudaDevAttrMultiProcessorCount);
-  const int64_t most = std::min({int64_t(kMostParts), positions / kFewestPositions,
-                                 kMostPartBytes / (blocks * kBlockRows * dim * 4)});
+  const int64_t most = std::min(
+      {int64_t(kMostParts), positions / kFewestPositions, kMostPartBytes / (blocks * kBlockRows * dim * 4)});
   int best = 1;
   double least = double(divide_up(blocks, sms));  // in times of a block that is not cut
   for (int n = 2; n <= most; ++n) {
-    const double time = double(divide_up(blocks * n, sms)) / n +
-                        double(blocks * n) / sms * kPartCost / double(positions);
+    const double time =
+        double(divide_up(blocks * n, sms)) / n + double(blocks * n) / sms * kPartCost / double(positions);
     if (time < least) least = time, best = n;
   }
   return best;
@@ -146,7 +147,8 @@ void check_arguments(const PrefillAttention& chunk, const void* scratch) {
         "prefill_attention: arguments");
   if (!chunk.layer) return;
   check(chunk.layer->key_expand && chunk.layer->value_expand, "prefill_attention: pages of other codes");
-  check(chunk.layer->key_slabs <= chunk.layer->dim / 16 + 1 && chunk.layer->value_slabs <= chunk.layer->dim / 16,
+  check(chunk.layer->key_slabs <= chunk.layer->dim / 16 + 1 &&
+            chunk.layer->value_slabs <= chunk.layer->dim / 16,
         "prefill_attention: coordinates");
 }
 

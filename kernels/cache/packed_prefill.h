@@ -7,10 +7,10 @@
 
 namespace blockgtq::cuda {
 
-/// A chunk of T new tokens per sequence behind a prefix: query i sees all positions of the prefix, packed ones
-/// and exact ones, and the chunk's own tokens 0 .. i, whose keys and values are exact.
+/// A chunk of T new tokens per sequence behind a prefix: query i sees all positions of the prefix, packed
+/// ones and exact ones, and the chunk's own tokens 0 .. i, whose keys and values are exact.
 struct PrefillAttention {
-  const PackedLayer* layer = nullptr;  // null: no position is packed
+  const PackedLayer* layer = nullptr;        // null: no position is packed
   int dim = 0, n_heads = 0, n_kv_heads = 0;  // D, Hq, H where `layer` is null; else the layer's, and not read
   PageTable cache;                           // packed pages; not read where `layer` is null
   int first_page = 0;  // packed positions are [64 first_page, length); pages before are not read
@@ -31,9 +31,9 @@ struct PrefillMeans {
   bool any_device = false;                  // by the kernel that all devices run
 };
 
-/// Bytes of scratch that a chunk takes, 128-byte aligned. Grows with the prefix up to `most_bytes`, and with the
-/// chunk: 4 D bytes per token and KV head; where the prefix is walked in pieces or cut over blocks 4 (D + 2)
-/// per token and query head, as often as it is cut.
+/// Bytes of scratch that a chunk takes, 128-byte aligned. Grows with the prefix up to `most_bytes`, and with
+/// the chunk: 4 D bytes per token and KV head; where the prefix is walked in pieces or cut over blocks 4 (D +
+/// 2) per token and query head, as often as it is cut.
 int64_t prefill_scratch_bytes(const PrefillAttention& chunk, const PrefillMeans& means = {});
 
 /// out = softmax(scale q K^T) V. Head dimensions: those of decode_attention(). Packed keys and values, scalar

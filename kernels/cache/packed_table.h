@@ -108,17 +108,17 @@ struct PackedLayer {
   // fp16 (H, D / 16, 4, 4), of coordinates 16 k + 2 c, + 1, + 8 and + 9: W^2, where no number of B^T q, by
   // its norm's longest row, is larger than |W q|:
   const void* query_weights = nullptr;
-  const void* value_back = nullptr;   // (H, 16 value_slabs, D) row-major: rows of backward^T in slab order
+  const void* value_back = nullptr;  // (H, 16 value_slabs, D) row-major: rows of backward^T in slab order
   // backward of both in units of packed_tiles.cuh, slabs in order:
   const void* key_expand = nullptr;    // (H, D / 16, key_slabs, 32): B operand, keys divided by query_scale
   const void* value_expand = nullptr;  // (H, D / 16, value_slabs, 32): A operand
-  const float* value_mean = nullptr;  // (H, D) or null
+  const float* value_mean = nullptr;   // (H, D) or null
   // centred keys: null, or
   const void* key_mean =
       nullptr;  // (H, 4, D / 16, 32): A operand, R_j mean for the positions j of a page, block by block
-  const float* page_angles = nullptr;     // (pages, D / 2, 2): cos and sin of 64 t theta_i
-  const int16_t* block_coords = nullptr;  // (D / 2, 2): the coordinates of every block
-  const float* key_rows = nullptr;        // (H, 64, D): R_j mean
+  const float* page_angles = nullptr;           // (pages, D / 2, 2): cos and sin of 64 t theta_i
+  const int16_t* block_coords = nullptr;        // (D / 2, 2): the coordinates of every block
+  const float* key_rows = nullptr;              // (H, 64, D): R_j mean
   const MeanCoordinate* coordinates = nullptr;  // (D)
 };
 

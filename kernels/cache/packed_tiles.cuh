@@ -1,5 +1,5 @@
-// A page's packed codes as fp16 operands of the products that turn keys and values back, in shared memory. Part
-// of prefill_tiles.cu.
+// A page's packed codes as fp16 operands of the products that turn keys and values back, in shared memory.
+// Part of prefill_tiles.cu.
 //
 // 64 positions in the order in which the lanes of a warp hold operands of mma.m16n8k16, (slab, i, lane), 16
 // bytes each; the depth is the 16 places of a slab:
@@ -11,8 +11,8 @@
 // what it has, values after a transposition.
 //
 // Entries are centroids alone, which is exact; norms come after the product: a norm's few products with
-// centroids are all that a key has, and their roundings do not average. Where a key has several norms, entries
-// are norm times centroid. A centroid that is a byte counts 1 / 128 here, which is exact too;
+// centroids are all that a key has, and their roundings do not average. Where a key has several norms,
+// entries are norm times centroid. A centroid that is a byte counts 1 / 128 here, which is exact too;
 // PackedLayer::key_expand and value_expand make up for it.
 #pragma once
 #include "cache/page_layout.h"
@@ -76,7 +76,8 @@ __device__ inline void expand_norms(const uint8_t* norms, bool in_entries, int v
 }
 
 /// One slab of a page's keys, by one warp.
-__device__ inline void expand_keys(int slab, const uint8_t* block, const uint8_t* table, int valid, uint4* to) {
+__device__ inline void expand_keys(int slab, const uint8_t* block, const uint8_t* table, int valid,
+                                   uint4* to) {
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
   const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);
   const UnitEntry e = units_of(table)[4 * slab + c];

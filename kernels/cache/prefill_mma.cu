@@ -1,8 +1,8 @@
 // Attention of rows of queries over tiles, by tensor cores that every device has (mma.m16n8k16).
 //
 // Grid: blocks of 64 kRowTiles rows, the longest first; KV heads; (sequence, split). Four warps, each with
-// 16 kRowTiles rows of its own, in registers from one product to the other as in FlashAttention-2; a step is a
-// tile. Tiles arrive in shared memory asynchronously, one ahead where there is room for two.
+// 16 kRowTiles rows of its own, in registers from one product to the other as in FlashAttention-2; a step is
+// a tile. Tiles arrive in shared memory asynchronously, one ahead where there is room for two.
 #include <algorithm>
 
 #include "kernels/cache/prefill_rows.cuh"
@@ -16,10 +16,11 @@ constexpr int kWarps = 4, kThreads = 32 * kWarps;
 template <int kDim>
 constexpr int kRowTiles = kDim > 128 ? 1 : 2;  // of 16 rows, of a warp
 template <int kDim>
-constexpr int kRows = 16 * kWarps * kRowTiles<kDim>;  // of a block
+constexpr int kRows = 16 * kWarps* kRowTiles<kDim>;  // of a block
 
 /// The address of row `row`, piece `piece` of rows of any length, cut into chunks of 64 numbers.
-__device__ inline const unsigned char* piece_at(const unsigned char* chunks, int chunk_bytes, int row, int piece) {
+__device__ inline const unsigned char* piece_at(const unsigned char* chunks, int chunk_bytes, int row,
+                                                int piece) {
   return chunks + piece / 8 * chunk_bytes + place_of(row, piece % 8);
 }
 
@@ -46,8 +47,8 @@ struct Warp {
       uint32_t q[kTiles][4];
 #pragma unroll
       for (int m = 0; m < kTiles; ++m)
-        load_matrices(q[m], piece_at(queries, kRows<kDim> * kRowBytes, first + 16 * m + lane % 16,
-                                     2 * k + lane / 16));
+        load_matrices(
+            q[m], piece_at(queries, kRows<kDim> * kRowBytes, first + 16 * m + lane % 16, 2 * k + lane / 16));
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         uint32_t b[4];
@@ -159,7 +160,8 @@ void attend_by_mma(const PrefillPass& pass, const Stream& stream) {
     const int bytes = kQueryBytes + stages * tile_bytes(kDim);
     check(bytes <= room, "prefill_attention: no room for a tile");
     const auto kernel = mma_kernel<kDim>;
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "shared memory");
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+               "shared memory");
     kernel<<<dim3(pass.rows / kRows<kDim>, pass.n_kv_heads, pass.batch * pass.splits), kThreads, bytes,
              raw(stream)>>>(pass, stages);
     check_launch("prefill attention");

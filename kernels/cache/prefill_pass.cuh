@@ -1,13 +1,13 @@
-// A piece of a prefix and a chunk on their way through the kernels of packed_prefill.cu, and the layout of what
-// is between them.
+// A piece of a prefix and a chunk on their way through the kernels of packed_prefill.cu, and the layout of
+// what is between them.
 //
 // A tile is 64 positions of a KV head in fp16, as tensor cores read them from shared memory:
 //
 //   keys    (D / 64 rounded up, 64, 64): rows are positions, 64 coordinates each
 //   values  (D, 64): rows are coordinates, 64 positions each
 //
-// A row is 128 bytes, of which piece i of 16 bytes lies at i ^ row % 8: eight rows of one piece are in different
-// banks, and wgmma's 128-byte swizzle finds them (kernels/device/wgmma.cuh).
+// A row is 128 bytes, of which piece i of 16 bytes lies at i ^ row % 8: eight rows of one piece are in
+// different banks, and wgmma's 128-byte swizzle finds them (kernels/device/wgmma.cuh).
 #pragma once
 #include <cuda_fp16.h>
 
@@ -44,11 +44,12 @@ struct PrefillPass {
   int dim, n_heads, n_kv_heads, group, batch, tokens;
   PageTable packed, exact;  // lengths null: none
   int first_page;
-  int first_tile, room;  // of the prefix's tiles, packed ones and then exact ones; so many fit, an even number
-  int chunk_tiles;       // likewise
-  bool first, last;      // of the pieces
-  uint8_t* prefix;       // (B, H, room, tile)
-  uint8_t* chunk;        // (B, H, chunk_tiles, tile)
+  int first_tile,
+      room;          // of the prefix's tiles, packed ones and then exact ones; so many fit, an even number
+  int chunk_tiles;   // likewise
+  bool first, last;  // of the pieces
+  uint8_t* prefix;   // (B, H, room, tile)
+  uint8_t* chunk;    // (B, H, chunk_tiles, tile)
   const __half *q, *k, *v;
   __half* out;
   float scale;  // times log2(e)
@@ -63,8 +64,8 @@ struct PrefillPass {
 /// Keys and values of a pass become tiles. packed: null where there are none.
 void lay_tiles(const PrefillPass& pass, const PackedLayer* packed, const Stream& stream);
 
-/// Attention over them, by tensor cores of sm_90a; false where this device or this build or this head dimension
-/// has no such kernel. And by those of any device.
+/// Attention over them, by tensor cores of sm_90a; false where this device or this build or this head
+/// dimension has no such kernel. And by those of any device.
 bool attend_by_wgmma(const PrefillPass& pass, const Stream& stream);
 void attend_by_mma(const PrefillPass& pass, const Stream& stream);
 
@@ -79,8 +80,8 @@ struct Prefix {
   __device__ int tiles() const { return packed_tiles + (exact + kPagePositions - 1) / kPagePositions; }
   /// Positions of a tile, the first ones; 0 behind the last tile.
   __device__ int valid(int tile) const {
-    const int left = tile < packed_tiles ? packed - tile * kPagePositions
-                                         : exact - (tile - packed_tiles) * kPagePositions;
+    const int left =
+        tile < packed_tiles ? packed - tile * kPagePositions : exact - (tile - packed_tiles) * kPagePositions;
     return min(max(left, 0), kPagePositions);
   }
 };

@@ -11,8 +11,8 @@ namespace blockgtq::cuda {
 // digits, and one of 2^-39 still counts.
 constexpr float kHeadroom = 15;
 
-/// The work of a block of rows: steps of kTiles tiles, those of the prefix and then of the chunk, of which this
-/// split has [first, last).
+/// The work of a block of rows: steps of kTiles tiles, those of the prefix and then of the chunk, of which
+/// this split has [first, last).
 template <int kTiles>
 struct Steps {
   int of_prefix, first, last;
@@ -28,8 +28,8 @@ struct Steps {
 
 /// Tile i of a step; head: (sequence, KV head).
 template <int kTiles>
-__device__ inline const uint8_t* tile_at(const PrefillPass& a, int64_t head, const Steps<kTiles>& steps, int step,
-                                         int i, int bytes) {
+__device__ inline const uint8_t* tile_at(const PrefillPass& a, int64_t head, const Steps<kTiles>& steps,
+                                         int step, int i, int bytes) {
   return step < steps.of_prefix
              ? a.prefix + (head * a.room + step * kTiles + i) * bytes
              : a.chunk + (head * a.chunk_tiles + (step - steps.of_prefix) * kTiles + i) * bytes;
@@ -40,8 +40,8 @@ template <int kTiles>
 struct Seen {
   int of_tile[kTiles][2];
   bool whole;  // all of them, by all rows
-  __device__ Seen(const PrefillPass& a, const Prefix& prefix, const Steps<kTiles>& steps, int step, int first_token,
-                  const int (&token)[2]) {
+  __device__ Seen(const PrefillPass& a, const Prefix& prefix, const Steps<kTiles>& steps, int step,
+                  int first_token, const int (&token)[2]) {
     whole = true;
 #pragma unroll
     for (int i = 0; i < kTiles; ++i)
@@ -74,7 +74,8 @@ __device__ inline float over_row(float x) {
   return x + __shfl_xor_sync(kAll, x, 2);
 }
 
-/// Scores become weights; shrink: what becomes of everything before them. factor: of scores, in powers of two.
+/// Scores become weights; shrink: what becomes of everything before them. factor: of scores, in powers of
+/// two.
 template <int kCount>
 __device__ __forceinline__ void weigh(float (&s)[kCount], float factor, RowWeights& w, float (&shrink)[2]) {
 #pragma unroll
@@ -154,7 +155,8 @@ __device__ inline void load_weights(const PrefillPass& a, int64_t head, int spli
     w.sum[h] = c == 0 ? x.y : 0.0f;
   }
 }
-__device__ inline void keep_weights(const PrefillPass& a, int64_t head, int split, int row, const RowWeights& w) {
+__device__ inline void keep_weights(const PrefillPass& a, int64_t head, int split, int row,
+                                    const RowWeights& w) {
   const int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -167,34 +169,36 @@ __device__ inline void keep_weights(const PrefillPass& a, int64_t head, int spli
 
 /// Row by row the results; rows behind the last are none.
 template <int kDim, int kCount>
-__device__ __forceinline__ void write_rows(const PrefillPass& a, int sequence, int kv_head, int row, int first,
-                                           const RowWeights& w, const float (&o)[kCount]) {
+__device__ __forceinline__ void write_rows(const PrefillPass& a, int sequence, int kv_head, int row,
+                                           int first, const RowWeights& w, const float (&o)[kCount]) {
   const int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     const float inverse = 1 / over_row(w.sum[h]);
     const int at = row + 8 * h + r, token = at / a.group;
     if (token >= a.tokens) continue;
-    __half* to = a.out +
-                 ((int64_t(sequence) * a.tokens + token) * a.n_heads + kv_head * a.group + at % a.group) * kDim +
-                 first + 2 * c;
+    __half* to =
+        a.out +
+        ((int64_t(sequence) * a.tokens + token) * a.n_heads + kv_head * a.group + at % a.group) * kDim +
+        first + 2 * c;
 #pragma unroll
     for (int i = 2 * h; i < kCount; i += 4)
       *reinterpret_cast<uint32_t*>(to + 2 * (i - 2 * h)) = pack2(o[i] * inverse, o[i + 1] * inverse);
   }
 }
 
-/// Rows of queries to shared memory by kThreads threads: (D / 64 rounded up, rows, 64) as a tile's keys. Zeros
-/// behind the last row.
+/// Rows of queries to shared memory by kThreads threads: (D / 64 rounded up, rows, 64) as a tile's keys.
+/// Zeros behind the last row.
 template <int kDim, int kRows, int kThreads>
 __device__ inline void put_queries(const PrefillPass& a, int sequence, int kv_head, int first_row,
                                    unsigned char* shared) {
   constexpr int kPieces = kDim / 8;
   for (int i = threadIdx.x % kThreads; i < kRows * kPieces; i += kThreads) {
     const int row = i / kPieces, piece = i % kPieces, token = (first_row + row) / a.group;
-    const __half* from = a.q + ((int64_t(sequence) * a.tokens + token) * a.n_heads + kv_head * a.group +
-                                (first_row + row) % a.group) *
-                                   kDim +
+    const __half* from = a.q +
+                         ((int64_t(sequence) * a.tokens + token) * a.n_heads + kv_head * a.group +
+                          (first_row + row) % a.group) *
+                             kDim +
                          8 * piece;
     *reinterpret_cast<uint4*>(shared + piece / 8 * kRows * kRowBytes + place_of(row, piece % 8)) =
         token < a.tokens ? *reinterpret_cast<const uint4*>(from) : uint4{};

@@ -7,8 +7,8 @@
 // rounded once, to fp16. Grid: tiles of the prefix and of the chunk, keys and then values of all heads,
 // sequences. A block makes one tile of one side: its warps unpack a slab each at a time into shared memory
 // (packed_tiles.cuh), multiply, a warp for kColumns coordinates, and put the tile together where the operands
-// were; then it goes out in one piece. What a warp holds of 16 x 8 numbers are two neighbours of a row: rows of
-// eight different banks.
+// were; then it goes out in one piece. What a warp holds of 16 x 8 numbers are two neighbours of a row: rows
+// of eight different banks.
 //
 // Bytes: 4 D written per position, a fifth to a third of it read; 4 D^2 operations on the tensor cores.
 #include "cache/exact_page.h"
@@ -207,7 +207,8 @@ __device__ void lay_chunk(const PrefillPass& a, int kv_head, int sequence, int f
   constexpr int kSlabs = kDim / 16;
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
   const int64_t stride = int64_t(a.n_kv_heads) * kDim;
-  const __half* const from = (keys ? a.k : a.v) + int64_t(sequence) * a.tokens * stride + kv_head * kDim + 2 * c;
+  const __half* const from =
+      (keys ? a.k : a.v) + int64_t(sequence) * a.tokens * stride + kv_head * kDim + 2 * c;
   for (int i = threadIdx.x / 32; i < kPageParts * kSlabs; i += kLayWarps<kDim>) {
     const int part = 16 * (i / kSlabs), slab = 16 * (i % kSlabs), near = first + part + r, far = near + 8;
     const auto word = [&](int token, int d) {
@@ -222,9 +223,10 @@ __device__ void lay_chunk(const PrefillPass& a, int kv_head, int sequence, int f
 }
 
 template <int kDim>
-__global__ void __launch_bounds__(32 * kLayWarps<kDim>, kLayBlocks<kDim>) lay_kernel(const LayArguments arguments) {
-  constexpr int kWords = (kDim / 16 + 1) * 128 > key_tile_bytes(kDim) / 16 ? (kDim / 16 + 1) * 128
-                                                                           : key_tile_bytes(kDim) / 16;
+__global__ void __launch_bounds__(32 * kLayWarps<kDim>, kLayBlocks<kDim>)
+    lay_kernel(const LayArguments arguments) {
+  constexpr int kWords =
+      (kDim / 16 + 1) * 128 > key_tile_bytes(kDim) / 16 ? (kDim / 16 + 1) * 128 : key_tile_bytes(kDim) / 16;
   __shared__ __align__(128) uint4 shared[kWords];
   __shared__ float norms[kPagePositions];
   const PrefillPass& a = arguments.pass;
@@ -244,9 +246,9 @@ __global__ void __launch_bounds__(32 * kLayWarps<kDim>, kLayBlocks<kDim>) lay_ke
     } else if (n < prefix.packed_tiles) {
       const int page = a.first_page + n;
       const uint8_t* const table = layer.tables + int64_t(kv_head) * layer.table_bytes;
-      const uint8_t* const block = a.packed.pages +
-                                   a.packed.block_table[sequence * a.packed.stride + page] * layer.page_bytes +
-                                   reinterpret_cast<const PackedTable*>(table)->block_offset;
+      const uint8_t* const block =
+          a.packed.pages + a.packed.block_table[sequence * a.packed.stride + page] * layer.page_bytes +
+          reinterpret_cast<const PackedTable*>(table)->block_offset;
       if (keys)
         expand_key_tile<kDim>(layer, table, block, kv_head, page, valid, shared, norms);
       else
@@ -274,8 +276,8 @@ void lay_tiles(const PrefillPass& pass, const PackedLayer* packed, const Stream&
   const dim3 grid(pass.room + (pass.last ? pass.chunk_tiles : 0), 2 * pass.n_kv_heads, pass.batch);
   if (grid.x == 0) return;
   with_dim(pass.dim, [&](auto dim) {
-    lay_kernel<dim.value><<<grid, 32 * kLayWarps<dim.value>, 0, raw(stream)>>>(
-        {pass, packed ? *packed : PackedLayer{}});
+    lay_kernel<dim.value>
+        <<<grid, 32 * kLayWarps<dim.value>, 0, raw(stream)>>>({pass, packed ? *packed : PackedLayer{}});
   });
   check_launch("tiles of a prefix");
 }

@@ -2,10 +2,11 @@
 //
 //   S (64, 64 kTiles) = Q (64, D) K^T,   O (64, D) += P V
 //
-// Grid: blocks of 128 rows, the longest first; KV heads; (sequence, split). Three warpgroups of 128 threads: one
-// brings tiles to shared memory (one thread, bulk copies, two steps ahead), two multiply, 64 rows each: Q, K and
-// V from shared memory, scores, weights and outputs in registers. The next step's scores are computed while
-// this one's weights meet the values, and weighed meanwhile; the two warpgroups do so in turn as it happens.
+// Grid: blocks of 128 rows, the longest first; KV heads; (sequence, split). Three warpgroups of 128 threads:
+// one brings tiles to shared memory (one thread, bulk copies, two steps ahead), two multiply, 64 rows each:
+// Q, K and V from shared memory, scores, weights and outputs in registers. The next step's scores are
+// computed while this one's weights meet the values, and weighed meanwhile; the two warpgroups do so in turn
+// as it happens.
 //
 // Work: 4 D per row and position on the tensor cores; an exponential per row and position.
 #include <algorithm>
@@ -24,7 +25,8 @@ struct Shape {
   static constexpr int kParts = kDim > 128 ? 2 : 1;  // of the outputs, in products of their own
   static constexpr int kPart = kDim / kParts;
   static constexpr int kQueryBytes = 64 * kDim * 2;  // of a warpgroup
-  static constexpr int kKeyBytes = kTiles * key_tile_bytes(kDim), kValueBytes = kTiles * value_tile_bytes(kDim);
+  static constexpr int kKeyBytes = kTiles * key_tile_bytes(kDim),
+                       kValueBytes = kTiles * value_tile_bytes(kDim);
   static constexpr int kSharedBytes = 1024 + kWarpgroups * kQueryBytes + kStages * (kKeyBytes + kValueBytes);
 };
 
@@ -80,14 +82,16 @@ __device__ __forceinline__ void multiply_keys(float (&s)[32 * Shape<kDim>::kTile
 }
 template <int kDim>
 __device__ __forceinline__ void multiply_values(float (&o)[Shape<kDim>::kParts][Shape<kDim>::kPart / 2],
-                                                const uint32_t (&p)[16 * Shape<kDim>::kTiles], uint32_t values) {
+                                                const uint32_t (&p)[16 * Shape<kDim>::kTiles],
+                                                uint32_t values) {
   using S = Shape<kDim>;
 #pragma unroll
   for (int k = 0; k < 4 * S::kTiles; ++k)
 #pragma unroll
     for (int part = 0; part < S::kParts; ++part)
-      multiply_rows(o[part], p + 4 * k,
-                    operand_at(values + k / 4 * value_tile_bytes(kDim) + part * (S::kPart * kRowBytes) + k % 4 * 32));
+      multiply_rows(
+          o[part], p + 4 * k,
+          operand_at(values + k / 4 * value_tile_bytes(kDim) + part * (S::kPart * kRowBytes) + k % 4 * 32));
   close_products();
 }
 
@@ -122,6 +126,10 @@ __device__ void attend(const PrefillPass& a, int sequence, int kv_head, int spli
       if (!seen.whole) hide<S::kTiles>(s, seen);
       weigh(s, factor, w, shrink);
     };
+    // Between weights and the wait for the products that run beside them: the compiler would do that first.
+    const auto wait_for_keys = [&](int n) {
+      if (n < n_steps) wait_for_phase(at.keys_there(n % kStages), n / kStages % 2);
+    };
     const auto shrink_outputs = [&] {
 #pragma unroll
       for (int part = 0; part < S::kParts; ++part) shrink_rows(o[part], shrink);
@@ -130,20 +138,19 @@ __device__ void attend(const PrefillPass& a, int sequence, int kv_head, int spli
 #pragma unroll
       for (int part = 0; part < S::kParts; ++part) pin(o[part]);
     };
-    wait_for_phase(at.keys_there(0), 0);
-    pin(s);
+    wait_for_keys(0);
     start_products();
     multiply_keys<kDim>(s, queries, at.key_stage(0));
     wait_for_products<0>();
     pin(s);
     if (lane == 0) arrive(at.keys_free(0));
     weigh_step(0);
+    wait_for_keys(1);
     shrink_outputs();
     pack_weights(s, p);
 #pragma unroll 1
     for (int n = 1; n < n_steps; ++n) {
       const int stage = n % kStages, before = (n - 1) % kStages;
-      wait_for_phase(at.keys_there(stage), n / kStages % 2);
       pin(s), pin(p), pin_outputs();
       start_products();
       multiply_keys<kDim>(s, queries, at.key_stage(stage));
@@ -153,6 +160,8 @@ __device__ void attend(const PrefillPass& a, int sequence, int kv_head, int spli
       pin(s);
       if (lane == 0) arrive(at.keys_free(stage));
       weigh_step(n);
+      pin(s);
+      wait_for_keys(n + 1);
       wait_for_products<0>();
       pin(p), pin_outputs();
       if (lane == 0) arrive(at.values_free(before));
@@ -186,7 +195,8 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constan
   __shared__ __align__(16) uint64_t barriers[4 * kStages];
   unsigned char* const shared = dynamic + (-shared_address(dynamic) & 1023);
   const int kv_head = blockIdx.y, sequence = blockIdx.z / a.splits, split = blockIdx.z % a.splits;
-  const int first_row = (gridDim.x - 1 - blockIdx.x) * kBlockRows, warpgroup = threadIdx.x / 128;
+  const int first_row = (gridDim.x - 1 - blockIdx.x) * kBlockRows,
+            warpgroup = __shfl_sync(kAll, int(threadIdx.x) / 128, 0);
   Places<kDim> at;
   at.queries = shared_address(shared);
   at.keys = at.queries + kWarpgroups * S::kQueryBytes;
@@ -226,7 +236,8 @@ bool launch(const PrefillPass& pass, const Stream& stream) {
   cudaFuncAttributes compiled{};
   check_cuda(cudaFuncGetAttributes(&compiled, kernel), "prefill attention");
   if (compiled.sharedSizeBytes == 0) return false;
-  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes), "shared memory");
+  check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
+             "shared memory");
   kernel<<<dim3(pass.rows / kBlockRows, pass.n_kv_heads, pass.batch * pass.splits), kThreads, kBytes,
            raw(stream)>>>(pass);
   check_launch("prefill attention");

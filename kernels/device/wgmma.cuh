@@ -10,8 +10,8 @@
 namespace blockgtq::cuda {
 
 /// An operand in shared memory whose rows are 128 bytes, 64 fp16 numbers along the depth, with 16-byte pieces
-/// of row r at (piece ^ r % 8): groups of eight rows follow each other. address: of row 0, a multiple of 1024,
-/// plus 32 bytes for every 16 numbers of depth. More depth than 64 is another operand.
+/// of row r at (piece ^ r % 8): groups of eight rows follow each other. address: of row 0, a multiple of
+/// 1024, plus 32 bytes for every 16 numbers of depth. More depth than 64 is another operand.
 __device__ inline uint64_t operand_at(uint32_t address) {
   constexpr uint64_t kEightRows = 1024 / 16, kSwizzle128 = 1;
   return uint64_t((address & 0x3ffff) >> 4) | uint64_t(1) << 16 | kEightRows << 32 | kSwizzle128 << 62;
@@ -21,13 +21,13 @@ __device__ inline uint64_t operand_at(uint32_t address) {
 #define BLOCKGTQ_FOUR(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define BLOCKGTQ_SIXTEEN(d, i) \
   BLOCKGTQ_FOUR(d, i), BLOCKGTQ_FOUR(d, i + 4), BLOCKGTQ_FOUR(d, i + 8), BLOCKGTQ_FOUR(d, i + 12)
-#define BLOCKGTQ_REGISTERS_32                                                                               \
-  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, "   \
+#define BLOCKGTQ_REGISTERS_32                                                                             \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
   "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31}"
-#define BLOCKGTQ_REGISTERS_64                                                                               \
-  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, "   \
-  "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, "    \
-  "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "    \
+#define BLOCKGTQ_REGISTERS_64                                                                             \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, " \
+  "%22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, "  \
+  "%42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "  \
   "%62, %63}"
 #endif
 
@@ -36,40 +36,44 @@ __device__ inline uint64_t operand_at(uint32_t address) {
 /// row 8 h + r, column 8 n + 2 c + e. Asynchronous: see start_products().
 __device__ inline void multiply_tiles(float (&d)[32], uint64_t a, uint64_t b, bool add) {
 #ifdef BLOCKGTQ_SM90A
-  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 " BLOCKGTQ_REGISTERS_32
-               ", %32, %33, p, 1, 1, 0, 0;\n}\n"
-               : BLOCKGTQ_SIXTEEN(d, 0), BLOCKGTQ_SIXTEEN(d, 16)
-               : "l"(a), "l"(b), "r"(int(add)));
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 " BLOCKGTQ_REGISTERS_32
+      ", %32, %33, p, 1, 1, 0, 0;\n}\n"
+      : BLOCKGTQ_SIXTEEN(d, 0), BLOCKGTQ_SIXTEEN(d, 16)
+      : "l"(a), "l"(b), "r"(int(add)));
 #endif
 }
 __device__ inline void multiply_tiles(float (&d)[64], uint64_t a, uint64_t b, bool add) {
 #ifdef BLOCKGTQ_SM90A
-  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 " BLOCKGTQ_REGISTERS_64
-               ", %64, %65, p, 1, 1, 0, 0;\n}\n"
-               : BLOCKGTQ_SIXTEEN(d, 0), BLOCKGTQ_SIXTEEN(d, 16), BLOCKGTQ_SIXTEEN(d, 32), BLOCKGTQ_SIXTEEN(d, 48)
-               : "l"(a), "l"(b), "r"(int(add)));
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 " BLOCKGTQ_REGISTERS_64
+      ", %64, %65, p, 1, 1, 0, 0;\n}\n"
+      : BLOCKGTQ_SIXTEEN(d, 0), BLOCKGTQ_SIXTEEN(d, 16), BLOCKGTQ_SIXTEEN(d, 32), BLOCKGTQ_SIXTEEN(d, 48)
+      : "l"(a), "l"(b), "r"(int(add)));
 #endif
 }
 
 /// d += a b, a in registers: those of the A operand of mma.m16n8k16, 16 rows to a warp.
 __device__ inline void multiply_rows(float (&d)[32], const uint32_t* a, uint64_t b) {
 #ifdef BLOCKGTQ_SM90A
-  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 " BLOCKGTQ_REGISTERS_32
-               ", {%32, %33, %34, %35}, %36, p, 1, 1, 0;\n}\n"
-               : BLOCKGTQ_SIXTEEN(d, 0), BLOCKGTQ_SIXTEEN(d, 16)
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 " BLOCKGTQ_REGISTERS_32
+      ", {%32, %33, %34, %35}, %36, p, 1, 1, 0;\n}\n"
+      : BLOCKGTQ_SIXTEEN(d, 0), BLOCKGTQ_SIXTEEN(d, 16)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
 #endif
 }
 __device__ inline void multiply_rows(float (&d)[64], const uint32_t* a, uint64_t b) {
 #ifdef BLOCKGTQ_SM90A
-  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 " BLOCKGTQ_REGISTERS_64
-               ", {%64, %65, %66, %67}, %68, p, 1, 1, 0;\n}\n"
-               : BLOCKGTQ_SIXTEEN(d, 0), BLOCKGTQ_SIXTEEN(d, 16), BLOCKGTQ_SIXTEEN(d, 32), BLOCKGTQ_SIXTEEN(d, 48)
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 " BLOCKGTQ_REGISTERS_64
+      ", {%64, %65, %66, %67}, %68, p, 1, 1, 0;\n}\n"
+      : BLOCKGTQ_SIXTEEN(d, 0), BLOCKGTQ_SIXTEEN(d, 16), BLOCKGTQ_SIXTEEN(d, 32), BLOCKGTQ_SIXTEEN(d, 48)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
 #endif
 }
 
@@ -129,7 +133,8 @@ __device__ inline void meet(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;\n" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-/// An mbarrier by its address in shared memory: its phase ends after `count` arrivals and the bytes they expect.
+/// An mbarrier by its address in shared memory: its phase ends after `count` arrivals and the bytes they
+/// expect.
 __device__ inline void make_barrier(uint32_t barrier, int count) {
 #ifdef BLOCKGTQ_SM90A
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(barrier), "r"(count) : "memory");
@@ -149,7 +154,8 @@ __device__ inline void arrive(uint32_t barrier) {
 }
 __device__ inline void arrive_expecting(uint32_t barrier, uint32_t bytes) {
 #ifdef BLOCKGTQ_SM90A
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(barrier), "r"(bytes) : "memory");
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(barrier), "r"(bytes)
+               : "memory");
 #endif
 }
 /// From global to shared memory, multiples of 16 bytes; counted by the barrier.

@@ -198,8 +198,7 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
     for (int first = 0; first < dim; first += 16) {
       append_columns(key_expand, 16 * layer_.key_slabs, [&](int row, int column) {
         const CodeStream& stream = page.blocks[h].key;
-        const int z =
-            column / 16 < stream.n_slabs() ? key_coordinate(stream, column / 16, column % 16) : -1;
+        const int z = column / 16 < stream.n_slabs() ? key_coordinate(stream, column / 16, column % 16) : -1;
         return z < 0 ? 0.0f : back(z, first + row) * unit(key, z);
       });
       append_rows(value_expand, 16 * layer_.value_slabs, [&](int row, int column) {
