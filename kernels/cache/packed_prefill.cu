@@ -6,7 +6,7 @@
 //   3. Where the work of rows was cut, the parts are added up (here).
 //
 // Packed codes are expanded once per chunk, not once per block of rows: 4 D bytes written per position, read
-// from the second-level cache by every block. A prefix that wants more than PrefillMeans::most_bytes is
+// from the second-level cache by every block. A prefix that wants more than PrefillOptions::most_bytes is
 // walked in pieces, 1 and 2 for each; outputs and weights stay in scratch in float32 from piece to piece. Few
 // rows are cut over more blocks by splitting what they attend to.
 #include <algorithm>
@@ -19,7 +19,7 @@ namespace blockgtq::cuda {
 namespace {
 
 constexpr int kMostParts = 64;
-constexpr int64_t kMostPartBytes = int64_t(64) << 20;  // of all parts' outputs
+constexpr int64_t kMostPartBytes = int64_t(64) << 20;  // of all parts
 constexpr int kFewestPositions = 1024;                 // of a part
 constexpr double kPartCost = 350;  // positions that take as long as a part's way through memory
 
@@ -60,8 +60,8 @@ constexpr int64_t even_up(int64_t n) {
 /// How often the work of blocks of rows is cut: so that the last wave of blocks is full, or nearly.
 int parts_of(int64_t blocks, int64_t positions, int dim) {
   const int sms = attribute(cudaDevAttrMultiProcessorCount);
-  const int64_t most = std::min(
-      {int64_t(kMostParts), positions / kFewestPositions, kMostPartBytes / (blocks * kBlockRows * dim * 4)});
+  const int64_t most = std::min({int64_t(kMostParts), positions / kFewestPositions,
+                                 kMostPartBytes / (blocks * kBlockRows * (dim + 2) * 4)});
   int best = 1;
   double least = double(divide_up(blocks, sms));  // in times of a block that is not cut
   for (int n = 2; n <= most; ++n) {
@@ -76,10 +76,10 @@ int parts_of(int64_t blocks, int64_t positions, int dim) {
 struct Plan {
   PrefillPass pass{};
   int64_t tiles = 0, bytes = 0;
-  Plan(const PrefillAttention& chunk, const PrefillMeans& means, void* scratch);
+  Plan(const PrefillAttention& chunk, const PrefillOptions& options, void* scratch);
 };
 
-Plan::Plan(const PrefillAttention& chunk, const PrefillMeans& means, void* scratch) {
+Plan::Plan(const PrefillAttention& chunk, const PrefillOptions& options, void* scratch) {
   PrefillPass& p = pass;
   p.dim = chunk.layer ? chunk.layer->dim : chunk.dim;
   p.n_heads = chunk.layer ? chunk.layer->n_heads : chunk.n_heads;
@@ -105,7 +105,7 @@ Plan::Plan(const PrefillAttention& chunk, const PrefillMeans& means, void* scrat
   }
   positions += tiles * kPagePositions;
   const int64_t heads = int64_t(p.batch) * p.n_kv_heads, each = heads * tile_bytes(p.dim);
-  p.room = int(std::min(even_up(tiles), std::max<int64_t>(means.most_bytes / each / 2 * 2, 2)));
+  p.room = int(std::min(even_up(tiles), std::max<int64_t>(options.most_bytes / each / 2 * 2, 2)));
   p.chunk_tiles = int(even_up(divide_up(chunk.tokens, kPagePositions)));
   p.rows = int(divide_up(chunk.tokens * p.group, kBlockRows) * kBlockRows);
   p.splits = parts_of(p.rows / kBlockRows * heads, positions, p.dim);
@@ -154,18 +154,18 @@ void check_arguments(const PrefillAttention& chunk, const void* scratch) {
 
 }  // namespace
 
-int64_t prefill_scratch_bytes(const PrefillAttention& chunk, const PrefillMeans& means) {
-  return Plan(chunk, means, nullptr).bytes;
+int64_t prefill_scratch_bytes(const PrefillAttention& chunk, const PrefillOptions& options) {
+  return Plan(chunk, options, nullptr).bytes;
 }
 
 void prefill_attention(const PrefillAttention& chunk, void* scratch, const Stream& stream,
-                       const PrefillMeans& means) {
+                       const PrefillOptions& options) {
   check(chunk.q && chunk.out, "prefill_attention: arguments");
   check_arguments(chunk, scratch);
-  const Plan plan(chunk, means, scratch);
+  const Plan plan(chunk, options, scratch);
   for_pieces(plan, [&](const PrefillPass& pass) {
     lay_tiles(pass, chunk.layer, stream);
-    if (means.any_device || !attend_by_wgmma(pass, stream)) attend_by_mma(pass, stream);
+    if (options.any_device || !attend_by_wgmma(pass, stream)) attend_by_mma(pass, stream);
   });
   const PrefillPass& p = plan.pass;
   if (p.splits == 1) return;

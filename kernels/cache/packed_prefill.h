@@ -26,20 +26,21 @@ struct PrefillAttention {
 };
 
 /// How a chunk is computed; results differ by rounding only.
-struct PrefillMeans {
+struct PrefillOptions {
   int64_t most_bytes = int64_t(256) << 20;  // of the prefix's expanded positions at a time
   bool any_device = false;                  // by the kernel that all devices run
 };
 
-/// Bytes of scratch that a chunk takes, 128-byte aligned. Grows with the prefix up to `most_bytes`, and with
-/// the chunk: 4 D bytes per token and KV head; where the prefix is walked in pieces or cut over blocks 4 (D +
-/// 2) per token and query head, as often as it is cut.
-int64_t prefill_scratch_bytes(const PrefillAttention& chunk, const PrefillMeans& means = {});
+/// Bytes of scratch that a chunk takes, 128-byte aligned: of the prefix's tiles up to `most_bytes`, 4 D per
+/// token and KV head of the chunk, and where the prefix is walked in pieces or few rows are cut into parts,
+/// of each part 4 (D + 2) per token and query head. A smaller chunk may take more than a larger one, by up to
+/// 64 MiB.
+int64_t prefill_scratch_bytes(const PrefillAttention& chunk, const PrefillOptions& options = {});
 
 /// out = softmax(scale q K^T) V. Head dimensions: those of decode_attention(). Packed keys and values, scalar
 /// codes only, count as fp16 numbers nearest to what their codes say. Nothing synchronizes.
 void prefill_attention(const PrefillAttention& chunk, void* scratch, const Stream& stream,
-                       const PrefillMeans& means = {});
+                       const PrefillOptions& options = {});
 
 /// The first part of it alone, of all pieces: keys and values on their way into the tiles that the products
 /// read. For measuring.

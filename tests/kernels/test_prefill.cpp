@@ -35,7 +35,7 @@ struct PrefixCase {
   std::vector<int32_t> exact{};  // positions beside them, or none
   int first_page = 0;
   bool has_layer = true;  // packed pages at all
-  cuda::PrefillMeans means{};
+  cuda::PrefillOptions options{};
 };
 
 /// Exact pages of random tokens, all else NaN.
@@ -118,8 +118,8 @@ Errors prefill_error(const CacheCase& c, const PrefixCase& prefix, int64_t chunk
   job.v = values.as();
   job.out = out.as();
   job.scale = 1 / std::sqrt(float(c.dim));
-  const cuda::Buffer scratch = poisoned(cuda::prefill_scratch_bytes(job, prefix.means), stream);
-  cuda::prefill_attention(job, scratch.as(), stream, prefix.means);
+  const cuda::Buffer scratch = poisoned(cuda::prefill_scratch_bytes(job, prefix.options), stream);
+  cuda::prefill_attention(job, scratch.as(), stream, prefix.options);
   const std::vector<float> got =
       decode(to_host<unsigned char>(out.as(), batch * chunk * q_width * 2, stream), cuda::FloatType::f16);
   REQUIRE(to_host<uint8_t>(packed.pages.as(), int64_t(pages.size()), stream) == pages);
@@ -156,7 +156,7 @@ Errors prefill_error(const CacheCase& c, const PrefixCase& prefix, int64_t chunk
 void good(const CacheCase& c, const PrefixCase& prefix, int64_t chunk, Random& random) {
   for (const bool any_device : {false, true}) {
     PrefixCase by = prefix;
-    by.means.any_device = any_device;
+    by.options.any_device = any_device;
     const Errors errors = prefill_error(c, by, chunk, random);
     INFO((any_device ? "the kernel of any device" : "this device's kernel"));
     CHECK(errors.whole < 2e-3);
@@ -250,7 +250,7 @@ TEST_CASE("prefill attention in pieces", "[kernels][packed]") {
       for (const int64_t tiles : {0, 4, 6}) {
         INFO("dimension " << dim << ", tiles at a time " << tiles);
         PrefixCase prefix{{1000, 0, 321, 130}, {65, 0, 1, 64}, 1};
-        prefix.means.most_bytes = 4 * 2 * tiles * 64 * dim * 4;  // fewer where tiles have gaps
+        prefix.options.most_bytes = 4 * 2 * tiles * 64 * dim * 4;  // fewer where tiles have gaps
         good({dim, 4, 2, 3, 3, 3, true, true}, prefix, 70, random);
       }
   }
@@ -259,7 +259,7 @@ TEST_CASE("prefill attention in pieces", "[kernels][packed]") {
       for (const int dim : {64, 128, 256}) {
         INFO("dimension " << dim << ", " << most_bytes << " bytes");
         PrefixCase prefix{{9001}, {70}, 1};
-        prefix.means.most_bytes = most_bytes;
+        prefix.options.most_bytes = most_bytes;
         good({dim, 8, 2}, prefix, 9, random);
         prefix.packed = {9001, 64, 3000}, prefix.exact = {70, 1, 0};
         good({dim, 14, 2, 4, 3, 3, false, true}, prefix, 20, random);
