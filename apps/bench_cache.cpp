@@ -351,7 +351,7 @@ CacheTime time_decode(const CacheBench& b) {
   return time;
 }
 
-CacheTime time_prefill(const CacheBench& b, int64_t chunk) {
+PrefillTime time_prefill(const CacheBench& b, int64_t chunk) {
   const cuda::Stream stream;
   const Layers layers(b, b.context, stream);
   const int64_t n_sets = sets_of(b, layers, (b.context + kPagePositions - 1) / kPagePositions * b.batch);
@@ -380,9 +380,11 @@ CacheTime time_prefill(const CacheBench& b, int64_t chunk) {
   for (int64_t set = 0; set < b.layers; ++set)
     scratch_bytes = std::max(scratch_bytes, cuda::prefill_scratch_bytes(job_of(set)));
   const cuda::Buffer scratch(scratch_bytes);
-  CacheTime time;
+  PrefillTime time;
   time.microseconds = graph_microseconds(
       b, n_sets, stream, [&](int64_t set) { cuda::prefill_attention(job_of(set), scratch.as(), stream); });
+  time.expand_microseconds = graph_microseconds(
+      b, n_sets, stream, [&](int64_t set) { cuda::expand_for_prefill(job_of(set), scratch.as(), stream); });
   time.bytes_per_position = mean_page_bytes(layers) / kPagePositions / b.kv_heads;
   return time;
 }

@@ -40,8 +40,13 @@ double copy_rate(int repeat);
 /// One decoding step per layer inside a CUDA graph.
 CacheTime time_decode(const CacheBench& bench);
 
-/// Attention of a chunk of new tokens per sequence behind `context` packed positions, one launch per layer.
-CacheTime time_prefill(const CacheBench& bench, int64_t chunk);
+/// Attention of a chunk of new tokens per sequence behind `context` packed positions.
+struct PrefillTime {
+  double microseconds = 0;         // per layer, median
+  double expand_microseconds = 0;  // of these: to make keys and values of codes
+  double bytes_per_position = 0;   // as of CacheTime
+};
+PrefillTime time_prefill(const CacheBench& bench, int64_t chunk);
 
 /// Writing `tokens` new positions of one sequence, keys and values of one layer. values: both, else keys
 /// only.

@@ -137,8 +137,8 @@ void bench_attention(const Options& o, const GlobalOptions& global) {
 
 void bench_prefill(const Options& o, const GlobalOptions& global) {
   const std::string device = use_gpu(o, global);
-  Table table({"keys", "bits", "batch", "context", "chunk", "us per layer", "TFLOP/s"});
-  Json json = {{"schema", "blockgtq.bench-prefill/1"},
+  Table table({"keys", "bits", "batch", "context", "chunk", "us per layer", "of which expand", "TFLOP/s"});
+  Json json = {{"schema", "blockgtq.bench-prefill/2"},
                {"device", device},
                {"layers", o.shape.layers},
                {"heads", o.shape.heads},
@@ -160,20 +160,21 @@ void bench_prefill(const Options& o, const GlobalOptions& global) {
             bench.batch = int(parse_count(batch, "--batch"));
             bench.context = parse_count(context, "--context");
             const int64_t tokens = parse_count(chunk, "--chunk");
-            const CacheTime time = time_prefill(bench, tokens);
+            const PrefillTime time = time_prefill(bench, tokens);
             // Two products of D per query head and position seen, a multiplication and an addition each.
             const double work = 4.0 * bench.batch * double(tokens) *
                                 (double(bench.context) + double(tokens) / 2) * bench.heads * bench.head_dim;
             const double rate = work / (1e-6 * time.microseconds);
             table.row({kind, pair_text(bits), batch, fmt::format("{}", bench.context),
                        fmt::format("{}", tokens), fmt::format("{:.1f}", time.microseconds),
-                       fmt::format("{:.1f}", 1e-12 * rate)});
+                       fmt::format("{:.1f}", time.expand_microseconds), fmt::format("{:.1f}", 1e-12 * rate)});
             json["rows"].push_back({{"keys", kind},
                                     {"bits", pair_text(bits)},
                                     {"batch", bench.batch},
                                     {"context", bench.context},
                                     {"chunk", tokens},
                                     {"microseconds", time.microseconds},
+                                    {"expand_microseconds", time.expand_microseconds},
                                     {"flops_per_second", rate},
                                     {"bytes_per_position", time.bytes_per_position}});
           }

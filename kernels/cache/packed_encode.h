@@ -32,12 +32,6 @@ struct alignas(16) EncodeSide {
   float weight_scale[kMaxEncodeGroups] = {};  // by norm: the largest weight, of which the others are parts
 };
 
-/// How R_t turns a mean: coordinate d becomes mean[d] cos + sign mean[other] sin of its block's angle.
-struct MeanCoordinate {
-  int16_t block = 0, other = 0;
-  float sign = 0;
-};
-
 /// The encoder's side of a layer.
 struct EncodeLayer {
   int n_norms = 1;    // the most of any head, keys or values

@@ -1,316 +1,183 @@
-// Attention of a chunk of new tokens over a packed prefix, then over itself.
+// Attention of a chunk of new tokens over a prefix, then over itself: one softmax over fp16 tiles.
 //
-//   prefix  s = scale (B^T q) . (r c[code] + F R_t mean),  o = B_v (sum_t p_t r_t c[code]) / l + mean_v
-//   chunk   s = scale q . k,  causal
+//   1. Keys and values become tiles: packed ones turned back, exact ones and the chunk's as they are
+//      (prefill_tiles.cu).
+//   2. Rows of queries meet the tiles (prefill_wgmma.cu; prefill_mma.cu where there is no sm_90a).
+//   3. Where the work of rows was cut, the parts are added up (here).
 //
-// One softmax runs over both: when the prefix ends, o is turned back by B_v into plain coordinates, keeps its
-// weight l, and goes on over exact keys and values. No split, no merge.
-//
-// Grid: rows, KV heads, sequences. A row is a (token, head of the group) pair of one KV head, so that the
-// group shares what is unpacked. A block of W warps owns 16 kTiles W rows. 64 positions at a time: codes
-// arrive in shared memory asynchronously two pages ahead; the warps expand a page, a slab each at a time,
-// into a tile of fp16 operands (packed_tiles.cuh); every warp multiplies its rows with the tile, as
-// FlashAttention-2 does, in registers from one product to the other. There are two tiles, and between two
-// barriers half of the warps expand the next one before they multiply, half after: the tensor cores and the
-// other pipes have work at the same time. What is expanded costs no less for few rows: W and kTiles are as
-// large as fill the device. Blocks of few rows have four more warps, which do nothing but expand.
-//
-// Scores take the norms of keys where they have one each and no mean; else tiles do (packed_tiles.cuh). The
-// mean of centred keys enters in the quantizer's coordinates, F R_t mean, added to the norm times the
-// centroid where a page is expanded: B F = 1, so that q . R_t mean = (B^T q) . (F R_t mean). It depends on
-// the position and the KV head only; prepare_kernel makes it once for all rows and sequences. It also turns
-// the queries, and brings the chunk's keys and values into the order of a tile.
-//
-// Work: 4 D per row and position on the tensor cores; 2 D codes to expand per block and position.
+// Packed codes are expanded once per chunk, not once per block of rows: 4 D bytes written per position, read
+// from the second-level cache by every block. A prefix that wants more than PrefillOptions::most_bytes is
+// walked in pieces, 1 and 2 for each; outputs and weights stay in scratch in float32 from piece to piece. Few
+// rows are cut over more blocks by splitting what they attend to.
 #include <algorithm>
 
-#include "kernels/cache/packed_prefill.cuh"
 #include "kernels/cache/packed_prefill.h"
-#include "kernels/device/launch.cuh"
+#include "kernels/cache/prefill_rows.cuh"
+#include "kernels/device/float_type.cuh"
 
 namespace blockgtq::cuda {
 namespace {
 
-constexpr int kMostRowTiles = 16;  // of a block
+constexpr int kMostParts = 64;
+constexpr int64_t kMostPartBytes = int64_t(64) << 20;  // of all parts
+constexpr int kFewestPositions = 1024;                 // of a part
+constexpr double kPartCost = 350;  // positions that take as long as a part's way through memory
 
-constexpr int kNormWords = kPagePositions / 4;  // of a tile, behind keys and values
-
-/// Where the parts of shared memory begin; the table comes first.
-struct SharedPlan {
-  int queries, tiles, stages, bytes;
-};
-template <int kDim>
-__host__ __device__ SharedPlan shared_plan(const PrefillArguments& a, int row_tiles) {
-  SharedPlan p{};
-  p.queries = a.layer.table_bytes;
-  p.tiles = p.queries + row_tiles * a.layer.key_slabs * 512;
-  p.stages = p.tiles + a.buffers * ((a.layer.key_slabs + kDim / 16) * 128 + kNormWords) * 16;
-  p.bytes = p.stages + 2 * a.stage_bytes;
-  return p;
-}
-
-/// n 16-byte words, by all threads.
-template <int kThreads>
-__device__ inline void copy_words(uint4* to, const uint4* from, int n) {
-  for (int i = threadIdx.x; i < n; i += kThreads) copy_line(to + i, from + i);
-}
-
-/// Warps that only expand, where there is one block to a multiprocessor and room for them.
-constexpr int helpers(int warps) {
-  return warps < 8 ? 4 : 0;
-}
-
-/// kTiles x 16 rows for each of kWarps.
-template <int kDim, int kTiles, int kWarps>
-__global__ void __launch_bounds__(32 * (kWarps + helpers(kWarps)), 1)
-    prefill_kernel(const PrefillArguments a) {
-  constexpr int kSlabs = kDim / 16, kThreads = 32 * (kWarps + helpers(kWarps)), kRowTiles = kTiles * kWarps;
-  constexpr int kExpanders = helpers(kWarps) > 0 ? helpers(kWarps) : kWarps;  // the last warps
-  extern __shared__ __align__(128) unsigned char shared[];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4;
+/// A warp per row of queries: the parts of its work, each in units of its own.
+__global__ void __launch_bounds__(256) add_kernel(const PrefillPass a) {
+  const int lane = threadIdx.x % 32, row = blockIdx.x * 8 + threadIdx.x / 32, token = row / a.group;
   const int kv_head = blockIdx.y, sequence = blockIdx.z;
-  const int first_tile = (gridDim.x - 1 - blockIdx.x) * kRowTiles;  // the longest first
-  const int first_row = 16 * (first_tile + warp * kTiles);          // of this warp
-  const int first_token = first_row / a.group;
-  const int last_token = min((first_row + 16 * kTiles - 1) / a.group, a.tokens - 1);
-  const int expander = warp - (kThreads / 32 - kExpanders);     // negative: this warp does not expand
-  const bool idle = warp >= kWarps || first_token >= a.tokens;  // no rows, or rows behind the last
-  const SharedPlan plan = shared_plan<kDim>(a, kRowTiles);
-  const uint8_t* const table = shared;
-  const PackedTable& t = *reinterpret_cast<const PackedTable*>(shared);
-  uint4* const queries = reinterpret_cast<uint4*>(shared + plan.queries);
-  uint4* const tiles = reinterpret_cast<uint4*>(shared + plan.tiles);
-  const int value_words = a.layer.key_slabs * 128, norm_words = value_words + kSlabs * 128,
-            tile_words = norm_words + kNormWords;
-  const int64_t place = (int64_t(sequence) * a.layer.n_kv_heads + kv_head) * a.row_tiles + first_tile;
-  const int length = a.cache.lengths[sequence], n_pages = (length + kPagePositions - 1) / kPagePositions;
-
-  RowState<kDim, kTiles> state;
-#pragma unroll
-  for (int m = 0; m < kTiles; ++m)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) state.m[m][h] = -1e30f, state.l[m][h] = 0;
-  const auto tile_of = [&](int n) { return tiles + (a.buffers == 2 ? n % 2 : 0) * tile_words; };
-
-  if (n_pages > 0) {
-    const uint8_t* const from = a.layer.tables + int64_t(kv_head) * a.layer.table_bytes;
-    const int block_offset = reinterpret_cast<const PackedTable*>(from)->block_offset;
-    const int block_bytes = reinterpret_cast<const PackedTable*>(from)->block_bytes;
-    const int32_t* const ids = a.cache.block_table + sequence * a.cache.stride;
-    const auto load = [&](int page, int id) {
-      if (page < n_pages)
-        copy_words<kThreads>(
-            reinterpret_cast<uint4*>(shared + plan.stages + page % 2 * a.stage_bytes),
-            reinterpret_cast<const uint4*>(a.cache.pages + id * a.layer.page_bytes + block_offset),
-            block_bytes / 16);
-      close_group();
-    };
-    const int slabs = a.layer.key_slabs;
-    const uint4* const mean = a.mean ? a.mean + int64_t(kv_head) * a.pages * value_words : nullptr;
-    const auto expand = [&](int page) {
-      const uint8_t* block = shared + plan.stages + page % 2 * a.stage_bytes;
-      const int valid = length - page * kPagePositions;
-      const bool apart = !mean && !t.group_norms;
-      for (int i = expander; i < t.key_slabs + t.value_slabs + apart; i += kExpanders)
-        if (i < t.key_slabs)
-          expand_keys(i, block, table, valid, mean ? mean + int64_t(page) * value_words : nullptr, apart,
-                      tile_of(page));
-        else if (i < t.key_slabs + t.value_slabs)
-          expand_values(i - t.key_slabs, block, table, valid, tile_of(page) + value_words);
-        else
-          expand_norms(block, table, valid, reinterpret_cast<float*>(tile_of(page) + norm_words));
-    };
-    copy_words<kThreads>(reinterpret_cast<uint4*>(shared), reinterpret_cast<const uint4*>(from),
-                         a.layer.table_bytes / 16);
-    copy_words<kThreads>(queries, a.turned + place * slabs * 32, kRowTiles * slabs * 32);
-    load(0, ids[0]);
-    load(1, n_pages > 1 ? ids[1] : 0);
-    int next_id = n_pages > 2 ? ids[2] : 0;
-    wait_for_groups<1>();
-    // Slabs that this head has not: no garbage in the products.
-    for (int i = threadIdx.x; i < a.buffers * tile_words; i += kThreads) tiles[i] = uint4{};
-    __syncthreads();
-    if (expander >= 0) expand(0);
-    const float factor = fmaxf(a.scale * t.query_scale, 1e-30f);
-    int last[kTiles][2];
-#pragma unroll
-    for (int m = 0; m < kTiles; ++m) last[m][0] = last[m][1] = length - 1;
-    // With one tile all warps multiply first.
-    const int expand_in = a.buffers == 2 ? warp / 4 % 2 : 1;
-#pragma unroll 1
-    for (int n = 0; n < n_pages; ++n) {
-      wait_for_groups<0>();
-      __syncthreads();  // tile n and codes n + 1 are there; codes n and tile n - 1 are not needed any more
-      load(n + 2, next_id);
-      next_id = n + 3 < n_pages ? ids[n + 3] : 0;
-#pragma unroll 1
-      for (int phase = 0; phase < 2; ++phase) {
-        if (phase == expand_in) {
-          if (a.buffers == 1) __syncthreads();
-          if (n + 1 < n_pages && expander >= 0) expand(n + 1);
-        } else if (!idle) {
-          const uint4* tile = tile_of(n) + lane;
-          const float2* norms =
-              mean || t.group_norms ? nullptr : reinterpret_cast<const float2*>(tile_of(n) + norm_words);
-          attend<kDim, kTiles>(state, queries + warp * kTiles * slabs * 32 + lane, slabs, tile,
-                               tile + value_words, norms, factor, n * kPagePositions, last, n + 1 == n_pages);
-        }
-      }
-    }
-    if (!idle) turn_back<kDim, kTiles>(state, a.layer, table, kv_head);
-    __syncthreads();  // queries and tiles are free
+  const int64_t head = int64_t(sequence) * a.n_kv_heads + kv_head;
+  if (token >= a.tokens) return;
+  float most = -INFINITY, sum = 0;
+  for (int i = 0; i < a.splits; ++i) most = fmaxf(most, a.weights[2 * kept_at(a, head, i, row)]);
+  for (int i = 0; i < a.splits; ++i) {
+    const float* w = a.weights + 2 * kept_at(a, head, i, row);
+    sum += w[1] * exp2_fast(w[0] - most);
   }
-
-  const auto load_chunk = [&](int n, int n_tiles) {
-    if (n < n_tiles) {
-      const uint4* from = a.chunk + ((int64_t(sequence) * a.layer.n_kv_heads + kv_head) * a.chunk_tiles + n) *
-                                        2 * kSlabs * 128;
-      copy_words<kThreads>(tile_of(n), from, kSlabs * 128);
-      copy_words<kThreads>(tile_of(n) + value_words, from + kSlabs * 128, kSlabs * 128);
+  for (int d = 2 * lane; d < a.dim; d += 64) {
+    float2 y{};
+    for (int i = 0; i < a.splits; ++i) {
+      const int64_t at = kept_at(a, head, i, row);
+      const float part = exp2_fast(a.weights[2 * at] - most);
+      const float2 x = *reinterpret_cast<const float2*>(a.sums + at * a.dim + d);
+      y.x = fmaf(x.x, part, y.x), y.y = fmaf(x.y, part, y.y);
     }
-    close_group();
-  };
-  const int block_last = min((16 * (first_tile + kRowTiles) - 1) / a.group, a.tokens - 1);
-  const int n_tiles = block_last / kPagePositions + 1;
-  copy_words<kThreads>(queries, a.plain + place * kSlabs * 32, kRowTiles * kSlabs * 32);
-  load_chunk(0, n_tiles);
-  int last[kTiles][2];
-#pragma unroll
-  for (int m = 0; m < kTiles; ++m)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) last[m][h] = (first_row + 16 * m + 8 * h + r) / a.group;
-#pragma unroll 1
-  for (int n = 0; n < n_tiles; ++n) {
-    wait_for_groups<0>();
-    __syncthreads();
-    if (a.buffers == 2) load_chunk(n + 1, n_tiles);
-    if (!idle && n * kPagePositions <= last_token) {
-      const uint4* tile = tile_of(n) + lane;
-      attend<kDim, kTiles>(state, queries + warp * kTiles * kSlabs * 32 + lane, kSlabs, tile,
-                           tile + value_words, nullptr, fmaxf(a.scale, 1e-30f), n * kPagePositions, last,
-                           n * kPagePositions + kPagePositions - 1 > first_token);
-    }
-    if (a.buffers == 1) {
-      __syncthreads();
-      load_chunk(n + 1, n_tiles);
-    }
+    *reinterpret_cast<uint32_t*>(
+        a.out +
+        ((int64_t(sequence) * a.tokens + token) * a.n_heads + kv_head * a.group + row % a.group) * a.dim +
+        d) = pack2(y.x / sum, y.y / sum);
   }
-  if (idle) return;
-#pragma unroll
-  for (int m = 0; m < kTiles; ++m)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const float inverse = 1 / row_sum(state.l[m][h]);
-      const int row = first_row + 16 * m + 8 * h + r;
-      if (last[m][h] >= a.tokens) continue;
-      __half* out = a.out +
-                    ((int64_t(sequence) * a.tokens + last[m][h]) * a.layer.n_heads + kv_head * a.group +
-                     row % a.group) *
-                        kDim +
-                    2 * c;
-#pragma unroll
-      for (int n = 0; n < kDim / 8; ++n)
-        *reinterpret_cast<uint32_t*>(out + 8 * n) =
-            pack2(state.o[m][n][2 * h] * inverse, state.o[m][n][2 * h + 1] * inverse);
-    }
 }
 
-/// Scratch and whatever does not depend on the number of rows of a block.
-PrefillArguments make_arguments(const PrefillAttention& chunk, void* scratch, int64_t& bytes) {
-  const PackedLayer& layer = *chunk.layer;
-  const auto tiles = [](int64_t n, int64_t each) { return (n + each - 1) / each; };
-  PrefillArguments a{};
-  a.layer = layer;
-  a.cache = chunk.cache;
-  a.q = static_cast<const __half*>(chunk.q);
-  a.k = static_cast<const __half*>(chunk.k);
-  a.v = static_cast<const __half*>(chunk.v);
-  a.out = static_cast<__half*>(chunk.out);
-  a.scale = chunk.scale * kLog2e;
-  a.batch = chunk.batch;
-  a.tokens = int(chunk.tokens);
-  a.group = layer.n_heads / layer.n_kv_heads;
-  a.row_tiles = int(tiles(chunk.tokens * a.group, 16 * kMostRowTiles) * kMostRowTiles);
-  a.chunk_tiles = int(tiles(chunk.tokens, kPagePositions));
-  a.pages = int(tiles(chunk.longest, kPagePositions));
-  a.stage_bytes = layer.block_bytes;
-  const int64_t heads = int64_t(chunk.batch) * layer.n_kv_heads, slabs = layer.dim / 16;
-  uint4* at = static_cast<uint4*>(scratch);
-  const auto take = [&](int64_t words) {
-    uint4* const here = at;
-    if (at) at += words;
-    bytes += words * 16;
+constexpr int64_t divide_up(int64_t n, int64_t by) {
+  return (n + by - 1) / by;
+}
+constexpr int64_t even_up(int64_t n) {
+  return divide_up(n, 2) * 2;
+}
+
+/// How often the work of blocks of rows is cut: so that the last wave of blocks is full, or nearly.
+int parts_of(int64_t blocks, int64_t positions, int dim) {
+  const int sms = attribute(cudaDevAttrMultiProcessorCount);
+  const int64_t most = std::min({int64_t(kMostParts), positions / kFewestPositions,
+                                 kMostPartBytes / (blocks * kBlockRows * (dim + 2) * 4)});
+  int best = 1;
+  double least = double(divide_up(blocks, sms));  // in times of a block that is not cut
+  for (int n = 2; n <= most; ++n) {
+    const double time =
+        double(divide_up(blocks * n, sms)) / n + double(blocks * n) / sms * kPartCost / double(positions);
+    if (time < least) least = time, best = n;
+  }
+  return best;
+}
+
+/// What all pieces have in common, the first of them; tiles: of the longest prefix that may be.
+struct Plan {
+  PrefillPass pass{};
+  int64_t tiles = 0, bytes = 0;
+  Plan(const PrefillAttention& chunk, const PrefillOptions& options, void* scratch);
+};
+
+Plan::Plan(const PrefillAttention& chunk, const PrefillOptions& options, void* scratch) {
+  PrefillPass& p = pass;
+  p.dim = chunk.layer ? chunk.layer->dim : chunk.dim;
+  p.n_heads = chunk.layer ? chunk.layer->n_heads : chunk.n_heads;
+  p.n_kv_heads = chunk.layer ? chunk.layer->n_kv_heads : chunk.n_kv_heads;
+  check(p.dim > 0 && p.n_kv_heads > 0 && p.n_heads > 0 && p.n_heads % p.n_kv_heads == 0 && chunk.batch > 0 &&
+            chunk.tokens > 0 && chunk.longest >= 0 && chunk.first_page >= 0,
+        "prefill_attention: shape");
+  p.group = p.n_heads / p.n_kv_heads;
+  check(chunk.tokens * p.group < (int64_t(1) << 30) && chunk.longest < (int64_t(1) << 31) &&
+            p.n_kv_heads < (1 << 15),
+        "prefill_attention: heads or tokens");
+  p.batch = chunk.batch;
+  p.tokens = int(chunk.tokens);
+  p.first_page = chunk.first_page;
+  int64_t positions = chunk.tokens;
+  if (chunk.layer) {
+    p.packed = chunk.cache;
+    tiles += std::max<int64_t>(divide_up(chunk.longest, kPagePositions) - p.first_page, 0);
+  }
+  if (chunk.exact) {
+    p.exact = chunk.exact->cache;
+    tiles += divide_up(chunk.exact->longest, kPagePositions);
+  }
+  positions += tiles * kPagePositions;
+  const int64_t heads = int64_t(p.batch) * p.n_kv_heads, each = heads * tile_bytes(p.dim);
+  p.room = int(std::min(even_up(tiles), std::max<int64_t>(options.most_bytes / each / 2 * 2, 2)));
+  p.chunk_tiles = int(even_up(divide_up(chunk.tokens, kPagePositions)));
+  p.rows = int(divide_up(chunk.tokens * p.group, kBlockRows) * kBlockRows);
+  p.splits = parts_of(p.rows / kBlockRows * heads, positions, p.dim);
+  check(int64_t(p.batch) * p.splits <= 65535, "prefill_attention: batch");
+  p.q = static_cast<const __half*>(chunk.q);
+  p.k = static_cast<const __half*>(chunk.k);
+  p.v = static_cast<const __half*>(chunk.v);
+  p.out = static_cast<__half*>(chunk.out);
+  p.scale = std::max(chunk.scale * kLog2e, 1e-30f);
+  p.first = true;
+  p.last = tiles <= p.room;
+
+  const auto take = [&](int64_t n) {
+    uint8_t* const here = scratch ? static_cast<uint8_t*>(scratch) + bytes : nullptr;
+    bytes += divide_up(n, 128) * 128;
     return here;
   };
-  a.turned = take(heads * a.row_tiles * layer.key_slabs * 32);
-  a.plain = take(heads * a.row_tiles * slabs * 32);
-  a.chunk = take(heads * a.chunk_tiles * 2 * slabs * 128);
-  if (layer.mean_forward && a.pages > 0)
-    a.mean = take(int64_t(layer.n_kv_heads) * a.pages * layer.key_slabs * 128);
-  return a;
+  p.prefix = take(each * p.room);
+  p.chunk = take(each * p.chunk_tiles);
+  if (!p.kept()) return;
+  p.sums = reinterpret_cast<float*>(take(p.splits * heads * p.rows * p.dim * 4));
+  p.weights = reinterpret_cast<float*>(take(p.splits * heads * p.rows * 2 * 4));
 }
 
-/// False where there is no room, or (unless `any`) half of the device or more would have nothing to do.
-template <int kDim, int kTiles, int kWarps>
-bool launch(PrefillArguments a, bool any, const Stream& stream) {
-  constexpr int kRows = 16 * kTiles * kWarps;
-  const int64_t blocks = (int64_t(a.tokens) * a.group + kRows - 1) / kRows;
-  const int sms = attribute(cudaDevAttrMultiProcessorCount);
-  if (!any && 2 * blocks * a.layer.n_kv_heads * a.batch <= sms) return false;
-  const int room = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  for (a.buffers = 2; a.buffers > 0; --a.buffers) {
-    const int bytes = shared_plan<kDim>(a, kTiles * kWarps).bytes;
-    if (bytes > room) continue;
-    const auto kernel = prefill_kernel<kDim, kTiles, kWarps>;
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-               "shared memory");
-    kernel<<<dim3(unsigned(blocks), a.layer.n_kv_heads, a.batch), 32 * (kWarps + helpers(kWarps)), bytes,
-             raw(stream)>>>(a);
-    check_launch("prefill attention");
-    return true;
+/// f(a pass) for all pieces.
+template <class F>
+void for_pieces(const Plan& plan, F f) {
+  PrefillPass pass = plan.pass;
+  for (int64_t first = 0; pass.first || !pass.last; first += pass.room) {
+    pass.first_tile = int(first);
+    pass.last = first + pass.room >= plan.tiles;
+    f(pass);
+    pass.first = false;
   }
-  return false;
 }
 
-template <int kDim>
-void prefill(const PrefillArguments& a, const Stream& stream) {
-  const int64_t heads = int64_t(a.batch) * a.layer.n_kv_heads;
-  const int64_t jobs =
-      heads * (a.row_tiles + 4 * a.chunk_tiles) + (a.mean ? int64_t(a.layer.n_kv_heads) * 4 * a.pages : 0);
-  const int64_t most = int64_t(attribute(cudaDevAttrMultiProcessorCount)) * 8;
-  prepare_kernel<kDim><<<unsigned(std::min((jobs + 7) / 8, most)), 256, 0, raw(stream)>>>(a);
-  check_launch("prefill operands");
-  if constexpr (kDim > 128) {  // twice the registers per row
-    if (launch<kDim, 1, 4>(a, false, stream) || launch<kDim, 1, 2>(a, true, stream)) return;
-  } else {
-    if (launch<kDim, 2, 8>(a, false, stream) || launch<kDim, 2, 4>(a, false, stream) ||
-        launch<kDim, 1, 4>(a, true, stream))
-      return;
-  }
-  check(false, "prefill_attention: no room for a page");
+void check_arguments(const PrefillAttention& chunk, const void* scratch) {
+  check(chunk.k && chunk.v && scratch && aligned(chunk.q, 16) && aligned(scratch, 128),
+        "prefill_attention: arguments");
+  if (!chunk.layer) return;
+  check(chunk.layer->key_expand && chunk.layer->value_expand, "prefill_attention: pages of other codes");
+  check(chunk.layer->key_slabs <= chunk.layer->dim / 16 + 1 &&
+            chunk.layer->value_slabs <= chunk.layer->dim / 16,
+        "prefill_attention: coordinates");
 }
 
 }  // namespace
 
-int64_t prefill_scratch_bytes(const PrefillAttention& chunk) {
-  int64_t bytes = 0;
-  make_arguments(chunk, nullptr, bytes);
-  return bytes;
+int64_t prefill_scratch_bytes(const PrefillAttention& chunk, const PrefillOptions& options) {
+  return Plan(chunk, options, nullptr).bytes;
 }
 
-void prefill_attention(const PrefillAttention& chunk, void* scratch, const Stream& stream) {
-  check(chunk.layer && chunk.q && chunk.k && chunk.v && chunk.out && scratch && chunk.batch > 0 &&
-            chunk.batch <= 65535 && chunk.tokens > 0 && chunk.longest >= 0,
-        "prefill_attention: arguments");
-  const PackedLayer& layer = *chunk.layer;
-  check(layer.n_heads % layer.n_kv_heads == 0 &&
-            chunk.tokens * (layer.n_heads / layer.n_kv_heads) < (int64_t(1) << 30),
-        "prefill_attention: heads or tokens");
-  check(layer.key_slabs >= layer.dim / 16 && layer.value_slabs <= layer.dim / 16,
-        "prefill_attention: coordinates");
-  int64_t bytes = 0;
-  const PrefillArguments a = make_arguments(chunk, scratch, bytes);
-  with_dim(layer.dim, [&](auto dim) { prefill<dim.value>(a, stream); });
+void prefill_attention(const PrefillAttention& chunk, void* scratch, const Stream& stream,
+                       const PrefillOptions& options) {
+  check(chunk.q && chunk.out, "prefill_attention: arguments");
+  check_arguments(chunk, scratch);
+  const Plan plan(chunk, options, scratch);
+  for_pieces(plan, [&](const PrefillPass& pass) {
+    lay_tiles(pass, chunk.layer, stream);
+    if (options.any_device || !attend_by_wgmma(pass, stream)) attend_by_mma(pass, stream);
+  });
+  const PrefillPass& p = plan.pass;
+  if (p.splits == 1) return;
+  add_kernel<<<dim3(unsigned(divide_up(int64_t(p.tokens) * p.group, 8)), p.n_kv_heads, p.batch), 256, 0,
+               raw(stream)>>>(p);
+  check_launch("prefill attention");
+}
+
+void expand_for_prefill(const PrefillAttention& chunk, void* scratch, const Stream& stream) {
+  check_arguments(chunk, scratch);
+  const Plan plan(chunk, {}, scratch);
+  for_pieces(plan, [&](const PrefillPass& pass) { lay_tiles(pass, chunk.layer, stream); });
 }
 
 }  // namespace blockgtq::cuda

@@ -7,25 +7,43 @@
 
 namespace blockgtq::cuda {
 
-/// A chunk of T new tokens per sequence behind a packed prefix: query i sees all positions of the prefix
-/// (cache.lengths, any number of them) and the chunk's own tokens 0 .. i, whose keys and values are exact.
+/// A chunk of T new tokens per sequence behind a prefix: query i sees all positions of the prefix, packed
+/// ones and exact ones, and the chunk's own tokens 0 .. i, whose keys and values are exact.
 struct PrefillAttention {
-  const PackedLayer* layer = nullptr;
-  PageTable cache;
+  const PackedLayer* layer = nullptr;        // null: no position is packed
+  int dim = 0, n_heads = 0, n_kv_heads = 0;  // D, Hq, H where `layer` is null; else the layer's, and not read
+  PageTable cache;                           // packed pages; not read where `layer` is null
+  int first_page = 0;  // packed positions are [64 first_page, length); pages before are not read
+  const ExactPages* exact = nullptr;  // more positions of the prefix, not packed; or null
   int batch = 0;
   int64_t tokens = 0;       // T
-  int64_t longest = 0;      // an upper bound of the prefixes' lengths
-  const void* q = nullptr;  // (B, T, Hq, D) fp16, after RoPE
+  int64_t longest = 0;      // an upper bound of cache.lengths
+  const void* q = nullptr;  // (B, T, Hq, D) fp16, after RoPE, 16-byte aligned
   const void* k = nullptr;  // (B, T, H, D) fp16, after RoPE
   const void* v = nullptr;  // (B, T, H, D) fp16
   void* out = nullptr;      // (B, T, Hq, D) fp16
   float scale = 0;          // of the logits; 1 / sqrt(D)
 };
 
-/// Bytes of scratch that a chunk takes, 16-byte aligned.
-int64_t prefill_scratch_bytes(const PrefillAttention& chunk);
+/// How a chunk is computed; results differ by rounding only.
+struct PrefillOptions {
+  int64_t most_bytes = int64_t(256) << 20;  // of the prefix's expanded positions at a time
+  bool any_device = false;                  // by the kernel that all devices run
+};
 
-/// out = softmax(scale q K^T) V. Head dimensions: those of decode_attention().
-void prefill_attention(const PrefillAttention& chunk, void* scratch, const Stream& stream);
+/// Bytes of scratch that a chunk takes, 128-byte aligned: of the prefix's tiles up to `most_bytes`, 4 D per
+/// token and KV head of the chunk, and where the prefix is walked in pieces or few rows are cut into parts,
+/// of each part 4 (D + 2) per token and query head. A smaller chunk may take more than a larger one, by up to
+/// 64 MiB.
+int64_t prefill_scratch_bytes(const PrefillAttention& chunk, const PrefillOptions& options = {});
+
+/// out = softmax(scale q K^T) V. Head dimensions: those of decode_attention(). Packed keys and values, scalar
+/// codes only, count as fp16 numbers nearest to what their codes say. Nothing synchronizes.
+void prefill_attention(const PrefillAttention& chunk, void* scratch, const Stream& stream,
+                       const PrefillOptions& options = {});
+
+/// The first part of it alone, of all pieces: keys and values on their way into the tiles that the products
+/// read. For measuring.
+void expand_for_prefill(const PrefillAttention& chunk, void* scratch, const Stream& stream);
 
 }  // namespace blockgtq::cuda

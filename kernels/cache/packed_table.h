@@ -82,6 +82,12 @@ struct alignas(16) PackedTable {
   uint32_t shapes = 0;                      // by width, a byte each: shape_of(); 0: not by width
 };
 
+/// How R_t turns a mean: coordinate d becomes mean[d] cos + sign mean[other] sin of its block's angle.
+struct MeanCoordinate {
+  int16_t block = 0, other = 0;
+  float sign = 0;
+};
+
 /// Whole numbers of all heads of a layer, and where their parts lie in device memory.
 struct PackedLayer {
   int dim = 0, n_heads = 0, n_kv_heads = 0;  // D, Hq, H
@@ -102,18 +108,18 @@ struct PackedLayer {
   // fp16 (H, D / 16, 4, 4), of coordinates 16 k + 2 c, + 1, + 8 and + 9: W^2, where no number of B^T q, by
   // its norm's longest row, is larger than |W q|:
   const void* query_weights = nullptr;
-  const void* slab_map = nullptr;     // (H, key_slabs, D / 16, 32): the same row by row where slabs have them
-  const void* value_back = nullptr;   // (H, 16 value_slabs, D) row-major: rows of backward^T in slab order
-  const float* value_mean = nullptr;  // (H, D) or null
+  const void* value_back = nullptr;  // (H, 16 value_slabs, D) row-major: rows of backward^T in slab order
+  // backward of both in units of packed_tiles.cuh, slabs in order:
+  const void* key_expand = nullptr;    // (H, D / 16, key_slabs, 32): B operand, keys divided by query_scale
+  const void* value_expand = nullptr;  // (H, D / 16, value_slabs, 32): A operand
+  const float* value_mean = nullptr;   // (H, D) or null
   // centred keys: null, or
   const void* key_mean =
       nullptr;  // (H, 4, D / 16, 32): A operand, R_j mean for the positions j of a page, block by block
-  const float* page_angles = nullptr;     // (pages, D / 2, 2): cos and sin of 64 t theta_i
-  const int16_t* block_coords = nullptr;  // (D / 2, 2): the coordinates of every block
-  const void* mean_forward = nullptr;  // (H, key_slabs, D / 16, 32): B operand; columns 2 b and 2 b + 1 are F
-                                       // times block b of the mean and the same a quarter turn on, in units
-                                       // of packed_prefill.cu's tiles
-  const float* turns = nullptr;        // (64, D / 2, 2): cos and sin of j theta_i
+  const float* page_angles = nullptr;           // (pages, D / 2, 2): cos and sin of 64 t theta_i
+  const int16_t* block_coords = nullptr;        // (D / 2, 2): the coordinates of every block
+  const float* key_rows = nullptr;              // (H, 64, D): R_j mean
+  const MeanCoordinate* coordinates = nullptr;  // (D)
 };
 
 }  // namespace blockgtq::cuda

@@ -1,32 +1,24 @@
-// Pages of packed codes as tiles of fp16 operands in shared memory. Part of packed_prefill.cu.
+// A page's packed codes as fp16 operands of the products that turn keys and values back, in shared memory.
+// Part of prefill_tiles.cu.
 //
-// A tile holds 64 positions in the order in which the lanes of a warp hold operands: (slab, i, lane), 16
-// bytes each, which are the B operands of two products mma.m16n8k16. No transposition, no bank conflicts:
+// 64 positions in the order in which the lanes of a warp hold operands of mma.m16n8k16, (slab, i, lane), 16
+// bytes each; the depth is the 16 places of a slab:
 //
-//   keys    S (rows, positions) += Q (rows, places) K^T: words x and z are positions 16 i + r, places 2 c and
-//           8 + 2 c (and the next) of the slab; words y and w positions 16 i + 8 + r
-//   values  O (rows, places) += P (rows, positions) V: words x and z are place r, positions 16 i + 2 c and
-//           16 i + 8 + 2 c (and the next); words y and w place 8 + r
+//   keys    A operand of positions 16 i to 16 i + 15
+//   values  B operands of positions 16 i to 16 i + 7 (words x and y) and the next eight
 //
-// This is how a lane holds the A operand of K (or of V^T), which is how codes lie in a page
-// (cache/page_layout.h): a lane unpacks a unit and stores what it has.
+// Codes lie in a page (cache/page_layout.h) as the A operand of K or of V^T: a lane unpacks a unit and stores
+// what it has, values after a transposition.
 //
-// Entries are norm times centroid, rounded once. Keys with one norm and no mean are centroids alone, which is
-// exact, and scores take the norms (expand_norms()): a norm's few products with centroids are all that a key
-// has, and their roundings do not average. A centroid that is a byte counts 1 / 128 here, which is exact too;
-// kByteUnit makes up for it where queries are prepared and outputs turned back.
+// Entries are centroids alone, which is exact; norms come after the product: a norm's few products with
+// centroids are all that a key has, and their roundings do not average. Where a key has several norms,
+// entries are norm times centroid. A centroid that is a byte counts 1 / 128 here, which is exact too;
+// PackedLayer::key_expand and value_expand make up for it.
 #pragma once
 #include "cache/page_layout.h"
 #include "kernels/cache/unpack.cuh"
 
 namespace blockgtq::cuda {
-
-constexpr float kByteUnit = 128.0f / 127;
-
-/// What an entry of 1 stands for, as a part of the unit's largest centroid.
-__device__ inline float unit_of(const UnitEntry& e) {
-  return e.bits > kByteBits ? 1.0f : kByteUnit;
-}
 
 /// Four signed bytes as fp16, divided by 128: exact.
 __device__ inline void to_parts(uint32_t bytes, uint32_t& first, uint32_t& second) {
@@ -75,72 +67,43 @@ __device__ inline void expand_unit(const UnitEntry& e, const uint8_t* block, con
   }
 }
 
-__device__ inline uint32_t multiply_add2(uint32_t x, uint32_t y, uint32_t add) {
-  const __half2 z = __hfma2(as_half2(x), as_half2(y), as_half2(add));
-  return *reinterpret_cast<const uint32_t*>(&z);
-}
-
-/// The norms of a page's keys by position, by one warp; 0 from `valid` on.
-__device__ inline void expand_norms(const uint8_t* block, const uint8_t* table, int valid, float* norms) {
-  const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);
-  const __half* const from = reinterpret_cast<const __half*>(block + t.key_norms);
+/// What positions' products are multiplied with, by one warp: norms, or 1 where entries have them; 0 from
+/// `valid` on.
+__device__ inline void expand_norms(const uint8_t* norms, bool in_entries, int valid, float* to) {
+  const __half* const from = reinterpret_cast<const __half*>(norms);
   for (int i = threadIdx.x % 32; i < kPagePositions; i += 32)
-    norms[i] = i < valid ? __half2float(from[norm_place(i)]) : 0.0f;
+    to[i] = i >= valid ? 0.0f : in_entries ? 1.0f : __half2float(from[norm_place(i)]);
 }
 
-/// One slab of a page's keys, by one warp. mean (slab, i, lane): F R_t mean of the page, or null. apart: no
-/// norms.
+/// One slab of a page's keys, by one warp.
 __device__ inline void expand_keys(int slab, const uint8_t* block, const uint8_t* table, int valid,
-                                   const uint4* mean, bool apart, uint4* tile) {
+                                   uint4* to) {
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
   const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);
   const UnitEntry e = units_of(table)[4 * slab + c];
-  uint4 m[4] = {};
-  if (mean)
-#pragma unroll
-    for (int i = 0; i < 4; ++i) m[i] = mean[(4 * slab + i) * 32 + lane];
   Operands a;
   expand_unit(e, block, table, r, a);
-  if (apart) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) tile[(4 * slab + i) * 32 + lane] = {a[i][0], a[i][1], a[i][2], a[i][3]};
-    return;
-  }
-  uint32_t pair[4];
-  load_norms(pair, block + t.key_norms + 2 * kPagePositions * e.norm, r, valid);
+  uint32_t pair[4] = {0x3c003c00u, 0x3c003c00u, 0x3c003c00u, 0x3c003c00u};  // ones
+  if (t.group_norms) load_norms(pair, block + t.key_norms + 2 * kPagePositions * e.norm, r, valid);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const uint32_t low = permute(pair[i], pair[i], 0x1010u), high = permute(pair[i], pair[i], 0x3232u);
-    tile[(4 * slab + i) * 32 + lane] =
-        mean ? uint4{multiply_add2(a[i][0], low, m[i].x), multiply_add2(a[i][1], high, m[i].y),
-                     multiply_add2(a[i][2], low, m[i].z), multiply_add2(a[i][3], high, m[i].w)}
-             : uint4{multiply2(a[i][0], low), multiply2(a[i][1], high), multiply2(a[i][2], low),
-                     multiply2(a[i][3], high)};
+    to[(4 * slab + i) * 32 + lane] = {multiply2(a[i][0], low), multiply2(a[i][1], high),
+                                      multiply2(a[i][2], low), multiply2(a[i][3], high)};
   }
 }
 
-/// One slab of a page's values.
-__device__ inline void expand_values(int slab, const uint8_t* block, const uint8_t* table, int valid,
-                                     uint4* tile) {
+/// One slab of a page's values, by one warp.
+__device__ inline void expand_values(int slab, const uint8_t* block, const uint8_t* table, uint4* to) {
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
   const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);
-  const UnitEntry e = units_of(table)[4 * t.key_slabs + 8 * slab + r];
   Operands a;
-  expand_unit(e, block, table, c, a);
-  uint32_t even[4], odd[4];  // of positions 2 c and 2 c + 1 of every eight
-  load_norms(even, block + t.value_norms, 2 * c, valid);
-  load_norms(odd, block + t.value_norms, 2 * c + 1, valid);
+  expand_unit(units_of(table)[4 * t.key_slabs + 8 * slab + r], block, table, c, a);
+  __syncwarp();
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const uint32_t near = permute(even[i], odd[i], 0x5410u), far = permute(even[i], odd[i], 0x7632u);
-    tile[(4 * slab + i) * 32 + lane] = uint4{multiply2(a[i][0], near), multiply2(a[i][1], near),
-                                             multiply2(a[i][2], far), multiply2(a[i][3], far)};
-  }
-}
-
-/// 16 x 16 numbers of a row-major matrix, rows becoming the depth: words as those of values above.
-__device__ inline uint4 transpose16(uint32_t x, uint32_t right, uint32_t below, uint32_t across) {
-  return {transpose8(x), transpose8(right), transpose8(below), transpose8(across)};
+  for (int i = 0; i < 4; ++i)
+    to[(4 * slab + i) * 32 + lane] = {transpose8(a[i][0]), transpose8(a[i][1]), transpose8(a[i][2]),
+                                      transpose8(a[i][3])};
 }
 
 }  // namespace blockgtq::cuda

@@ -45,15 +45,12 @@ CentredSides::CentredSides(const PackedSpec& spec, int64_t longest) {
       });
   }
   if (!keys) return;
-  const auto add_angles = [&](std::vector<float>& to, int64_t t) {
+  for (int64_t t = 0; t < std::max<int64_t>(longest, 1); t += kPagePositions)
     for (int b = 0; b < layout.n_blocks(); ++b) {
       const double angle = b < layout.n_rotary() ? double(t) * spec.inv_freq[b] : 0;
-      to.push_back(float(std::cos(angle)));
-      to.push_back(float(std::sin(angle)));
+      angles.push_back(float(std::cos(angle)));
+      angles.push_back(float(std::sin(angle)));
     }
-  };
-  for (int64_t t = 0; t < std::max<int64_t>(longest, 1); t += kPagePositions) add_angles(angles, t);
-  for (int j = 0; j < kPagePositions; ++j) add_angles(turns, j);
   coordinates.resize(dim);
   for (int b = 0; b < layout.n_blocks(); ++b) {
     const auto [x, y] = layout.coords(b);
@@ -64,17 +61,15 @@ CentredSides::CentredSides(const PackedSpec& spec, int64_t longest) {
   }
 }
 
-MeanArrays keep_means(const CentredSides& centred, cuda::PackedLayer& layer, DeviceArrays& arrays,
-                      const cuda::Stream& stream) {
-  MeanArrays out;
+void keep_means(const CentredSides& centred, cuda::PackedLayer& layer, DeviceArrays& arrays,
+                const cuda::Stream& stream) {
   if (centred.values) layer.value_mean = arrays.keep(centred.value_mean, stream);
-  if (!centred.keys) return out;
+  if (!centred.keys) return;
   layer.key_mean = arrays.keep(centred.key_fragments, stream);
   layer.page_angles = arrays.keep(centred.angles, stream);
   layer.block_coords = arrays.keep(centred.coords, stream);
-  out.key_mean = arrays.keep(centred.key_rows, stream);
-  out.coordinates = arrays.keep(centred.coordinates, stream);
-  return out;
+  layer.key_rows = arrays.keep(centred.key_rows, stream);
+  layer.coordinates = arrays.keep(centred.coordinates, stream);
 }
 
 }  // namespace blockgtq

@@ -39,20 +39,15 @@ struct CentredSides {
   std::vector<float> value_mean;                  // (H, D)
   std::vector<float> key_rows;                    // (H, 64, D): R_j mean
   std::vector<uint16_t> key_fragments;            // see PackedLayer::key_mean
-  std::vector<float> angles, turns;               // (pages, D / 2, 2), (64, D / 2, 2)
+  std::vector<float> angles;                      // (pages, D / 2, 2)
   std::vector<int16_t> coords;                    // (D / 2, 2)
   std::vector<cuda::MeanCoordinate> coordinates;  // (D)
   /// longest: positions of the longest sequence, which the angles are computed for.
   CentredSides(const PackedSpec& spec, int64_t longest);
 };
 
-/// What of it only encoders read.
-struct MeanArrays {
-  const float* key_mean = nullptr;
-  const cuda::MeanCoordinate* coordinates = nullptr;
-};
 /// Uploads it and sets what `layer` has of it.
-MeanArrays keep_means(const CentredSides& centred, cuda::PackedLayer& layer, DeviceArrays& arrays,
-                      const cuda::Stream& stream);
+void keep_means(const CentredSides& centred, cuda::PackedLayer& layer, DeviceArrays& arrays,
+                const cuda::Stream& stream);
 
 }  // namespace blockgtq

@@ -144,8 +144,8 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
   encoder_.tables = arrays_.keep(side_by_side(encode_tables, encoder_.table_bytes), stream);
 
   std::vector<cuda::QueryRow> query_rows;
-  std::vector<uint16_t> query_weights, query_map, slab_map, value_back, key_forward, value_forward,
-      mean_forward;
+  std::vector<uint16_t> query_weights, query_map, value_back, key_expand, value_expand, key_forward,
+      value_forward;
   std::vector<uint16_t> key_weights, value_weights;
   const int depth = (dim + 31) / 32 * 32;
   // load_rows(): a lane's elements of two steps are neighbours.
@@ -170,7 +170,6 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
       const auto place = [&](int p) {
         return slab < page.blocks[h].key.n_slabs() ? key_coordinate(page.blocks[h].key, slab, p) : -1;
       };
-      append_rows(slab_map, dim, [&](int row, int d) { return back(place(row), d); });
       append_columns(key_forward, depth, [&](int row, int column) {
         const int d = coordinate(column);
         return place(row) < 0 || d >= dim ? 0.0f : key.forward[size_t(place(row)) * dim + d];
@@ -192,37 +191,41 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
         return place(row) < 0 || d >= dim ? 0.0f : value.forward[size_t(place(row)) * dim + d];
       });
     }
-    if (!centred.keys) continue;
-    for (int slab = 0; slab < layer_.key_slabs; ++slab)
-      append_columns(mean_forward, dim, [&](int row, int column) {
-        const int place =
-            slab < page.blocks[h].key.n_slabs() ? key_coordinate(page.blocks[h].key, slab, row) : -1;
-        if (place < 0) return 0.0f;
-        const auto [x, y] = spec.layout.coords(column / 2);
-        const float *to = &key.forward[size_t(place) * dim], *mean = key.mean.data();
-        const float z =
-            column % 2 == 0 ? to[x] * mean[x] + to[y] * mean[y] : to[y] * mean[x] - to[x] * mean[y];
-        const LinearCode::Group& group = group_of(key, place);
-        return z / group.centroids.back() * (group.bits <= kByteBits ? 127.0f / 128 : 1.0f);
+    // What an entry of packed_tiles.cuh counts: a centroid that is a byte 1 / 128, not 1 / 127.
+    const auto unit = [](const LinearCode& code, int z) {
+      return group_of(code, z).bits <= kByteBits ? 128.0f / 127 : 1.0f;
+    };
+    for (int first = 0; first < dim; first += 16) {
+      append_columns(key_expand, 16 * layer_.key_slabs, [&](int row, int column) {
+        const CodeStream& stream = page.blocks[h].key;
+        const int z = column / 16 < stream.n_slabs() ? key_coordinate(stream, column / 16, column % 16) : -1;
+        return z < 0 ? 0.0f : back(z, first + row) * unit(key, z);
       });
+      append_rows(value_expand, 16 * layer_.value_slabs, [&](int row, int column) {
+        const CodeStream& stream = page.blocks[h].value;
+        const int z =
+            column / 16 < stream.n_slabs() ? value_coordinate(stream, column / 16, column % 16) : -1;
+        return z < 0 ? 0.0f
+                     : value.backward[size_t(first + row) * n_value + z] *
+                           group_of(value, z).centroids.back() * unit(value, z);
+      });
+    }
   }
   layer_.query_map = arrays_.keep(query_map, stream);
   layer_.query_rows = arrays_.keep(query_rows, stream);
   layer_.query_weights = arrays_.keep(query_weights, stream);
-  layer_.slab_map = arrays_.keep(slab_map, stream);
   layer_.value_back = arrays_.keep(value_back, stream);
+  layer_.key_expand = arrays_.keep(key_expand, stream);
+  layer_.value_expand = arrays_.keep(value_expand, stream);
   encoder_.key_forward = arrays_.keep(key_forward, stream);
   encoder_.value_forward = arrays_.keep(value_forward, stream);
   encoder_.key_weights = arrays_.keep(key_weights, stream);
   encoder_.value_weights = arrays_.keep(value_weights, stream);
-  const MeanArrays means = keep_means(centred, layer_, arrays_, stream);
+  keep_means(centred, layer_, arrays_, stream);
   encoder_.value_mean = layer_.value_mean;
-  encoder_.key_mean = means.key_mean;
-  encoder_.coordinates = means.coordinates;
+  encoder_.key_mean = layer_.key_rows;
+  encoder_.coordinates = layer_.coordinates;
   make_appender(spec, page, stream);
-  if (!centred.keys) return;
-  layer_.mean_forward = arrays_.keep(mean_forward, stream);
-  layer_.turns = arrays_.keep(centred.turns, stream);
 }
 
 void CudaCache::make_appender(const PackedSpec& spec, const PageShape& page, const cuda::Stream& stream) {

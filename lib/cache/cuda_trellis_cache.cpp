@@ -107,10 +107,10 @@ CudaTrellisCache::CudaTrellisCache(const PackedSpec& spec, int64_t longest, cons
     check(key_bytes.bytes == value_bytes.bytes, "CudaTrellisCache: two tables of the same bits");
   encoder_.key = encode_side(spec.key, arrays_, stream);
   encoder_.value = encode_side(spec.value, arrays_, stream);
-  const MeanArrays means = keep_means(CentredSides(spec, longest), layer, arrays_, stream);
+  keep_means(CentredSides(spec, longest), layer, arrays_, stream);
   encoder_.value_mean = layer.value_mean;
-  encoder_.key_mean = means.key_mean;
-  encoder_.coordinates = means.coordinates;
+  encoder_.key_mean = layer.key_rows;
+  encoder_.coordinates = layer.coordinates;
 }
 
 }  // namespace blockgtq

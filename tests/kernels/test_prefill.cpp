@@ -3,6 +3,7 @@
 
 #include "../cache/samples.h"
 #include "cache/cuda_cache.h"
+#include "cache/exact_cache.h"
 #include "kernels/cache/packed_prefill.h"
 #include "sequences.h"
 
@@ -28,18 +29,67 @@ void poison_after(const PackedCache& cache, const Sequences& s, std::vector<uint
     }
 }
 
+/// What lies before a chunk, and how it is computed.
+struct PrefixCase {
+  std::vector<int32_t> packed;   // lengths; of each sequence, from its first page on
+  std::vector<int32_t> exact{};  // positions beside them, or none
+  int first_page = 0;
+  bool has_layer = true;  // packed pages at all
+  cuda::PrefillOptions options{};
+};
+
+/// Exact pages of random tokens, all else NaN.
+struct ExactSequences {
+  ExactSequences(const PackedSpec& spec, const std::vector<int32_t>& lengths, Random& random)
+      : cache(spec.n_kv_heads(), spec.layout.head_dim), sequences(make_sequences(lengths, random)) {
+    pages.assign(sequences.n_pages * cache.page_bytes(), 0xff);
+    const int64_t width = int64_t(spec.n_kv_heads()) * spec.layout.head_dim;
+    for (size_t b = 0; b < lengths.size(); ++b) {
+      const Tokens tokens = random_tokens(spec, lengths[b], random.engine());  // centred as the packed ones
+      for (int64_t t = 0; t < lengths[b]; ++t)
+        cache.write(
+            t, &tokens.k[t * width], &tokens.v[t * width],
+            &pages[sequences.table[int64_t(b) * sequences.stride + t / kPagePositions] * cache.page_bytes()]);
+    }
+  }
+  PlainPositions read(int64_t b) const {
+    return cache.read(pages_of(sequences, pages, b, cache.page_bytes()), sequences.lengths[b]);
+  }
+  ExactCache cache;
+  Sequences sequences;
+  std::vector<uint8_t> pages;
+};
+
+struct OnDevice {
+  OnDevice(const Sequences& s, const std::vector<uint8_t>& bytes, const cuda::Stream& stream)
+      : pages(to_device(bytes, stream)),
+        table(to_device(s.table, stream)),
+        lengths(to_device(s.lengths, stream)),
+        longest(*std::max_element(s.lengths.begin(), s.lengths.end())),
+        stride(s.stride) {}
+  cuda::PageTable cache() const {
+    return {pages.as<uint8_t>(), table.as<int32_t>(), stride, lengths.as<int32_t>()};
+  }
+  cuda::Buffer pages, table, lengths;
+  int64_t longest, stride;
+};
+
 /// Relative errors of the output: of a whole sequence and of a token, the worst of them.
 struct Errors {
   double whole = 0, token = 0;
 };
-Errors prefill_error(const CacheCase& c, const std::vector<int32_t>& prefixes, int64_t chunk,
-                     Random& random) {
+Errors prefill_error(const CacheCase& c, const PrefixCase& prefix, int64_t chunk, Random& random) {
   const PackedCache cache(packed_spec(c, random.engine()));
   const cuda::Stream stream;
-  const Sequences s = make_sequences(prefixes, random);
+  const Sequences s = make_sequences(prefix.packed, random);
   std::vector<uint8_t> pages = random_pages(cache, s.n_pages, random);
   poison_after(cache, s, pages);
-  const int64_t batch = int64_t(prefixes.size());
+  const int64_t batch = int64_t(prefix.packed.size()), page_bytes = cache.shape().bytes;
+  for (int64_t b = 0; b < batch; ++b)
+    for (int64_t p = 0; p < prefix.first_page; ++p)
+      std::fill_n(pages.begin() + s.table[b * s.stride + p] * page_bytes, page_bytes, uint8_t(0xff));
+  const ExactSequences exact(cache.spec(),
+                             prefix.exact.empty() ? std::vector<int32_t>(batch, 0) : prefix.exact, random);
   const int64_t q_width = int64_t(c.n_heads) * c.dim, width = int64_t(c.n_kv_heads) * c.dim;
   const auto numbers = [&](int64_t n) { return rounded(random.normal(n), cuda::FloatType::f16); };
   const std::vector<float> q = numbers(batch * chunk * q_width), k = numbers(batch * chunk * width),
@@ -47,15 +97,20 @@ Errors prefill_error(const CacheCase& c, const std::vector<int32_t>& prefixes, i
   const auto put = [&](const std::vector<float>& x) {
     return to_device(encode(x, cuda::FloatType::f16), stream);
   };
-  const cuda::Buffer on_device = to_device(pages, stream), table = to_device(s.table, stream),
-                     lengths = to_device(s.lengths, stream);
+  const OnDevice packed(s, pages, stream), beside(exact.sequences, exact.pages, stream);
   const cuda::Buffer queries = put(q), keys = put(k), values = put(v),
                      out = poisoned(batch * chunk * q_width * 2, stream);
+  const CudaCache tables(cache.spec(), packed.longest, stream);
+  const cuda::ExactPages exact_pages{beside.cache(), beside.longest};
   cuda::PrefillAttention job;
-  job.longest = *std::max_element(prefixes.begin(), prefixes.end());
-  const CudaCache tables(cache.spec(), job.longest, stream);
-  job.layer = &tables.layer();
-  job.cache = {on_device.as<uint8_t>(), table.as<int32_t>(), s.stride, lengths.as<int32_t>()};
+  if (prefix.has_layer)
+    job.layer = &tables.layer();
+  else
+    job.dim = c.dim, job.n_heads = c.n_heads, job.n_kv_heads = c.n_kv_heads;
+  job.cache = packed.cache();
+  job.first_page = prefix.first_page;
+  if (!prefix.exact.empty()) job.exact = &exact_pages;
+  job.longest = packed.longest;
   job.batch = int(batch);
   job.tokens = chunk;
   job.q = queries.as();
@@ -63,16 +118,20 @@ Errors prefill_error(const CacheCase& c, const std::vector<int32_t>& prefixes, i
   job.v = values.as();
   job.out = out.as();
   job.scale = 1 / std::sqrt(float(c.dim));
-  const cuda::Buffer scratch = poisoned(cuda::prefill_scratch_bytes(job), stream);
-  cuda::prefill_attention(job, scratch.as(), stream);
+  const cuda::Buffer scratch = poisoned(cuda::prefill_scratch_bytes(job, prefix.options), stream);
+  cuda::prefill_attention(job, scratch.as(), stream, prefix.options);
   const std::vector<float> got =
       decode(to_host<unsigned char>(out.as(), batch * chunk * q_width * 2, stream), cuda::FloatType::f16);
-  REQUIRE(to_host<uint8_t>(on_device.as(), int64_t(pages.size()), stream) == pages);
+  REQUIRE(to_host<uint8_t>(packed.pages.as(), int64_t(pages.size()), stream) == pages);
+  REQUIRE(to_host<uint8_t>(beside.pages.as(), int64_t(exact.pages.size()), stream) == exact.pages);
 
   Errors worst;
   for (int64_t b = 0; b < batch; ++b) {
     std::vector<double> want(chunk * q_width);
-    PlainPositions x = cache.read(pages_of(s, pages, b, cache.shape().bytes), 0, prefixes[b]);
+    const int64_t first = prefix.first_page * kPagePositions,
+                  end = prefix.has_layer ? std::max<int64_t>(prefix.packed[b], first) : first;
+    PlainPositions x = cache.read(pages_of(s, pages, b, page_bytes), first, end);
+    x.append(exact.read(b));
     x.k.insert(x.k.end(), k.begin() + b * chunk * width, k.begin() + (b + 1) * chunk * width);
     x.v.insert(x.v.end(), v.begin() + b * chunk * width, v.begin() + (b + 1) * chunk * width);
     attend(x, c.n_heads, chunk, &q[b * chunk * q_width], job.scale, want.data());
@@ -89,15 +148,23 @@ Errors prefill_error(const CacheCase& c, const std::vector<int32_t>& prefixes, i
   return worst;
 }
 
-// fp16 where numbers enter a product (B^T q, weight, and norm times centroid but of keys with one norm and no
-// mean) and in the output: 2e-4 root mean square each, which in a logit add up to some 3e-4 |q| |k| / D. Keys
-// in groups with a norm each are as long as 5 sqrt(D) here: 1.5e-3 of a weight, the worst token of many four
+// fp16 where numbers enter a product (B, key, value, weight; norm times centroid of keys with several norms)
+// and in the output: 2e-4 root mean square each, which in a logit add up to some 3e-4 |q| |k| / D. Keys in
+// groups with a norm each are as long as 5 sqrt(D) here: 1.5e-3 of a weight, the worst token of many four
 // times that where few positions carry it. A position too many or too few of n makes 1 / sqrt(n) of a token's
 // output, 0.03 of 1000. The bound of the whole is what the cache promises.
-void good(const CacheCase& c, const std::vector<int32_t>& prefixes, int64_t chunk, Random& random) {
-  const Errors errors = prefill_error(c, prefixes, chunk, random);
-  CHECK(errors.whole < 2e-3);
-  CHECK(errors.token < 8e-3);
+void good(const CacheCase& c, const PrefixCase& prefix, int64_t chunk, Random& random) {
+  for (const bool any_device : {false, true}) {
+    PrefixCase by = prefix;
+    by.options.any_device = any_device;
+    const Errors errors = prefill_error(c, by, chunk, random);
+    INFO((any_device ? "the kernel of any device" : "this device's kernel"));
+    CHECK(errors.whole < 2e-3);
+    CHECK(errors.token < 8e-3);
+  }
+}
+void good(const CacheCase& c, const std::vector<int32_t>& packed, int64_t chunk, Random& random) {
+  good(c, PrefixCase{packed}, chunk, random);
 }
 
 }  // namespace
@@ -140,6 +207,63 @@ TEST_CASE("prefill attention over packed pages", "[kernels][packed]") {
   SECTION("several sequences, one without a prefix") {
     good({128, 16, 4}, {500, 0, 129}, 50, random);
     good({128, 8, 2, 6, 3, 3, false}, {1, 333, 64}, 100, random);
+  }
+}
+
+TEST_CASE("prefill attention over packed pages between exact ones", "[kernels][packed][exact]") {
+  if (!has_device()) return;
+  Random random;
+  INFO("seed " << random.seed);
+  SECTION("chunks and windows") {
+    for (const int64_t chunk : {1, 7, 64, 100, 512})
+      for (const int32_t recent : {0, 1, 64, 190}) {
+        INFO("chunk " << chunk << ", recent " << recent);
+        good({128, 8, 2}, PrefixCase{{700}, {64 + recent}, 1}, chunk, random);
+        good({64, 6, 2, 4, 3, 3, false, true}, PrefixCase{{321}, {128 + recent}, 2}, chunk, random);
+      }
+  }
+  SECTION("head dimensions") {
+    for (const int dim : {64, 80, 96, 128, 256}) {
+      INFO("dimension " << dim);
+      good({dim, 4, 2, 3, 3, 4, true, true, 16}, PrefixCase{{500}, {133}, 1}, 77, random);
+    }
+  }
+  SECTION("several sequences, some of them within the window") {
+    good({128, 16, 4}, PrefixCase{{64, 64, 1000, 193, 0}, {1, 64, 200, 0, 0}, 1}, 33, random);
+    good({256, 4, 1, 1, 4, 2}, PrefixCase{{64, 130}, {17, 128}, 1}, 65, random);
+  }
+  SECTION("nothing packed") {
+    for (const int dim : {64, 80, 96, 128, 256}) {
+      INFO("dimension " << dim);
+      good({dim, 14, 2}, PrefixCase{{0, 0, 0}, {999, 0, 64}, 0, false}, 45, random);
+    }
+    good({128, 4, 4}, PrefixCase{{0}, {}, 0, false}, 300, random);
+  }
+}
+
+TEST_CASE("prefill attention in pieces", "[kernels][packed]") {
+  if (!has_device()) return;
+  Random random;
+  INFO("seed " << random.seed);
+  SECTION("a prefix that wants more memory than it may have") {
+    for (const int dim : {64, 80, 96, 128, 256})
+      for (const int64_t tiles : {0, 4, 6}) {
+        INFO("dimension " << dim << ", tiles at a time " << tiles);
+        PrefixCase prefix{{1000, 0, 321, 130}, {65, 0, 1, 64}, 1};
+        prefix.options.most_bytes = 4 * 2 * tiles * 64 * dim * 4;  // fewer where tiles have gaps
+        good({dim, 4, 2, 3, 3, 3, true, true}, prefix, 70, random);
+      }
+  }
+  SECTION("parts of few rows, all of the prefix at a time and not") {
+    for (const int64_t most_bytes : {int64_t(256) << 20, int64_t(4) << 20})
+      for (const int dim : {64, 128, 256}) {
+        INFO("dimension " << dim << ", " << most_bytes << " bytes");
+        PrefixCase prefix{{9001}, {70}, 1};
+        prefix.options.most_bytes = most_bytes;
+        good({dim, 8, 2}, prefix, 9, random);
+        prefix.packed = {9001, 64, 3000}, prefix.exact = {70, 1, 0};
+        good({dim, 14, 2, 4, 3, 3, false, true}, prefix, 20, random);
+      }
   }
 }
 
