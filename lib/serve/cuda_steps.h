@@ -1,6 +1,7 @@
 #pragma once
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "kernels/device/graph.h"
 #include "kernels/forward/matvec.h"
@@ -15,7 +16,9 @@ class CudaSteps {
  public:
   CudaSteps(const CudaWeights& weights, const CudaKvCache& cache, const cuda::Stream& stream);
 
-  /// What the next step begins with: the tokens (B), and how many each sequence holds already (B).
+  /// What the next step begins with: the tokens (B), and how many each sequence holds already (B); kIdle for
+  /// one without pages: it takes part at position 0, and nobody is told what comes of it.
+  static constexpr int32_t kIdle = -1;
   void set(std::span<const int32_t> tokens, std::span<const int32_t> positions);
   void set_tokens(std::span<const int32_t> tokens);
 
@@ -23,7 +26,7 @@ class CudaSteps {
   /// the cache's capacity. Does not wait. The likeliest tokens become the next step's.
   void step(int64_t longest);
 
-  /// Waits, and takes what the last step left. Exit::nonfinite where a logit of any step so far was not
+  /// Waits, and takes what the last step left. Exit::nonfinite where a logit of any step since set() was not
   /// finite.
   void wait();
   std::span<const int32_t> tokens() const;  // (B), after wait()
@@ -46,6 +49,7 @@ class CudaSteps {
   cuda::Buffer angles_[4];
   cuda::Buffer x_, projected_, q_, heads_, act_, logits_, best_, tokens_, faults_;
   cuda::PinnedBuffer words_;  // (2, B): tokens, faults
+  std::vector<bool> idle_;    // (B)
   std::unique_ptr<cuda::Graph> graph_;
   int64_t graph_longest_ = 0;
 };
