@@ -55,11 +55,21 @@ void CudaKvCache::make_pages(int64_t most_bytes, const cuda::Stream& stream) {
   int64_t packed_bytes = 0;  // of a page, all layers
   for (int l = 0; l < int(layers_.size()); ++l) packed_bytes += packed_page_bytes(l);
   const int64_t exact_bytes = exact_pages_of(1) * shape_.n_layers * page_bytes_of_exact();
-  // The windows come first: half of the bytes are theirs where sequences grow in packed pages beside them.
+  const int64_t packed_each = packed_pages_of(capacity_), exact_each = exact_pages_of(capacity_);
+  const int64_t whole = packed_each * packed_bytes + exact_each * exact_bytes;  // of a sequence
   const int64_t room = std::max<int64_t>(0, most_bytes - packed_bytes - exact_bytes);
-  int64_t exact = batch_ * exact_pages_of(capacity_), packed = batch_ * packed_pages_of(capacity_);
-  if (exact_bytes > 0) exact = std::min(exact, (kind_.is_packed() ? room / 2 : room) / exact_bytes);
-  if (packed_bytes > 0) packed = std::min(packed, (room - exact * exact_bytes) / packed_bytes);
+  int64_t exact = batch_ * exact_each, packed = batch_ * packed_each;
+  if (batch_ * whole > room) {
+    // Of exact pages as large a part of what there might be as of packed ones. Short sequences take as many
+    // exact ones as long ones do: more of them, up to half of the bytes, so that one long sequence finds
+    // room.
+    const double part = double(room) / double(batch_ * whole);
+    if (exact_bytes > 0)
+      exact = std::max(
+          int64_t(part * double(exact)),
+          std::min({exact, room / 2 / exact_bytes, (room - packed_each * packed_bytes) / exact_bytes}));
+    if (packed_bytes > 0) packed = std::min(packed, (room - exact * exact_bytes) / packed_bytes);
+  }
   const int64_t stride = std::max(pages_of(capacity_), kind_.is_packed() ? sinks_ : 0);
   packed_table_.emplace("packed", batch_, stride, sinks_, packed, stream);
   exact_table_.emplace("fp16", batch_, sinks_ + ring_ + 1, 0, exact, stream);

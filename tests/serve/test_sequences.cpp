@@ -1,15 +1,13 @@
 // Texts that grow over caches of several kinds: on the CPU against the forward pass, on a GPU against the
 // CPU.
 #include "catch.h"
-#include "eval/quantized_cache.h"
 #include "model/captured.h"
 #include "model/model_shape.h"
 #include "model/past.h"
 #include "model/rotary.h"
-#include "quant/bit_map.h"
-#include "quant/methods.h"
 #include "serve/packed_specs.h"
 #include "serve/paged_sequence.h"
+#include "serve/plain_cache.h"
 #include "serve/simulated_sequence.h"
 #ifdef BLOCKGTQ_CUDA
 #include "kernels/device_arrays.h"
@@ -23,31 +21,6 @@ namespace {
 
 int32_t likeliest(std::span<const float> logits) {
   return int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-/// Quantizers without calibration: energies that fall from block to block decide the widths.
-QuantizedCache plain_cache(const AttentionShape& shape, double bits, const std::string& keys) {
-  QuantizedCache cache;
-  const int n_blocks = shape.layout.n_blocks();
-  std::vector<uint8_t> widths;
-  for (int b = 0; b < n_blocks; ++b)  // half of the blocks a bit more, half a bit less
-    widths.push_back(uint8_t(int(bits) + (keys == "tq-mse" ? 0 : b % 2 == 0 ? 1 : -1)));
-  for (int l = 0; l < shape.n_layers; ++l) {
-    HeadQuantizers k, v;
-    for (int h = 0; h < shape.n_kv_heads; ++h) {
-      Budget budget;
-      budget.average_bits = bits;
-      static const std::vector<HeadCalibration> none;
-      for (int i = 0; i < shape.n_layers * shape.n_kv_heads; ++i)
-        budget.bits.insert(budget.bits.end(), widths.begin(), widths.end());
-      const HeadMap head = head_map(shape, budget, none, 42, l, h);
-      k.push_back(make_key_quantizer(keys, head));
-      v.push_back(make_value_quantizer("tq-mse", head));
-    }
-    cache.keys.push_back(std::move(k));
-    cache.values.push_back(std::move(v));
-  }
-  return cache;
 }
 
 /// The logits behind a prompt and behind each of these tokens.
