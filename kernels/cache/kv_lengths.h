@@ -19,7 +19,7 @@ struct KvLengths {
   int32_t* packed = nullptr;       // (B): where the packed positions end
   int32_t* exact = nullptr;        // (B): exact positions
   int32_t* starts = nullptr;       // (B): where the new token goes among the exact ones
-  int32_t* table = nullptr;        // (B, stride): the same, of the ring from the oldest on
+  int32_t* table = nullptr;        // (B, stride): these pages, those of the ring from the oldest on
   int64_t stride = 0;              // sink pages + ring + 1
 };
 void kv_lengths(const KvLengths& job, const Stream& stream);
