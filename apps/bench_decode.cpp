@@ -76,6 +76,7 @@ DecodeTime DecodeBench::time(const CacheBench& bench, int steps, int64_t memory)
   const cuda::Stream stream;
   const AttentionShape shape = attention_shape(c, 1);
   CudaKvCache cache(shape, kind_of(of_model, c.n_layers), bench.batch, bench.context, stream);
+  for (int b = 0; b < bench.batch; ++b) cache.grow(b, bench.context, stream);
   CudaSteps step(state_->weights, cache, stream);
   const int n = kWarm + steps;
   const int64_t first = bench.context - n;

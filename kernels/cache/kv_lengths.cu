@@ -1,5 +1,5 @@
 // A block per sequence: thread 0 has the lengths, all write the table of exact pages. The page of absolute
-// number p behind the sink lies in slot (p - sink pages) % ring.
+// number p behind the sink is the ring's page (p - sink pages) % ring.
 #include "cache/exact_page.h"
 #include "kernels/cache/kv_lengths.h"
 #include "kernels/device/check.cuh"
@@ -19,7 +19,7 @@ __global__ void lengths_kernel(const KvLengths a) {
   const int first = int(end / kPagePositions) - sinks;  // the oldest page of the ring
   for (int i = threadIdx.x; i < int(a.stride); i += kThreads)
     a.table[b * a.stride + i] =
-        int32_t(b * a.stride + (i < sinks || i == last ? i : sinks + (first + i - sinks) % a.ring));
+        a.pages[b * a.stride + (i < sinks || i == last ? i : sinks + (first + i - sinks) % a.ring)];
   if (threadIdx.x > 0) return;
   a.packed[b] = int32_t(end);
   a.exact[b] = int32_t(exact);
@@ -30,7 +30,7 @@ __global__ void lengths_kernel(const KvLengths a) {
 }  // namespace
 
 void kv_lengths(const KvLengths& a, const Stream& stream) {
-  check(a.positions && a.batch > 0 && a.packed && a.exact && a.starts && a.table &&
+  check(a.positions && a.batch > 0 && a.pages && a.packed && a.exact && a.starts && a.table &&
             a.window.sink % kPagePositions == 0 && a.stride == a.window.sink / kPagePositions + a.ring + 1 &&
             a.ring * int64_t(kPagePositions) >= (a.window.recent > 0 ? a.window.recent + kPagePositions : 0),
         "kv_lengths: arguments");

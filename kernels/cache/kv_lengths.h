@@ -12,14 +12,15 @@ namespace blockgtq::cuda {
 struct KvLengths {
   const int32_t* positions = nullptr;  // (B)
   int batch = 0;
-  ExactWindow window;         // sink: whole pages
-  int ring = 0;               // pages of recent positions, used in turn
-  int32_t* packed = nullptr;  // (B): where the packed positions end
-  int32_t* exact = nullptr;   // (B): exact positions
-  int32_t* starts = nullptr;  // (B): where the new token goes among the exact ones
-  int32_t* table = nullptr;   // (B, stride): pages of the sink, of the ring from the oldest on, and one for
-                              // tokens that are not exact; page i of sequence b is b stride + i
-  int64_t stride = 0;         // sink pages + ring + 1
+  ExactWindow window;              // sink: whole pages
+  int ring = 0;                    // pages of recent positions, used in turn
+  const int32_t* pages = nullptr;  // (B, stride): those of the sink, of the ring, and one for tokens that are
+                                   // not exact
+  int32_t* packed = nullptr;       // (B): where the packed positions end
+  int32_t* exact = nullptr;        // (B): exact positions
+  int32_t* starts = nullptr;       // (B): where the new token goes among the exact ones
+  int32_t* table = nullptr;        // (B, stride): these pages, those of the ring from the oldest on
+  int64_t stride = 0;              // sink pages + ring + 1
 };
 void kv_lengths(const KvLengths& job, const Stream& stream);
 

@@ -12,4 +12,9 @@ std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint&, const AttentionS
   throw Error(Exit::device, "this build has no CUDA backend", "--device cpu");
 }
 
+std::unique_ptr<Batch> make_cuda_batch(const Checkpoint&, const AttentionShape&, const KvKind&,
+                                       const CudaOptions&, int, int64_t) {
+  throw Error(Exit::device, "this build has no CUDA backend", "--device cpu");
+}
+
 }  // namespace blockgtq

@@ -1,7 +1,7 @@
 #include "serve/cuda_kv_cache.h"
 
+#include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "base/error.h"
 #include "cache/exact_cache.h"
@@ -29,37 +29,111 @@ cuda::PageTable row_of(cuda::PageTable table, int64_t row) {
 }  // namespace
 
 CudaKvCache::CudaKvCache(const AttentionShape& shape, KvKind kind, int batch, int64_t capacity,
-                         const cuda::Stream& stream)
+                         const cuda::Stream& stream, int64_t most_bytes)
     : shape_(shape), kind_(std::move(kind)), batch_(batch), capacity_(capacity) {
   check(batch > 0 && capacity > 0 && capacity <= INT32_MAX - kPagePositions &&
             kind_.exact.sink % kPagePositions == 0,
         "CudaKvCache: arguments");
-  const int dim = shape.layout.head_dim, heads = shape.n_kv_heads;
-  pages_each_ = pages_of(capacity);
+  sinks_ = window().sink / kPagePositions;
   ring_ = window().recent > 0 ? pages_of(window().recent) + 1 : 0;
-  exact_each_ = window().sink / kPagePositions + ring_ + 1;
-  for (int l = 0; l < shape.n_layers; ++l) {
-    if (kind_.is_packed()) {
+  if (kind_.is_packed())
+    for (int l = 0; l < shape.n_layers; ++l)
       layers_.push_back(std::make_unique<CudaCache>(kind_.packed[size_t(l)], capacity, stream));
-      packed_.emplace_back(size_t(pages_each_ * batch * packed_page_bytes(l)));
-      cuda::fill_zero(packed_.back().as(), packed_.back().bytes(), stream);
-    }
-    if (window() == ExactWindow{}) continue;
-    exact_.emplace_back(size_t(exact_each_ * batch * exact_page_bytes(heads, dim)));
-    cuda::fill_zero(exact_.back().as(), exact_.back().bytes(), stream);
-  }
-  std::vector<int32_t> table(size_t(pages_each_ * batch));
-  std::iota(table.begin(), table.end(), 0);
-  table_ = to_device(table, stream);
-  exact_table_ = to_device(std::vector<int32_t>(size_t(exact_each_ * batch)), stream);
+  make_pages(most_bytes, stream);
+  in_order_ = to_device(std::vector<int32_t>(size_t(exact_table_->stride() * batch)), stream);
   const std::vector<int32_t> zeros(static_cast<size_t>(batch));
   for (cuda::Buffer* words : {&positions_, &lengths_, &exact_lengths_, &exact_starts_})
     *words = to_device(zeros, stream);
   starts_ = to_device({0, int32_t(window().sink)}, stream);
   const auto sums = [&](int splits) {
-    return cuda::split_sums_bytes(dim, shape.n_heads, heads, batch, splits);
+    return cuda::split_sums_bytes(shape.layout.head_dim, shape.n_heads, shape.n_kv_heads, batch, splits);
   };
   scratch_ = cuda::Buffer(size_t(sums(cuda::kMostSplits) + sums(cuda::kMostSplitsBeside)));
+}
+
+void CudaKvCache::make_pages(int64_t most_bytes, const cuda::Stream& stream) {
+  int64_t packed_bytes = 0;  // of a page, all layers
+  for (int l = 0; l < int(layers_.size()); ++l) packed_bytes += packed_page_bytes(l);
+  const int64_t exact_bytes = exact_pages_of(1) * shape_.n_layers * page_bytes_of_exact();
+  const int64_t packed_each = packed_pages_of(capacity_), exact_each = exact_pages_of(capacity_);
+  const int64_t whole = packed_each * packed_bytes + exact_each * exact_bytes;  // of a sequence
+  const int64_t room = std::max<int64_t>(0, most_bytes - packed_bytes - exact_bytes);
+  int64_t exact = batch_ * exact_each, packed = batch_ * packed_each;
+  if (batch_ * whole > room) {
+    // Of exact pages as large a part of what there might be as of packed ones. Short sequences take as many
+    // exact ones as long ones do: more of them, up to half of the bytes, so that one long sequence finds
+    // room.
+    const double part = double(room) / double(batch_ * whole);
+    if (exact_bytes > 0)
+      exact = std::max(
+          int64_t(part * double(exact)),
+          std::min({exact, room / 2 / exact_bytes, (room - packed_each * packed_bytes) / exact_bytes}));
+    if (packed_bytes > 0) packed = std::min(packed, (room - exact * exact_bytes) / packed_bytes);
+  }
+  const int64_t stride = std::max(pages_of(capacity_), kind_.is_packed() ? sinks_ : 0);
+  packed_table_.emplace("packed", batch_, stride, sinks_, packed, stream);
+  exact_table_.emplace("fp16", batch_, sinks_ + ring_ + 1, 0, exact, stream);
+  const auto add = [&](std::vector<cuda::Buffer>& to, int64_t n, int64_t page_bytes) {
+    to.emplace_back(size_t((n + 1) * page_bytes));  // and the spare page
+    cuda::fill_zero(to.back().as(), to.back().bytes(), stream);
+  };
+  for (int l = 0; l < shape_.n_layers; ++l) {
+    if (kind_.is_packed()) add(packed_, packed, packed_page_bytes(l));
+    if (exact_bytes > 0) add(exact_, exact, page_bytes_of_exact());
+  }
+}
+
+int64_t CudaKvCache::packed_pages_of(int64_t n) const {
+  return kind_.is_packed() ? std::max<int64_t>(pages_of(n) - sinks_, 0) : 0;
+}
+
+int64_t CudaKvCache::exact_pages_of(int64_t n) const {
+  return std::min(pages_of(n), sinks_ + ring_);
+}
+
+bool CudaKvCache::holds(std::span<const int64_t> lengths) const {
+  int64_t packed = 0, exact = 0;
+  for (const int64_t n : lengths) {
+    packed += packed_pages_of(n);
+    exact += exact_pages_of(n);
+  }
+  return packed <= packed_table_->pool().total() && exact <= exact_table_->pool().total();
+}
+
+void CudaKvCache::require(int64_t n) const {
+  check(n <= capacity_, "CudaKvCache: a sequence longer than the cache");
+  if (packed_pages_of(n) > packed_table_->pool().total())
+    throw packed_table_->pool().lack(packed_pages_of(n));
+  if (exact_pages_of(n) > exact_table_->pool().total()) throw exact_table_->pool().lack(exact_pages_of(n));
+}
+
+void CudaKvCache::grow(int b, int64_t n, const cuda::Stream& stream) {
+  check(b >= 0 && b < batch_ && n <= capacity_, "CudaKvCache: a sequence longer than the cache");
+  packed_table_->require(b, packed_pages_of(n));
+  exact_table_->require(b, exact_pages_of(n));
+  packed_table_->grow(b, packed_pages_of(n), stream);
+  exact_table_->grow(b, exact_pages_of(n), stream);
+}
+
+void CudaKvCache::release(int b, const cuda::Stream& stream) {
+  packed_table_->clear(b, stream);
+  exact_table_->clear(b, stream);
+}
+
+void CudaKvCache::spoil_free_pages(const cuda::Stream& stream) const {
+  const auto spoil = [&](const CudaBlockTable& table, const cuda::Buffer& pages) {
+    const int64_t bytes = int64_t(pages.bytes()) / (table.pool().total() + 1);
+    const std::vector<uint8_t> ones(size_t(bytes), 0xff);
+    for (const int32_t page : table.pool().free_pages())
+      cuda::upload(pages.as<uint8_t>() + page * bytes, ones.data(), ones.size(), stream);
+    stream.synchronize();
+  };
+  for (const cuda::Buffer& layer : packed_) spoil(*packed_table_, layer);
+  for (const cuda::Buffer& layer : exact_) spoil(*exact_table_, layer);
+}
+
+int64_t CudaKvCache::page_bytes_of_exact() const {
+  return exact_page_bytes(shape_.n_kv_heads, shape_.layout.head_dim);
 }
 
 int64_t CudaKvCache::packed_page_bytes(int layer) const {
@@ -69,10 +143,8 @@ int64_t CudaKvCache::packed_page_bytes(int layer) const {
 int64_t CudaKvCache::bytes(int64_t n) const {
   int64_t sum = 0;
   for (int l = 0; l < shape_.n_layers && kind_.is_packed(); ++l)
-    sum += (pages_of(packed_end(window(), n)) - window().sink / kPagePositions) * packed_page_bytes(l);
-  if (!exact_.empty())
-    sum += pages_of(exact_length(window(), n)) * shape_.n_layers *
-           exact_page_bytes(shape_.n_kv_heads, shape_.layout.head_dim);
+    sum += (pages_of(packed_end(window(), n)) - sinks_) * packed_page_bytes(l);
+  if (!exact_.empty()) sum += pages_of(exact_length(window(), n)) * shape_.n_layers * page_bytes_of_exact();
   return sum;
 }
 
@@ -84,11 +156,12 @@ int64_t CudaKvCache::bytes() const {
 }
 
 cuda::PageTable CudaKvCache::packed_pages(int layer) const {
-  return {packed_[size_t(layer)].as<uint8_t>(), table_.as<int32_t>(), pages_each_, lengths_.as<int32_t>()};
+  return {packed_[size_t(layer)].as<uint8_t>(), packed_table_->rows(), packed_table_->stride(),
+          lengths_.as<int32_t>()};
 }
 
 cuda::PageTable CudaKvCache::exact_pages(int layer) const {
-  return {exact_[size_t(layer)].as<uint8_t>(), exact_table_.as<int32_t>(), exact_each_,
+  return {exact_[size_t(layer)].as<uint8_t>(), in_order_.as<int32_t>(), exact_table_->stride(),
           exact_lengths_.as<int32_t>()};
 }
 
@@ -149,11 +222,12 @@ void CudaKvCache::begin_step(const cuda::Stream& stream) const {
   job.batch = batch_;
   job.window = window();
   job.ring = int(ring_);
+  job.pages = exact_table_->rows();
   job.packed = lengths_.as<int32_t>();
   job.exact = exact_lengths_.as<int32_t>();
   job.starts = exact_starts_.as<int32_t>();
-  job.table = exact_table_.as<int32_t>();
-  job.stride = exact_each_;
+  job.table = in_order_.as<int32_t>();
+  job.stride = exact_table_->stride();
   cuda::kv_lengths(job, stream);
 }
 
@@ -253,7 +327,7 @@ void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t 
   step.cache = token.packed;
   step.batch = batch_;
   step.longest = packed_end(exact, longest);
-  step.first_page = int(exact.sink / kPagePositions);
+  step.first_page = int(sinks_);
   step.fresh = 1;
   step.exact = exact_.empty() ? nullptr : &exact_part;
   step.q = token.q;

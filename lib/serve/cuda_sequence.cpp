@@ -5,104 +5,36 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/stop.h"
-#include "kernels/forward/convert.h"
-#include "serve/cuda_steps.h"
+#include "serve/cuda_batch.h"
 
 namespace blockgtq {
 namespace {
 
-double gib(int64_t bytes) {
-  return double(bytes) / double(1 << 30);
-}
-
+/// A batch of one.
 class CudaSequence final : public Sequence {
  public:
   CudaSequence(const Checkpoint& model, const AttentionShape& shape, const KvKind& kind,
                const CudaOptions& options, int64_t context)
-      : model_(model),
-        shape_(shape),
-        options_(options),
-        weights_(model, options),
-        cache_(shape, kind, 1, context, stream_),
-        steps_(weights_, cache_, stream_),
-        logits_(size_t(model.config().vocab)) {
-    const int64_t needed = steps_.bytes() + cache_.bytes(), allowed = options.memory_limit_bytes;
-    if (allowed > 0 && needed > allowed)
-      throw Error(
-          Exit::device,
-          fmt::format("device memory: {:.2f} GiB needed (weights {:.2f}, cache {:.2f}), {:.2f} GiB allowed",
-                      gib(needed), gib(weights_.bytes()), gib(cache_.bytes()), gib(allowed)),
-          "fewer --tokens, a larger --gpu-memory, or --device cpu");
+      : context_(context), batch_(model, shape, kind, options, 1, context) {
+    batch_.require(context);
   }
 
   std::span<const float> append(std::span<const int32_t> tokens) override {
-    check(!tokens.empty() && n_ + int64_t(tokens.size()) <= cache_.capacity(),
-          "a sequence beyond its context");
-    if (n_ == 0) {
-      prompt(tokens);
-      return logits_;
-    }
-    for (const int32_t token : tokens) {
-      check_stop();
-      steps_.set_tokens({&token, 1});
-      steps_.step(++n_);
-    }
-    steps_.logits(logits_.data());
-    return logits_;
+    check(!tokens.empty(), "a sequence without tokens");
+    if (!begun_)
+      batch_.add(tokens, context_);
+    else
+      for (size_t t = 0; t < tokens.size(); ++t) batch_.step(tokens.subspan(t, 1));
+    begun_ = true;
+    return batch_.logits(0);
   }
-  PlainPositions held(int layer) const override { return cache_.read(layer, 0, n_, stream_); }
-  int64_t cache_bytes() const override { return cache_.bytes(n_); }
+  PlainPositions held(int layer) const override { return batch_.held(0, layer); }
+  int64_t cache_bytes() const override { return batch_.cache_bytes(0); }
 
  private:
-  void prompt(std::span<const int32_t> tokens) {
-    const auto n = int64_t(tokens.size()), width = int64_t(shape_.n_kv_heads) * shape_.layout.head_dim;
-    const int32_t last = int32_t(n) - 1;
-    steps_.set({&tokens.back(), 1}, {&last, 1});
-    cache_.begin_step(stream_);
-    stream_.synchronize();
-    turned_ = cuda::Buffer(size_t(n * width) * sizeof(float));
-    for (cuda::Buffer& side : halves_) side = cuda::Buffer(size_t(n * width) * sizeof(uint16_t));
-    ForwardRequest request;
-    request.tokens = tokens;
-    request.chunk = 0;
-    request.on_layer = [&](LayerActivations& acts) { hold(acts); };
-    request.logits_from = n - 1;
-    request.on_logits = [&](int64_t, int64_t rows, const float* logits) {
-      const int64_t vocab = model_.config().vocab;
-      logits_.assign(logits + (rows - 1) * vocab, logits + rows * vocab);
-    };
-    make_cuda_backend(options_)->forward(model_, request);
-    turned_ = cuda::Buffer();
-    for (cuda::Buffer& side : halves_) side = cuda::Buffer();
-    const auto held = int32_t(n);
-    steps_.set({&tokens.back(), 1}, {&held, 1});
-    n_ = n;
-  }
-
-  /// Keys turned, keys and values to fp16 and into the pages; what the layer attends to stays as it is.
-  void hold(const LayerActivations& acts) {
-    const cuda::Stream stream(acts.stream);
-    const int64_t n = acts.n_tokens, dim = shape_.layout.head_dim, width = shape_.n_kv_heads * dim;
-    cuda::copy_on_device(turned_.as(), acts.k, size_t(n * width) * sizeof(float), stream);
-    if (const cuda::RopeTable table = steps_.rope(acts.layer); table.cos)
-      cuda::rope(table, {turned_.as<float>(), width, dim}, n, shape_.n_kv_heads, n, stream);
-    cuda::convert(turned_.as(), cuda::FloatType::f32, halves_[0].as(), cuda::FloatType::f16, n * width,
-                  stream);
-    cuda::convert(acts.v, cuda::FloatType::f32, halves_[1].as(), cuda::FloatType::f16, n * width, stream);
-    cache_.fill(acts.layer, 0, n, halves_[0].as(), halves_[1].as(), stream);
-  }
-
-  const Checkpoint& model_;
-  const AttentionShape shape_;
-  const CudaOptions options_;
-  cuda::Stream stream_;
-  CudaWeights weights_;
-  CudaKvCache cache_;
-  CudaSteps steps_;
-  std::vector<float> logits_;
-  int64_t n_ = 0;
-  cuda::Buffer turned_, halves_[2];  // (n, H, D) of a prompt: float32, and fp16 keys and values
+  const int64_t context_;
+  CudaBatch batch_;
+  bool begun_ = false;
 };
 
 }  // namespace
@@ -152,6 +84,13 @@ std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint& model, const Atte
                                              int64_t context) {
   cuda::set_device(options.device);
   return std::make_unique<CudaSequence>(model, shape, kind, options, context);
+}
+
+std::unique_ptr<Batch> make_cuda_batch(const Checkpoint& model, const AttentionShape& shape,
+                                       const KvKind& kind, const CudaOptions& options, int slots,
+                                       int64_t context) {
+  cuda::set_device(options.device);
+  return std::make_unique<CudaBatch>(model, shape, kind, options, slots, context);
 }
 
 }  // namespace blockgtq

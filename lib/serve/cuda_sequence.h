@@ -4,6 +4,7 @@
 #include "hf/checkpoint.h"
 #include "model/cuda_backend.h"
 #include "quant/attention_shape.h"
+#include "serve/batch.h"
 #include "serve/kv_kind.h"
 #include "serve/sequence.h"
 
@@ -17,5 +18,11 @@ std::string without_step(const Config& config);
 /// may come to. Exit::device where the model has no such step, or the memory cannot be had.
 std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint& model, const AttentionShape& shape,
                                              const KvKind& kind, const CudaOptions& options, int64_t context);
+
+/// The same of so many texts side by side, whose pages come from one pool; context: the tokens that any of
+/// them may come to. There are pages for all of them at that length, or as many as options allow.
+std::unique_ptr<Batch> make_cuda_batch(const Checkpoint& model, const AttentionShape& shape,
+                                       const KvKind& kind, const CudaOptions& options, int slots,
+                                       int64_t context);
 
 }  // namespace blockgtq

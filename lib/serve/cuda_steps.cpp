@@ -58,8 +58,8 @@ CudaSteps::CudaSteps(const CudaWeights& weights, const CudaKvCache& cache, const
   best_ = cuda::Buffer(size_t(n * cuda::n_candidates(c.vocab)) * sizeof(cuda::Candidate));
   tokens_ = words(n);
   faults_ = words(n);
-  cuda::fill_zero(faults_.as(), faults_.bytes(), stream);
   words_ = cuda::PinnedBuffer(size_t(2 * n) * sizeof(int32_t));
+  set(std::vector<int32_t>(size_t(n)), std::vector<int32_t>(size_t(n)));
 }
 
 void CudaSteps::set_tokens(std::span<const int32_t> tokens) {
@@ -73,8 +73,13 @@ void CudaSteps::set(std::span<const int32_t> tokens, std::span<const int32_t> po
   check(int(positions.size()) == cache_.batch(), "CudaSteps: a position per sequence");
   set_tokens(tokens);
   int32_t* const free = words_.as<int32_t>() + cache_.batch();
-  std::copy(positions.begin(), positions.end(), free);
+  idle_.resize(positions.size());
+  for (size_t b = 0; b < positions.size(); ++b) {
+    idle_[b] = positions[b] == kIdle;
+    free[b] = idle_[b] ? 0 : positions[b];
+  }
   cuda::upload(cache_.positions(), free, tokens_.bytes(), stream_);
+  cuda::fill_zero(faults_.as(), faults_.bytes(), stream_);
 }
 
 void CudaSteps::step(int64_t longest) {
@@ -227,7 +232,7 @@ void CudaSteps::wait() {
   cuda::download(words_.as<int32_t>() + n, faults_.as(), n * sizeof(int32_t), stream_);
   stream_.synchronize();
   for (size_t b = 0; b < n; ++b)
-    if (const int32_t fault = words_.as<int32_t>()[n + b]; fault > 0)
+    if (const int32_t fault = words_.as<int32_t>()[n + b]; fault > 0 && !idle_[b])
       throw Error(Exit::nonfinite,
                   fmt::format("logits of sequence {}: token {}: not a finite number", b, fault - 1),
                   "what is beyond 65504 overflows fp16; --dtype bf16 or fp32");

@@ -1,6 +1,7 @@
 #pragma once
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "kernels/device/graph.h"
 #include "kernels/forward/expert_matvec.h"
@@ -17,7 +18,9 @@ class CudaSteps {
  public:
   CudaSteps(const CudaWeights& weights, const CudaKvCache& cache, const cuda::Stream& stream);
 
-  /// What the next step begins with: the tokens (B), and how many each sequence holds already (B).
+  /// What the next step begins with: the tokens (B), and how many each sequence holds already (B); kIdle for
+  /// one without pages: it takes part at position 0, and nobody is told what comes of it.
+  static constexpr int32_t kIdle = -1;
   void set(std::span<const int32_t> tokens, std::span<const int32_t> positions);
   void set_tokens(std::span<const int32_t> tokens);
 
@@ -25,7 +28,7 @@ class CudaSteps {
   /// the cache's capacity. Does not wait. The likeliest tokens become the next step's.
   void step(int64_t longest);
 
-  /// Waits, and takes what the last step left. Exit::nonfinite where a logit of any step so far was not
+  /// Waits, and takes what the last step left. Exit::nonfinite where a logit of any step since set() was not
   /// finite.
   void wait();
   std::span<const int32_t> tokens() const;  // (B), after wait()
@@ -71,6 +74,7 @@ class CudaSteps {
   cuda::Buffer router_logits_, expert_act_;  // (B, E), (B, experts of a token, I)
   Routes routed_, shared_;                   // shared_: the one expert, its gate the weight
   cuda::PinnedBuffer words_;                 // (2, B): tokens, faults
+  std::vector<bool> idle_;                   // (B)
   std::unique_ptr<cuda::Graph> graph_;
   int64_t graph_longest_ = 0;
 };

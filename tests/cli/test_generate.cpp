@@ -197,7 +197,7 @@ TEST_CASE("what generate refuses") {
   const auto refused = [&](const std::vector<std::string>& more, int code, const std::string& words) {
     check_refused(with(base, more), code, words);
   };
-  refused({}, 2, "a prompt is expected: one of -p, -f and --ids");
+  refused({}, 2, "a prompt is expected: one of -p, -f, --ids and --prompts");
   refused({"-p", "a", "-f", dir / "empty.txt"}, 2, "a prompt is expected");
   refused({"-f", dir / "empty.txt"}, 3, "the prompt has no tokens");
   refused({"-p", "a", "--k-method", "tq-mse", "--bits-k", "2,3"}, 2, "2 caches are described");

@@ -241,12 +241,16 @@ TEST_CASE("lengths of sequences and their exact pages", "[matvec]") {
     const int batch = int(positions.size()), sinks = int(window.sink / 64),
               ring = window.recent > 0 ? int(window.recent + 63) / 64 + 1 : 0;
     const int64_t stride = sinks + ring + 1;
+    std::vector<int32_t> own(size_t(batch * stride));  // pages as they come from a pool
+    for (size_t i = 0; i < own.size(); ++i) own[i] = int32_t(3 * (own.size() - i));
+    const cuda::Buffer on_own = to_device(own, stream);
     const cuda::Buffer on_positions = to_device(positions, stream), packed = poisoned(batch * 4, stream),
                        exact = poisoned(batch * 4, stream), starts = poisoned(batch * 4, stream),
                        table = poisoned(batch * stride * 4, stream);
-    cuda::kv_lengths({on_positions.as<int32_t>(), batch, window, ring, packed.as<int32_t>(),
-                      exact.as<int32_t>(), starts.as<int32_t>(), table.as<int32_t>(), stride},
-                     stream);
+    cuda::kv_lengths(
+        {on_positions.as<int32_t>(), batch, window, ring, on_own.as<int32_t>(), packed.as<int32_t>(),
+         exact.as<int32_t>(), starts.as<int32_t>(), table.as<int32_t>(), stride},
+        stream);
     const auto ends = to_host<int32_t>(packed.as(), batch, stream),
                lengths = to_host<int32_t>(exact.as(), batch, stream),
                begins = to_host<int32_t>(starts.as(), batch, stream),
@@ -259,10 +263,11 @@ TEST_CASE("lengths of sequences and their exact pages", "[matvec]") {
       const int64_t t = length - 1;
       const bool held = t < window.sink || window.recent > 0;
       CHECK(begins[size_t(b)] == (held ? lengths[size_t(b)] - 1 : (stride - 1) * 64));
+      CHECK(pages[size_t((b + 1) * stride - 1)] == own[size_t((b + 1) * stride - 1)]);
       if (!held) continue;
       const int32_t page = pages[size_t(b * stride + begins[size_t(b)] / 64)];
       const int64_t slot = t < window.sink ? t / 64 : sinks + (t / 64 - sinks) % ring;
-      CHECK(page == b * stride + slot);
+      CHECK(page == own[size_t(b * stride + slot)]);
       CHECK(begins[size_t(b)] % 64 == t % 64);
     }
   }

@@ -1,0 +1,160 @@
+#include "generate_list.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "evaluation.h"
+#include "prompt_list.h"
+#include "session.h"
+
+namespace blockgtq {
+namespace {
+
+/// A prompt in tokens.
+struct Prompt {
+  std::string where;
+  Json id;
+  std::vector<int32_t> tokens;
+  TextEnd end;
+  uint64_t seed = 0;
+
+  int64_t length() const { return int64_t(tokens.size()) + end.tokens; }
+};
+
+/// What `check` refuses is said to be there.
+template <class Check>
+void check_at(const std::string& where, const Check& check) {
+  try {
+    check();
+  } catch (const Error& e) {
+    throw Error(e.code, where + ": " + e.what(), e.hint);
+  }
+}
+
+class GenerateList {
+ public:
+  GenerateList(const ListOptions& list, const WriteOptions& write, const ServeOptions& serve,
+               const GlobalOptions& global)
+      : o_(write), chat_(serve.chat), global_(global), progress_(global.make_progress()) {
+    if (!list.output.empty()) output_.emplace(list.output, list.force);
+    const std::vector<ListedPrompt> listed = read_prompts(list.prompts);
+    served_.emplace(serve, global, *progress_);
+    int64_t longest = 0;
+    for (const ListedPrompt& each : listed) {
+      prompts_.push_back(prompt_of(each));
+      longest = std::max(longest, prompts_.back().length());
+    }
+    if (const std::string text = beyond_positions(served_->model(), longest); !text.empty())
+      progress_->warn(text);
+    running_.resize(std::min(size_t(list.batch), prompts_.size()));
+    lines_.resize(prompts_.size());
+    batch_ = served_->make_batch(int(running_.size()), longest);
+    for (const Prompt& prompt : prompts_) check_at(prompt.where, [&] { batch_->require(prompt.length()); });
+  }
+
+  void run() {
+    const auto begin = std::chrono::steady_clock::now();
+    progress_->begin("texts", int64_t(prompts_.size()));
+    for (size_t next = 0; written_ < prompts_.size();) {
+      while (next < prompts_.size() && batch_->has_room(prompts_[next].length())) start(next++);
+      step();
+    }
+    progress_->end();
+    if (output_) output_->commit();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    warn_clipped(clipped_, "the texts", *progress_);
+    global_.say(fmt::format(
+        "{} texts, at most {} at once: {} prompt tokens and {} new ones in {:.1f} s; cache: {}",
+        prompts_.size(), running_.size(), prompt_tokens_, new_tokens_, seconds, served_->cache()));
+  }
+
+ private:
+  /// A text under way.
+  struct Running {
+    size_t prompt;
+    WrittenText text;
+    Random random;
+  };
+
+  Prompt prompt_of(const ListedPrompt& listed) {
+    Prompt prompt{listed.where, listed.id, listed.ids, {}, listed.seed.value_or(o_.seed)};
+    prompt.end = {listed.tokens.value_or(o_.tokens), listed.stop.value_or(o_.stop), served_->last_tokens()};
+    check_at(listed.where, [&] {
+      if (listed.text)
+        prompt.tokens = served_->tokens_of(*listed.text);
+      else if (chat_)
+        throw Error(Exit::input, "\"ids\" with --chat: a text is expected");
+      else
+        served_->require_prompt(prompt.tokens);
+    });
+    return prompt;
+  }
+
+  void start(size_t i) {
+    const Prompt& prompt = prompts_[i];
+    const int slot = batch_->add(prompt.tokens, prompt.length());
+    prompt_tokens_ += int64_t(prompt.tokens.size());
+    running_[size_t(slot)].emplace(
+        Running{i, WrittenText(served_->tokenizer(), prompt.tokens, prompt.end), Random(prompt.seed)});
+    go_on(slot);
+  }
+
+  /// A token of every text.
+  void step() {
+    std::vector<int32_t> last(running_.size());
+    for (size_t slot = 0; slot < running_.size(); ++slot)
+      if (running_[slot]) last[slot] = running_[slot]->text.ids().back();
+    batch_->step(last);
+    for (size_t slot = 0; slot < running_.size(); ++slot)
+      if (running_[slot]) go_on(int(slot));
+  }
+
+  /// The token behind the slot's last one.
+  void go_on(int slot) {
+    Running& text = *running_[size_t(slot)];
+    const int32_t next = o_.sampling.temperature == 0
+                             ? batch_->likeliest(slot)
+                             : sample(o_.sampling, batch_->logits(slot), text.random);
+    if (!text.text.add(next)) finish(slot);
+  }
+
+  void finish(int slot) {
+    const Running& text = *running_[size_t(slot)];
+    Json line = {{"id", prompts_[text.prompt].id}};
+    line.update(text.text.json());
+    lines_[text.prompt] = line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    new_tokens_ += int64_t(text.text.ids().size());
+    clipped_ += batch_->clipped(slot);
+    progress_->step(fmt::format("{} tokens", text.text.ids().size()));
+    batch_->end(slot);
+    running_[size_t(slot)].reset();
+    for (; written_ < lines_.size() && !lines_[written_].empty(); ++written_)
+      output_ ? output_->write(lines_[written_]) : write_stdout(lines_[written_]);
+  }
+
+  const WriteOptions& o_;
+  const bool chat_;
+  const GlobalOptions& global_;
+  const std::unique_ptr<Progress> progress_;
+  std::optional<OutputFile> output_;
+  std::optional<ServedModel> served_;
+  std::vector<Prompt> prompts_;
+  std::unique_ptr<Batch> batch_;
+  std::vector<std::optional<Running>> running_;  // (slots)
+  std::vector<std::string> lines_;               // (prompts), empty until the text has ended
+  size_t written_ = 0;                           // lines that are out: a line waits for those before it
+  int64_t prompt_tokens_ = 0, new_tokens_ = 0, clipped_ = 0;
+};
+
+}  // namespace
+
+void generate_list(const ListOptions& list, const WriteOptions& write, const ServeOptions& serve,
+                   const GlobalOptions& global) {
+  GenerateList(list, write, serve, global).run();
+}
+
+}  // namespace blockgtq

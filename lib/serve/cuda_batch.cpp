@@ -1,0 +1,160 @@
+#include "serve/cuda_batch.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "eval/divergence.h"
+#include "kernels/forward/convert.h"
+
+namespace blockgtq {
+namespace {
+
+static_assert(kMostTexts == cuda::kMaxVectors);
+
+/// Bytes that pages may take: what is allowed beside the weights and the angles of RoPE, or seven eighths of
+/// what is free, so that prompts can be read.
+int64_t room_for_pages(const CudaWeights& weights, const CudaOptions& options, int64_t context) {
+  if (options.memory_limit_bytes == 0) return cuda::free_device_bytes() / 8 * 7;
+  const int64_t angles =
+      context * weights.config().head_dim * int64_t(sizeof(float)) * (weights.config().local_rope ? 2 : 1);
+  const int64_t fixed = weights.bytes() + angles, allowed = options.memory_limit_bytes;
+  if (fixed >= allowed)
+    throw Error(Exit::device,
+                fmt::format("device memory: {:.2f} GiB needed beside the cache, {:.2f} GiB allowed",
+                            double(fixed) / (1 << 30), double(allowed) / (1 << 30)),
+                "a larger --gpu-memory, or --device cpu");
+  return allowed - fixed;
+}
+
+}  // namespace
+
+CudaBatch::CudaBatch(const Checkpoint& model, const AttentionShape& shape, const KvKind& kind,
+                     const CudaOptions& options, int slots, int64_t context)
+    : model_(model),
+      shape_(shape),
+      options_(options),
+      weights_(model, options),
+      cache_(shape, kind, slots, context, stream_, room_for_pages(weights_, options, context)),
+      steps_(weights_, cache_, stream_),
+      texts_(size_t(slots)),
+      logits_(size_t(slots) * size_t(model.config().vocab) * sizeof(float)) {}
+
+const CudaBatch::Text& CudaBatch::text(int slot) const {
+  check(texts_.at(size_t(slot)).n > 0, "a slot without a text");
+  return texts_[size_t(slot)];
+}
+
+bool CudaBatch::has_room(int64_t tokens) const {
+  std::vector<int64_t> lengths = {tokens};
+  for (const Text& text : texts_)
+    if (text.n > 0) lengths.push_back(text.most);
+  return int(lengths.size()) <= slots() && cache_.holds(lengths);
+}
+
+std::vector<int32_t> CudaBatch::positions() const {
+  std::vector<int32_t> all;
+  for (const Text& text : texts_) all.push_back(text.n > 0 ? int32_t(text.n) : CudaSteps::kIdle);
+  return all;
+}
+
+int CudaBatch::add(std::span<const int32_t> prompt, int64_t most) {
+  const auto n = int64_t(prompt.size());
+  check(n > 0 && n <= most && has_room(most), "CudaBatch: a text without room");
+  int slot = 0;
+  while (texts_[size_t(slot)].n > 0) ++slot;
+  cache_.grow(slot, n, stream_);
+  read_prompt(slot, prompt);
+  Text& text = texts_[size_t(slot)];
+  text.n = n;
+  text.most = most;
+  text.likeliest = int32_t(blockgtq::likeliest(text.prompt_logits.data(), model_.config().vocab));
+  return slot;
+}
+
+void CudaBatch::step(std::span<const int32_t> tokens) {
+  check_stop();
+  check(int(tokens.size()) == slots(), "a token per slot");
+  std::vector<int32_t> given(tokens.size());
+  int64_t longest = 0;
+  for (size_t b = 0; b < texts_.size(); ++b) {
+    const Text& text = texts_[b];
+    if (text.n == 0) continue;
+    check(text.n < text.most, "a text beyond its length");
+    cache_.grow(int(b), text.n + 1, stream_);
+    given[b] = tokens[b];
+    longest = std::max(longest, text.n + 1);
+  }
+  if (longest == 0) return;
+  steps_.set(given, positions());
+  steps_.step(longest);
+  steps_.wait();
+  has_logits_ = false;
+  for (size_t b = 0; b < texts_.size(); ++b) {
+    Text& text = texts_[b];
+    if (text.n == 0) continue;
+    ++text.n;
+    text.likeliest = steps_.tokens()[b];
+    text.prompt_logits.clear();
+  }
+}
+
+void CudaBatch::end(int slot) {
+  text(slot);
+  cache_.release(slot, stream_);
+  texts_[size_t(slot)] = {};
+}
+
+std::span<const float> CudaBatch::logits(int slot) {
+  const Text& asked = text(slot);
+  if (!asked.prompt_logits.empty()) return asked.prompt_logits;
+  if (!has_logits_) steps_.logits(logits_.as<float>());
+  has_logits_ = true;
+  const auto vocab = size_t(model_.config().vocab);
+  return {logits_.as<float>() + size_t(slot) * vocab, vocab};
+}
+
+PlainPositions CudaBatch::held(int slot, int layer) const {
+  return cache_.read(layer, slot, text(slot).n, stream_);
+}
+
+void CudaBatch::read_prompt(int slot, std::span<const int32_t> tokens) {
+  const auto n = int64_t(tokens.size()), width = int64_t(shape_.n_kv_heads) * shape_.layout.head_dim;
+  std::vector<int32_t> last = positions();  // each text's as if a step had just brought it
+  last[size_t(slot)] = int32_t(n);
+  for (int32_t& position : last)
+    if (position != CudaSteps::kIdle) --position;
+  steps_.set(std::vector<int32_t>(texts_.size()), last);
+  cache_.begin_step(stream_);
+  stream_.synchronize();
+  turned_ = cuda::Buffer(size_t(n * width) * sizeof(float));
+  for (cuda::Buffer& side : halves_) side = cuda::Buffer(size_t(n * width) * sizeof(uint16_t));
+  ForwardRequest request;
+  request.tokens = tokens;
+  request.chunk = 0;
+  request.on_layer = [&](LayerActivations& acts) { hold(slot, acts); };
+  request.logits_from = n - 1;
+  request.on_logits = [&](int64_t, int64_t rows, const float* logits) {
+    const int64_t vocab = model_.config().vocab;
+    texts_[size_t(slot)].prompt_logits.assign(logits + (rows - 1) * vocab, logits + rows * vocab);
+  };
+  make_cuda_backend(options_)->forward(model_, request);
+  turned_ = cuda::Buffer();
+  for (cuda::Buffer& side : halves_) side = cuda::Buffer();
+}
+
+/// Keys turned, keys and values to fp16 and into the pages; what the layer attends to stays as it is.
+void CudaBatch::hold(int slot, const LayerActivations& acts) {
+  const cuda::Stream stream(acts.stream);
+  const int64_t n = acts.n_tokens, dim = shape_.layout.head_dim, width = shape_.n_kv_heads * dim;
+  cuda::copy_on_device(turned_.as(), acts.k, size_t(n * width) * sizeof(float), stream);
+  if (const cuda::RopeTable table = steps_.rope(acts.layer); table.cos)
+    cuda::rope(table, {turned_.as<float>(), width, dim}, n, shape_.n_kv_heads, n, stream);
+  cuda::convert(turned_.as(), cuda::FloatType::f32, halves_[0].as(), cuda::FloatType::f16, n * width, stream);
+  cuda::convert(acts.v, cuda::FloatType::f32, halves_[1].as(), cuda::FloatType::f16, n * width, stream);
+  cache_.fill(acts.layer, slot, n, halves_[0].as(), halves_[1].as(), stream);
+}
+
+}  // namespace blockgtq
