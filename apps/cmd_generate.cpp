@@ -37,9 +37,9 @@ struct Options {
   std::string kv, map, prompt, json, system;
   Sampling sampling;
   std::vector<std::string> stop;
-  int64_t tokens = 128;
+  int64_t tokens = 128, prefill_chunk = kPromptChunk;
   uint64_t seed = 42;
-  bool chat = false, force = false;
+  bool chat = false, force = false, chunk_given = false;
 };
 
 /// Bytes at the start of text that are whole UTF-8 characters.
@@ -92,6 +92,9 @@ class Generate {
 
   bool pages_in_fp16() const { return o_.kv == "fp16"; }
   bool pages() const { return !o_.kv.empty(); }
+  bool paged() const { return pages() || on_gpu_; }
+  /// Whether a prompt is read in chunks: of pages, but where the GPU has no kernels for it.
+  bool in_chunks() const { return paged() && !(on_gpu_ && !without_prompt(model_->config()).empty()); }
   bool describes_cache() const { return !o_.caches.k_methods.empty() || !o_.caches.v_methods.empty(); }
 
   static CacheSpec only_spec(const CacheOptions& caches) {
@@ -114,6 +117,8 @@ class Generate {
     tokenizer_.emplace(open_tokenizer(folder_));
     for (const std::string& warning : tokenizer_->warnings()) progress_->warn(warning);
     ends_ = last_token_ids(folder_, model_->config().vocab);
+    if (o_.chunk_given && !paged())
+      throw Error(Exit::usage, "--prefill-chunk: pages are read in chunks: --kv, or a GPU, is expected");
     open_cache();
   }
 
@@ -149,16 +154,16 @@ class Generate {
   }
 
   std::unique_ptr<Sequence> make_sequence(int64_t context) const {
-    if (!pages() && !on_gpu_) return make_simulated_sequence(*model_, cache_, context);
+    if (!paged()) return make_simulated_sequence(*model_, cache_, context);
     const AttentionShape shape = attention_shape(model_->config(), context);
     KvKind kind;
     if (spec_) {
       require_whole_pages(spec_->exact);
       kind = {packed_specs(cache_, shape, describe(*spec_)), spec_->exact};
     }
-    if (!on_gpu_) return make_paged_sequence(*model_, shape, kind, context);
+    if (!on_gpu_) return make_paged_sequence(*model_, shape, kind, context, o_.prefill_chunk);
     const CudaOptions options = cuda_options(o_.run, gpu_index(o_.run.device, global_));
-    return make_cuda_sequence(*model_, shape, kind, options, context);
+    return make_cuda_sequence(*model_, shape, kind, options, context, o_.prefill_chunk);
   }
 
   /// The text of -p or -f, as the model's chat template has it where that is asked for.
@@ -236,11 +241,10 @@ class Generate {
   void report(const std::vector<int32_t>& prompt, const Sequence& sequence, double prompt_seconds,
               double seconds) {
     const int64_t bytes = sequence.cache_bytes();
-    const bool paged = pages() || on_gpu_;
-    const std::string held = spec_   ? describe(*spec_)
-                             : paged ? "fp16"
-                                     : "exact",
-                      cache = held + (paged ? ", pages" : "");
+    const std::string held = spec_     ? describe(*spec_)
+                             : paged() ? "fp16"
+                                       : "exact",
+                      cache = held + (paged() ? ", pages" : "");
     if (sequence.clipped() > 0)
       progress_->warn(fmt::format("{} fp16 norms were cut to 65504", sequence.clipped()));
     const double rate = seconds > 0 ? double(ids_.size()) / seconds : 0;
@@ -252,6 +256,7 @@ class Generate {
                        {"cache", cache},
                        {"device", on_gpu_ ? "cuda" : "cpu"},
                        {"prompt_tokens", prompt.size()},
+                       {"prefill_chunk", in_chunks() ? Json(o_.prefill_chunk) : Json()},
                        {"ids", ids_},
                        {"text", text_.substr(0, whole_characters(text_))},
                        {"ended", ended_},
@@ -314,11 +319,23 @@ void add_generate(CLI::App& app, const GlobalOptions& global) {
       "--v-method tq-mse, --pairs its first budget where they are not given); on a GPU the default "
       "is fp16");
   command->add_option("--map", o->map, "Simulate a cache by this bit map of calibrate, on the CPU");
+  CLI::Option* chunk =
+      command
+          ->add_option(
+              "--prefill-chunk", o->prefill_chunk,
+              "Prompt tokens that are read together: they attend to each other exactly, and to those "
+              "before them as the pages give them back; a prompt of no more attends exactly. Fewer take "
+              "less memory")
+          ->check(in_range(int64_t(1), int64_t(1) << 22))
+          ->capture_default_str();
   add_cache_options(*command, o->caches);
   add_device_options(*command, o->run);
   command->add_option("--json", o->json, "Result as JSON; - for standard output");
   command->add_flag("--force", o->force, "Replace an existing output");
-  command->callback([o, &global] { Generate(*o, global).run(); });
+  command->callback([o, chunk, &global] {
+    o->chunk_given = chunk->count() > 0;
+    Generate(*o, global).run();
+  });
 }
 
 }  // namespace blockgtq

@@ -7,14 +7,17 @@
 
 namespace blockgtq::cuda {
 
-/// A chunk of T new tokens per sequence behind a packed prefix: query i sees all positions of the prefix
-/// (cache.lengths, any number of them) and the chunk's own tokens 0 .. i, whose keys and values are exact.
+/// A chunk of T new tokens per sequence behind what the cache holds: query i sees all positions there, packed
+/// and exact ones (any number of them), and the chunk's own tokens 0 .. i, whose keys and values are exact.
 struct PrefillAttention {
-  const PackedLayer* layer = nullptr;
-  PageTable cache;
+  const PackedLayer* layer = nullptr;        // null: nothing is packed
+  int dim = 0, n_heads = 0, n_kv_heads = 0;  // D, Hq, H; read where there is no layer
+  PageTable cache;                           // packed pages; lengths: where the packed positions end
+  int first_page = 0;                        // packed pages before it are not read
+  const ExactPages* exact = nullptr;         // more positions, as in DecodeAttention; null: none
   int batch = 0;
   int64_t tokens = 0;       // T
-  int64_t longest = 0;      // an upper bound of the prefixes' lengths
+  int64_t longest = 0;      // an upper bound of cache.lengths
   const void* q = nullptr;  // (B, T, Hq, D) fp16, after RoPE
   const void* k = nullptr;  // (B, T, H, D) fp16, after RoPE
   const void* v = nullptr;  // (B, T, H, D) fp16
