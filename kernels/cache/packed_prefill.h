@@ -7,14 +7,14 @@
 
 namespace blockgtq::cuda {
 
-/// A chunk of T new tokens per sequence behind what the cache holds: query i sees all positions there, packed
-/// and exact ones (any number of them), and the chunk's own tokens 0 .. i, whose keys and values are exact.
+/// A chunk of T new tokens per sequence behind a prefix: query i sees all positions of the prefix, packed
+/// ones and exact ones, and the chunk's own tokens 0 .. i, whose keys and values are exact.
 struct PrefillAttention {
-  const PackedLayer* layer = nullptr;        // null: nothing is packed
-  int dim = 0, n_heads = 0, n_kv_heads = 0;  // D, Hq, H; read where there is no layer
-  PageTable cache;                           // packed pages; lengths: where the packed positions end
-  int first_page = 0;                        // packed pages before it are not read
-  const ExactPages* exact = nullptr;         // more positions, as in DecodeAttention; null: none
+  const PackedLayer* layer = nullptr;        // null: no position is packed
+  int dim = 0, n_heads = 0, n_kv_heads = 0;  // D, Hq, H where `layer` is null; else the layer's, and not read
+  PageTable cache;                           // packed pages; not read where `layer` is null
+  int first_page = 0;  // packed positions are [64 first_page, length); pages before are not read
+  const ExactPages* exact = nullptr;  // more positions of the prefix, not packed; or null
   int batch = 0;
   int64_t tokens = 0;       // T
   int64_t longest = 0;      // an upper bound of cache.lengths
