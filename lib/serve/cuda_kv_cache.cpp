@@ -219,17 +219,15 @@ void CudaKvCache::describe(int layer, int b, int64_t first, cuda::PrefillAttenti
   }
 }
 
-int64_t CudaKvCache::scratch_bytes(int64_t tokens) const {
-  const ExactWindow w = window();
+int64_t CudaKvCache::scratch_bytes(int64_t first, int64_t n) const {
   int64_t most = 0;
-  for (int l = 0; l < shape_.n_layers; ++l)
-    for (const int64_t first : {int64_t(0), std::min(capacity_, w.sink + w.recent), capacity_}) {
-      cuda::PrefillAttention chunk;
-      cuda::ExactPages exact;
-      describe(l, 0, first, chunk, exact);
-      chunk.tokens = tokens;
-      most = std::max(most, cuda::prefill_scratch_bytes(chunk));
-    }
+  for (int l = 0; l < shape_.n_layers; ++l) {
+    cuda::PrefillAttention chunk;
+    cuda::ExactPages exact;
+    describe(l, 0, first, chunk, exact);
+    chunk.tokens = n;
+    most = std::max(most, cuda::prefill_scratch_bytes(chunk));
+  }
   return most;
 }
 

@@ -36,10 +36,11 @@ class CudaKvCache {
   /// beside the pages, and where its keys and values go. Sets the position, not for a step. Waits.
   void begin_chunk(int b, int64_t first, int64_t n, const cuda::Stream& stream) const;
   /// A layer's part of the chunk: attention of its `tokens`, q, k and v over all that is held and over
-  /// themselves, causally, to `out`. scratch: scratch_bytes() of at least so many tokens.
+  /// themselves, causally, to `out`. scratch: scratch_bytes().
   void attend_chunk(int layer, int b, int64_t first, cuda::PrefillAttention chunk, void* scratch,
                     const cuda::Stream& stream) const;
-  int64_t scratch_bytes(int64_t tokens) const;
+  /// Of the layers of a chunk of n tokens behind `first`. A longer chunk or text may take less.
+  int64_t scratch_bytes(int64_t first, int64_t n) const;
   /// Then puts the chunk's n tokens into the pages of the layer: k and v (n, H, D) fp16, k after RoPE.
   void fill(int layer, int b, int64_t first, int64_t n, const void* k, const void* v,
             const cuda::Stream& stream) const;

@@ -53,6 +53,16 @@ CudaPrompt::CudaPrompt(const CudaWeights& weights, const CudaKvCache& cache, con
   memory_ = cuda::Buffer(size_t(counted.most()));
   Region region(memory_.as<std::byte>());
   ws_ = lay_out(region);
+  make_scratch(0, chunk_);
+  make_scratch(cache.capacity() - chunk_, chunk_);
+}
+
+/// Of attention, for a chunk of n tokens behind `first`. Nothing that reads the old one may be under way.
+void CudaPrompt::make_scratch(int64_t first, int64_t n) {
+  const auto bytes = size_t(cache_.scratch_bytes(first, n));
+  if (bytes <= scratch_.bytes()) return;
+  scratch_ = cuda::Buffer();  // goes before the new one comes
+  scratch_ = cuda::Buffer(bytes);
 }
 
 CudaPrompt::Workspace CudaPrompt::lay_out(Region& region) const {
@@ -72,8 +82,6 @@ CudaPrompt::Workspace CudaPrompt::lay_out(Region& region) const {
   const int64_t mark = region.mark();  // what comes is used one after the other
   out.projected = region.take<float>(slab() * std::max(q_cols, k_cols));
   region.rewind(mark);
-  out.scratch = region.take<std::byte>(cache_.scratch_bytes(chunk_));
-  region.rewind(mark);
   out.gate_up = region.take<float>(slab() * 2 * c.intermediate);
   out.act = take_low(slab() * c.intermediate);
   region.rewind(mark);
@@ -88,6 +96,7 @@ void CudaPrompt::read(int b, std::span<const int32_t> tokens, std::span<float> l
     check_stop();
     cuda::upload(ws_.tokens, tokens.data() + first, size_t(n) * sizeof(int32_t), stream_);
     cache_.begin_chunk(b, first, n, stream_);
+    make_scratch(first, n);
     embed(n);
     for (int l = 0; l < c.n_layers; ++l) {
       attention(l, b, first, n);
@@ -133,7 +142,7 @@ void CudaPrompt::attention(int layer, int b, int64_t first, int64_t n) {
   chunk.k = ws_.k;
   chunk.v = ws_.v;
   chunk.out = ws_.heads;
-  cache_.attend_chunk(layer, b, first, chunk, ws_.scratch, stream_);
+  cache_.attend_chunk(layer, b, first, chunk, scratch_.as(), stream_);
   cache_.fill(layer, b, first, n, ws_.k, ws_.v, stream_);
   in_pieces(n, slab(), [&](int64_t at, int64_t count) {
     const void* in = ws_.heads + at * q_cols;

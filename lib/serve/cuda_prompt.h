@@ -23,7 +23,7 @@ class CudaPrompt {
   /// last one. Waits. Exit::nonfinite where one of them is not finite.
   void read(int b, std::span<const int32_t> tokens, std::span<float> logits);
   /// Device memory taken beside weights and cache.
-  int64_t bytes() const { return int64_t(memory_.bytes()) + cuda::Blas::kWorkspaceBytes; }
+  int64_t bytes() const { return int64_t(memory_.bytes() + scratch_.bytes()) + cuda::Blas::kWorkspaceBytes; }
 
  private:
   /// C tokens of a chunk, S of a slab of it. `void` arrays are of the products' type, 16-bit ones fp16.
@@ -34,7 +34,6 @@ class CudaPrompt {
     uint16_t *k = nullptr, *v = nullptr;      // (C, H, D)
     void* in = nullptr;                       // (S, hidden) or (S, Hq D): what a product reads
     float* projected = nullptr;               // (S, Hq D): queries, or keys, or values
-    void* scratch = nullptr;                  // attention's
     float* gate_up = nullptr;                 // (S, 2 intermediate)
     void* act = nullptr;                      // (S, intermediate)
     float* logits = nullptr;                  // (vocab)
@@ -42,6 +41,7 @@ class CudaPrompt {
   Workspace lay_out(Region& region) const;
   int64_t slab() const { return std::min(chunk_, kCudaSlabTokens); }
 
+  void make_scratch(int64_t first, int64_t n);
   void embed(int64_t n);
   void attention(int layer, int b, int64_t first, int64_t n);
   void put_heads(const CudaMatrix& m, const float* norm_weight, const cuda::RopeTable& rope, int64_t n,
@@ -57,7 +57,7 @@ class CudaPrompt {
   const cuda::Stream& stream_;
   const int64_t chunk_;
   cuda::Blas blas_;
-  cuda::Buffer memory_;
+  cuda::Buffer memory_, scratch_;  // scratch_: attention's
   Workspace ws_;
 };
 
