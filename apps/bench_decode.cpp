@@ -1,12 +1,15 @@
 #include "bench_decode.h"
 
 #include <algorithm>
+#include <random>
 
 #include "base/error.h"
 #include "base/stop.h"
 #include "kernels/device/device.h"
 #include "model/model_shape.h"
+#include "serve/cuda_prompt.h"
 #include "serve/cuda_steps.h"
+#include "serve/sequence.h"
 
 namespace blockgtq {
 
@@ -51,6 +54,26 @@ double page_bytes(const CudaKvCache& cache, const AttentionShape& shape, int64_t
   return sum;
 }
 
+std::vector<int32_t> random_tokens(int64_t n, int vocab, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> tokens(static_cast<size_t>(n));
+  for (int32_t& token : tokens) token = int32_t(random() % uint32_t(vocab));
+  return tokens;
+}
+
+/// The seconds that prompts of n random tokens take, one for every sequence; some are read before.
+double read_prompts(CudaPrompt& prompt, const Config& config, int batch, int64_t n,
+                    const cuda::Stream& stream) {
+  std::vector<float> logits(size_t(config.vocab));
+  prompt.read(0, random_tokens(std::min(n, kPromptChunk), config.vocab, 0), logits);
+  cuda::Event begin, end;
+  begin.record(stream);
+  for (int b = 0; b < batch; ++b) prompt.read(b, random_tokens(n, config.vocab, uint32_t(b)), logits);
+  end.record(stream);
+  end.synchronize();
+  return 1e-3 * double(end.milliseconds_since(begin));
+}
+
 }  // namespace
 
 DecodeBench::DecodeBench(const Checkpoint& model, const CudaOptions& options)
@@ -66,7 +89,7 @@ const Config& DecodeBench::config() const {
   return state_->weights.config();
 }
 
-DecodeTime DecodeBench::time(const CacheBench& bench, int steps, int64_t memory) const {
+DecodeTime DecodeBench::time(const CacheBench& bench, int steps, int64_t memory, bool prefill) const {
   const Config& c = config();
   CacheBench of_model = bench;
   of_model.layers = c.n_layers;
@@ -80,7 +103,15 @@ DecodeTime DecodeBench::time(const CacheBench& bench, int steps, int64_t memory)
   CudaSteps step(state_->weights, cache, stream);
   const int n = kWarm + steps;
   const int64_t first = bench.context - n;
-  check(first >= 0, "bench decode: a context longer than its steps");
+  check(first > 0, "bench decode: a context longer than its steps");
+  DecodeTime out;
+  int64_t least_free = INT64_MAX;
+  if (prefill) {
+    CudaPrompt prompt(state_->weights, cache, step, stream, kPromptChunk);
+    out.prefill_seconds = read_prompts(prompt, c, bench.batch, first, stream);
+    out.prefill_tokens = first * bench.batch;
+    least_free = cuda::free_device_bytes();
+  }
   const std::vector<int32_t> tokens(size_t(bench.batch), 1), positions(size_t(bench.batch), int32_t(first));
   step.set(tokens, positions);
   std::vector<cuda::Event> events(size_t(n) + 1);
@@ -92,13 +123,12 @@ DecodeTime DecodeBench::time(const CacheBench& bench, int steps, int64_t memory)
   events[size_t(n)].record(stream);
   step.wait();
 
-  DecodeTime out;
   for (int i = kWarm; i < n; ++i)
     out.milliseconds.push_back(events[size_t(i) + 1].milliseconds_since(events[size_t(i)]));
   std::sort(out.milliseconds.begin(), out.milliseconds.end());
   out.weight_bytes = state_->weights.bytes();
   out.cache_bytes = cache.bytes();
-  out.peak_bytes = state_->free_before - cuda::free_device_bytes();
+  out.peak_bytes = state_->free_before - std::min(least_free, cuda::free_device_bytes());
   const double read = step_bytes(state_->weights) + page_bytes(cache, shape, bench.context) * bench.batch;
   out.floor_milliseconds = 1e3 * read / state_->copy;
   // What grows with the context: pages and the angles of RoPE.

@@ -18,6 +18,8 @@ struct DecodeTime {
   double floor_milliseconds = 0;     // what the weights and pages that a step reads take at a copy's rate
   int64_t weight_bytes = 0, cache_bytes = 0, peak_bytes = 0;
   int64_t longest_context = 0;  // that the memory asked about holds
+  double prefill_seconds = 0;   // for the prompts of all sequences, one after the other; 0: not measured
+  int64_t prefill_tokens = 0;   // of all of them
 };
 
 /// A model on a GPU whose decoding steps are timed.
@@ -28,9 +30,10 @@ class DecodeBench {
   explicit DecodeBench(const Config& config);
   ~DecodeBench();
 
-  /// `steps` steps behind context - steps positions of arbitrary content, after some that warm up. memory:
-  /// bytes that longest_context is asked for.
-  DecodeTime time(const CacheBench& cache, int steps, int64_t memory) const;
+  /// `steps` steps behind context - steps positions, after some that warm up. memory: bytes that
+  /// longest_context is asked for. prefill: the positions are those of random tokens, whose reading is timed;
+  /// else they are arbitrary.
+  DecodeTime time(const CacheBench& cache, int steps, int64_t memory, bool prefill) const;
   const Config& config() const;
 
  private:

@@ -13,7 +13,7 @@ DecodeBench::DecodeBench(const Config&) {
 }
 DecodeBench::~DecodeBench() = default;
 
-DecodeTime DecodeBench::time(const CacheBench&, int, int64_t) const {
+DecodeTime DecodeBench::time(const CacheBench&, int, int64_t, bool) const {
   check(false, "bench decode without CUDA");
   return {};
 }

@@ -27,6 +27,7 @@ struct Options {
   std::string shape, contexts = "4k,32k,128k", batches = "1", kinds = "fp16,K3V3,K2V2", memory;
   std::string json, chart;
   int steps = 100;
+  bool prefill = false;
 };
 
 /// "fp16" or bits, as they were asked for.
@@ -44,6 +45,13 @@ std::vector<Kind> kinds_of(const std::string& text) {
 
 double gib(double bytes) {
   return bytes / double(1 << 30);
+}
+
+std::vector<std::string> columns(bool prefill) {
+  std::vector<std::string> all = {"kv",       "batch",    "context",   "ms",       "p5",     "p95",
+                                  "floor ms", "tokens/s", "cache GiB", "peak GiB", "longest"};
+  if (prefill) all.insert(all.end(), {"prefill s", "prefill tokens/s"});
+  return all;
 }
 
 class BenchDecode {
@@ -127,7 +135,7 @@ class BenchDecode {
       }
       cache.batch = batch;
       cache.context = context;
-      const DecodeTime time = bench_->time(cache, o_.steps, memory_);
+      const DecodeTime time = bench_->time(cache, o_.steps, memory_, o_.prefill);
       const double median = quantile(time.milliseconds, 0.5), least = time.floor_milliseconds;
       add_row(kind.name, batch, context, time, median, least);
       times.y.push_back(median);
@@ -140,22 +148,37 @@ class BenchDecode {
   void add_row(const std::string& kind, int batch, int64_t context, const DecodeTime& time, double median,
                double least) {
     const double low = quantile(time.milliseconds, 0.05), high = quantile(time.milliseconds, 0.95);
-    table_.row(
-        {kind, fmt::format("{}", batch), fmt::format("{}", context), fmt::format("{:.3f}", median),
-         fmt::format("{:.3f}", low), fmt::format("{:.3f}", high), fmt::format("{:.3f}", least),
-         fmt::format("{:.1f}", 1e3 * batch / median), fmt::format("{:.2f}", gib(double(time.cache_bytes))),
-         fmt::format("{:.2f}", gib(double(time.peak_bytes))), fmt::format("{}", time.longest_context)});
-    rows_.push_back({{"kv", kind},
-                     {"batch", batch},
-                     {"context", context},
-                     {"milliseconds", median},
-                     {"milliseconds_p5", low},
-                     {"milliseconds_p95", high},
-                     {"floor_milliseconds", least},
-                     {"weight_bytes", time.weight_bytes},
-                     {"cache_bytes", time.cache_bytes},
-                     {"peak_bytes", time.peak_bytes},
-                     {"longest_context", time.longest_context}});
+    std::vector<std::string> cells = {kind,
+                                      fmt::format("{}", batch),
+                                      fmt::format("{}", context),
+                                      fmt::format("{:.3f}", median),
+                                      fmt::format("{:.3f}", low),
+                                      fmt::format("{:.3f}", high),
+                                      fmt::format("{:.3f}", least),
+                                      fmt::format("{:.1f}", 1e3 * batch / median),
+                                      fmt::format("{:.2f}", gib(double(time.cache_bytes))),
+                                      fmt::format("{:.2f}", gib(double(time.peak_bytes))),
+                                      fmt::format("{}", time.longest_context)};
+    Json row = {{"kv", kind},
+                {"batch", batch},
+                {"context", context},
+                {"milliseconds", median},
+                {"milliseconds_p5", low},
+                {"milliseconds_p95", high},
+                {"floor_milliseconds", least},
+                {"weight_bytes", time.weight_bytes},
+                {"cache_bytes", time.cache_bytes},
+                {"peak_bytes", time.peak_bytes},
+                {"longest_context", time.longest_context}};
+    if (o_.prefill) {
+      const double rate = double(time.prefill_tokens) / time.prefill_seconds;
+      cells.insert(cells.end(), {fmt::format("{:.2f}", time.prefill_seconds), fmt::format("{:.0f}", rate)});
+      row["prefill_seconds"] = time.prefill_seconds;
+      row["prefill_tokens"] = time.prefill_tokens;
+      row["prefill_tokens_per_second"] = rate;
+    }
+    table_.row(cells);
+    rows_.push_back(std::move(row));
   }
 
   const Options& o_;
@@ -167,8 +190,7 @@ class BenchDecode {
   std::vector<int64_t> contexts_;
   std::vector<int> batches_;
   int64_t memory_ = 0;
-  Table table_{{"kv", "batch", "context", "ms", "p5", "p95", "floor ms", "tokens/s", "cache GiB", "peak GiB",
-                "longest"}};
+  Table table_{columns(o_.prefill)};
   Chart chart_;
   Json json_, rows_ = Json::array();
 };
@@ -203,6 +225,9 @@ void add_bench_decode(CLI::App& bench, const GlobalOptions& global) {
   decode->add_option("--steps", o->steps, "Steps that are timed; medians are shown")
       ->check(in_range(1, 10000))
       ->capture_default_str();
+  decode->add_flag("--prefill", o->prefill,
+                   "Also read prompts that fill the context, of random tokens, one sequence after the other: "
+                   "seconds, tokens per second; the peak is the larger of both");
   decode->add_option("--memory", o->memory,
                      "Memory that the longest context is asked for, 80GB; default: the device's");
   decode->add_option("--dtype", o->run.dtype, "Of -m: auto, fp32, bf16 or fp16")->capture_default_str();

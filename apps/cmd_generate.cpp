@@ -100,7 +100,8 @@ class Generate {
     Json json = {{"schema", "blockgtq.generate/1"},
                  {"model", served_->folder().string()},
                  {"cache", cache},
-                 {"device", served_->on_gpu() ? "cuda" : "cpu"}};
+                 {"device", served_->on_gpu() ? "cuda" : "cpu"},
+                 {"prefill_chunk", served_->prefill_chunk() > 0 ? Json(served_->prefill_chunk()) : Json()}};
     json.update(text.json());
     json["prompt_seconds"] = prompt_seconds;
     json["seconds"] = seconds;

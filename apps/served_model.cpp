@@ -48,6 +48,8 @@ ServedModel::ServedModel(const ServeOptions& o, const GlobalOptions& global, Pro
   tokenizer_.emplace(open_tokenizer(folder_));
   for (const std::string& warning : tokenizer_->warnings()) progress.warn(warning);
   last_tokens_ = last_token_ids(folder_, model_->config().vocab);
+  if (o.chunk_given && !paged())
+    throw Error(Exit::usage, "--prefill-chunk: pages are read in chunks: --kv, or a GPU, is expected");
   open_cache(progress);
   if (o.chat) chat_ = open_chat_format(folder_);
 }
@@ -84,9 +86,13 @@ void ServedModel::open_cache(Progress& progress) {
 }
 
 std::string ServedModel::cache() const {
-  const bool paged = pages() || on_gpu_;
-  const std::string held = spec_ ? describe(*spec_) : paged ? "fp16" : "exact";
-  return held + (paged ? ", pages" : "");
+  const std::string held = spec_ ? describe(*spec_) : paged() ? "fp16" : "exact";
+  return held + (paged() ? ", pages" : "");
+}
+
+int64_t ServedModel::prefill_chunk() const {
+  const bool whole = !paged() || (on_gpu_ && !without_prompt(model_->config()).empty());
+  return whole ? 0 : o_.prefill_chunk;
 }
 
 void ServedModel::require_prompt(const std::vector<int32_t>& ids) const {
@@ -120,19 +126,19 @@ KvKind ServedModel::kv_kind(const AttentionShape& shape) const {
 }
 
 std::unique_ptr<Sequence> ServedModel::make_sequence(int64_t context) const {
-  if (!pages() && !on_gpu_) return make_simulated_sequence(*model_, cache_, context);
+  if (!paged()) return make_simulated_sequence(*model_, cache_, context);
   const AttentionShape shape = attention_shape(model_->config(), context);
   const KvKind kind = kv_kind(shape);
-  if (!on_gpu_) return make_paged_sequence(*model_, shape, kind, context);
+  if (!on_gpu_) return make_paged_sequence(*model_, shape, kind, context, o_.prefill_chunk);
   const CudaOptions options = cuda_options(o_.run, gpu_index(o_.run.device, global_));
-  return make_cuda_sequence(*model_, shape, kind, options, context);
+  return make_cuda_sequence(*model_, shape, kind, options, context, o_.prefill_chunk);
 }
 
 std::unique_ptr<Batch> ServedModel::make_batch(int slots, int64_t context) const {
   if (!on_gpu_) return make_sequence_batch(slots, [this](int64_t most) { return make_sequence(most); });
   const AttentionShape shape = attention_shape(model_->config(), context);
   const CudaOptions options = cuda_options(o_.run, gpu_index(o_.run.device, global_));
-  return make_cuda_batch(*model_, shape, kv_kind(shape), options, slots, context);
+  return make_cuda_batch(*model_, shape, kv_kind(shape), options, slots, context, o_.prefill_chunk);
 }
 
 void add_serve_options(CLI::App& command, ServeOptions& o) {
@@ -150,6 +156,14 @@ void add_serve_options(CLI::App& command, ServeOptions& o) {
       "--v-method tq-mse, --pairs its first budget where they are not given); on a GPU the default "
       "is fp16");
   command.add_option("--map", o.map, "Simulate a cache by this bit map of calibrate, on the CPU");
+  command
+      .add_option("--prefill-chunk", o.prefill_chunk,
+                  "Prompt tokens that are read together: they attend to each other exactly, and to those "
+                  "before them as the pages give them back; a prompt of no more attends exactly. Fewer take "
+                  "less memory")
+      ->check(in_range(int64_t(1), int64_t(1) << 22))
+      ->capture_default_str()
+      ->each([&o](const std::string&) { o.chunk_given = true; });
   add_cache_options(command, o.caches);
   add_device_options(command, o.run);
 }

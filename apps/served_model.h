@@ -21,7 +21,8 @@ struct ServeOptions {
   RunOptions run;
   CacheOptions caches;
   std::string kv, map, system;
-  bool chat = false;
+  int64_t prefill_chunk = kPromptChunk;
+  bool chat = false, chunk_given = false;
 };
 void add_serve_options(CLI::App& command, ServeOptions& options);
 
@@ -37,6 +38,8 @@ class ServedModel {
   const std::vector<int32_t>& last_tokens() const { return last_tokens_; }  // that end a text
   bool on_gpu() const { return on_gpu_; }
   std::string cache() const;  // "K3V3 block-gtq / tq-mse, pages"
+  /// Tokens of a prompt that are read together; 0: all of them.
+  int64_t prefill_chunk() const;
 
   /// A prompt's tokens, with the chat template and the first token where they are asked for. Exit::input for
   /// none, and as require_prompt().
@@ -51,6 +54,7 @@ class ServedModel {
  private:
   bool pages_in_fp16() const { return o_.kv == "fp16"; }
   bool pages() const { return !o_.kv.empty(); }
+  bool paged() const { return pages() || on_gpu_; }
   CacheSpec spec_of_map(const BitMap& map) const;
   void open_cache(Progress& progress);
   KvKind kv_kind(const AttentionShape& shape) const;

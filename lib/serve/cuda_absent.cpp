@@ -7,8 +7,12 @@ std::string without_step(const Config&) {
   return "CUDA in this build";
 }
 
+std::string without_prompt(const Config& config) {
+  return without_step(config);
+}
+
 std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint&, const AttentionShape&, const KvKind&,
-                                             const CudaOptions&, int64_t) {
+                                             const CudaOptions&, int64_t, int64_t) {
   throw Error(Exit::device, "this build has no CUDA backend", "--device cpu");
 }
 

@@ -1,23 +1,25 @@
 #pragma once
+#include <memory>
 #include <vector>
 
 #include "hf/checkpoint.h"
 #include "model/backend.h"
 #include "model/cuda_backend.h"
 #include "serve/batch.h"
+#include "serve/cuda_prompt.h"
 #include "serve/cuda_steps.h"
 
 namespace blockgtq {
 
-/// Texts that grow side by side on a GPU, from the pages of one pool: a prompt's tokens attend to each other
-/// exactly and are put into pages; then every step takes a token of each text, in one CUDA graph. A slot
-/// without a text takes part idly.
+/// Texts that grow side by side on a GPU, from the pages of one pool: a prompt is read in chunks, whose
+/// tokens attend to what the pages hold of those before and exactly to each other, and are put into pages;
+/// then every step takes a token of each text, in one CUDA graph. A slot without a text takes part idly.
 class CudaBatch final : public Batch {
  public:
-  /// context: the tokens that any of the texts may come to. Exit::device where the model has no such step, or
-  /// the memory cannot be had. model outlives this.
+  /// context: the tokens that any of the texts may come to; chunk: of a prompt, read together. Exit::device
+  /// where the model has no such step, or the memory cannot be had. model outlives this.
   CudaBatch(const Checkpoint& model, const AttentionShape& shape, const KvKind& kind,
-            const CudaOptions& options, int slots, int64_t context);
+            const CudaOptions& options, int slots, int64_t context, int64_t chunk);
 
   int slots() const override { return cache_.batch(); }
   void require(int64_t tokens) const override { cache_.require(tokens); }
@@ -44,7 +46,8 @@ class CudaBatch final : public Batch {
 
   const Text& text(int slot) const;
   void read_prompt(int slot, std::span<const int32_t> tokens);
-  void hold(int slot, const LayerActivations& acts);
+  std::vector<float> read_whole(int slot, std::span<const int32_t> tokens);
+  void put(int slot, const LayerActivations& acts);
   /// The tokens that slots hold, kIdle for those that are free.
   std::vector<int32_t> positions() const;
 
@@ -55,10 +58,11 @@ class CudaBatch final : public Batch {
   CudaWeights weights_;
   CudaKvCache cache_;
   CudaSteps steps_;
-  std::vector<Text> texts_;    // (slots)
-  cuda::PinnedBuffer logits_;  // (slots, vocab), of the last step where has_logits_
+  std::unique_ptr<CudaPrompt> prompt_;  // null: prompts are read whole
+  std::vector<Text> texts_;             // (slots)
+  cuda::PinnedBuffer logits_;           // (slots, vocab), of the last step where has_logits_
   bool has_logits_ = false;
-  cuda::Buffer turned_, halves_[2];  // (n, H, D) of a prompt: float32, and fp16 keys and values
+  cuda::Buffer turned_, halves_[2];  // (n, H, D) of a prompt read whole: float32, and fp16 keys and values
 };
 
 }  // namespace blockgtq

@@ -44,7 +44,7 @@ CudaKvCache::CudaKvCache(const AttentionShape& shape, KvKind kind, int batch, in
   const std::vector<int32_t> zeros(static_cast<size_t>(batch));
   for (cuda::Buffer* words : {&positions_, &lengths_, &exact_lengths_, &exact_starts_})
     *words = to_device(zeros, stream);
-  starts_ = to_device({0, int32_t(window().sink)}, stream);
+  starts_ = to_device({0, 0, int32_t(window().sink)}, stream);
   const auto sums = [&](int splits) {
     return cuda::split_sums_bytes(shape.layout.head_dim, shape.n_heads, shape.n_kv_heads, batch, splits);
   };
@@ -138,6 +138,10 @@ int64_t CudaKvCache::page_bytes_of_exact() const {
 
 int64_t CudaKvCache::packed_page_bytes(int layer) const {
   return layers_[size_t(layer)]->layer().page_bytes;
+}
+
+float CudaKvCache::scale() const {
+  return float(shape_.scale > 0 ? shape_.scale : 1 / std::sqrt(double(shape_.layout.head_dim)));
 }
 
 int64_t CudaKvCache::bytes(int64_t n) const {
@@ -246,17 +250,83 @@ void CudaKvCache::fill_exact(int layer, const cuda::PageTable& pages, const int3
   cuda::append_exact(job, stream);
 }
 
-void CudaKvCache::fill(int layer, int b, int64_t n, const void* k, const void* v,
+/// The first of n positions behind `first` that is recent once they are held.
+int64_t CudaKvCache::first_recent(int64_t first, int64_t n) const {
+  return std::max(first, packed_end(window(), first + n));
+}
+
+/// Position t among those of the ring, in the order of the table of `first` positions: what lies behind its
+/// last page takes the place of the oldest ones.
+int64_t CudaKvCache::ring_place(int64_t first, int64_t t) const {
+  return ring_ > 0 ? (t - packed_end(window(), first)) % (ring_ * kPagePositions) : 0;
+}
+
+void CudaKvCache::begin_chunk(int b, int64_t first, int64_t n, const cuda::Stream& stream) const {
+  check(b >= 0 && b < batch_ && first >= 0 && n > 0 && first + n <= capacity_, "CudaKvCache: a chunk");
+  const auto last_held = int32_t(first) - 1;
+  const int32_t starts[] = {int32_t(first),
+                            int32_t(window().sink + ring_place(first, first_recent(first, n)))};
+  cuda::upload(positions() + b, &last_held, sizeof last_held, stream);
+  cuda::upload(starts_.as(), starts, sizeof starts, stream);
+  begin_step(stream);
+  stream.synchronize();  // before the host's words go
+}
+
+/// All of a chunk behind `first` positions but its tokens; exact: what chunk.exact points to.
+void CudaKvCache::describe(int layer, int b, int64_t first, cuda::PrefillAttention& chunk,
+                           cuda::ExactPages& exact) const {
+  const ExactWindow w = window();
+  chunk.dim = shape_.layout.head_dim;
+  chunk.n_heads = shape_.n_heads;
+  chunk.n_kv_heads = shape_.n_kv_heads;
+  chunk.batch = 1;
+  chunk.scale = scale();
+  if (kind_.is_packed() && packed_end(w, first) > w.sink) {
+    chunk.layer = &layers_[size_t(layer)]->layer();
+    chunk.cache = row_of(packed_pages(layer), b);
+    chunk.first_page = int(w.sink / kPagePositions);
+    chunk.longest = packed_end(w, first);
+  }
+  if (exact_length(w, first) > 0) {
+    exact = {row_of(exact_pages(layer), b), exact_length(w, first)};
+    chunk.exact = &exact;
+  }
+}
+
+int64_t CudaKvCache::scratch_bytes(int64_t first, int64_t n) const {
+  int64_t most = 0;
+  for (int l = 0; l < shape_.n_layers; ++l) {
+    cuda::PrefillAttention chunk;
+    cuda::ExactPages exact;
+    describe(l, 0, first, chunk, exact);
+    chunk.tokens = n;
+    most = std::max(most, cuda::prefill_scratch_bytes(chunk));
+  }
+  return most;
+}
+
+void CudaKvCache::attend_chunk(int layer, int b, int64_t first, cuda::PrefillAttention chunk, void* scratch,
+                               const cuda::Stream& stream) const {
+  cuda::ExactPages exact;
+  describe(layer, b, first, chunk, exact);
+  cuda::prefill_attention(chunk, scratch, stream);
+}
+
+void CudaKvCache::fill(int layer, int b, int64_t first, int64_t n, const void* k, const void* v,
                        const cuda::Stream& stream) const {
   const ExactWindow exact = window();
   const int32_t* const starts = starts_.as<int32_t>();
-  if (!exact_.empty()) {
-    const cuda::PageTable pages = row_of(exact_pages(layer), b);
-    fill_exact(layer, pages, starts, std::min(n, exact.sink), k, v, stream);
-    const int64_t first = packed_end(exact, n), width = int64_t(shape_.n_kv_heads) * shape_.layout.head_dim;
-    if (exact.recent > 0 && n > first)
-      fill_exact(layer, pages, starts + 1, n - first, static_cast<const uint16_t*>(k) + first * width,
-                 static_cast<const uint16_t*>(v) + first * width, stream);
+  const int64_t end = first + n, width = int64_t(shape_.n_kv_heads) * shape_.layout.head_dim;
+  const auto put = [&](const int32_t* start, int64_t from, int64_t to) {
+    const int64_t at = (from - first) * width;
+    fill_exact(layer, row_of(exact_pages(layer), b), start, to - from, static_cast<const uint16_t*>(k) + at,
+               static_cast<const uint16_t*>(v) + at, stream);
+  };
+  if (first < exact.sink) put(starts, first, std::min(end, exact.sink));
+  if (const int64_t from = first_recent(first, n); exact.recent > 0 && from < end) {
+    const int64_t room = ring_ * kPagePositions - ring_place(first, from), round = std::min(end, from + room);
+    put(starts + 1, from, round);
+    put(starts + 2, round, end);  // the ring comes round at most once
   }
   if (!kind_.is_packed()) return;
   cuda::EncodeTokens job;
@@ -283,7 +353,6 @@ cuda::AttentionRule CudaKvCache::rule(int layer) const {
 
 void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t longest,
                          const cuda::Stream& stream, const float* sinks) const {
-  const float scale = float(shape_.scale > 0 ? shape_.scale : 1 / std::sqrt(double(shape_.layout.head_dim)));
   const ExactWindow exact = window();
   cuda::ExactPages exact_part;
   token.batch = batch_;
@@ -318,7 +387,7 @@ void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t 
     step.pages = exact_part;
     step.q = token.q;
     step.out = out;
-    step.scale = scale;
+    step.scale = scale();
     step.rule = how;
     return cuda::exact_attention(step, scratch_.as(), stream);
   }
@@ -332,7 +401,7 @@ void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t 
   step.exact = exact_.empty() ? nullptr : &exact_part;
   step.q = token.q;
   step.out = out;
-  step.scale = scale;
+  step.scale = scale();
   step.rule = how;
   cuda::decode_attention(step, scratch_.as(), stream);
 }

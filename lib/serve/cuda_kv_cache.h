@@ -9,6 +9,7 @@
 #include "cache/cuda_cache.h"
 #include "kernels/cache/attention_rule.h"
 #include "kernels/cache/kv_lengths.h"
+#include "kernels/cache/packed_prefill.h"
 #include "kernels/forward/rope.h"
 #include "quant/attention_shape.h"
 #include "serve/cuda_block_table.h"
@@ -54,9 +55,18 @@ class CudaKvCache {
   /// Waits.
   PlainPositions read(int layer, int b, int64_t n, const cuda::Stream& stream) const;
 
-  /// Puts the first n tokens of sequence b into the pages of a layer: k and v (n, H, D) fp16, k after RoPE.
-  /// The position must say n - 1, and begin_step() have been called since.
-  void fill(int layer, int b, int64_t n, const void* k, const void* v, const cuda::Stream& stream) const;
+  /// Before the layers of a chunk of n tokens of sequence b, behind the `first` that it holds: what they read
+  /// beside the pages, and where its keys and values go. Sets the position, not for a step. Waits.
+  void begin_chunk(int b, int64_t first, int64_t n, const cuda::Stream& stream) const;
+  /// A layer's part of the chunk: attention of its `tokens`, q, k and v over all that is held and over
+  /// themselves, causally, to `out`. scratch: scratch_bytes().
+  void attend_chunk(int layer, int b, int64_t first, cuda::PrefillAttention chunk, void* scratch,
+                    const cuda::Stream& stream) const;
+  /// Of the layers of a chunk of n tokens behind `first`. A longer chunk or text may take less.
+  int64_t scratch_bytes(int64_t first, int64_t n) const;
+  /// Then puts the chunk's n tokens into the pages of the layer: k and v (n, H, D) fp16, k after RoPE.
+  void fill(int layer, int b, int64_t first, int64_t n, const void* k, const void* v,
+            const cuda::Stream& stream) const;
 
   /// What a step's layers read beside the pages; once per step, before them.
   void begin_step(const cuda::Stream& stream) const;
@@ -78,6 +88,11 @@ class CudaKvCache {
   /// Pages of each kind that the first n tokens of a sequence take.
   int64_t packed_pages_of(int64_t n) const;
   int64_t exact_pages_of(int64_t n) const;
+  float scale() const;
+  int64_t first_recent(int64_t first, int64_t n) const;
+  int64_t ring_place(int64_t first, int64_t t) const;
+  void describe(int layer, int b, int64_t first, cuda::PrefillAttention& chunk,
+                cuda::ExactPages& exact) const;
   void fill_exact(int layer, const cuda::PageTable& pages, const int32_t* start, int64_t tokens,
                   const void* k, const void* v, const cuda::Stream& stream) const;
 
@@ -91,8 +106,8 @@ class CudaKvCache {
   std::optional<CudaBlockTable> exact_table_;  // the sink's, the ring's, and one for what is not exact
   cuda::Buffer positions_, lengths_, exact_lengths_, exact_starts_;
   cuda::Buffer in_order_;  // the exact table as a step reads it, from begin_step() on
-  cuda::Buffer starts_;    // of a prompt among exact positions: 0, the sink
-  cuda::Buffer scratch_;   // of attention
+  cuda::Buffer starts_;   // of a chunk: its first position, the exact place of its first recent one, the sink
+  cuda::Buffer scratch_;  // of attention
 };
 
 }  // namespace blockgtq

@@ -14,8 +14,8 @@ namespace {
 class CudaSequence final : public Sequence {
  public:
   CudaSequence(const Checkpoint& model, const AttentionShape& shape, const KvKind& kind,
-               const CudaOptions& options, int64_t context)
-      : context_(context), batch_(model, shape, kind, options, 1, context) {
+               const CudaOptions& options, int64_t context, int64_t chunk)
+      : context_(context), batch_(model, shape, kind, options, 1, context, chunk) {
     batch_.require(context);
   }
 
@@ -79,18 +79,31 @@ std::string without_step(const Config& c) {
   }
 }
 
+std::string without_prompt(const Config& c) {
+  if (const std::string what = without_step(c); !what.empty()) return what;
+  if (c.moe.n_experts > 0) return "experts";
+  if (c.norm_place != NormPlace::before || c.norm_form != NormForm::rms)
+    return "norms of this kind or in this place";
+  if (c.qk_norm == QkNorm::full) return "QK-norm over all heads";
+  if (c.attention_softcap > 0 || c.sinks || c.gated_output) return "softcaps, learned sinks or gated output";
+  if (c.sliding_window() > 0 && c.sliding_window() < c.max_position) return "sliding windows";
+  if (c.activation == Activation::clamped || c.dialect == Dialect::starcoder2)
+    return "this feed-forward part";
+  return "";
+}
+
 std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint& model, const AttentionShape& shape,
-                                             const KvKind& kind, const CudaOptions& options,
-                                             int64_t context) {
+                                             const KvKind& kind, const CudaOptions& options, int64_t context,
+                                             int64_t chunk) {
   cuda::set_device(options.device);
-  return std::make_unique<CudaSequence>(model, shape, kind, options, context);
+  return std::make_unique<CudaSequence>(model, shape, kind, options, context, chunk);
 }
 
 std::unique_ptr<Batch> make_cuda_batch(const Checkpoint& model, const AttentionShape& shape,
                                        const KvKind& kind, const CudaOptions& options, int slots,
-                                       int64_t context) {
+                                       int64_t context, int64_t chunk) {
   cuda::set_device(options.device);
-  return std::make_unique<CudaBatch>(model, shape, kind, options, slots, context);
+  return std::make_unique<CudaBatch>(model, shape, kind, options, slots, context, chunk);
 }
 
 }  // namespace blockgtq

@@ -13,16 +13,22 @@ namespace blockgtq {
 /// What of this model a decoding step on a GPU has no kernel for ("experts"); empty where nothing is.
 std::string without_step(const Config& config);
 
-/// On a GPU, from the pages themselves: the prompt's tokens attend to each other exactly and are put into the
-/// pages, every token after them attends to what the pages hold. model outlives it; context: the tokens it
-/// may come to. Exit::device where the model has no such step, or the memory cannot be had.
+/// The same of a prompt that is read in chunks (CudaPrompt): of such a model it is read as one chunk, in
+/// float32, with the weights streamed once more.
+std::string without_prompt(const Config& config);
+
+/// On a GPU, from the pages themselves: a prompt is read in chunks, whose tokens attend to what the pages
+/// hold of those before and exactly to each other, and are put into the pages; every token after the prompt
+/// attends to what the pages hold. model outlives it; context: the tokens it may come to; chunk: tokens of a
+/// chunk. Exit::device where the model has no such step, or the memory cannot be had.
 std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint& model, const AttentionShape& shape,
-                                             const KvKind& kind, const CudaOptions& options, int64_t context);
+                                             const KvKind& kind, const CudaOptions& options, int64_t context,
+                                             int64_t chunk = kPromptChunk);
 
 /// The same of so many texts side by side, whose pages come from one pool; context: the tokens that any of
 /// them may come to. There are pages for all of them at that length, or as many as options allow.
 std::unique_ptr<Batch> make_cuda_batch(const Checkpoint& model, const AttentionShape& shape,
                                        const KvKind& kind, const CudaOptions& options, int slots,
-                                       int64_t context);
+                                       int64_t context, int64_t chunk = kPromptChunk);
 
 }  // namespace blockgtq

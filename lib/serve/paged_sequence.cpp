@@ -26,8 +26,10 @@ struct Turn {
 
 class PagedSequence final : public PastSequence {
  public:
-  PagedSequence(const Checkpoint& model, const AttentionShape& shape, const KvKind& kind, int64_t context)
-      : PastSequence(model, context), shape_(shape), kind_(kind) {
+  PagedSequence(const Checkpoint& model, const AttentionShape& shape, const KvKind& kind, int64_t context,
+                int64_t chunk)
+      : PastSequence(model, context), shape_(shape), kind_(kind), chunk_(chunk) {
+    check(chunk > 0, "PagedSequence: a chunk");
     if (shape.v_dim == 0)
       throw Error(Exit::input, model.folder().string() + ": caches a latent, not values per head");
     for (const PackedSpec& spec : kind_.packed) caches_.emplace_back(spec);
@@ -39,13 +41,12 @@ class PagedSequence final : public PastSequence {
 
   std::span<const float> append(std::span<const int32_t> tokens) override {
     if (past_.n == 0) {
-      pass(tokens, nullptr);
-      store_prompt();
+      read_prompt(tokens);
       return logits_;
     }
     for (const int32_t token : tokens) {
+      pack_what_is_no_longer_recent(past_.n, past_.n + 1);
       pass({&token, 1}, [&](LayerActivations& acts) { hold(acts); });
-      pack_what_is_no_longer_recent();
     }
     return logits_;
   }
@@ -105,10 +106,15 @@ class PagedSequence final : public PastSequence {
     std::copy(value.begin(), value.end(), v);
   }
 
-  void store_prompt() {
-    for (size_t l = 0; l < past_.layers.size(); ++l)
-      for (int64_t t = 0; t < past_.n; ++t)
-        store(l, t, past_.n, past_.layers[l].k.data() + t * width(), past_.layers[l].v.data() + t * width());
+  void read_prompt(std::span<const int32_t> tokens) {
+    for (int64_t first = 0; first < int64_t(tokens.size()); first = past_.n) {
+      pass(tokens.subspan(size_t(first), size_t(std::min(chunk_, int64_t(tokens.size()) - first))), nullptr);
+      pack_what_is_no_longer_recent(first, past_.n);
+      for (size_t l = 0; l < past_.layers.size(); ++l)
+        for (int64_t t = first; t < past_.n; ++t)
+          store(l, t, past_.n, past_.layers[l].k.data() + t * width(),
+                past_.layers[l].v.data() + t * width());
+    }
   }
 
   /// One new token of a layer, before RoPE.
@@ -120,17 +126,17 @@ class PagedSequence final : public PastSequence {
     if (turn) rotate_keys(turn->back, acts.k, t);
   }
 
-  void pack_what_is_no_longer_recent() {
-    if (window().recent == 0) return;
-    const int64_t n = past_.n, first = std::max(window().sink, packed_end(window(), n) - kPagePositions);
+  /// Of `held` positions those that are packed once there are n.
+  void pack_what_is_no_longer_recent(int64_t held, int64_t n) {
+    const int64_t first = packed_end(window(), held), end = std::min(held, packed_end(window(), n));
     for (size_t l = 0; l < caches_.size(); ++l)
-      for (int64_t t = first; t < packed_end(window(), n); ++t)
-        if (!packed(t, n - 1))
-          load(l, t, past_.layers[l].k.data() + t * width(), past_.layers[l].v.data() + t * width());
+      for (int64_t t = first; t < end; ++t)
+        load(l, t, past_.layers[l].k.data() + t * width(), past_.layers[l].v.data() + t * width());
   }
 
   const AttentionShape shape_;
   const KvKind kind_;
+  const int64_t chunk_;
   std::optional<Turn> main_, local_;
   std::vector<PackedCache> caches_;                       // (L), or empty
   std::vector<std::vector<std::vector<uint8_t>>> pages_;  // (L) of pages
@@ -139,8 +145,8 @@ class PagedSequence final : public PastSequence {
 }  // namespace
 
 std::unique_ptr<Sequence> make_paged_sequence(const Checkpoint& model, const AttentionShape& shape,
-                                              const KvKind& kind, int64_t context) {
-  return std::make_unique<PagedSequence>(model, shape, kind, context);
+                                              const KvKind& kind, int64_t context, int64_t chunk) {
+  return std::make_unique<PagedSequence>(model, shape, kind, context, chunk);
 }
 
 }  // namespace blockgtq

@@ -8,11 +8,13 @@
 
 namespace blockgtq {
 
-/// On the CPU, from pages: the twin of make_cuda_sequence(). A prompt's tokens attend to each other exactly
-/// and are put into the pages, every token after them attends to what the pages hold, its own key and value
-/// included. Exit::input where the model has no keys and values per head. model outlives it; context: the
-/// tokens it may come to.
+/// On the CPU, from pages: the twin of make_cuda_sequence(). A prompt is read in chunks, whose tokens attend
+/// to what the pages hold of those before and exactly to each other, and are put into the pages; every token
+/// after the prompt attends to what the pages hold, its own key and value included. Exit::input where the
+/// model has no keys and values per head. model outlives it; context: the tokens it may come to; chunk:
+/// tokens of a chunk.
 std::unique_ptr<Sequence> make_paged_sequence(const Checkpoint& model, const AttentionShape& shape,
-                                              const KvKind& kind, int64_t context);
+                                              const KvKind& kind, int64_t context,
+                                              int64_t chunk = kPromptChunk);
 
 }  // namespace blockgtq

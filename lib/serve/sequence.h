@@ -6,6 +6,9 @@
 
 namespace blockgtq {
 
+/// Tokens of a prompt that are read together where nothing else is said.
+inline constexpr int64_t kPromptChunk = 2048;
+
 /// A text that grows: the model that reads it, and what a cache of some kind holds of its keys and values.
 class Sequence {
  public:

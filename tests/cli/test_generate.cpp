@@ -161,6 +161,10 @@ TEST_CASE("generate --kv serves from pages") {
   const Json halves = written({"fp16"});
   CHECK(halves.at("ids") == expected.at("ids"));
   CHECK(halves.at("cache") == "fp16, pages");
+  CHECK(halves.at("prefill_chunk") == 2048);
+  const Json in_chunks = written({"fp16", "--prefill-chunk", "5"});
+  CHECK(in_chunks.at("ids") == expected.at("ids"));
+  CHECK(in_chunks.at("prefill_chunk") == 5);
   const Json three = written({dir / "map.h5"});
   CHECK(three.at("cache") == "K3V3 block-gtq / tq-mse, pages");
   CHECK(three.at("ids").size() == expected.at("ids").size());
@@ -186,6 +190,7 @@ TEST_CASE("generate --kv serves from pages") {
   refused({dir / "map.h5", "--map", dir / "map.h5"}, 2, "--kv and --map exclude each other");
   refused({"fp16", "--k-method", "tq-mse"}, 2, "--kv fp16: nothing is quantized");
   refused({dir / "map.h5", "--sink", "4"}, 2, "--sink: 4: whole pages of 64 positions are expected");
+  refused({"fp16", "--prefill-chunk", "0"}, 2, "--prefill-chunk");
   refused({dir / "map.h5", "--k-method", "klt"}, 3, "pages have no place for keys coded before RoPE");
   refused({dir / "map.h5", "--code", "trellis"}, 3, "pages have no place for trellis codes");
 }
@@ -204,6 +209,8 @@ TEST_CASE("what generate refuses") {
   refused({"-p", "a", "--k-method", "kivi", "--pairs", "K3"}, 2, "neighbouring tokens share scales");
   refused({"-p", "a", "--k-method", "block-gtq", "--pairs", "K3"}, 2, "--map");
   refused({"-p", "a", "--stop", ""}, 2, "--stop: an empty text");
+  refused({"-p", "a", "--device", "cpu", "--prefill-chunk", "64"}, 2,
+          "--prefill-chunk: pages are read in chunks");
   refused({"-p", "a", "--chat"}, 3, "no chat template");
   refused({"-p", "a", "--system", "b"}, 2, "--chat");
   refused({"--ids", dir / "empty.txt", "--chat"}, 2, "--chat: a text is expected");

@@ -14,22 +14,45 @@ inline CudaOptions fp32() {
   return options;
 }
 
+/// What a sequence holds of its first n positions, as a past.
+inline Past past_of(const Config& c, const Sequence& sequence, int64_t n) {
+  Past past;
+  past.n = n;
+  past.context = 330;
+  const int64_t width = int64_t(c.n_kv_heads) * c.head_dim;
+  for (int l = 0; l < c.n_layers; ++l) {
+    const PlainPositions all = sequence.held(l);
+    REQUIRE(int64_t(all.k.size()) >= n * width);
+    past.layers.push_back(
+        {{all.k.begin(), all.k.begin() + n * width}, {all.v.begin(), all.v.begin() + n * width}, {}, {}});
+  }
+  return past;
+}
+
+/// The CPU's logits behind the last of these tokens, which go on behind what a sequence holds; on_layer may
+/// be empty.
+inline std::vector<float> logits_behind(const Checkpoint& model, Past past, std::span<const int32_t> tokens,
+                                        const OnLayer& on_layer) {
+  std::vector<float> found;
+  ForwardRequest request;
+  request.tokens = tokens;
+  request.chunk = 0;
+  request.past = &past;
+  request.on_layer = on_layer;
+  request.logits_from = int64_t(tokens.size()) - 1;
+  request.on_logits = [&](int64_t, int64_t, const float* logits) {
+    found.assign(logits, logits + model.config().vocab);
+  };
+  make_cpu_backend()->forward(model, request);
+  return found;
+}
+
 /// The CPU's logits behind token t, over what a sequence that ends with it holds.
 inline std::vector<float> over_pages(const Checkpoint& model, const Sequence& sequence,
                                      std::span<const int32_t> tokens, size_t t) {
   const Config& c = model.config();
   const int64_t width = int64_t(c.n_kv_heads) * c.head_dim;
-  Past past;
-  past.n = int64_t(t);
-  past.context = 330;
-  std::vector<PlainPositions> held;
-  for (int l = 0; l < c.n_layers; ++l) {
-    held.push_back(sequence.held(l));
-    const PlainPositions& all = held.back();
-    REQUIRE(int64_t(all.k.size()) == int64_t(t + 1) * width);
-    past.layers.push_back(
-        {{all.k.begin(), all.k.end() - width}, {all.v.begin(), all.v.end() - width}, {}, {}});
-  }
+  const Past past = past_of(c, sequence, int64_t(t));
   const auto turned_back = [&](bool local) {
     RotaryTable table = rotary_table(c, past.context, local);
     const double factor =
@@ -40,25 +63,16 @@ inline std::vector<float> over_pages(const Checkpoint& model, const Sequence& se
     return table;
   };
   const RotaryTable back = turned_back(false), local_back = c.local_rope ? turned_back(true) : back;
-  std::vector<float> found;
-  ForwardRequest request;
-  request.tokens = tokens.subspan(t, 1);
-  request.chunk = 0;
-  request.past = &past;
-  request.on_layer = [&](LayerActivations& acts) {
-    const PlainPositions& all = held[size_t(acts.layer)];
+  return logits_behind(model, past, tokens.subspan(t, 1), [&](LayerActivations& acts) {
+    const PlainPositions all = sequence.held(acts.layer);
+    REQUIRE(int64_t(all.k.size()) == int64_t(t + 1) * width);
     std::copy(all.k.end() - width, all.k.end(), acts.k);
     std::copy(all.v.end() - width, all.v.end(), acts.v);
     const LayerAttention::Rotation how = c.layer_attention[size_t(acts.layer)].rotation;
     if (how == LayerAttention::Rotation::none) return;
     rotate(how == LayerAttention::Rotation::local ? local_back : back, acts.k, 1, width, c.n_kv_heads,
            c.head_dim, past.context, int64_t(t));
-  };
-  request.on_logits = [&](int64_t, int64_t n, const float* logits) {
-    found.assign(logits, logits + n * c.vocab);
-  };
-  make_cpu_backend()->forward(model, request);
-  return found;
+  });
 }
 
 /// A prompt, then `steps` tokens one by one: the logits of every seventh. Where two experts are as likely as

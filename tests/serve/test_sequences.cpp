@@ -71,6 +71,56 @@ TEST_CASE("packed pages: exact positions stay, others come back as their codes",
   CHECK(error({0, 300}) < 1e-6);
 }
 
+TEST_CASE("a prompt in chunks: over pages of fp16 all sizes give the same", "[sequence]") {
+  for (const std::string name : {"tiny-qwen2", "tiny-glm", "tiny-qwen3"}) {
+    INFO(name);
+    const Checkpoint model(trained_model(name));
+    const AttentionShape shape = attention_shape(model.config(), 1);
+    const std::vector<int32_t> tokens = some_tokens(310, model.config().vocab);
+    const auto in_chunks = [&](int64_t chunk) {
+      return run(*make_paged_sequence(model, shape, {}, 310, chunk), std::span(tokens).first(300),
+                 std::span(tokens).subspan(300));
+    };
+    const auto whole = in_chunks(2048);
+    CHECK(in_chunks(300) == whole);
+    for (const int64_t chunk : {1, 64, 100, 299}) {
+      INFO(chunk);
+      const auto got = in_chunks(chunk);
+      for (size_t i = 0; i < got.size(); ++i) CHECK(relative_distance(got[i], whole[i]) < 1e-3);  // fp16
+    }
+  }
+}
+
+TEST_CASE("a chunk attends to what packed pages gave back of those before", "[sequence]") {
+  const Checkpoint model(trained_model("tiny-qwen2"));
+  const AttentionShape shape = attention_shape(model.config(), 1);
+  const std::vector<int32_t> tokens = some_tokens(330, model.config().vocab);
+  const std::vector<PackedSpec> specs = packed_specs(plain_cache(shape, 3, "tq-mse"), shape, "K3V3");
+  for (const ExactWindow exact :
+       {ExactWindow{}, ExactWindow{64, 64}, ExactWindow{0, 100}, ExactWindow{64, 0}})
+    for (const int64_t chunk : {64, 100}) {
+      INFO(exact.sink << " " << exact.recent << " " << chunk);
+      const auto held = size_t(2 * chunk);
+      const auto before = make_paged_sequence(model, shape, {specs, exact}, 330, chunk);
+      const auto sequence = make_paged_sequence(model, shape, {specs, exact}, 330, chunk);
+      before->append(std::span(tokens).first(held));
+      const std::span<const float> got = sequence->append(std::span(tokens).first(held + 50));
+      const Past past = past_of(model.config(), *before, int64_t(held));
+      CHECK(relative_distance(got, logits_behind(model, past, std::span(tokens).subspan(held, 50), nullptr)) <
+            1e-6);
+      // What is held does not depend on the chunks, but for what they attended to.
+      const auto whole = make_paged_sequence(model, shape, {specs, exact}, 330);
+      whole->append(std::span(tokens).first(held + 50));
+      CHECK(sequence->held(0).k == whole->held(0).k);
+      CHECK(sequence->held(0).v == whole->held(0).v);
+      CHECK(sequence->cache_bytes() == whole->cache_bytes());
+      for (size_t t = held + 50; t < held + 120; ++t) {
+        const std::span<const float> logits = sequence->append({&tokens[t], 1});
+        CHECK(relative_distance(logits, over_pages(model, *sequence, tokens, t)) < 1e-5);
+      }
+    }
+}
+
 TEST_CASE("what pages cannot hold is refused by name", "[sequence]") {
   const AttentionShape shape = attention_shape(Checkpoint(trained_model("tiny-qwen2")).config(), 1);
   QuantizedCache cache = plain_cache(shape, 3, "tq-mse");
@@ -173,6 +223,61 @@ TEST_CASE("the GPU's pages hold what the CPU twin's do", "[sequence][gpu]") {
     };
     CHECK(distance(got.k, want.k) < 0.02);
     CHECK(distance(got.v, want.v) < 0.02);
+  }
+}
+
+TEST_CASE("prompts on the GPU, in chunks of any size", "[sequence][gpu]") {
+  if (!has_device()) return;
+  const auto distance = [](const std::vector<double>& a, const std::vector<double>& b) {
+    return relative_distance(std::vector<float>(a.begin(), a.end()), std::vector<float>(b.begin(), b.end()));
+  };
+  struct Kind {
+    std::string keys;
+    double bits, step;  // how far keys and values of the first layer may be from the twin's
+    ExactWindow exact;
+  };
+  // Codes that lay halfway go either way: one coordinate in 1500 for 3 bits, in 2000 for 2, where a step is
+  // half of a coordinate's size and all of it.
+  const std::vector<Kind> kinds = {{"", 0, 1e-3, {}},
+                                   {"block-gtq", 3, 0.03, {64, 64}},
+                                   {"block-gtq", 3, 0.03, {64, 100}},
+                                   {"tq-mse", 2, 0.05, {64, 64}},
+                                   {"tq-mse", 2, 0.05, {64, 100}}};
+  for (const std::string& name : kServed) {
+    const Checkpoint model(trained_model(name));
+    if (!without_prompt(model.config()).empty()) continue;
+    const AttentionShape shape = attention_shape(model.config(), 1);
+    const std::vector<int32_t> tokens = some_tokens(330, model.config().vocab);
+    for (const Kind& k : kinds) {
+      KvKind kind;
+      kind.exact = k.exact;
+      if (!k.keys.empty()) kind.packed = packed_specs(plain_cache(shape, k.bits, k.keys), shape, k.keys);
+      for (const int64_t chunk : {64, 100, 2048})
+        for (const size_t n : {1, 63, 64, 65, 300}) {
+          INFO(name << " " << k.keys << " " << k.exact.recent << ", chunk " << chunk << ", prompt " << n);
+          const auto prompt = std::span(tokens).first(n), next = std::span(tokens).subspan(n, 10);
+          const auto twin = make_paged_sequence(model, shape, kind, 330, chunk);
+          const auto sequence = make_cuda_sequence(model, shape, kind, fp32(), 330, chunk);
+          const auto want = run(*twin, prompt, next), got = run(*sequence, prompt, next);
+          // Queries, keys, values and attention's results in fp16, over the same keys and values: those of
+          // packed pages are the GPU's own.
+          const size_t last = (n - 1) / size_t(chunk) * size_t(chunk);  // chunk
+          if (k.keys.empty() || last == 0) CHECK(relative_distance(got[0], want[0]) < 2e-3);
+          if (k.keys.empty()) CHECK(relative_distance(got.back(), want.back()) < 2e-3);
+          CHECK(relative_distance(got.back(), over_pages(model, *sequence, tokens, n + 9)) < 2e-3);
+          if (last > 0) {
+            const auto before = make_cuda_sequence(model, shape, kind, fp32(), 330, chunk);
+            before->append(prompt.first(last));
+            CHECK(relative_distance(got[0],
+                                    logits_behind(model, past_of(model.config(), *before, int64_t(last)),
+                                                  prompt.subspan(last), nullptr)) < 2e-3);
+          }
+          CHECK(sequence->cache_bytes() == twin->cache_bytes());
+          const PlainPositions of_twin = twin->held(0), held = sequence->held(0);
+          CHECK(distance(held.k, of_twin.k) < k.step);
+          CHECK(distance(held.v, of_twin.v) < k.step);
+        }
+    }
   }
 }
 

@@ -1,0 +1,242 @@
+#include "serve/cuda_prompt.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/stop.h"
+#include "kernels/forward/activation.h"
+#include "kernels/forward/bias.h"
+#include "kernels/forward/convert.h"
+#include "kernels/forward/logits.h"
+#include "kernels/forward/norm.h"
+#include "kernels/forward/tokens.h"
+
+namespace blockgtq {
+namespace {
+
+/// Rows [first, first + rows) of a matrix.
+CudaMatrix rows_of(const CudaMatrix& m, int64_t first, int64_t rows, cuda::FloatType type) {
+  return {static_cast<const std::byte*>(m.w) + first * m.cols * cuda::bytes_of(type),
+          m.bias ? m.bias + first : nullptr, rows, m.cols};
+}
+
+/// The angles of positions from `first` on.
+cuda::RopeTable behind(cuda::RopeTable table, int64_t first) {
+  if (!table.cos) return table;
+  table.length -= first;
+  table.cos += first * table.layout.n_rotary();
+  table.sin += first * table.layout.n_rotary();
+  return table;
+}
+
+/// f(first, count) for n tokens, at most `most` at a time.
+template <class F>
+void in_pieces(int64_t n, int64_t most, const F& f) {
+  for (int64_t first = 0; first < n; first += most) f(first, std::min(most, n - first));
+}
+
+}  // namespace
+
+CudaPrompt::CudaPrompt(const CudaWeights& weights, const CudaKvCache& cache, const CudaSteps& steps,
+                       const cuda::Stream& stream, int64_t chunk)
+    : weights_(weights),
+      cache_(cache),
+      steps_(steps),
+      stream_(stream),
+      chunk_(std::min(chunk, cache.capacity())) {
+  check(chunk > 0, "CudaPrompt: a chunk");
+  Region counted(nullptr);
+  lay_out(weights, chunk_, counted);
+  memory_ = cuda::Buffer(size_t(counted.most()));
+  Region region(memory_.as<std::byte>());
+  ws_ = lay_out(weights, chunk_, region);
+  make_scratch(0, chunk_);
+  make_scratch(cache.capacity() - chunk_, chunk_);
+}
+
+/// Of attention, for a chunk of n tokens behind `first`. Nothing that reads the old one may be under way.
+void CudaPrompt::make_scratch(int64_t first, int64_t n) {
+  const auto bytes = size_t(cache_.scratch_bytes(first, n));
+  if (bytes <= scratch_.bytes()) return;
+  scratch_ = cuda::Buffer();  // goes before the new one comes
+  scratch_ = cuda::Buffer(bytes);
+}
+
+int64_t CudaPrompt::most_bytes(const CudaWeights& weights, const AttentionShape& shape, int64_t context,
+                               int64_t chunk) {
+  Region counted(nullptr);
+  lay_out(weights, std::min(chunk, context), counted);
+  cuda::PrefillAttention job;
+  const cuda::ExactPages pages{{}, context};
+  job.dim = shape.layout.head_dim;
+  job.n_heads = shape.n_heads;
+  job.n_kv_heads = shape.n_kv_heads;
+  job.batch = 1;
+  job.tokens = std::min(chunk, context);
+  job.exact = &pages;
+  constexpr int64_t kOfShorter = int64_t(64) << 20;  // more for a shorter chunk: prefill_scratch_bytes()
+  return counted.most() + cuda::prefill_scratch_bytes(job) + kOfShorter + cuda::Blas::kWorkspaceBytes;
+}
+
+CudaPrompt::Workspace CudaPrompt::lay_out(const CudaWeights& weights, int64_t chunk, Region& region) {
+  const int64_t slab = slab_of(chunk);
+  const Config& c = weights.config();
+  const int64_t q_cols = int64_t(c.n_heads) * c.head_dim, k_cols = int64_t(c.n_kv_heads) * c.head_dim;
+  const auto take_low = [&](int64_t n) { return region.take<std::byte>(n * cuda::bytes_of(weights.type())); };
+  Workspace out;
+  out.tokens = region.take<int32_t>(chunk);
+  out.x = region.take<float>(chunk * c.hidden);
+  out.q = region.take<uint16_t>(chunk * q_cols);
+  out.heads = region.take<uint16_t>(chunk * q_cols);
+  out.k = region.take<uint16_t>(chunk * k_cols);
+  out.v = region.take<uint16_t>(chunk * k_cols);
+  out.in = take_low(slab * std::max<int64_t>(c.hidden, q_cols));
+  const int64_t mark = region.mark();  // what comes is used one after the other
+  out.projected = region.take<float>(slab * std::max(q_cols, k_cols));
+  region.rewind(mark);
+  out.gate_up = region.take<float>(slab * 2 * c.intermediate);
+  out.act = take_low(slab * c.intermediate);
+  region.rewind(mark);
+  out.logits = region.take<float>(c.vocab);
+  return out;
+}
+
+void CudaPrompt::read(int b, std::span<const int32_t> tokens, std::span<float> logits) {
+  const Config& c = weights_.config();
+  int64_t last = 0;  // token of its chunk
+  in_pieces(int64_t(tokens.size()), chunk_, [&](int64_t first, int64_t n) {
+    check_stop();
+    cuda::upload(ws_.tokens, tokens.data() + first, size_t(n) * sizeof(int32_t), stream_);
+    cache_.begin_chunk(b, first, n, stream_);
+    make_scratch(first, n);
+    embed(n);
+    for (int l = 0; l < c.n_layers; ++l) {
+      attention(l, b, first, n);
+      feed_forward(l, n);
+    }
+    last = n - 1;
+  });
+  take_logits(ws_.x + last * c.hidden, int64_t(tokens.size()), logits);
+}
+
+void CudaPrompt::embed(int64_t n) {
+  cuda::EmbedTokens job;
+  job.table = weights_.embedding();
+  job.type = weights_.type();
+  job.hidden = weights_.config().hidden;
+  job.factor = float(weights_.config().embedding_multiplier);
+  in_pieces(n, slab(), [&](int64_t at, int64_t count) {
+    job.batch = int(count);
+    job.tokens = ws_.tokens + at;
+    job.x = ws_.x + at * job.hidden;
+    cuda::embed_tokens(job, stream_);
+  });
+}
+
+/// x (n, hidden) += attention of a chunk of sequence b, behind the `first` positions that it holds.
+void CudaPrompt::attention(int layer, int b, int64_t first, int64_t n) {
+  const Config& c = weights_.config();
+  const CudaLayerWeights& w = weights_.layers()[size_t(layer)];
+  const int64_t q_cols = int64_t(c.n_heads) * c.head_dim, k_cols = int64_t(c.n_kv_heads) * c.head_dim;
+  const cuda::FloatType type = weights_.type();
+  const CudaMatrix q = rows_of(w.qkv, 0, q_cols, type), k = rows_of(w.qkv, q_cols, k_cols, type),
+                   v = rows_of(w.qkv, q_cols + k_cols, k_cols, type);
+  in_pieces(n, slab(), [&](int64_t at, int64_t count) {
+    const cuda::RopeTable rope = behind(steps_.rope(layer), first + at);
+    norm(ws_.x + at * c.hidden, count, c.hidden, w.input_norm, nullptr, ws_.in);
+    put_heads(q, w.q_norm, rope, count, ws_.q + at * q_cols);
+    put_heads(k, w.k_norm, rope, count, ws_.k + at * k_cols);
+    put_heads(v, nullptr, {}, count, ws_.v + at * k_cols);
+  });
+  cuda::PrefillAttention chunk;
+  chunk.tokens = n;
+  chunk.q = ws_.q;
+  chunk.k = ws_.k;
+  chunk.v = ws_.v;
+  chunk.out = ws_.heads;
+  cache_.attend_chunk(layer, b, first, chunk, scratch_.as(), stream_);
+  cache_.fill(layer, b, first, n, ws_.k, ws_.v, stream_);
+  in_pieces(n, slab(), [&](int64_t at, int64_t count) {
+    const void* in = ws_.heads + at * q_cols;
+    if (type != cuda::FloatType::f16) {
+      cuda::convert(in, cuda::FloatType::f16, ws_.in, type, count * q_cols, stream_);
+      in = ws_.in;
+    }
+    project(w.o, in, count, ws_.x + at * c.hidden, true);
+  });
+}
+
+/// to (n, heads, D) = heads of what lies in ws_.in, normed (weight null: not) and turned (no table: not).
+void CudaPrompt::put_heads(const CudaMatrix& m, const float* norm_weight, const cuda::RopeTable& rope,
+                           int64_t n, uint16_t* to) {
+  const int64_t dim = weights_.config().head_dim, heads = m.rows / dim;
+  project(m, ws_.in, n, ws_.projected);
+  if (norm_weight) norm(ws_.projected, n * heads, dim, norm_weight, ws_.projected, nullptr);
+  if (rope.cos) cuda::rope(rope, {ws_.projected, m.rows, dim}, n, heads, n, stream_);
+  cuda::convert(ws_.projected, cuda::FloatType::f32, to, cuda::FloatType::f16, n * m.rows, stream_);
+}
+
+/// x (n, hidden) += the feed-forward part.
+void CudaPrompt::feed_forward(int layer, int64_t n) {
+  const Config& c = weights_.config();
+  const CudaLayerWeights& w = weights_.layers()[size_t(layer)];
+  in_pieces(n, slab(), [&](int64_t at, int64_t count) {
+    float* const x = ws_.x + at * c.hidden;
+    norm(x, count, c.hidden, w.post_norm, nullptr, ws_.in);
+    project(w.gate_up, ws_.in, count, ws_.gate_up);
+    cuda::GatedRows rows;
+    rows.x = ws_.gate_up;
+    rows.n = count;
+    rows.width = c.intermediate;
+    rows.activation = c.activation == Activation::silu ? cuda::Activation::silu : cuda::Activation::gelu_tanh;
+    rows.out = ws_.act;
+    rows.type = weights_.type();
+    cuda::activate(rows, stream_);
+    project(w.down, ws_.act, count, x, true);
+  });
+}
+
+/// Of x (hidden), the last of n_tokens.
+void CudaPrompt::take_logits(const float* x, int64_t n_tokens, std::span<float> logits) {
+  const Config& c = weights_.config();
+  check(int64_t(logits.size()) == c.vocab, "CudaPrompt: logits");
+  norm(x, 1, c.hidden, weights_.final_norm(), nullptr, ws_.in);
+  project(weights_.head(), ws_.in, 1, ws_.logits);
+  cuda::finish_logits(ws_.logits, c.vocab, float(c.logits_multiplier), float(c.logits_softcap), stream_);
+  cuda::download(logits.data(), ws_.logits, logits.size_bytes(), stream_);
+  stream_.synchronize();
+  const auto bad = std::find_if(logits.begin(), logits.end(), [](float y) { return !std::isfinite(y); });
+  if (bad != logits.end())
+    throw Error(Exit::nonfinite,
+                fmt::format("logits behind a prompt of {} tokens: token {}: not a finite number", n_tokens,
+                            bad - logits.begin()),
+                "what is beyond 65504 overflows fp16; --dtype bf16 or fp32");
+}
+
+/// RMS norms of n rows x (n, dim): y (n, dim), which may be x, and low (n, dim) of the products' type; either
+/// may be null.
+void CudaPrompt::norm(const float* x, int64_t n, int64_t dim, const float* weight, float* y, void* low) {
+  cuda::Norm job;
+  job.x = x;
+  job.n = n;
+  job.dim = job.x_stride = job.y_stride = dim;
+  job.weight = weight;
+  job.offset = float(weights_.config().norm_offset);
+  job.eps = float(weights_.config().rms_eps);
+  job.y = y;
+  job.low = low;
+  job.low_type = weights_.type();
+  cuda::norm(job, stream_);
+}
+
+/// y (n, rows) = x (n, cols) W^T + b, x of the products' type; or y += that, times the residual's factor.
+void CudaPrompt::project(const CudaMatrix& m, const void* x, int64_t n, float* y, bool add) {
+  const float scale = add ? float(weights_.config().residual_multiplier) : 1.0f;
+  blas_.multiply({m.w, x, y, m.rows, m.cols, n, m.rows, weights_.type(), add, scale}, stream_);
+  if (m.bias) cuda::add_bias(y, m.rows, n, m.rows, m.bias, scale, stream_);
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,68 @@
+#pragma once
+#include <memory>
+#include <span>
+
+#include "kernels/forward/blas.h"
+#include "model/cuda_workspace.h"
+#include "serve/cuda_kv_cache.h"
+#include "serve/cuda_steps.h"
+#include "serve/cuda_weights.h"
+
+namespace blockgtq {
+
+/// Reading prompts on a GPU: chunk by chunk over the resident weights and into the pages. A chunk's tokens
+/// attend to what the pages hold of the chunks before, and exactly to each other. weights, cache and steps
+/// outlive this.
+class CudaPrompt {
+ public:
+  /// chunk: tokens that are read together, at most. Exit::device where memory or cuBLASLt cannot be had.
+  CudaPrompt(const CudaWeights& weights, const CudaKvCache& cache, const CudaSteps& steps,
+             const cuda::Stream& stream, int64_t chunk);
+
+  /// Puts the tokens into the pages of sequence b, which holds none. Leaves the logits (vocab) behind the
+  /// last one. Waits. Exit::nonfinite where one of them is not finite.
+  void read(int b, std::span<const int32_t> tokens, std::span<float> logits);
+  /// Device memory taken beside weights and cache.
+  int64_t bytes() const { return int64_t(memory_.bytes() + scratch_.bytes()) + cuda::Blas::kWorkspaceBytes; }
+  /// What it takes at most, over a cache of sequences of `context` tokens.
+  static int64_t most_bytes(const CudaWeights& weights, const AttentionShape& shape, int64_t context,
+                            int64_t chunk);
+
+ private:
+  /// C tokens of a chunk, S of a slab of it. `void` arrays are of the products' type, 16-bit ones fp16.
+  struct Workspace {
+    int32_t* tokens = nullptr;                // (C)
+    float* x = nullptr;                       // (C, hidden), the residual stream
+    uint16_t *q = nullptr, *heads = nullptr;  // (C, Hq, D): queries, attention's result
+    uint16_t *k = nullptr, *v = nullptr;      // (C, H, D)
+    void* in = nullptr;                       // (S, hidden) or (S, Hq D): what a product reads
+    float* projected = nullptr;               // (S, Hq D): queries, or keys, or values
+    float* gate_up = nullptr;                 // (S, 2 intermediate)
+    void* act = nullptr;                      // (S, intermediate)
+    float* logits = nullptr;                  // (vocab)
+  };
+  static int64_t slab_of(int64_t chunk) { return std::min(chunk, kCudaSlabTokens); }
+  static Workspace lay_out(const CudaWeights& weights, int64_t chunk, Region& region);
+  int64_t slab() const { return slab_of(chunk_); }
+
+  void make_scratch(int64_t first, int64_t n);
+  void embed(int64_t n);
+  void attention(int layer, int b, int64_t first, int64_t n);
+  void put_heads(const CudaMatrix& m, const float* norm_weight, const cuda::RopeTable& rope, int64_t n,
+                 uint16_t* to);
+  void feed_forward(int layer, int64_t n);
+  void take_logits(const float* x, int64_t n_tokens, std::span<float> logits);
+  void norm(const float* x, int64_t n, int64_t dim, const float* weight, float* y, void* low);
+  void project(const CudaMatrix& m, const void* x, int64_t n, float* y, bool add = false);
+
+  const CudaWeights& weights_;
+  const CudaKvCache& cache_;
+  const CudaSteps& steps_;
+  const cuda::Stream& stream_;
+  const int64_t chunk_;
+  cuda::Blas blas_;
+  cuda::Buffer memory_, scratch_;  // scratch_: attention's
+  Workspace ws_;
+};
+
+}  // namespace blockgtq
