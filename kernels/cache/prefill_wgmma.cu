@@ -22,8 +22,9 @@ constexpr int kStages = 2, kWarpgroups = 2, kThreads = 128 * (1 + kWarpgroups);
 template <int kDim>
 struct Shape {
   static constexpr int kTiles = kDim > 128 ? 1 : 2;  // of a step
-  static constexpr int kParts = kDim > 128 ? 2 : 1;  // of the outputs, in products of their own
-  static constexpr int kPart = kDim / kParts;
+  [[maybe_unused]] static constexpr int kParts =
+      kDim > 128 ? 2 : 1;  // of the outputs, in products of their own
+  [[maybe_unused]] static constexpr int kPart = kDim / kParts;
   static constexpr int kQueryBytes = 64 * kDim * 2;  // of a warpgroup
   static constexpr int kKeyBytes = kTiles * key_tile_bytes(kDim),
                        kValueBytes = kTiles * value_tile_bytes(kDim);
