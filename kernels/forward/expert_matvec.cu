@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(kThreads, 2) expert_kernel(const ExpertMatVec 
   const T* vectors = static_cast<const T*>(p.x_low);
   if constexpr (kGated) {
     T* const staged = reinterpret_cast<T*>(sums + 2 * sums_of(p));
-    stage_vectors(p, p.x, sums, staged);
+    stage_vectors(p, p.x, HeldWeights(p), sums, staged);
     vectors = staged;
   }
 

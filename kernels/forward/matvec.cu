@@ -122,13 +122,15 @@ __global__ void __launch_bounds__(kThreads, 2) matvec_kernel(const MatVec p, con
 #pragma unroll
   for (int s = 0; s < kStages; ++s) ahead.load(queue + s * kTileUnits);
   let_successor_start();
-  wait_for_predecessor();
   const T* vectors;
   if constexpr (kStaged) {
+    const HeldWeights held(p);
+    wait_for_predecessor();
     T* const staged = reinterpret_cast<T*>(sums + 2 * sums_of(p));
-    stage_vectors(p, x, sums, staged);
+    stage_vectors(p, x, held, sums, staged);
     vectors = staged;
   } else {
+    wait_for_predecessor();
     vectors = x;
   }
 

@@ -33,41 +33,72 @@ __device__ inline void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/// Fours of columns of a thread that stay in registers between a norm's two passes.
+constexpr int kHeld = 4;
+
+/// The weights of a norm at this thread's first columns: they are asked for before the kernel before ends.
+struct HeldWeights {
+  Pack4<float> w[kHeld];
+  __device__ explicit HeldWeights(const MatVec& p) {
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const int k = 4 * (threadIdx.x + i * kThreads);
+      w[i] = p.norm_weight && k < p.cols ? *reinterpret_cast<const Pack4<float>*>(p.norm_weight + k)
+                                         : Pack4<float>{{1, 1, 1, 1}};
+    }
+  }
+};
+
 /// vectors (n, cols) = x, normed where there is a norm, rounded to T; by all threads. sums: (n, kWarps) of
 /// scratch.
 template <class T, class X>
-__device__ inline void stage_vectors(const MatVec& p, const X* x, float* sums, T* vectors) {
+__device__ inline void stage_vectors(const MatVec& p, const X* x, const HeldWeights& held, float* sums,
+                                     T* vectors) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  if (p.norm_weight) {
-    for (int b = 0; b < p.n; ++b) {
-      float sum = 0;
-      for (int64_t k = 4 * threadIdx.x; k < p.cols; k += 4 * kThreads) {
-        const float4 v = *reinterpret_cast<const float4*>(p.x + b * p.cols + k);
-        sum = fmaf(v.x, v.x, fmaf(v.y, v.y, fmaf(v.z, v.z, fmaf(v.w, v.w, sum))));
-      }
-      sum = warp_sum(sum);
-      if (lane == 0) sums[b * kWarps + warp] = sum;
-    }
-    __syncthreads();
-  }
   for (int b = 0; b < p.n; ++b) {
+    Pack4<X> mine[kHeld];
+    float sum = 0;
+    const auto at = [&](int64_t k) { return *reinterpret_cast<const Pack4<X>*>(x + b * p.cols + k); };
+    const auto add = [&](const Pack4<X>& v) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sum = fmaf(to_float(v.v[i]), to_float(v.v[i]), sum);
+    };
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const int k = 4 * (threadIdx.x + i * kThreads);
+      if (k < p.cols) mine[i] = at(k);
+    }
     float root = 1;
     if (p.norm_weight) {
-      float sum = 0;
 #pragma unroll
-      for (int i = 0; i < kWarps; ++i) sum += sums[b * kWarps + i];
-      root = rsqrtf(sum / float(p.cols) + p.norm_eps);
+      for (int i = 0; i < kHeld; ++i)
+        if (4 * (threadIdx.x + i * kThreads) < p.cols) add(mine[i]);
+      for (int64_t k = 4 * (threadIdx.x + kHeld * kThreads); k < p.cols; k += 4 * kThreads) add(at(k));
+      sum = warp_sum(sum);
+      if (lane == 0) sums[b * kWarps + warp] = sum;
+      __syncthreads();
+      float all = 0;
+#pragma unroll
+      for (int i = 0; i < kWarps; ++i) all += sums[b * kWarps + i];
+      root = rsqrtf(all / float(p.cols) + p.norm_eps);
     }
-    for (int64_t k = 4 * threadIdx.x; k < p.cols; k += 4 * kThreads) {
-      const Pack4<X> v = *reinterpret_cast<const Pack4<X>*>(x + b * p.cols + k);
-      Pack4<float> weight{{1, 1, 1, 1}};
-      if (p.norm_weight) weight = *reinterpret_cast<const Pack4<float>*>(p.norm_weight + k);
+    const auto put = [&](int64_t k, const Pack4<X>& v, const Pack4<float>& weight) {
       Pack4<T> y;
 #pragma unroll
       for (int i = 0; i < 4; ++i)
         store(&y.v[i],
               p.norm_weight ? to_float(v.v[i]) * root * (weight.v[i] + p.norm_offset) : to_float(v.v[i]));
       *reinterpret_cast<Pack4<T>*>(vectors + b * p.cols + k) = y;
+    };
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const int k = 4 * (threadIdx.x + i * kThreads);
+      if (k < p.cols) put(k, mine[i], held.w[i]);
+    }
+    for (int64_t k = 4 * (threadIdx.x + kHeld * kThreads); k < p.cols; k += 4 * kThreads) {
+      Pack4<float> weight{{1, 1, 1, 1}};
+      if (p.norm_weight) weight = *reinterpret_cast<const Pack4<float>*>(p.norm_weight + k);
+      put(k, at(k), weight);
     }
   }
   __syncthreads();
