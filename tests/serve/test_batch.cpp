@@ -137,7 +137,7 @@ TEST_CASE("texts side by side on a GPU are the sequences alone", "[batch][gpu]")
     const std::vector<KnownText> texts = five_texts(model.config().vocab);
     for (const KvKind& kind : kinds(shape)) {
       CAPTURE(name, kind.is_packed(), kind.exact.sink, kind.exact.recent);
-      CudaBatch batch(model, shape, kind, in_fp32(), 3, longest_of(texts));
+      CudaBatch batch(model, shape, kind, in_fp32(), 3, longest_of(texts), kPromptChunk);
       const std::vector<Logits> got = run_batch(batch, texts);
       CHECK(batch.cache().free_pages() == batch.cache().n_pages());
       for (size_t i = 0; i < texts.size(); ++i) {
@@ -165,8 +165,8 @@ TEST_CASE("pages that nobody has may hold anything", "[batch][gpu]") {
   const std::vector<KnownText> texts = five_texts(model.config().vocab);
   for (const KvKind& kind : kinds(shape)) {
     CAPTURE(kind.is_packed(), kind.exact.sink, kind.exact.recent);
-    CudaBatch plain(model, shape, kind, in_fp32(), 3, longest_of(texts)),
-        spoiled(model, shape, kind, in_fp32(), 3, longest_of(texts));
+    CudaBatch plain(model, shape, kind, in_fp32(), 3, longest_of(texts), kPromptChunk),
+        spoiled(model, shape, kind, in_fp32(), 3, longest_of(texts), kPromptChunk);
     const std::vector<Logits> want = run_batch(plain, texts);
     spoiled.cache().spoil_free_pages(spoiled.stream());
     const std::vector<Logits> got =
@@ -185,9 +185,10 @@ TEST_CASE("a text waits for pages that others may come to", "[batch][gpu]") {
     const cuda::Stream stream;
     const CudaWeights weights(model, in_fp32());
     const CudaKvCache one(shape, {}, 1, kMost, stream);
-    return weights.bytes() + kMost * model.config().head_dim * 4 + int64_t(texts * double(one.bytes()));
+    return weights.bytes() + kMost * model.config().head_dim * 4 +
+           CudaPrompt::most_bytes(weights, shape, kMost, kPromptChunk) + int64_t(texts * double(one.bytes()));
   };
-  CudaBatch batch(model, shape, {}, in_fp32(limit(2.5)), 3, kMost);
+  CudaBatch batch(model, shape, {}, in_fp32(limit(2.5)), 3, kMost, kPromptChunk);
   const int64_t all = batch.cache().n_pages();
   CHECK(all > 2 * pages);
   CHECK(all < 3 * pages);
@@ -204,7 +205,7 @@ TEST_CASE("a text waits for pages that others may come to", "[batch][gpu]") {
   batch.end(second);
   CHECK(batch.cache().free_pages() == all);
 
-  const CudaBatch small(model, shape, {}, in_fp32(limit(0.5)), 3, kMost);
+  const CudaBatch small(model, shape, {}, in_fp32(limit(0.5)), 3, kMost, kPromptChunk);
   try {
     small.require(kMost);
     FAIL("pages for half a text");
