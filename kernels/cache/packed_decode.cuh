@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(c
     }
   [[maybe_unused]] const float cap = a.rule.softcap * kLog2e;
   [[maybe_unused]] float inner[kTiles][2];
-  if constexpr (kRuled)
+  if constexpr (kRuled) {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
@@ -202,6 +202,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(c
         inner[tile][j] = factor[tile][j] / cap;
         if (cap > 0) factor[tile][j] = 1;
       }
+  }
 #pragma unroll 1
   for (int n = 0; first + n * n_warps < last; ++n) {
     const int item = first + n * n_warps, page = item / kItems, part = item % kItems * kParts;
