@@ -16,7 +16,9 @@ struct Family {
   Json changes;
 };
 
-/// Heads that pages have kernels for; windows that end within a page, and within a part of one.
+/// Heads that pages have kernels for, and attention scaled as released models scale theirs (the configs' own
+/// scales are of heads of 8 and 12: logits three times as large, and with them what fp16 leaves of queries);
+/// windows that end within a page, and within a part of one.
 const Family kFamilies[] = {
     {"mixtral", {{"intermediate_size", 96}}},
     {"mixtral-window", {{"intermediate_size", 96}, {"sliding_window", 40}}},
@@ -24,11 +26,11 @@ const Family kFamilies[] = {
     {"qwen3_moe-window", {{"head_dim", 128}, {"moe_intermediate_size", 96}, {"sliding_window", 70}}},
     {"glm4_moe", {{"head_dim", 64}, {"moe_intermediate_size", 96}}},
     {"ernie4_5_moe", {{"moe_intermediate_size", 96}}},
-    {"granitemoe", {{"intermediate_size", 96}}},
+    {"granitemoe", {{"intermediate_size", 96}, {"attention_multiplier", 0.125}}},
     {"minimax_m2", {{"head_dim", 64}, {"intermediate_size", 96}}},
     {"gpt_oss", {{"head_dim", 64}, {"intermediate_size", 96}, {"sliding_window", 40}, {"swiglu_limit", 0.5}}},
     {"gemma2", {{"head_dim", 64}, {"sliding_window", 33}}},
-    {"gemma3_text", {{"head_dim", 128}, {"sliding_window", 64}}},
+    {"gemma3_text", {{"head_dim", 128}, {"query_pre_attn_scalar", 128}, {"sliding_window", 64}}},
     {"cohere2", {{"head_dim", 64}, {"sliding_window", 100}}},
     {"starcoder2", {{"sliding_window", 31}}},
     {"olmo2", Json::object()},
@@ -38,7 +40,7 @@ const Family kFamilies[] = {
     {"mistral-window", {{"head_dim", 64}, {"sliding_window", 17}}},
     {"qwen3-window", {{"head_dim", 64}, {"sliding_window", 129}}},
     {"smollm3", Json::object()},
-    {"granite", Json::object()},
+    {"granite", {{"attention_multiplier", 0.125}}},
 };
 
 void make_checkpoint(const Family& family, const fs::path& folder) {
