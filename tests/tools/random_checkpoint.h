@@ -20,7 +20,7 @@ namespace blockgtq::test {
 struct RandomCheckpoint {
   Json config;
   uint64_t seed = 1;
-  double scale = 0.02;                       // standard deviation; weights of norms are around 1
+  double scale = 0.02;                       // standard deviation; norms multiply by what is around 1
   uint64_t shard_bytes = uint64_t(4) << 30;  // a shard holds at least one tensor, however large
 };
 
@@ -53,8 +53,9 @@ struct Planned {
   uint64_t bytes = 0, index = 0;
 };
 
+/// norm: the mean of norms' weights.
 inline void write_shard(const fs::path& path, const std::vector<Planned>& tensors,
-                        const RandomCheckpoint& spec) {
+                        const RandomCheckpoint& spec, float norm) {
   Json header = Json::object();
   uint64_t at = 0;
   for (const Planned& t : tensors) {
@@ -73,7 +74,7 @@ inline void write_shard(const fs::path& path, const std::vector<Planned>& tensor
   for (const Planned& t : tensors) largest = std::max(largest, size_t(t.bytes / 2));
   std::vector<uint16_t> buffer(std::min(largest, kBlock * kBlocks));
   for (const Planned& t : tensors) {
-    const float mean = t.name.find("norm") != std::string::npos ? 1 : 0;
+    const float mean = t.name.find("norm") != std::string::npos ? norm : 0;
     const size_t n = t.bytes / 2;
     for (size_t first = 0; first < n; first += buffer.size()) {
       const size_t count = std::min(buffer.size(), n - first);
@@ -93,6 +94,7 @@ inline void write_shard(const fs::path& path, const std::vector<Planned>& tensor
 /// config.json and model.safetensors, or shards with their index where one is not enough.
 inline void write_random_checkpoint(const RandomCheckpoint& spec, const fs::path& folder) {
   const Config config = parse_config(spec.config, "config");
+  const auto norm = float(1 - config.norm_offset);
   fs::create_directories(folder);
   write_file(folder / "config.json", dump_json(spec.config), true);
   std::vector<std::vector<detail::Planned>> shards(1);
@@ -109,14 +111,14 @@ inline void write_random_checkpoint(const RandomCheckpoint& spec, const fs::path
     shards.back().push_back(std::move(t));
   }
   if (shards.size() == 1) {
-    detail::write_shard(folder / "model.safetensors", shards[0], spec);
+    detail::write_shard(folder / "model.safetensors", shards[0], spec, norm);
     return;
   }
   Json json;
   json["metadata"]["total_size"] = total;
   for (size_t s = 0; s < shards.size(); ++s) {
     const std::string file = fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size());
-    detail::write_shard(folder / file, shards[s], spec);
+    detail::write_shard(folder / file, shards[s], spec, norm);
     for (const detail::Planned& t : shards[s]) json["weight_map"][t.name] = file;
   }
   write_file(folder / "model.safetensors.index.json", dump_json(json), true);
