@@ -19,12 +19,15 @@ namespace {
 
 constexpr int kStages = 2, kWarpgroups = 2, kThreads = 128 * (1 + kWarpgroups);
 
+/// The outputs' parts, in products of their own, and their coordinates.
+template <int kDim>
+constexpr int kParts = kDim > 128 ? 2 : 1;
+template <int kDim>
+constexpr int kPart = kDim / kParts<kDim>;
+
 template <int kDim>
 struct Shape {
   static constexpr int kTiles = kDim > 128 ? 1 : 2;  // of a step
-  [[maybe_unused]] static constexpr int kParts =
-      kDim > 128 ? 2 : 1;  // of the outputs, in products of their own
-  [[maybe_unused]] static constexpr int kPart = kDim / kParts;
   static constexpr int kQueryBytes = 64 * kDim * 2;  // of a warpgroup
   static constexpr int kKeyBytes = kTiles * key_tile_bytes(kDim),
                        kValueBytes = kTiles * value_tile_bytes(kDim);
@@ -82,17 +85,17 @@ __device__ __forceinline__ void multiply_keys(float (&s)[32 * Shape<kDim>::kTile
   close_products();
 }
 template <int kDim>
-__device__ __forceinline__ void multiply_values(float (&o)[Shape<kDim>::kParts][Shape<kDim>::kPart / 2],
+__device__ __forceinline__ void multiply_values(float (&o)[kParts<kDim>][kPart<kDim> / 2],
                                                 const uint32_t (&p)[16 * Shape<kDim>::kTiles],
                                                 uint32_t values) {
   using S = Shape<kDim>;
 #pragma unroll
   for (int k = 0; k < 4 * S::kTiles; ++k)
 #pragma unroll
-    for (int part = 0; part < S::kParts; ++part)
-      multiply_rows(
-          o[part], p + 4 * k,
-          operand_at(values + k / 4 * value_tile_bytes(kDim) + part * (S::kPart * kRowBytes) + k % 4 * 32));
+    for (int part = 0; part < kParts<kDim>; ++part)
+      multiply_rows(o[part], p + 4 * k,
+                    operand_at(values + k / 4 * value_tile_bytes(kDim) + part * (kPart<kDim> * kRowBytes) +
+                               k % 4 * 32));
   close_products();
 }
 
@@ -106,17 +109,17 @@ __device__ void attend(const PrefillPass& a, int sequence, int kv_head, int spli
   const int lane = threadIdx.x % 32, row = first_row + threadIdx.x / 32 % 4 * 16, r = lane / 4;
   const int first_token = first_row / a.group, token[2] = {(row + r) / a.group, (row + 8 + r) / a.group};
   const float factor = a.scale;
-  float o[S::kParts][S::kPart / 2];
+  float o[kParts<kDim>][kPart<kDim> / 2];
   RowWeights w;
 #pragma unroll
-  for (int part = 0; part < S::kParts; ++part)
+  for (int part = 0; part < kParts<kDim>; ++part)
 #pragma unroll
-    for (int i = 0; i < S::kPart / 2; ++i) o[part][i] = 0;
+    for (int i = 0; i < kPart<kDim> / 2; ++i) o[part][i] = 0;
   if (!a.first) {
     load_weights(a, head, split, row, w);
 #pragma unroll
-    for (int part = 0; part < S::kParts; ++part)
-      load_rows<kDim>(a, head, split, row, part * S::kPart, o[part]);
+    for (int part = 0; part < kParts<kDim>; ++part)
+      load_rows<kDim>(a, head, split, row, part * kPart<kDim>, o[part]);
   }
   const int n_steps = steps.last - steps.first;
   if (n_steps > 0) {
@@ -133,11 +136,11 @@ __device__ void attend(const PrefillPass& a, int sequence, int kv_head, int spli
     };
     const auto shrink_outputs = [&] {
 #pragma unroll
-      for (int part = 0; part < S::kParts; ++part) shrink_rows(o[part], shrink);
+      for (int part = 0; part < kParts<kDim>; ++part) shrink_rows(o[part], shrink);
     };
     const auto pin_outputs = [&] {
 #pragma unroll
-      for (int part = 0; part < S::kParts; ++part) pin(o[part]);
+      for (int part = 0; part < kParts<kDim>; ++part) pin(o[part]);
     };
     wait_for_keys(0);
     start_products();
@@ -180,11 +183,11 @@ __device__ void attend(const PrefillPass& a, int sequence, int kv_head, int spli
   const bool keep = a.splits > 1 || !a.last;
   if (keep) keep_weights(a, head, split, row, w);
 #pragma unroll
-  for (int part = 0; part < S::kParts; ++part)
+  for (int part = 0; part < kParts<kDim>; ++part)
     if (keep)
-      keep_rows<kDim>(a, head, split, row, part * S::kPart, o[part]);
+      keep_rows<kDim>(a, head, split, row, part * kPart<kDim>, o[part]);
     else
-      write_rows<kDim>(a, sequence, kv_head, row, part * S::kPart, w, o[part]);
+      write_rows<kDim>(a, sequence, kv_head, row, part * kPart<kDim>, w, o[part]);
 }
 
 /// Has shared memory of its own where it was compiled for sm_90a; else it is empty, see compiled().
