@@ -1,36 +1,37 @@
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/error.h"
-#include "base/file.h"
-#include "cache_run.h"
-#include "cache_spec.h"
 #include "commands.h"
 #include "decimal.h"
-#include "eval/needle.h"
-#include "hf/tokenizer.h"
-#include "model_set.h"
-#include "report/number.h"
-#include "report/table.h"
-#include "result_files.h"
+#include "niah.h"
+#include "tasks/niah.h"
 
 namespace blockgtq {
 namespace {
 
-struct Options {
-  ModelSetOptions set;
-  CacheOptions caches;
-  std::string context = "512";
-  NeedleSpec needles;
-  std::string json, csv, markdown;
-  bool force = false;
-};
+/// Options that only one form of the command knows.
+constexpr const char* kForcedOnly[] = {"--questions", "--needles"};
+constexpr const char* kTasksOnly[] = {"--task",  "--depths", "--trials",        "--chart", "--chat",
+                                      "--pages", "--output", "--answer-tokens", "--resume"};
 
-std::vector<int64_t> parse_contexts(const std::string& text) {
+void refuse_given(const CLI::App& command, std::span<const char* const> names, const char* why) {
+  for (const char* name : names)
+    if (command.count(name) > 0) throw Error(Exit::usage, fmt::format("{}: {}", name, why));
+}
+
+std::string task_names() {
+  std::string names;
+  for (const NiahTask& task : niah_tasks()) names += (names.empty() ? "" : ", ") + task.name;
+  return names;
+}
+
+}  // namespace
+
+std::vector<int64_t> niah_contexts(const NiahOptions& o) {
   std::vector<int64_t> contexts;
-  for (const std::string& part : split(text, ',')) {
+  for (const std::string& part : split(o.context, ',')) {
     const std::optional<int64_t> value = parse_whole(part);
     if (!value || *value < 64 || *value > (1 << 24))
       throw Error(Exit::usage,
@@ -40,165 +41,51 @@ std::vector<int64_t> parse_contexts(const std::string& text) {
   return contexts;
 }
 
-/// One cache on one model at one context.
-struct Row {
-  std::string model;
-  int64_t context;
-  CacheSpec spec;  // no bits: exact
-  double bytes;
-  Retrieval found;
-};
-
-class Niah {
- public:
-  Niah(const Options& o, const GlobalOptions& global)
-      : o_(o),
-        global_(global),
-        progress_(global.make_progress()),
-        contexts_(parse_contexts(o.context)),
-        specs_(cache_specs(o.caches)) {
-    if (!o.set.run.ids.empty())
-      throw Error(Exit::usage, "--ids: questions are put into a text: give -f TEXT");
-  }
-
-  void run() {
-    ResultFiles files(o_.json, o_.csv, o_.markdown, o_.force);
-    for_each_model(
-        o_.set, *progress_, [&](const ModelJob& job) { run_model(job); },
-        [&](const std::vector<ModelFailure>& failures) {
-          const Table table = result_table();
-          files.write(document(failures), table.csv(), table.markdown(), table.text());
-        });
-  }
-
- private:
-  void run_model(const ModelJob& job) {
-    RunOptions haystack = job.evaluation;
-    haystack.bos = false;  // questions have it, not the text they are put into
-    const Session session = open_session(haystack, global_, *progress_);
-    std::vector<CacheSpec> specs =
-        specs_of_model(specs_, session.shape, job.name, !o_.set.panel.empty(), *progress_);
-    const std::optional<BitMap> map =
-        job_map(job, o_.set, session.shape, budgets_of(specs), global_, *progress_);
-    specs = resolve_chosen(specs, map ? &*map : nullptr, *progress_);
-    const Codebook codebook = codebook_of(o_.caches, o_.set.run);
-    std::vector<QuantizedCache> caches(1);  // the exact one
-    for (const CacheSpec& spec : specs)
-      caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr, codebook));
-    const Tokenizer tokenizer = open_tokenizer(session.model->folder());
-    NeedleSpec needles = o_.needles;
-    if (job.evaluation.bos)
-      needles.bos = first_token_id(session.model->folder(), session.model->config().vocab);
-    for (int64_t context : contexts_) {
-      if (const std::string text = beyond_positions(*session.model, context); !text.empty())
-        progress_->warn(text);
-      needles.context = context;
-      const std::vector<Retrieval> found =
-          ask(session, caches, make_needles(tokenizer, session.corpus.ids, needles),
-              fmt::format("{}, context {}", job.name, context));
-      for (size_t c = 0; c < caches.size(); ++c)
-        rows_.push_back({job.name, context, c ? specs[c - 1] : CacheSpec(),
-                         caches[c].key_bytes(context) + caches[c].value_bytes(context), found[c]});
-    }
-  }
-
-  std::vector<Retrieval> ask(const Session& session, const std::vector<QuantizedCache>& caches,
-                             const std::vector<NeedleQuestion>& questions, const std::string& what) const {
-    const int64_t vocab = session.model->config().vocab;
-    std::vector<int32_t> tokens;
-    for (const NeedleQuestion& q : questions) tokens.insert(tokens.end(), q.tokens.begin(), q.tokens.end());
-    CacheRun run;
-    run.tokens = tokens;
-    run.chunk = int64_t(questions.at(0).tokens.size());
-    for (const QuantizedCache& cache : caches) run.caches.push_back(&cache);
-    std::vector<Retrieval> found(caches.size());
-    int64_t right = 0;
-    run.on_logits = [&](int64_t window, size_t cache, int64_t first, int64_t n, const float* logits) {
-      const NeedleQuestion& q = questions[size_t(window)];
-      if (first == 0) right = 0;
-      // the token at t is predicted at t - 1
-      for (int64_t t = std::max(q.answer, first + 1); t < std::min(q.answer + q.n_answer, first + n + 1); ++t)
-        right += likeliest(logits + (t - 1 - first) * vocab, vocab) == q.tokens[size_t(t)];
-      if (first + n == run.chunk) found[cache].add(q.n_answer, right);
-    };
-    run_caches(session, run, what, *progress_);
-    return found;
-  }
-
-  Table result_table() const {
-    Table table({"model", "context", "cache", "K method", "V method", "bytes/token", "questions",
-                 "exact match", "error", "digits"});
-    auto method = [](const std::string& name) { return name.empty() ? "exact" : name; };
-    for (const Row& r : rows_)
-      table.row({r.model, std::to_string(r.context), width_text(r.spec), method(r.spec.k_method),
-                 method(r.spec.v_method), r.bytes ? fmt::format("{:g}", r.bytes) : "",
-                 std::to_string(r.found.questions), percent(r.found.accuracy()),
-                 percent(r.found.accuracy_error()), percent(r.found.token_accuracy())});
-    return table;
-  }
-
-  Json document(const std::vector<ModelFailure>& failures) const {
-    Json json = {{"schema", "blockgtq.niah/1"},
-                 {"codebook", name(codebook_of(o_.caches, o_.set.run))},
-                 {"questions", o_.needles.questions},
-                 {"needles", o_.needles.needles},
-                 {"seed", o_.needles.seed}};
-    if (o_.set.calibrate_from > 0) json["calibrate_from"] = o_.set.calibrate_from;
-    json["results"] = Json::array();
-    for (const Row& r : rows_)
-      json["results"].push_back({{"model", r.model},
-                                 {"context", r.context},
-                                 {"k_method", r.spec.k_method.empty() ? "exact" : r.spec.k_method},
-                                 {"v_method", r.spec.v_method.empty() ? "exact" : r.spec.v_method},
-                                 {"k_bits", r.spec.bits.k},
-                                 {"v_bits", r.spec.bits.v},
-                                 {"code", code_text(r.spec)},
-                                 {"sink", r.spec.exact.sink},
-                                 {"recent", r.spec.exact.recent},
-                                 {"bytes_per_token", r.bytes},
-                                 {"questions", r.found.questions},
-                                 {"exact", r.found.exact},
-                                 {"accuracy", r.found.accuracy()},
-                                 {"accuracy_error", r.found.accuracy_error()},
-                                 {"token_accuracy", r.found.token_accuracy()}});
-    json["failures"] = Json::array();
-    for (const ModelFailure& f : failures) json["failures"].push_back({{"name", f.name}, {"error", f.error}});
-    return json;
-  }
-
-  const Options& o_;
-  const GlobalOptions& global_;
-  std::unique_ptr<Progress> progress_;
-  std::vector<int64_t> contexts_;
-  std::vector<CacheSpec> specs_;
-  std::vector<Row> rows_;
-};
-
-}  // namespace
-
 void add_niah(CLI::App& app, const GlobalOptions& global) {
-  auto o = std::make_shared<Options>();
-  o->set.run.tokens = 0;
+  auto o = std::make_shared<NiahOptions>();
+  o->task.set.run.tokens = 0;
   CLI::App* command =
-      app.add_subcommand("niah", "Retrieval of numbers hidden in a text, under a quantized cache");
-  add_model_set_options(*command, o->set);
-  add_cache_options(*command, o->caches);
-  command->add_option("--context", o->context, "Tokens of a question, comma-separated")
+      app.add_subcommand("niah", "Retrieval of what is hidden in a text, under a quantized cache");
+  add_model_set_options(*command, o->task.set);
+  add_task_options(*command, o->task, "128");
+  auto score = std::make_shared<std::string>();
+  command
+      ->add_option("--score", *score,
+                   "forced: numbers in the text of -f, read in one pass; generate: the tasks of RULER, whose "
+                   "answers the model writes; default: generate where --task is given, else forced")
+      ->check(CLI::IsMember({"forced", "generate"}));
+  command
+      ->add_option("--context", o->context,
+                   "Tokens of a question, comma-separated; of a task with the answer's")
       ->capture_default_str();
-  command->add_option("--questions", o->needles.questions, "Questions at every context")
+  command->add_option("--task", o->tasks,
+                      "Tasks of RULER, comma-separated: " + task_names() +
+                          "; default: the first of each kind and single-2, single-3. -f is the essay that "
+                          "all but single-1, multikey-2 and multikey-3 hide needles in");
+  command->add_option("--depths", o->depths, "Where the first needle stands, in per cent of the haystack")
+      ->capture_default_str();
+  command->add_option("--trials", o->trials, "Questions of every task at every context, their depths in turn")
+      ->check(in_range(int64_t(1), int64_t(1) << 20))
+      ->capture_default_str();
+  command->add_option("--chart", o->chart, "Scores over depth and context, a heat map per cache: FILE.svg");
+  command->add_option("--questions", o->needles.questions, "forced: questions at every context")
       ->check(in_range(1, 1 << 20))
       ->capture_default_str();
-  command->add_option("--needles", o->needles.needles, "Numbers hidden in every text; one is asked for")
+  command
+      ->add_option("--needles", o->needles.needles, "forced: numbers hidden in every text; one is asked for")
       ->check(in_range(1, 100))
       ->capture_default_str();
   command->add_option("--seed", o->needles.seed, "Of the questions")->capture_default_str();
-  command->add_option("--json", o->json, "Results as JSON; - for standard output");
-  command->add_option("--csv", o->csv, "The table as CSV; - for standard output");
-  command->add_option("--md", o->markdown, "The table as Markdown; - for standard output");
-  command->add_flag("--force", o->force, "Replace existing outputs");
-  command->callback([o, &global] {
-    require_kernels(o->caches, o->set.run);
-    Niah(*o, global).run();
+  command->callback([o, score, command, &global] {
+    const bool generate = score->empty() ? command->count("--task") > 0 : *score == "generate";
+    if (generate) {
+      refuse_given(*command, kForcedOnly, "belongs to --score forced");
+      run_niah_tasks(*o, global);
+    } else {
+      refuse_given(*command, kTasksOnly, "belongs to --score generate");
+      require_kernels(o->task.caches, o->task.set.run);
+      run_niah_forced(*o, global);
+    }
   });
 }
 

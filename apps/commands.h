@@ -20,6 +20,8 @@ void add_export_bitmap(CLI::App& app, const GlobalOptions& global);
 void add_panel(CLI::App& app, const GlobalOptions& global);
 void add_perplexity(CLI::App& app, const GlobalOptions& global);
 void add_niah(CLI::App& app, const GlobalOptions& global);
+void add_longbench(CLI::App& app, const GlobalOptions& global);
+void add_aime(CLI::App& app, const GlobalOptions& global);
 void add_generate(CLI::App& app, const GlobalOptions& global);
 void add_correlate(CLI::App& app, const GlobalOptions& global);
 void add_bench(CLI::App& app, const GlobalOptions& global);

@@ -14,6 +14,10 @@ void add_model_set_options(CLI::App& command, ModelSetOptions& o) {
   add_run_options(command, o.run, false);
   command.add_option("--panel", o.panel,
                      "PANEL.json in place of -m: its models, each calibrated on its text");
+  add_map_options(command, o);
+}
+
+void add_map_options(CLI::App& command, ModelSetOptions& o) {
   command.add_option("--map", o.map, "Bit map of calibrate");
   command.add_option("--calibration", o.calibration, "Text to calibrate on, in place of --map");
   command.add_option("--calibration-tokens", o.calibration_tokens, "Tokens of --calibration; 0: all")

@@ -19,6 +19,8 @@ struct ModelSetOptions {
   int centres = kCentres;
 };
 void add_model_set_options(CLI::App& command, ModelSetOptions& options);
+/// --map, --calibration, --calibration-tokens, --calibrate-from, --centres of them.
+void add_map_options(CLI::App& command, ModelSetOptions& options);
 
 /// One model of the set.
 struct ModelJob {

@@ -1,0 +1,161 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cache_run.h"
+#include "cache_spec.h"
+#include "eval/needle.h"
+#include "hf/tokenizer.h"
+#include "model_set.h"
+#include "niah.h"
+#include "report/number.h"
+#include "report/table.h"
+#include "result_files.h"
+
+namespace blockgtq {
+namespace {
+
+/// One cache on one model at one context.
+struct Row {
+  std::string model;
+  int64_t context;
+  CacheSpec spec;  // no bits: exact
+  double bytes;
+  Retrieval found;
+};
+
+class NiahForced {
+ public:
+  NiahForced(const NiahOptions& o, const GlobalOptions& global)
+      : o_(o),
+        global_(global),
+        progress_(global.make_progress()),
+        contexts_(niah_contexts(o)),
+        specs_(cache_specs(o.task.caches)) {
+    if (!o.task.set.run.ids.empty())
+      throw Error(Exit::usage, "--ids: questions are put into a text: give -f TEXT");
+  }
+
+  void run() {
+    ResultFiles files(o_.task.json, o_.task.csv, o_.task.markdown, o_.task.force);
+    for_each_model(
+        o_.task.set, *progress_, [&](const ModelJob& job) { run_model(job); },
+        [&](const std::vector<ModelFailure>& failures) {
+          const Table table = result_table();
+          files.write(document(failures), table.csv(), table.markdown(), table.text());
+        });
+  }
+
+ private:
+  void run_model(const ModelJob& job) {
+    RunOptions haystack = job.evaluation;
+    haystack.bos = false;  // questions have it, not the text they are put into
+    const Session session = open_session(haystack, global_, *progress_);
+    std::vector<CacheSpec> specs =
+        specs_of_model(specs_, session.shape, job.name, !o_.task.set.panel.empty(), *progress_);
+    const std::optional<BitMap> map =
+        job_map(job, o_.task.set, session.shape, budgets_of(specs), global_, *progress_);
+    specs = resolve_chosen(specs, map ? &*map : nullptr, *progress_);
+    const Codebook codebook = codebook_of(o_.task.caches, o_.task.set.run);
+    std::vector<QuantizedCache> caches(1);  // the exact one
+    for (const CacheSpec& spec : specs)
+      caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr, codebook));
+    const Tokenizer tokenizer = open_tokenizer(session.model->folder());
+    NeedleSpec needles = o_.needles;
+    if (job.evaluation.bos)
+      needles.bos = first_token_id(session.model->folder(), session.model->config().vocab);
+    for (int64_t context : contexts_) {
+      if (const std::string text = beyond_positions(*session.model, context); !text.empty())
+        progress_->warn(text);
+      needles.context = context;
+      const std::vector<Retrieval> found =
+          ask(session, caches, make_needles(tokenizer, session.corpus.ids, needles),
+              fmt::format("{}, context {}", job.name, context));
+      for (size_t c = 0; c < caches.size(); ++c)
+        rows_.push_back({job.name, context, c ? specs[c - 1] : CacheSpec(),
+                         caches[c].key_bytes(context) + caches[c].value_bytes(context), found[c]});
+    }
+  }
+
+  std::vector<Retrieval> ask(const Session& session, const std::vector<QuantizedCache>& caches,
+                             const std::vector<NeedleQuestion>& questions, const std::string& what) const {
+    const int64_t vocab = session.model->config().vocab;
+    std::vector<int32_t> tokens;
+    for (const NeedleQuestion& q : questions) tokens.insert(tokens.end(), q.tokens.begin(), q.tokens.end());
+    CacheRun run;
+    run.tokens = tokens;
+    run.chunk = int64_t(questions.at(0).tokens.size());
+    for (const QuantizedCache& cache : caches) run.caches.push_back(&cache);
+    std::vector<Retrieval> found(caches.size());
+    int64_t right = 0;
+    run.on_logits = [&](int64_t window, size_t cache, int64_t first, int64_t n, const float* logits) {
+      const NeedleQuestion& q = questions[size_t(window)];
+      if (first == 0) right = 0;
+      // the token at t is predicted at t - 1
+      for (int64_t t = std::max(q.answer, first + 1); t < std::min(q.answer + q.n_answer, first + n + 1); ++t)
+        right += likeliest(logits + (t - 1 - first) * vocab, vocab) == q.tokens[size_t(t)];
+      if (first + n == run.chunk) found[cache].add(q.n_answer, right);
+    };
+    run_caches(session, run, what, *progress_);
+    return found;
+  }
+
+  Table result_table() const {
+    Table table({"model", "context", "cache", "K method", "V method", "bytes/token", "questions",
+                 "exact match", "error", "digits"});
+    auto method = [](const std::string& name) { return name.empty() ? "exact" : name; };
+    for (const Row& r : rows_)
+      table.row({r.model, std::to_string(r.context), width_text(r.spec), method(r.spec.k_method),
+                 method(r.spec.v_method), r.bytes ? fmt::format("{:g}", r.bytes) : "",
+                 std::to_string(r.found.questions), percent(r.found.accuracy()),
+                 percent(r.found.accuracy_error()), percent(r.found.token_accuracy())});
+    return table;
+  }
+
+  Json document(const std::vector<ModelFailure>& failures) const {
+    Json json = {{"schema", "blockgtq.niah/1"},
+                 {"codebook", name(codebook_of(o_.task.caches, o_.task.set.run))},
+                 {"questions", o_.needles.questions},
+                 {"needles", o_.needles.needles},
+                 {"seed", o_.needles.seed}};
+    if (o_.task.set.calibrate_from > 0) json["calibrate_from"] = o_.task.set.calibrate_from;
+    json["results"] = Json::array();
+    for (const Row& r : rows_)
+      json["results"].push_back({{"model", r.model},
+                                 {"context", r.context},
+                                 {"k_method", r.spec.k_method.empty() ? "exact" : r.spec.k_method},
+                                 {"v_method", r.spec.v_method.empty() ? "exact" : r.spec.v_method},
+                                 {"k_bits", r.spec.bits.k},
+                                 {"v_bits", r.spec.bits.v},
+                                 {"code", code_text(r.spec)},
+                                 {"sink", r.spec.exact.sink},
+                                 {"recent", r.spec.exact.recent},
+                                 {"bytes_per_token", r.bytes},
+                                 {"questions", r.found.questions},
+                                 {"exact", r.found.exact},
+                                 {"accuracy", r.found.accuracy()},
+                                 {"accuracy_error", r.found.accuracy_error()},
+                                 {"token_accuracy", r.found.token_accuracy()}});
+    json["failures"] = Json::array();
+    for (const ModelFailure& f : failures) json["failures"].push_back({{"name", f.name}, {"error", f.error}});
+    return json;
+  }
+
+  const NiahOptions& o_;
+  const GlobalOptions& global_;
+  std::unique_ptr<Progress> progress_;
+  std::vector<int64_t> contexts_;
+  std::vector<CacheSpec> specs_;
+  std::vector<Row> rows_;
+};
+
+}  // namespace
+
+void run_niah_forced(const NiahOptions& options, const GlobalOptions& global) {
+  NiahForced(options, global).run();
+}
+
+}  // namespace blockgtq

@@ -1,0 +1,33 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "cache_spec.h"
+#include "model_set.h"
+#include "tasks/sample_file.h"
+
+namespace blockgtq {
+
+/// What niah, longbench and aime have in common.
+struct TaskOptions {
+  ModelSetOptions set;
+  CacheOptions caches;
+  bool chat = false, pages = false, force = false;
+  std::string system, folder, resume = "auto";
+  std::string json, csv, markdown;
+  int64_t tokens = 0;  // of an answer at most; 0: the task's own
+
+  Resume resume_mode() const;
+};
+
+/// --chat, --system, --pages, --answer-tokens, -o, --resume, --json, --csv, --md, --force and the cache
+/// options. default_tokens: what --answer-tokens says where it is not given.
+void add_task_options(CLI::App& command, TaskOptions& options, const std::string& default_tokens);
+
+/// -m, --bos, --map or --calibration, --device: of tasks that read no text.
+void add_task_model_options(CLI::App& command, ModelSetOptions& set);
+
+/// The caches beside the exact one: none where nothing is said of any. Exit::usage as cache_specs().
+std::vector<CacheSpec> task_specs(const TaskOptions& options);
+
+}  // namespace blockgtq

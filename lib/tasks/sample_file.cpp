@@ -1,0 +1,136 @@
+#include "tasks/sample_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "tasks/json_lines.h"
+
+namespace blockgtq {
+namespace {
+
+/// "temperature: 0 in the file, 0.6 here; model: ..." of fields that differ.
+std::string differences(const Json& file, const Json& here) {
+  std::string text;
+  const auto value = [](const Json& of, const std::string& name) {
+    const auto found = of.find(name);
+    return found == of.end() ? "nothing" : found->is_string() ? found->get<std::string>() : found->dump();
+  };
+  const auto compare = [&](const std::string& name) {
+    const std::string a = value(file, name), b = value(here, name);
+    if (a != b) text += fmt::format("{}{}: {} in the file, {} here", text.empty() ? "" : "; ", name, a, b);
+  };
+  for (const auto& [name, unused] : here.items()) compare(name);
+  for (const auto& [name, unused] : file.items())
+    if (!here.contains(name)) compare(name);
+  return text;
+}
+
+void lock(int fd, const fs::path& path) {
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  if (fcntl(fd, F_OFD_SETLK, &lock) != 0 && (errno == EAGAIN || errno == EACCES))
+    fail_output("{}: locked: another run is writing it", path.string());
+}
+
+std::string one_line(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string read_all(int fd, const fs::path& path) {
+  std::string text;
+  char buffer[1 << 16];
+  for (;;) {
+    const ssize_t n = read(fd, buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_input("{}: cannot read: {}", path.string(), std::strerror(errno));
+    if (n == 0) return text;
+    text.append(buffer, size_t(n));
+  }
+}
+
+}  // namespace
+
+SampleFile::SampleFile(const fs::path& path, const Json& head, Resume resume, bool force) : path_(path) {
+  std::error_code error;
+  const bool exists = fs::exists(path, error);
+  if (!exists && resume == Resume::must) fail_input("{}: no file to resume from", path.string());
+  if (exists && resume == Resume::never && !force)
+    throw Error(Exit::output, fmt::format("{}: file exists", path.string()), "--force begins it anew");
+  fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (fd_ < 0) fail_output("{}: cannot write: {}", path.string(), std::strerror(errno));
+  try {
+    lock(fd_, path);
+    if (resume == Resume::never && ftruncate(fd_, 0) != 0)
+      fail_output("{}: cannot write: {}", path.string(), std::strerror(errno));
+    read(head);
+  } catch (...) {
+    close(fd_);
+    throw;
+  }
+}
+
+SampleFile::~SampleFile() {
+  close(fd_);
+}
+
+void SampleFile::read(const Json& head) {
+  const std::string text = read_all(fd_, path_);
+  size_t whole = 0;  // bytes of lines that are whole
+  int64_t number = 0;
+  while (whole < text.size()) {
+    const size_t end = text.find('\n', whole);
+    if (end == std::string::npos) break;
+    const std::string where = fmt::format("{}:{}", path_.string(), ++number);
+    Json line;
+    try {
+      line = parse_json(std::string_view(text).substr(whole, end - whole), where);
+    } catch (const Error&) {
+      if (number > 1 && end + 1 == text.size()) break;  // of a machine that went down
+      throw;
+    }
+    if (number == 1) {
+      if (const std::string what = differences(line.is_object() ? line : Json::object(), head); !what.empty())
+        throw Error(Exit::input, fmt::format("{}: of another run: {}", path_.string(), what),
+                    "another file, or --resume never --force, begins anew");
+    } else {
+      std::string cache = text_field(line, "cache", where), id = text_field(line, "id", where);
+      done_[{std::move(cache), std::move(id)}] = std::move(line);
+    }
+    whole = end + 1;
+  }
+  if (whole == 0 && !one_line(head).starts_with(text))
+    fail_input("{}: not a file of samples", path_.string());
+  if (ftruncate(fd_, off_t(whole)) != 0 || lseek(fd_, off_t(whole), SEEK_SET) < 0)
+    fail_output("{}: cannot write: {}", path_.string(), std::strerror(errno));
+  if (whole == 0) write_line(head);
+}
+
+const Json* SampleFile::find(const std::string& cache, const std::string& id) const {
+  const auto found = done_.find({cache, id});
+  return found == done_.end() ? nullptr : &found->second;
+}
+
+void SampleFile::add(const Json& sample) {
+  write_line(sample);
+  done_[{sample.at("cache"), sample.at("id")}] = sample;
+}
+
+void SampleFile::write_line(const Json& line) {
+  const std::string text = one_line(line);
+  for (std::string_view rest = text; !rest.empty();) {
+    const ssize_t n = write(fd_, rest.data(), rest.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_output("{}: cannot write: {}", path_.string(), std::strerror(errno));
+    rest.remove_prefix(size_t(n));
+  }
+  if (fsync(fd_) != 0) fail_output("{}: cannot write: {}", path_.string(), std::strerror(errno));
+}
+
+}  // namespace blockgtq
