@@ -1,13 +1,11 @@
 #pragma once
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "eval/sampler.h"
-#include "serve/sequence.h"
+#include "serve/batch.h"
 
 namespace blockgtq {
 
@@ -26,12 +24,10 @@ struct Answer {
   bool ended = false;        // by such a token
 };
 
-/// A text that may come to so many tokens.
-using MakeSequence = std::function<std::unique_ptr<Sequence>(int64_t context)>;
-
-/// Answers prompts, each with a sequence of its own; on_answer gets the index of each as its answer is there.
-/// An answer depends on its prompt alone.
-void answer_prompts(std::span<const Prompt> prompts, const MakeSequence& make_sequence,
+/// Answers prompts, as many at once as the batch has slots and pages for; on_answer gets the index of each
+/// and its answer, in their order. An answer depends on its prompt alone, but for a device's order of sums.
+/// Exit::device for a prompt that finds no room even alone.
+void answer_prompts(std::span<const Prompt> prompts, Batch& batch,
                     const std::function<void(size_t prompt, const Answer& answer)>& on_answer);
 
 }  // namespace blockgtq

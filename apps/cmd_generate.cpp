@@ -12,6 +12,7 @@
 #include "hf/corpus.h"
 #include "hf/text_source.h"
 #include "result_files.h"
+#include "sampling_options.h"
 #include "served_model.h"
 #include "session.h"
 #include "written_text.h"
@@ -125,15 +126,7 @@ void add_write_options(CLI::App& command, WriteOptions& o) {
   command.add_option("-n,--tokens", o.tokens, "Tokens to write at most")
       ->check(in_range(int64_t(1), int64_t(1) << 30))
       ->capture_default_str();
-  command.add_option("--temperature", o.sampling.temperature, "0: always the likeliest token")
-      ->check(in_range(0.0, 1e6))
-      ->capture_default_str();
-  command.add_option("--top-k", o.sampling.top_k, "Draw among so many of the likeliest; 0: all")
-      ->check(in_range(int64_t(0), int64_t(1) << 30))
-      ->capture_default_str();
-  command.add_option("--top-p", o.sampling.top_p, "Draw among the fewest that have this share together")
-      ->check(in_range(1e-9, 1.0))
-      ->capture_default_str();
+  add_sampling_options(command, o.sampling);
   command.add_option("--seed", o.seed, "Of the draws")->capture_default_str();
   command.add_option("--stop", o.stop, "Stop before this text; may be repeated")->allow_extra_args(false);
 }

@@ -13,6 +13,7 @@
 #include "serve/cuda_sequence.h"
 #include "serve/packed_specs.h"
 #include "serve/paged_sequence.h"
+#include "serve/sequence_batch.h"
 #include "serve/simulated_sequence.h"
 
 namespace blockgtq {
@@ -95,15 +96,18 @@ KvKind TaskModel::kv_kind(const TaskCache& held, const AttentionShape& shape) co
   return {packed_specs(held.cache, shape, held.name), held.spec.exact};
 }
 
-MakeSequence TaskModel::make_sequence(size_t cache) const {
+std::unique_ptr<Batch> TaskModel::make_batch(size_t cache, int64_t context) const {
   const TaskCache& held = caches_.at(cache);
-  return [this, &held](int64_t context) {
-    if (!o_.pages) return make_simulated_sequence(*model_, held.cache, context);
+  if (device_ != "cpu") {
     const AttentionShape shape = attention_shape(model_->config(), context);
-    if (device_ == "cpu") return make_paged_sequence(*model_, shape, kv_kind(held, shape), context);
-    return make_cuda_sequence(*model_, shape, kv_kind(held, shape),
-                              cuda_options(run_, gpu_index(run_.device, global_)), context);
-  };
+    return make_cuda_batch(*model_, shape, kv_kind(held, shape),
+                           cuda_options(run_, gpu_index(run_.device, global_)), o_.batch, context);
+  }
+  return make_sequence_batch(1, [this, &held](int64_t most) {
+    if (!o_.pages) return make_simulated_sequence(*model_, held.cache, most);
+    const AttentionShape shape = attention_shape(model_->config(), most);
+    return make_paged_sequence(*model_, shape, kv_kind(held, shape), most);
+  });
 }
 
 Json TaskModel::facts() const {

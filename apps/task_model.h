@@ -4,11 +4,11 @@
 #include <string>
 #include <vector>
 
-#include "answer.h"
 #include "base/json.h"
 #include "hf/chat_format.h"
 #include "hf/checkpoint.h"
 #include "hf/tokenizer.h"
+#include "serve/batch.h"
 #include "serve/kv_kind.h"
 #include "task_options.h"
 
@@ -36,8 +36,9 @@ class TaskModel {
   /// text where that is. `begun` is how the answer begins, behind them. Exit::input for no tokens.
   std::vector<int32_t> tokens_of(const std::string& text, const std::string& begun = "",
                                  bool chat = true) const;
-  /// Sequences of a cache.
-  MakeSequence make_sequence(size_t cache) const;
+  /// Texts of a cache that come to no more than so many tokens: --batch of them side by side on a GPU, one
+  /// after the other elsewhere.
+  std::unique_ptr<Batch> make_batch(size_t cache, int64_t context) const;
 
   /// What answers depend on beside their prompts: version, weights, tokenizer, device, cache options.
   Json facts() const;

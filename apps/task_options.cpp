@@ -1,5 +1,7 @@
 #include "task_options.h"
 
+#include "serve/batch.h"
+
 namespace blockgtq {
 
 Resume TaskOptions::resume_mode() const {
@@ -16,6 +18,9 @@ void add_task_options(CLI::App& command, TaskOptions& o, const std::string& defa
       "--pages", o.pages,
       "Answer from pages, as generate --kv does: prompts are read exactly, the exact cache holds "
       "fp16, and a GPU is used where there is one; default: simulate every cache, on the CPU");
+  command.add_option("--batch", o.batch, "Answers that are written at once, from pages on a GPU")
+      ->check(in_range(1, kMostTexts))
+      ->capture_default_str();
   command.add_option("--answer-tokens", o.tokens, "Tokens of an answer at most; default: " + default_tokens)
       ->check(in_range(int64_t(1), int64_t(1) << 30));
   command.add_option(

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <memory>
 #include <set>
 
 #include "base/error.h"
@@ -56,6 +58,12 @@ class TaskRun {
   }
 
  private:
+  static int64_t longest(const std::vector<Prompt>& prompts) {
+    int64_t most = 0;
+    for (const Prompt& prompt : prompts) most = std::max(most, int64_t(prompt.tokens.size()) + prompt.most);
+    return most;
+  }
+
   void check_samples() const {
     std::set<std::string> ids;
     int64_t longest = 0;
@@ -95,7 +103,8 @@ class TaskRun {
     const auto begin = std::chrono::steady_clock::now();
     int64_t prompt_tokens = 0, tokens = 0;
     progress_.begin(fmt::format("{}, {}", model_.name(), held.name), int64_t(missing.size()));
-    answer_prompts(prompts, model_.make_sequence(cache), [&](size_t p, const Answer& answer) {
+    const std::unique_ptr<Batch> batch = model_.make_batch(cache, longest(prompts));
+    answer_prompts(prompts, *batch, [&](size_t p, const Answer& answer) {
       const TaskSample& sample = result_.samples[missing[p]];
       const Json record = make_record(held.name, sample, answer);
       if (file_) file_->add(record);
