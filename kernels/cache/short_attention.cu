@@ -383,7 +383,9 @@ void launch(const DecodeAttention& step, const Plan& plan, const Arguments& a, c
 }  // namespace
 
 bool short_attention(const DecodeAttention& step, const Stream& stream) {
-  if (step.exact || step.first_page > 0 || !step.rule.plain() || attribute(cudaDevAttrComputeCapabilityMajor) < 9) return false;
+  if (step.exact || step.first_page > 0 || !step.rule.plain() ||
+      attribute(cudaDevAttrComputeCapabilityMajor) < 9)
+    return false;
   const PackedLayer& layer = *step.layer;
   bool taken = false;
   with_dim(layer.dim, [&](auto dim) {

@@ -61,8 +61,8 @@ struct Stats {
   int64_t n_tokens() const;
 };
 
-/// Tokens 0, step, 2 step, ... of a chunk, n in all: together sample_tokens() of a whole run that has as many,
-/// however it is cut into parts.
+/// Tokens 0, step, 2 step, ... of a chunk, n in all: together sample_tokens() of a whole run that has as
+/// many, however it is cut into parts.
 struct Sample {
   int64_t n, step;
 };
