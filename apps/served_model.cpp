@@ -36,7 +36,7 @@ ServedModel::ServedModel(const ServeOptions& o, const GlobalOptions& global, Pro
   if (!o.kv.empty() && !o.map.empty())
     throw Error(Exit::usage,
                 "--kv and --map exclude each other: --kv MAP serves from pages, --map simulates");
-  if (pages_in_fp16() && describes_cache)
+  if (pages_in_fp16() && (describes_cache || o.caches.exact != ExactWindow{}))
     throw Error(Exit::usage, "--kv fp16: nothing is quantized: no methods, bits and exact positions");
   if (describes_cache && o.kv.empty()) spec_ = only_spec(o.caches);
   folder_ = resolve_model(o.run.model);

@@ -189,6 +189,7 @@ TEST_CASE("generate --kv serves from pages") {
   refused({dir / "none.h5"}, 3, "none.h5");
   refused({dir / "map.h5", "--map", dir / "map.h5"}, 2, "--kv and --map exclude each other");
   refused({"fp16", "--k-method", "tq-mse"}, 2, "--kv fp16: nothing is quantized");
+  refused({"fp16", "--sink", "64"}, 2, "--kv fp16: nothing is quantized");
   refused({dir / "map.h5", "--sink", "4"}, 2, "--sink: 4: whole pages of 64 positions are expected");
   refused({"fp16", "--prefill-chunk", "0"}, 2, "--prefill-chunk");
   refused({dir / "map.h5", "--k-method", "klt"}, 3, "pages have no place for keys coded before RoPE");
