@@ -17,7 +17,7 @@ std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint&, const AttentionS
 }
 
 std::unique_ptr<Batch> make_cuda_batch(const Checkpoint&, const AttentionShape&, const KvKind&,
-                                       const CudaOptions&, int, int64_t) {
+                                       const CudaOptions&, int, int64_t, int64_t) {
   throw Error(Exit::device, "this build has no CUDA backend", "--device cpu");
 }
 
