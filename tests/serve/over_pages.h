@@ -1,18 +1,24 @@
-// Steps on a GPU against the CPU over the same pages.
+// Sequences against the forward pass on the CPU over the same pages.
 #pragma once
-#include "kernels/device_arrays.h"
+#include "catch.h"
 #include "model/captured.h"
 #include "model/past.h"
 #include "model/rotary.h"
+#include "serve/sequence.h"
+#ifdef BLOCKGTQ_CUDA
+#include "kernels/device_arrays.h"
 #include "serve/cuda_sequence.h"
+#endif
 
 namespace blockgtq::test {
 
+#ifdef BLOCKGTQ_CUDA
 inline CudaOptions fp32() {
   CudaOptions options;
   options.type = ComputeType::fp32;
   return options;
 }
+#endif
 
 /// What a sequence holds of its first n positions, as a past.
 inline Past past_of(const Config& c, const Sequence& sequence, int64_t n) {

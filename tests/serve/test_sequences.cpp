@@ -1,11 +1,9 @@
 // Texts that grow over caches of several kinds: on the CPU against the forward pass, on a GPU against the
 // CPU.
+#include "serve/over_pages.h"
 #include "serve/paged_sequence.h"
 #include "serve/plain_cache.h"
 #include "serve/simulated_sequence.h"
-#ifdef BLOCKGTQ_CUDA
-#include "over_pages.h"
-#endif
 
 using namespace blockgtq;
 using namespace blockgtq::test;
