@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "evaluation.h"
 #include "prompt_list.h"
+#include "serve/write_texts.h"
 #include "session.h"
 
 namespace blockgtq {
@@ -50,32 +51,31 @@ class GenerateList {
     }
     if (const std::string text = beyond_positions(served_->model(), longest); !text.empty())
       progress_->warn(text);
-    running_.resize(std::min(size_t(list.batch), prompts_.size()));
+    running_.resize(prompts_.size());
     lines_.resize(prompts_.size());
-    batch_ = served_->make_batch(int(running_.size()), longest);
+    batch_ = served_->make_batch(int(std::min(size_t(list.batch), prompts_.size())), longest);
     for (const Prompt& prompt : prompts_) check_at(prompt.where, [&] { batch_->require(prompt.length()); });
   }
 
   void run() {
     const auto begin = std::chrono::steady_clock::now();
     progress_->begin("texts", int64_t(prompts_.size()));
-    for (size_t next = 0; written_ < prompts_.size();) {
-      while (next < prompts_.size() && batch_->has_room(prompts_[next].length())) start(next++);
-      step();
-    }
+    std::vector<BatchText> texts;
+    for (const Prompt& prompt : prompts_) texts.push_back({prompt.tokens, prompt.length()});
+    write_texts(
+        *batch_, texts, [&](size_t i, int slot) { return next(i, slot); }, [&](size_t i) { write_line(i); });
     progress_->end();
     if (output_) output_->commit();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     warn_clipped(clipped_, "the texts", *progress_);
     global_.say(fmt::format(
         "{} texts, at most {} at once: {} prompt tokens and {} new ones in {:.1f} s; cache: {}",
-        prompts_.size(), running_.size(), prompt_tokens_, new_tokens_, seconds, served_->cache()));
+        prompts_.size(), batch_->slots(), prompt_tokens_, new_tokens_, seconds, served_->cache()));
   }
 
  private:
   /// A text under way.
   struct Running {
-    size_t prompt;
     WrittenText text;
     Random random;
   };
@@ -94,46 +94,30 @@ class GenerateList {
     return prompt;
   }
 
-  void start(size_t i) {
+  /// The token behind the last one of a text, or nothing where it has ended.
+  std::optional<int32_t> next(size_t i, int slot) {
     const Prompt& prompt = prompts_[i];
-    const int slot = batch_->add(prompt.tokens, prompt.length());
-    prompt_tokens_ += int64_t(prompt.tokens.size());
-    running_[size_t(slot)].emplace(
-        Running{i, WrittenText(served_->tokenizer(), prompt.tokens, prompt.end), Random(prompt.seed)});
-    go_on(slot);
-  }
-
-  /// A token of every text.
-  void step() {
-    std::vector<int32_t> last(running_.size());
-    for (size_t slot = 0; slot < running_.size(); ++slot)
-      if (running_[slot]) last[slot] = running_[slot]->text.ids().back();
-    batch_->step(last);
-    for (size_t slot = 0; slot < running_.size(); ++slot)
-      if (running_[slot]) go_on(int(slot));
-  }
-
-  /// The token behind the slot's last one.
-  void go_on(int slot) {
-    Running& text = *running_[size_t(slot)];
-    const int32_t next = o_.sampling.temperature == 0
-                             ? batch_->likeliest(slot)
-                             : sample(o_.sampling, batch_->logits(slot), text.random);
-    if (!text.text.add(next)) finish(slot);
-  }
-
-  void finish(int slot) {
-    const Running& text = *running_[size_t(slot)];
-    Json line = {{"id", prompts_[text.prompt].id}};
-    line.update(text.text.json());
-    lines_[text.prompt] = line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-    new_tokens_ += int64_t(text.text.ids().size());
+    std::optional<Running>& text = running_[i];
+    if (!text) {
+      prompt_tokens_ += int64_t(prompt.tokens.size());
+      text.emplace(
+          Running{WrittenText(served_->tokenizer(), prompt.tokens, prompt.end), Random(prompt.seed)});
+    }
+    const int32_t token = next_token(*batch_, slot, o_.sampling, text->random);
+    if (text->text.add(token)) return token;
+    Json line = {{"id", prompt.id}};
+    line.update(text->text.json());
+    lines_[i] = line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    new_tokens_ += int64_t(text->text.ids().size());
     clipped_ += batch_->clipped(slot);
-    progress_->step(fmt::format("{} tokens", text.text.ids().size()));
-    batch_->end(slot);
-    running_[size_t(slot)].reset();
-    for (; written_ < lines_.size() && !lines_[written_].empty(); ++written_)
-      output_ ? output_->write(lines_[written_]) : write_stdout(lines_[written_]);
+    progress_->step(fmt::format("{} tokens", text->text.ids().size()));
+    text.reset();
+    return std::nullopt;
+  }
+
+  void write_line(size_t i) {
+    output_ ? output_->write(lines_[i]) : write_stdout(lines_[i]);
+    lines_[i].clear();
   }
 
   const WriteOptions& o_;
@@ -144,9 +128,8 @@ class GenerateList {
   std::optional<ServedModel> served_;
   std::vector<Prompt> prompts_;
   std::unique_ptr<Batch> batch_;
-  std::vector<std::optional<Running>> running_;  // (slots)
-  std::vector<std::string> lines_;               // (prompts), empty until the text has ended
-  size_t written_ = 0;                           // lines that are out: a line waits for those before it
+  std::vector<std::optional<Running>> running_;  // (prompts), while a text is under way
+  std::vector<std::string> lines_;               // (prompts), of texts that have ended until they are out
   int64_t prompt_tokens_ = 0, new_tokens_ = 0, clipped_ = 0;
 };
 

@@ -12,22 +12,10 @@
 #include "base/stop.h"
 #include "session.h"
 #include "tasks/text.h"
+#include "written_text.h"
 
 namespace blockgtq {
 namespace {
-
-constexpr size_t kTextBefore = 8;  // prompt tokens that are decoded with the answer: pieces that begin a text
-                                   // lose their space
-
-std::string text_behind(const Tokenizer& tokenizer, const std::vector<int32_t>& prompt,
-                        const std::vector<int32_t>& ids) {
-  std::vector<int32_t> tail(prompt.end() - std::ptrdiff_t(std::min(prompt.size(), kTextBefore)),
-                            prompt.end());
-  const size_t known = tokenizer.decode(tail).size();
-  tail.insert(tail.end(), ids.begin(), ids.end());
-  const std::string all = tokenizer.decode(tail);
-  return valid_utf8(all.size() > known ? std::string_view(all).substr(known) : "");
-}
 
 std::string digest(const std::vector<int32_t>& ids) {
   return sha256_hex({reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(int32_t)});
@@ -126,7 +114,7 @@ class TaskRun {
   Json make_record(const std::string& cache, const TaskSample& sample, const Answer& answer) const {
     Json record = {{"cache", cache}, {"id", sample.id}};
     for (const auto& [name, value] : sample.facts.items()) record[name] = value;
-    const std::string text = text_behind(model_.tokenizer(), sample.prompt.tokens, answer.ids);
+    const std::string text = valid_utf8(text_behind(model_.tokenizer(), sample.prompt.tokens, answer.ids));
     record["prompt_tokens"] = sample.prompt.tokens.size();
     record["prompt_sha256"] = digest(sample.prompt.tokens);
     record["ids"] = answer.ids;

@@ -6,8 +6,11 @@
 namespace blockgtq {
 namespace {
 
-constexpr size_t kTextBefore = 8;  // prompt tokens that are decoded with the new ones: pieces that begin a
-                                   // text lose their space
+constexpr size_t kTextBefore = 8;  // prompt tokens that are decoded with the new ones
+
+std::span<const int32_t> last_of(std::span<const int32_t> prompt) {
+  return prompt.last(std::min(prompt.size(), kTextBefore));
+}
 
 /// Bytes at the start of text that are whole UTF-8 characters.
 size_t whole_characters(const std::string& text) {
@@ -24,12 +27,21 @@ size_t whole_characters(const std::string& text) {
 
 }  // namespace
 
-WrittenText::WrittenText(const Tokenizer& tokenizer, std::span<const int32_t> prompt, TextEnd end)
-    : tokenizer_(tokenizer), end_(std::move(end)), prompt_tokens_(prompt.size()) {
-  const size_t before = std::min(prompt.size(), kTextBefore);
-  tail_.assign(prompt.end() - std::ptrdiff_t(before), prompt.end());
-  known_ = tokenizer_.decode(tail_).size();
+std::string text_behind(const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                        std::span<const int32_t> ids) {
+  const std::span<const int32_t> before = last_of(prompt);
+  std::vector<int32_t> tail(before.begin(), before.end());
+  const size_t known = tokenizer.decode(tail).size();
+  tail.insert(tail.end(), ids.begin(), ids.end());
+  const std::string all = tokenizer.decode(tail);
+  return all.size() > known ? all.substr(known) : "";
 }
+
+WrittenText::WrittenText(const Tokenizer& tokenizer, std::span<const int32_t> prompt, TextEnd end)
+    : tokenizer_(tokenizer),
+      end_(std::move(end)),
+      prompt_tokens_(prompt.size()),
+      before_(last_of(prompt).begin(), last_of(prompt).end()) {}
 
 bool WrittenText::add(int32_t token) {
   ids_.push_back(token);
@@ -37,9 +49,7 @@ bool WrittenText::add(int32_t token) {
     ended_ = "end token";
     return false;
   }
-  tail_.push_back(token);
-  const std::string all = tokenizer_.decode(tail_);
-  text_ = all.size() > known_ ? all.substr(known_) : "";
+  text_ = text_behind(tokenizer_, before_, ids_);
   if (cut_at_stop())
     ended_ = "stop";
   else if (int64_t(ids_.size()) == end_.tokens)

@@ -15,6 +15,10 @@ struct TextEnd {
   std::vector<int32_t> last;      // with one of these tokens
 };
 
+/// What these tokens are behind a prompt: pieces that begin a text would lose their space.
+std::string text_behind(const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                        std::span<const int32_t> ids);
+
 /// What a model writes behind a prompt, as its tokens come.
 class WrittenText {
  public:
@@ -35,9 +39,9 @@ class WrittenText {
 
   const Tokenizer& tokenizer_;
   const TextEnd end_;
-  size_t prompt_tokens_, known_, printed_ = 0;  // known_: bytes of the prompt's tokens in tail_
-  std::vector<int32_t> tail_, ids_;             // tail_: the prompt's last tokens and those behind them
-  std::string text_, ended_;                    // ended_: empty until then
+  size_t prompt_tokens_, printed_ = 0;
+  std::vector<int32_t> before_, ids_;  // before_: the prompt's last tokens
+  std::string text_, ended_;           // ended_: empty until then
 };
 
 }  // namespace blockgtq

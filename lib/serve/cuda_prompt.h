@@ -22,9 +22,8 @@ class CudaPrompt {
   /// Puts the tokens into the pages of sequence b, which holds none. Leaves the logits (vocab) behind the
   /// last one. Waits. Exit::nonfinite where one of them is not finite.
   void read(int b, std::span<const int32_t> tokens, std::span<float> logits);
-  /// Device memory taken beside weights and cache.
-  int64_t bytes() const { return int64_t(memory_.bytes() + scratch_.bytes()) + cuda::Blas::kWorkspaceBytes; }
-  /// What it takes at most, over a cache of sequences of `context` tokens.
+  /// Device memory that one takes at most beside weights and cache, over a cache of sequences of `context`
+  /// tokens.
   static int64_t most_bytes(const CudaWeights& weights, const AttentionShape& shape, int64_t context,
                             int64_t chunk);
 

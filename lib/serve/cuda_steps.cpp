@@ -261,10 +261,4 @@ cuda::RopeTable CudaSteps::rope(int layer) const {
   }
 }
 
-int64_t CudaSteps::bytes() const {
-  int64_t sum = weights_.bytes();
-  for (const cuda::Buffer& table : angles_) sum += int64_t(table.bytes());
-  return sum;
-}
-
 }  // namespace blockgtq

@@ -36,8 +36,6 @@ class CudaSteps {
 
   /// The angles of a layer's keys; cos null: it does not turn them.
   cuda::RopeTable rope(int layer) const;
-  /// What the steps read that is not the cache's: weights, tables.
-  int64_t bytes() const;
 
  private:
   /// Where the tokens go: experts and their weights, (B, each).

@@ -1,0 +1,42 @@
+#include "serve/write_texts.h"
+
+#include <vector>
+
+namespace blockgtq {
+
+void write_texts(Batch& batch, std::span<const BatchText> texts,
+                 const std::function<std::optional<int32_t>(size_t, int)>& next,
+                 const std::function<void(size_t)>& on_end) {
+  for (const BatchText& text : texts) batch.require(text.most);
+  std::vector<std::optional<size_t>> running(size_t(batch.slots()));  // texts
+  std::vector<int32_t> last(running.size());
+  std::vector<bool> ended(texts.size());
+  size_t given = 0;  // to on_end
+  const auto go_on = [&](size_t slot) {
+    const size_t text = *running[slot];
+    if (const std::optional<int32_t> token = next(text, int(slot))) {
+      last[slot] = *token;
+      return;
+    }
+    batch.end(int(slot));
+    running[slot].reset();
+    ended[text] = true;
+    for (; given < texts.size() && ended[given]; ++given) on_end(given);
+  };
+  for (size_t begun = 0; given < texts.size();) {
+    while (begun < texts.size() && batch.has_room(texts[begun].most)) {
+      const auto slot = size_t(batch.add(texts[begun].prompt, texts[begun].most));
+      running[slot] = begun++;
+      go_on(slot);
+    }
+    batch.step(last);
+    for (size_t slot = 0; slot < running.size(); ++slot)
+      if (running[slot]) go_on(slot);
+  }
+}
+
+int32_t next_token(Batch& batch, int slot, const Sampling& sampling, Random& random) {
+  return sampling.temperature == 0 ? batch.likeliest(slot) : sample(sampling, batch.logits(slot), random);
+}
+
+}  // namespace blockgtq
