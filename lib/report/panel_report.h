@@ -5,7 +5,7 @@
 
 namespace blockgtq {
 
-/// Renders a panel.json (schema blockgtq.panel/1, README "JSON"). The JSON is ours: a missing key is a
+/// Renders a panel.json (schema blockgtq.panel/1, lib/store/README.md). The JSON is ours: a missing key is a
 /// defect, except that a model whose "status" is not "ok" has "error" in place of "eval".
 std::string panel_markdown(const Json& panel);
 std::string panel_csv(
