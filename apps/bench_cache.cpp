@@ -181,8 +181,10 @@ PackedSpec bench_spec(const CacheBench& b, uint64_t seed) {
       for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) *code = with_trellis(*code);
     if (b.keys != "centred") continue;
     Random random(seed * 64 + uint64_t(h));
-    for (auto* mean : {&spec.key.back().mean, &spec.value.back().mean})
-      for (int d = 0; d < b.head_dim; ++d) mean->push_back(float(3 * random.standard_normal()));
+    for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) {
+      for (int d = 0; d < b.head_dim; ++d) code->mean.push_back(float(3 * random.standard_normal()));
+      *code = paged(*code);
+    }
   }
   return spec;
 }
