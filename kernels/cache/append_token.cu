@@ -4,7 +4,8 @@
 //
 //   z = F (x - R_t mean),  u = z / |z|,  code = nearest centroid of u_j,  norm = |z| / |c|
 //
-// (z = F x and the first norm's sign bit set where MeanRules says so) into packed ones: packed_encode.cu has the same for many tokens at once.
+// (z = F x and the first norm's sign bit set where MeanRules says so) into packed ones: packed_encode.cu has
+// the same for many tokens at once.
 //
 // Grid: heads (queries, keys, values), sequences. A thread per coordinate computes its own and its partner's.
 // F of the head, (D, places), and all else that does not depend on the token is on its way before the kernel
@@ -281,9 +282,9 @@ __device__ void append(const Arguments& g, int head, unsigned char* dynamic, Sha
   const Turned x = turn(g, part, head, side.mean ? side.mean + head * a.dim : nullptr, shared.sums[0]);
   exact(x.x);
   bool keeps_mean = false;
-  if (rules.weights)
-    keeps_mean = block_sum(x.x * weight * (kKeys ? x.mean : 1.0f), shared.sums[1]) < limit;
-  pack<kKeys>(g, packing, keeps_mean ? x.x : x.x - x.mean, keeps_mean, reinterpret_cast<const __half*>(dynamic),
+  if (rules.weights) keeps_mean = block_sum(x.x * weight * (kKeys ? x.mean : 1.0f), shared.sums[1]) < limit;
+  pack<kKeys>(g, packing, keeps_mean ? x.x : x.x - x.mean, keeps_mean,
+              reinterpret_cast<const __half*>(dynamic),
               reinterpret_cast<const AppendGroup*>(dynamic + forward_bytes), shared);
 }
 

@@ -1,6 +1,6 @@
 // Attention over a context that was cut into splits: the splits of one query head become one.
 //
-//   o = (B_v sum_s f_s o_s + sum_e f_e o_e) / L + mean_v (sum_s f_s c_s) / L,   f = 2^(m - max m), L = sum f l
+//   o = (B_v sum_s f_s o_s + sum_e f_e o_e + mean_v sum_s f_s c_s) / L,   f = 2^(m - max m), L = sum f l
 //
 // and one more term of L, 2^(sink - max m), where heads have sinks.
 //
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
     held[i] = lane + 32 * i < a.value_rows ? *reinterpret_cast<const uint4*>(back + (lane + 32 * i) * kDim)
                                            : uint4{};
   wait_for_predecessor();
-  float most = -INFINITY, l = 0, centred = 0;  // sums: of this lane's splits
+  float most = -INFINITY, l = 0, centred = 0;  // sums of this lane's splits
   float4 of_packed{}, of_exact{};
 #pragma unroll 1
   for (int base = 0; base < n_splits; base += kAtOnce) {
@@ -67,15 +67,15 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
     }
     // Every warp finds all factors: nobody has to wait for another. 0 x makes the compiler ask for x here; it
     // would put most of these loads off until the factors are there (0.8 us).
-    float4 ml[kOfLane];
+    float2 ml[kOfLane];
     float largest = most;
 #pragma unroll
     for (int i = 0; i < kOfLane; ++i) {
       const int s = base + lane + 32 * i;
       ml[i] = lane + 32 * i < kAtOnce && s < n_splits
-                  ? *reinterpret_cast<const float4*>((kBoth && s >= n_packed ? behind_sums : first_sums) +
+                  ? *reinterpret_cast<const float2*>((kBoth && s >= n_packed ? behind_sums : first_sums) +
                                                      s * stride)
-                  : make_float4(-INFINITY, 0, 0, 0);
+                  : make_float2(-INFINITY, 0);
     }
 #pragma unroll
     for (int i = 0; i < kOfLane; ++i) largest = fmaxf(largest, ml[i].x);
@@ -85,16 +85,14 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
     for (int apart = 16; apart > 0; apart /= 2)
       largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, apart));
     const float shrink = exp2_fast(most - largest);
-    float sum = 0, sum_centred = 0;
+    float sum = 0;
 #pragma unroll
     for (int i = 0; i < kOfLane; ++i) {
       ml[i].x = exp2_fast(ml[i].x - largest);
       sum = fmaf(ml[i].y, ml[i].x, sum);
-      if (base + lane + 32 * i < n_packed) sum_centred = fmaf(ml[i].z, ml[i].x, sum_centred);
     }
     most = largest;
     l = fmaf(l, shrink, sum);
-    centred = fmaf(centred, shrink, sum_centred);
     const auto scale = [&](float4& o) { o.x *= shrink, o.y *= shrink, o.z *= shrink, o.w *= shrink; };
     scale(of_packed);
     if (kBoth) scale(of_exact);
@@ -106,6 +104,12 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
       to.z = fmaf(x[k].z, factor, to.z), to.w = fmaf(x[k].w, factor, to.w);
     }
   }
+  if (a.value_mean)  // again: in the loop it would be registers of all layers
+#pragma unroll 1
+    for (int s = lane; s < n_packed; s += 32) {
+      const float* const of_split = first_sums + s * stride;
+      centred = fmaf(of_split[2], exp2_fast(of_split[0] - most), centred);
+    }
   packed[mine][quad] = of_packed;
   if (kBoth) exact[mine][quad] = of_exact;
   __syncthreads();

@@ -98,9 +98,11 @@ __device__ inline void mask_before(Scores<kTiles, kParts>& s, int part, int skip
 }
 
 /// kParts: tiles of 16 positions in an item, 4 (a page), 2 or 1. kKeyBits, kValueBits: of all coordinates; 0:
-/// see the table. kRuled: with a window, a softcap or both.
+/// see the table. kRuled: with a window, a softcap or both; of these a block to a multiprocessor is stated,
+/// or the compiler spills some for more.
 template <int kDim, int kTiles, int kParts, int kKeyBits, int kValueBits, bool kRuled>
-__global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(const Arguments a) {
+__global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled ? 1 : 0)
+    decode_kernel(const Arguments a) {
   constexpr int kSlabs = kDim / 16, kItems = 4 / kParts;  // items of a page
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ uint64_t barriers[kMostWarps<kDim, kTiles>][kStages];
@@ -240,8 +242,8 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(c
     load(n + kStages);
   }
   const int64_t place = (int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x;
-  merge_warps<kSlabs, kTiles>(state, max(1, min(n_warps, last - range.first)),
-                              a.layer.value_mean, reinterpret_cast<float*>(shared + plan.end),
+  merge_warps<kSlabs, kTiles>(state, max(1, min(n_warps, last - range.first)), a.layer.value_mean,
+                              reinterpret_cast<float*>(shared + plan.end),
                               a.sums + place * split_floats(kDim, 8 * kTiles));
 }
 

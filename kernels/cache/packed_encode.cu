@@ -285,7 +285,7 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
 
 #pragma unroll 1
   for (int turn = 0; index < a.n_pages; index += stride, turn ^= 1) {
-    const Piece& piece = pieces[turn];
+    Piece& piece = pieces[turn];
     const int next = index + stride, start = next < a.n_pages ? a.starts[sequence_of(a, next)] : 0;
     const auto prepare_next = [&] {
       if (next >= a.n_pages) return;
@@ -309,11 +309,10 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
         fetch_rows<kDim>(a, piece, first + kTiles, kTiles, kSide, head);
       else
         prepare_next();
-      uint32_t keep_mean = 0;  // bits 4 r + 2 tile + half, by position
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
         const uint32_t rows = convert_rows<kDim, kSteps>(a, piece, first + tile, kSide, head, x[tile]);
-        keep_mean |= (rows & 0x33333333u) << (2 * tile);
+        if (lane == 0) piece.keep_mean[tile] = rows;
       }
       const int id = a.cache.block_table[piece.sequence * a.cache.stride + piece.page];
       encode_tiles<kKeys, kBits, kSteps>(x, t, first);
@@ -323,7 +322,7 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
         const float c2 = t.of_c2[i], inverse = t.inverse[i];
         const float length =
             inverse > 0 && c2 > 0 ? fminf(__fdividef(rsqrt_fast(c2), inverse), 65504.0f) : 0.0f;
-        const bool keeps = norm == 0 && keep_mean >> (position % 8 * 4 + i / 8) & 1;
+        const bool keeps = norm == 0 && piece.keep_mean[i / 16] >> (i % 8 * 4 + i / 8 % 2) & 1;
         if (position >= piece.from && position < piece.to)
           reinterpret_cast<__half*>(block + norms_at)[norm * kPagePositions + norm_place(position)] =
               __float2half_rn(keeps ? -length : length);

@@ -21,8 +21,9 @@ struct EncodeArguments {
 /// A page's part of a sequence.
 struct alignas(16) Piece {
   int sequence, page;
-  int from, to;       // positions of the page that are new
-  int64_t first_row;  // of x, that of the page's position 0 and KV head 0, had it been there
+  int from, to;           // positions of the page that are new
+  int64_t first_row;      // of x, that of the page's position 0 and KV head 0, had it been there
+  uint32_t keep_mean[2];  // of the tiles at work, rows that convert_rows() told
   __device__ bool whole() const { return from <= 0 && to >= kPagePositions; }
 };
 __device__ inline int sequence_of(const EncodeArguments& a, int index) {
@@ -151,10 +152,10 @@ __device__ __forceinline__ uint32_t convert_rows(const EncodeArguments& a, const
       const uint4 v = *reinterpret_cast<const uint4*>(row + 16 * s);
       x[s][half] = pack_halves(to_float2(v.x, a.bf16)), x[s][2 + half] = pack_halves(to_float2(v.y, a.bf16));
       x[s + 1][half] = pack_halves(to_float2(v.z, a.bf16)),
-                  x[s + 1][2 + half] = pack_halves(to_float2(v.w, a.bf16));
+            x[s + 1][2 + half] = pack_halves(to_float2(v.w, a.bf16));
     }
   }
-  return __ballot_sync(kAll, keeps[c % 2]);
+  return __ballot_sync(kAll, c % 2 ? keeps[1] : keeps[0]);
 }
 
 }  // namespace blockgtq::cuda

@@ -4,11 +4,11 @@
 //   key    k = r B_k c[code] + R_t mean        (positions, D) = c (positions, places) B_k^T (places, D)
 //   value  v = r B_v c[code] + mean            (D, positions) = B_v (D, places) c^T (places, positions)
 //
-// without the mean where a position keeps it, as the sign of its norm says; rounded once, to fp16. Grid: tiles of the prefix and of the chunk, keys and then values of all heads,
-// sequences. A block makes one tile of one side: its warps unpack a slab each at a time into shared memory
-// (packed_tiles.cuh), multiply, a warp for kColumns coordinates, and put the tile together where the operands
-// were; then it goes out in one piece. What a warp holds of 16 x 8 numbers are two neighbours of a row: rows
-// of eight different banks.
+// without the mean where a position keeps it, as the sign of its norm says; rounded once, to fp16. Grid:
+// tiles of the prefix and of the chunk, keys and then values of all heads, sequences. A block makes one tile
+// of one side: its warps unpack a slab each at a time into shared memory (packed_tiles.cuh), multiply, a warp
+// for kColumns coordinates, and put the tile together where the operands were; then it goes out in one piece.
+// What a warp holds of 16 x 8 numbers are two neighbours of a row: rows of eight different banks.
 //
 // Bytes: 4 D written per position, a fifth to a third of it read; 4 D^2 operations on the tensor cores.
 #include "cache/exact_page.h"

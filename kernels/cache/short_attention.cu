@@ -35,8 +35,8 @@ constexpr int kHeads = 8;  // of a cluster, which has as many blocks or twice as
 template <int kDim>
 constexpr int kShares = kWarps * 16 > kDim ? kWarps * 16 / kDim : 1;
 
-/// Floats of a head's outputs: as sent (then the largest score, the sum of weights, that of positions which do
-/// not keep their mean, one unused) and as they arrive, on different banks.
+/// Floats of a head's outputs: as sent (then the largest score, the sum of weights, that of positions which
+/// do not keep their mean, one unused) and as they arrive, on different banks.
 template <int kDim>
 constexpr int kSentPitch = kDim + 4;
 template <int kDim>

@@ -9,8 +9,8 @@ constexpr int kMostPages = kWarps, kAtOnce = 4;  // of a block; of which values 
 
 /// What a block's warps tell each other.
 struct Exchange {
-  float2 most[kWarps][4];   // of heads 2 c and 2 c + 1
-  float2 sums[kWarps][32];  // lane by lane
+  float2 most[kWarps][4];      // of heads 2 c and 2 c + 1
+  float2 sums[kWarps][32];     // lane by lane
   float2 centred[kWarps][32];  // of those the ones of positions that do not keep their mean
   float norms[kWarps];
 };
@@ -38,9 +38,8 @@ __device__ inline Largest largest_of(const Exchange& x) {
 /// page, (2, 32) words {high bytes of two tiles, low bytes of two tiles}. sums: of this lane's weights, which
 /// stand in place of the scores.
 template <int kParts>
-__device__ inline void weigh_block(Scores<1, kParts>& s, const float (&factor)[2],
-                                   const uint32_t (&pair)[4], const Largest& largest, int part,
-                                   uint4* weights, float (&sums)[2]) {
+__device__ inline void weigh_block(Scores<1, kParts>& s, const float (&factor)[2], const uint32_t (&pair)[4],
+                                   const Largest& largest, int part, uint4* weights, float (&sums)[2]) {
   const float steps = __fdividef(kWeightSteps, largest.norm);
   uint32_t* const words = reinterpret_cast<uint32_t*>(weights + threadIdx.x % 32);
 #pragma unroll

@@ -27,7 +27,7 @@ template <int kSlabs, int kTiles>
 struct State {
   float o[kSlabs][kTiles][4] = {};  // rows r and r + 8 of a slab
   float m[kTiles][2], l[kTiles][2];
-  float c[kTiles][2] = {};  // of the weights in l those of positions whose value does not keep its mean
+  float c[kTiles][2] = {};       // of the weights in l those of positions whose value does not keep its mean
   float excess[kTiles][2] = {};  // what every number of o is too large by
 };
 
@@ -57,12 +57,12 @@ constexpr int merge_bytes(int dim, int tiles) {
   return 8 * tiles * dim * 4;
 }
 
-/// The first n_warps of a block, which have something, become one: see SplitSums. centred: values are. shared:
-/// the warps' stages, which others may still be reading.
+/// The first n_warps of a block, which have something, become one: see SplitSums. centred: values are.
+/// shared: the warps' stages, which others may still be reading.
 template <int kSlabs, int kTiles>
 __device__ void merge_warps(State<kSlabs, kTiles>& state, int n_warps, bool centred, float* shared,
                             float* to) {
-  constexpr int kHeads = 8 * kTiles, kRows = 16 * kSlabs, kQuads = kHeads / 4;        // of a row
+  constexpr int kHeads = 8 * kTiles, kRows = 16 * kSlabs, kQuads = kHeads / 4;            // of a row
   __shared__ float2 maxima[16 * kHeads / 2], sums[16 * kHeads / 2], cs[16 * kHeads / 2];  // (W, heads / 2)
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4;
   float* const outputs = shared;  // (W, rows, heads)

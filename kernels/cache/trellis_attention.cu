@@ -337,8 +337,8 @@ __global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const 
     load_values(n + 1);
   }
   const int64_t place = (int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x;
-  merge_warps<kSlabs, kTiles>(state, max(1, min(n_warps, last - range.first)),
-                              layer.value_mean, reinterpret_cast<float*>(shared + a.stages),
+  merge_warps<kSlabs, kTiles>(state, max(1, min(n_warps, last - range.first)), layer.value_mean,
+                              reinterpret_cast<float*>(shared + a.stages),
                               a.sums + place * split_floats(kDim, 8 * kTiles));
 }
 

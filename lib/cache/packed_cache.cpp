@@ -145,19 +145,22 @@ LinearCode paged(LinearCode code) {
 }
 
 PagedVector paged_vector(const LinearCode& code, const float* x, const std::vector<double>& mean) {
-  const int n = code.n_coords();
-  std::vector<double> whole(n), less(n);  // with the mean left in, and without
+  const auto product = [&](const auto* y) {
+    std::vector<double> z(code.n_coords());
+    for (size_t j = 0; j < z.size(); ++j)
+      for (int d = 0; d < code.dim; ++d) z[j] += double(code.forward[j * code.dim + d]) * y[d];
+    return z;
+  };
+  std::vector<double> whole = product(x);  // with the mean left in
+  if (!code.mean_flag) return {std::move(whole), false};
+  std::vector<double> less = product(mean.data());
   double of_whole = 0, of_less = 0;
-  for (int j = 0; j < n; ++j) {
-    for (int d = 0; d < code.dim; ++d) {
-      const double f = code.forward[size_t(j) * code.dim + d];
-      whole[j] += f * x[d];
-      less[j] += f * (x[d] - mean[d]);
-    }
+  for (size_t j = 0; j < less.size(); ++j) {
+    less[j] = whole[j] - less[j];
     of_whole += whole[j] * whole[j];
     of_less += less[j] * less[j];
   }
-  if (code.mean_flag && of_whole < of_less) return {std::move(whole), true};
+  if (of_whole < of_less) return {std::move(whole), true};
   return {std::move(less), false};
 }
 
