@@ -180,9 +180,11 @@ PackedSpec bench_spec(const CacheBench& b, uint64_t seed) {
     if (b.keys == "trellis")
       for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) *code = with_trellis(*code);
     if (b.keys != "centred") continue;
-    Random random(seed * 64 + uint64_t(h));
-    for (auto* mean : {&spec.key.back().mean, &spec.value.back().mean})
-      for (int d = 0; d < b.head_dim; ++d) mean->push_back(float(3 * random.standard_normal()));
+    Random random{uint64_t(h)};  // the same in all layers: see encoder_rows()
+    for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) {
+      for (int d = 0; d < b.head_dim; ++d) code->mean.push_back(float(3 * random.standard_normal()));
+      *code = paged(*code);
+    }
   }
   return spec;
 }
@@ -389,6 +391,24 @@ PrefillTime time_prefill(const CacheBench& b, int64_t chunk) {
   return time;
 }
 
+namespace {
+
+/// Keys or values (T, H, D) of a layer, about their mean where they have one: none keeps it.
+std::vector<uint16_t> encoder_rows(const PackedSpec& spec, int64_t tokens, bool keys) {
+  const int heads = spec.n_kv_heads(), dim = spec.layout.head_dim;
+  std::vector<uint16_t> rows = random_halves(tokens * heads * dim, 5);
+  if (spec.key[0].mean.empty()) return rows;
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int h = 0; h < heads; ++h) {
+      const std::vector<double> mean = keys ? key_mean(spec, h, t) : value_mean(spec, h);
+      uint16_t* const row = &rows[size_t((t * heads + h) * dim)];
+      for (int d = 0; d < dim; ++d) row[d] = to_half(float(from_half(row[d]) + mean[size_t(d)]));
+    }
+  return rows;
+}
+
+}  // namespace
+
 CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
   const cuda::Stream stream;
   const Layers layers(b, tokens, stream);
@@ -397,11 +417,12 @@ CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
                 width = int64_t(b.kv_heads) * b.head_dim;
   const int64_t in_bytes = tokens * width * 2,
                 n_sets = std::max<int64_t>(b.layers, int64_t(kBeyondCaches) / in_bytes + 1);
-  const std::vector<uint16_t> numbers = random_halves(tokens * width, 5);
+  const std::vector<uint16_t> keys = encoder_rows(layers.specs[0], tokens, true),
+                              of_values = encoder_rows(layers.specs[0], tokens, false);
   std::vector<cuda::Buffer> k, v, pages;
   for (int64_t s = 0; s < n_sets; ++s) {
-    k.push_back(to_device(numbers, stream));
-    if (values) v.push_back(to_device(numbers, stream));
+    k.push_back(to_device(keys, stream));
+    if (values) v.push_back(to_device(of_values, stream));
     pages.emplace_back(n_pages * page_bytes);
   }
   std::vector<int32_t> table(n_pages + 1);

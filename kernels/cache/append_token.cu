@@ -4,7 +4,8 @@
 //
 //   z = F (x - R_t mean),  u = z / |z|,  code = nearest centroid of u_j,  norm = |z| / |c|
 //
-// into packed ones: packed_encode.cu has the same for many tokens at once.
+// (z = F x and the first norm's sign bit set where MeanRules says so) into packed ones: packed_encode.cu has
+// the same for many tokens at once.
 //
 // Grid: heads (queries, keys, values), sequences. A thread per coordinate computes its own and its partner's.
 // F of the head, (D, places), and all else that does not depend on the token is on its way before the kernel
@@ -166,8 +167,9 @@ struct Packing {
   }
 };
 
+/// keeps_mean: x has it still.
 template <bool kKeys>
-__device__ void pack(const Arguments& g, Packing<kKeys>& p, float x, const __half* forward,
+__device__ void pack(const Arguments& g, Packing<kKeys>& p, float x, bool keeps_mean, const __half* forward,
                      const AppendGroup* groups, Shared& s) {
   const AppendLayer::Side& side = kKeys ? g.append.key : g.append.value;
   const int dim = g.a.dim, places = side.places, pairs = places / 2;
@@ -203,9 +205,9 @@ __device__ void pack(const Arguments& g, Packing<kKeys>& p, float x, const __hal
   __syncthreads();
   if (int(threadIdx.x) < min(p.n_norms, side.n_norms)) {
     const float of_c = sum_of(s.sums[1], threadIdx.x);
-    const float length = of_c > 0 ? sqrtf(sum_of(s.sums[0], threadIdx.x) / of_c) : 0.0f;
+    const float length = of_c > 0 ? fminf(sqrtf(sum_of(s.sums[0], threadIdx.x) / of_c), 65504.0f) : 0.0f;
     reinterpret_cast<__half*>(p.norms)[threadIdx.x * kPagePositions + norm_place(p.page_position)] =
-        __float2half_rn(fminf(length, 65504.0f));
+        __float2half_rn(keeps_mean && threadIdx.x == 0 ? -length : length);
   }
   if (p.unit.bits > 0) p.put_codes(s.codes);
 }
@@ -221,7 +223,7 @@ __device__ inline void put_exact(const AppendToken& a, bool keys, int head, int 
       __float2half_rn(x);
 }
 
-/// A head of the token, normed and turned: this thread's coordinate, and what was taken off it by the mean.
+/// A head of the token, normed and turned: this thread's coordinate, and the mean's.
 struct Turned {
   float x, mean;
 };
@@ -271,9 +273,18 @@ __device__ void append(const Arguments& g, int head, unsigned char* dynamic, Sha
   take(side.forward, forward_bytes, 0);
   take(side.groups, group_bytes, forward_bytes);
   Packing<kKeys> packing(g, head, blockIdx.y);
+  const MeanRules& rules = kKeys ? g.layer.key_rules : g.layer.value_rules;
+  float weight = 0, limit = 0;
+  if (rules.weights) {
+    if (int(threadIdx.x) < a.dim) weight = rules.weights[head * a.dim + threadIdx.x];
+    limit = rules.limits[head];
+  }
   const Turned x = turn(g, part, head, side.mean ? side.mean + head * a.dim : nullptr, shared.sums[0]);
   exact(x.x);
-  pack<kKeys>(g, packing, x.x - x.mean, reinterpret_cast<const __half*>(dynamic),
+  bool keeps_mean = false;
+  if (rules.weights) keeps_mean = block_sum(x.x * weight * (kKeys ? x.mean : 1.0f), shared.sums[1]) < limit;
+  pack<kKeys>(g, packing, keeps_mean ? x.x : x.x - x.mean, keeps_mean,
+              reinterpret_cast<const __half*>(dynamic),
               reinterpret_cast<const AppendGroup*>(dynamic + forward_bytes), shared);
 }
 

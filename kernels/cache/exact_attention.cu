@@ -212,8 +212,9 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
     __syncwarp();
     load(next, stage, next_id);
   }
-  const int64_t place = ((int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x) * 8 * kTiles;
-  merge_warps<kSlabs, kTiles>(state, n_warps, reinterpret_cast<float*>(shared), a.sums + place * (kDim + 2));
+  const int64_t place = (int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x;
+  merge_warps<kSlabs, kTiles>(state, n_warps, false, reinterpret_cast<float*>(shared),
+                              a.sums + place * split_floats(kDim, 8 * kTiles));
   // The merge waits for us only, so that we end after the other kernel.
   if (a.beside) wait_for_predecessor();
 }

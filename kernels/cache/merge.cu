@@ -1,6 +1,6 @@
 // Attention over a context that was cut into splits: the splits of one query head become one.
 //
-//   o = (B_v sum_s f_s o_s + sum_e f_e o_e) / L + mean_v L_packed / L,   f = 2^(m - max m), L = sum f l
+//   o = (B_v sum_s f_s o_s + sum_e f_e o_e + mean_v sum_s f_s c_s) / L,   f = 2^(m - max m), L = sum f l
 //
 // and one more term of L, 2^(sink - max m), where heads have sinks.
 //
@@ -30,14 +30,14 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
   const int heads = heads_per_chunk(group), chunks = (group + heads - 1) / heads;
   const int chunk = head % group / heads, place = head % group % heads;
   const int n_packed = a.packed.splits, n_splits = n_packed + a.exact.splits;
-  const int stride = heads * (kDim + 2);  // of a split
+  const int stride = split_floats(kDim, heads);  // of a split
   const auto of_head = [&](const SplitSums& x) {
     return x.sums + ((int64_t(sequence) * a.n_kv_heads + kv_head) * chunks + chunk) * (x.splits * stride);
   };
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int quad = threadIdx.x % kQuads, mine = threadIdx.x / kQuads;
-  // This thread's four rows, and maximum and sum of weights, of the first split of each kind.
-  const int rows_at = place * kDim + 4 * quad, sums_at = heads * kDim + 2 * place;
+  // This thread's four rows, and maximum and sums of weights, of the first split of each kind.
+  const int rows_at = place * kDim + 4 * quad, sums_at = heads * kDim + 4 * place;
   const float* const first = of_head(n_packed > 0 ? a.packed : a.exact);
   const float* const behind = kBoth ? of_head(a.exact) - n_packed * stride : first;
   const float *first_rows = first + rows_at, *first_sums = first + sums_at;
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
     held[i] = lane + 32 * i < a.value_rows ? *reinterpret_cast<const uint4*>(back + (lane + 32 * i) * kDim)
                                            : uint4{};
   wait_for_predecessor();
-  float most = -INFINITY, l = 0, l_packed = 0;  // l: of this lane's splits
+  float most = -INFINITY, l = 0, centred = 0;  // sums of this lane's splits
   float4 of_packed{}, of_exact{};
 #pragma unroll 1
   for (int base = 0; base < n_splits; base += kAtOnce) {
@@ -85,17 +85,14 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
     for (int apart = 16; apart > 0; apart /= 2)
       largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, apart));
     const float shrink = exp2_fast(most - largest);
-    float sum = 0, sum_packed = 0;
+    float sum = 0;
 #pragma unroll
     for (int i = 0; i < kOfLane; ++i) {
       ml[i].x = exp2_fast(ml[i].x - largest);
-      const float part = ml[i].y * ml[i].x;
-      sum += part;
-      if (base + lane + 32 * i < n_packed) sum_packed += part;
+      sum = fmaf(ml[i].y, ml[i].x, sum);
     }
     most = largest;
     l = fmaf(l, shrink, sum);
-    l_packed = fmaf(l_packed, shrink, sum_packed);
     const auto scale = [&](float4& o) { o.x *= shrink, o.y *= shrink, o.z *= shrink, o.w *= shrink; };
     scale(of_packed);
     if (kBoth) scale(of_exact);
@@ -107,6 +104,12 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
       to.z = fmaf(x[k].z, factor, to.z), to.w = fmaf(x[k].w, factor, to.w);
     }
   }
+  if (a.value_mean)  // again: in the loop it would be registers of all layers
+#pragma unroll 1
+    for (int s = lane; s < n_packed; s += 32) {
+      const float* const of_split = first_sums + s * stride;
+      centred = fmaf(of_split[2], exp2_fast(of_split[0] - most), centred);
+    }
   packed[mine][quad] = of_packed;
   if (kBoth) exact[mine][quad] = of_exact;
   __syncthreads();
@@ -130,9 +133,8 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
 #pragma unroll
   for (int apart = 16; apart > 0; apart /= 2) {
     l += __shfl_xor_sync(kAll, l, apart);
-    if (kBoth) l_packed += __shfl_xor_sync(kAll, l_packed, apart);
+    if (a.value_mean) centred += __shfl_xor_sync(kAll, centred, apart);
   }
-  if (!kBoth) l_packed = l;
   const LaneSum column = sum_over_lanes(y);
   if (lane % 4 != 0) return;
   const int at = 8 * warp + column.index;
@@ -142,7 +144,7 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
     inverse = less / fmaf(l, less, exp2_fast(sink - top));
   }
   float out = (column.sum + exact_sum[at]) * inverse;
-  if (a.value_mean) out = fmaf(a.value_mean[kv_head * kDim + at], l_packed * inverse, out);
+  if (a.value_mean) out = fmaf(a.value_mean[kv_head * kDim + at], centred * inverse, out);
   static_cast<__half*>(a.out)[(int64_t(sequence) * a.n_heads + head) * kDim + at] = __float2half_rn(out);
 }
 

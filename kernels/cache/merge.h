@@ -14,15 +14,21 @@ constexpr int heads_per_chunk(int group) {
 }
 
 /// What an attention kernel leaves: of every split and head the sum of weights e^(s - m) times values, then
-/// the logits' largest, m (or any other number, times log2(e)), and the sum of weights.
+/// the logits' largest, m (or any other number, times log2(e)), the sum of weights, of packed splits with a
+/// value mean that of positions which do not keep it, and one number unused.
 struct SplitSums {
-  const float* sums = nullptr;  // (B, H, chunks, splits): (heads_per_chunk, D), (heads_per_chunk, 2)
+  const float* sums = nullptr;  // (B, H, chunks, splits): (heads_per_chunk, D), (heads_per_chunk, 4)
   int splits = 0;
 };
 
+/// Floats of a split.
+constexpr int split_floats(int dim, int heads) {
+  return heads * (dim + 4);
+}
+
 constexpr int64_t split_sums_bytes(int dim, int n_heads, int n_kv_heads, int batch, int splits) {
   const int group = n_heads / n_kv_heads, heads = heads_per_chunk(group);
-  return int64_t(batch) * n_kv_heads * ((group + heads - 1) / heads) * splits * heads * (dim + 2) * 4;
+  return int64_t(batch) * n_kv_heads * ((group + heads - 1) / heads) * splits * split_floats(dim, heads) * 4;
 }
 
 /// Splits become one.

@@ -4,6 +4,9 @@
 //   s_t = scale (q . k_t) = scale (r_t (B^T q) . c[code] + (R_t^-1 q) . mean)
 //   o   = B_v (sum_t p_t r_t c[code]) / sum_t p_t + mean_v,   p_t = e^(s_t - m)
 //
+// (without the mean where a position keeps it, as the sign bit of its norm says: mean_v times the share of
+// the weights of those that do not)
+//
 // so that rotations, permutations and scales of the quantizer touch q once and o once, and the kernel's inner
 // part knows of codes and norms only.
 //
@@ -95,9 +98,11 @@ __device__ inline void mask_before(Scores<kTiles, kParts>& s, int part, int skip
 }
 
 /// kParts: tiles of 16 positions in an item, 4 (a page), 2 or 1. kKeyBits, kValueBits: of all coordinates; 0:
-/// see the table. kRuled: with a window, a softcap or both.
+/// see the table. kRuled: with a window, a softcap or both; of these a block to a multiprocessor is stated,
+/// or the compiler spills some for more.
 template <int kDim, int kTiles, int kParts, int kKeyBits, int kValueBits, bool kRuled>
-__global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(const Arguments a) {
+__global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled ? 1 : 0)
+    decode_kernel(const Arguments a) {
   constexpr int kSlabs = kDim / 16, kItems = 4 / kParts;  // items of a page
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ uint64_t barriers[kMostWarps<kDim, kTiles>][kStages];
@@ -221,7 +226,8 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(c
     else
       score_groups<kTiles, kParts>(s, block, shared, t, queries, part, valid, zero);
     if (a.layer.key_mean)
-      score_mean<kDim, kTiles, kParts>(s, reinterpret_cast<const float4*>(block + a.stage_bytes - kDim * 4),
+      score_mean<kDim, kTiles, kParts>(s, block + table.key_norms,
+                                       reinterpret_cast<const float4*>(block + a.stage_bytes - kDim * 4),
                                        queries, mean, t.query_scale, part);
     if constexpr (kRuled) {
       if (cap > 0) cap_scores<kTiles, kParts>(s, cap, inner);
@@ -230,15 +236,15 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>) decode_kernel(c
     if (valid < kPagePositions) mask<kTiles, kParts>(s, part, valid);
     Weights<kTiles, kParts> w;
     load_norms(pair, block + table.value_norms, threadIdx.x % 32 / 4, valid);
-    weigh<kSlabs, kTiles, kParts>(state, s, factor, pair, part, n == 0, w);
+    weigh<kSlabs, kTiles, kParts>(state, s, factor, pair, part, n == 0, a.layer.value_mean, w);
     add_values<kSlabs, kTiles, kParts, kKeyBits, kValueBits>(state, block, shared, table, w, part, zero);
     __syncwarp();
     load(n + kStages);
   }
   const int64_t place = (int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x;
-  merge_warps<kSlabs, kTiles>(state, max(1, min(n_warps, last - range.first)),
+  merge_warps<kSlabs, kTiles>(state, max(1, min(n_warps, last - range.first)), a.layer.value_mean,
                               reinterpret_cast<float*>(shared + plan.end),
-                              a.sums + place * (8 * kTiles * (kDim + 2)));
+                              a.sums + place * split_floats(kDim, 8 * kTiles));
 }
 
 /// How a step is laid out over the device.

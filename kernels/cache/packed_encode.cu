@@ -2,6 +2,8 @@
 //
 //   z = F (x - R_t mean),  u = z / |z|,  code = nearest centroid of u_j,  norm = |z| / |c|
 //
+// (z = F x and the first norm's sign bit set where MeanRules says so.)
+//
 // Grid: pages in turn, KV heads, keys and values; F of the head in shared memory.
 //
 // A warp has a page of its own, two tiles of 16 positions at a time and no barrier: x in registers as it lies
@@ -283,7 +285,7 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
 
 #pragma unroll 1
   for (int turn = 0; index < a.n_pages; index += stride, turn ^= 1) {
-    const Piece& piece = pieces[turn];
+    Piece& piece = pieces[turn];
     const int next = index + stride, start = next < a.n_pages ? a.starts[sequence_of(a, next)] : 0;
     const auto prepare_next = [&] {
       if (next >= a.n_pages) return;
@@ -308,18 +310,22 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
       else
         prepare_next();
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile)
-        convert_rows<kDim, kSteps>(a, piece, first + tile, kSide, head, x[tile]);
+      for (int tile = 0; tile < kTiles; ++tile) {
+        const uint32_t rows = convert_rows<kDim, kSteps>(a, piece, first + tile, kSide, head, x[tile]);
+        if (lane == 0) piece.keep_mean[tile] = rows;
+      }
       const int id = a.cache.block_table[piece.sequence * a.cache.stride + piece.page];
       encode_tiles<kKeys, kBits, kSteps>(x, t, first);
       block = a.pages + id * a.layer.page_bytes + table.block_offset;
       for (int i = lane; i < 16 * kTiles * n_norms; i += 32) {
         const int norm = i / (16 * kTiles), position = 16 * first + i % (16 * kTiles);
         const float c2 = t.of_c2[i], inverse = t.inverse[i];
-        const float length = inverse > 0 && c2 > 0 ? __fdividef(rsqrt_fast(c2), inverse) : 0.0f;
+        const float length =
+            inverse > 0 && c2 > 0 ? fminf(__fdividef(rsqrt_fast(c2), inverse), 65504.0f) : 0.0f;
+        const bool keeps = norm == 0 && piece.keep_mean[i / 16] >> (i % 8 * 4 + i / 8 % 2) & 1;
         if (position >= piece.from && position < piece.to)
           reinterpret_cast<__half*>(block + norms_at)[norm * kPagePositions + norm_place(position)] =
-              __float2half_rn(fminf(length, 65504.0f));
+              __float2half_rn(keeps ? -length : length);
       }
       __syncwarp();
     }

@@ -21,8 +21,9 @@ struct EncodeArguments {
 /// A page's part of a sequence.
 struct alignas(16) Piece {
   int sequence, page;
-  int from, to;       // positions of the page that are new
-  int64_t first_row;  // of x, that of the page's position 0 and KV head 0, had it been there
+  int from, to;           // positions of the page that are new
+  int64_t first_row;      // of x, that of the page's position 0 and KV head 0, had it been there
+  uint32_t keep_mean[2];  // of the tiles at work, rows that convert_rows() told
   __device__ bool whole() const { return from <= 0 && to >= kPagePositions; }
 };
 __device__ inline int sequence_of(const EncodeArguments& a, int index) {
@@ -46,6 +47,14 @@ __device__ inline float2 to_float2(uint32_t x, bool bf16) {
               : __half22float2(as_half2(x));
 }
 
+/// A row at a lane's first element, where there is one; load_rows() has the order.
+template <int kDim>
+__device__ inline const uint16_t* row_of(const EncodeArguments& a, const Piece& p, int position, int side,
+                                         int head) {
+  return static_cast<const uint16_t*>(a.x[side]) +
+         (p.first_row + position * a.layer.n_kv_heads + head) * kDim + 8 * (threadIdx.x % 4);
+}
+
 /// The coordinate at depth k of a step is 32 (step / 2) + 8 c + 4 (step % 2) + 2 (k / 8) + k % 2 with c = k %
 /// 8 / 2: a lane's elements of two steps are 16 contiguous bytes. Rows outside the piece are zero.
 template <int kDim, int kSteps>
@@ -56,8 +65,7 @@ __device__ __forceinline__ void load_rows(const EncodeArguments& a, const Piece&
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int position = 16 * tile + 8 * half + r;
-      const uint16_t* row = static_cast<const uint16_t*>(a.x[side]) +
-                            (p.first_row + position * a.layer.n_kv_heads + head) * kDim + 8 * c;
+      const uint16_t* row = row_of<kDim>(a, p, position, side, head);
 #pragma unroll
       for (int s = 0; s < kSteps; s += 2) {
         uint4 v{};
@@ -86,13 +94,32 @@ __device__ inline void fetch_rows(const EncodeArguments& a, const Piece& p, int 
   for (int at = 0; at < 2 * kDim; at += 128) fetch_line(row + at);
 }
 
-/// bf16 to fp16, and the mean off.
+__device__ inline uint32_t pack_halves(float2 y) {
+  return pack2(fminf(fmaxf(y.x, -65504.0f), 65504.0f), fminf(fmaxf(y.y, -65504.0f), 65504.0f));
+}
+
+/// The mean of a position's coordinates d and d + 1.
+__device__ inline float2 mean_at(const EncodeArguments& a, const Piece& p, int position, int side, int head,
+                                 int dim, int d) {
+  if (side == 1) return *reinterpret_cast<const float2*>(a.encoder.value_mean + head * dim + d);
+  const float* row = a.encoder.key_mean + (int64_t(head) * kPagePositions + position) * dim;
+  const float2* angles = reinterpret_cast<const float2*>(a.layer.page_angles) + int64_t(p.page) * (dim / 2);
+  const MeanCoordinate m = a.encoder.coordinates[d], n = a.encoder.coordinates[d + 1];
+  const float2 turn_m = angles[m.block], turn_n = angles[n.block];
+  return {row[d] * turn_m.x + m.sign * row[m.other] * turn_m.y,
+          row[d + 1] * turn_n.x + n.sign * row[n.other] * turn_n.y};
+}
+
+/// bf16 to fp16, and the mean off but where it is kept: bits 4 r + i, of row r for even i and 8 + r for odd
+/// ones. Those rows are few, and read again.
 template <int kDim, int kSteps>
-__device__ __forceinline__ void convert_rows(const EncodeArguments& a, const Piece& p, int tile, int side,
-                                             int head, Rows<kSteps>& x) {
-  const bool centred = side == 0 ? a.encoder.key_mean != nullptr : a.encoder.value_mean != nullptr;
-  if (!a.bf16 && !centred) return;
+__device__ __forceinline__ uint32_t convert_rows(const EncodeArguments& a, const Piece& p, int tile, int side,
+                                                 int head, Rows<kSteps>& x) {
+  const MeanRules& rules = side == 0 ? a.layer.key_rules : a.layer.value_rules;
+  const bool centred = rules.weights != nullptr;
+  if (!a.bf16 && !centred) return 0;
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
+  float pull[2] = {};  // of positions r and 8 + r
 #pragma unroll
   for (int s = 0; s < kSteps; ++s)
 #pragma unroll
@@ -100,21 +127,35 @@ __device__ __forceinline__ void convert_rows(const EncodeArguments& a, const Pie
       const int position = 16 * tile + 8 * (j % 2) + r, d = 32 * (s / 2) + 8 * c + 4 * (s % 2) + 2 * (j / 2);
       float2 y = to_float2(x[s][j], a.bf16);
       if (centred && position >= p.from && position < p.to && (kDim % 32 == 0 || d < kDim)) {
-        if (side == 1) {
-          const float2 mean = *reinterpret_cast<const float2*>(a.encoder.value_mean + head * kDim + d);
-          y.x -= mean.x, y.y -= mean.y;
-        } else {
-          const float* of_row = a.encoder.key_mean + (int64_t(head) * kPagePositions + position) * kDim;
-          const float2* angles =
-              reinterpret_cast<const float2*>(a.layer.page_angles) + int64_t(p.page) * (kDim / 2);
-          const MeanCoordinate m = a.encoder.coordinates[d], n = a.encoder.coordinates[d + 1];
-          const float2 turn_m = angles[m.block], turn_n = angles[n.block];
-          y.x -= of_row[d] * turn_m.x + m.sign * of_row[m.other] * turn_m.y;
-          y.y -= of_row[d + 1] * turn_n.x + n.sign * of_row[n.other] * turn_n.y;
-        }
+        const float2 mean = mean_at(a, p, position, side, head, kDim, d);
+        float2 weight = *reinterpret_cast<const float2*>(rules.weights + head * kDim + d);
+        if (side == 0) weight.x *= mean.x, weight.y *= mean.y;
+        pull[j % 2] = fmaf(weight.x, y.x, fmaf(weight.y, y.y, pull[j % 2]));
+        y.x -= mean.x, y.y -= mean.y;
       }
-      x[s][j] = pack2(fminf(fmaxf(y.x, -65504.0f), 65504.0f), fminf(fmaxf(y.y, -65504.0f), 65504.0f));
+      x[s][j] = pack_halves(y);
     }
+  if (!centred) return 0;
+  const float limit = rules.limits[head];
+  bool keeps[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int position = 16 * tile + 8 * half + r;
+#pragma unroll
+    for (int apart = 1; apart < 4; apart *= 2) pull[half] += __shfl_xor_sync(kAll, pull[half], apart);
+    keeps[half] = pull[half] < limit && position >= p.from && position < p.to;
+    if (!keeps[half]) continue;
+    const uint16_t* row = row_of<kDim>(a, p, position, side, head);
+#pragma unroll
+    for (int s = 0; s < kSteps; s += 2) {
+      if (kDim % 32 != 0 && 16 * s + 8 * c >= kDim) continue;
+      const uint4 v = *reinterpret_cast<const uint4*>(row + 16 * s);
+      x[s][half] = pack_halves(to_float2(v.x, a.bf16)), x[s][2 + half] = pack_halves(to_float2(v.y, a.bf16));
+      x[s + 1][half] = pack_halves(to_float2(v.z, a.bf16)),
+            x[s + 1][2 + half] = pack_halves(to_float2(v.w, a.bf16));
+    }
+  }
+  return __ballot_sync(kAll, c % 2 ? keeps[1] : keeps[0]);
 }
 
 }  // namespace blockgtq::cuda

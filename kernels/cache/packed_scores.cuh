@@ -29,7 +29,7 @@ __device__ inline int unit_lane() {
 __device__ inline void scale_rows(Operands& a, const uint32_t (&pair)[4]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const uint32_t low = permute(pair[i], pair[i], 0x1010u), high = permute(pair[i], pair[i], 0x3232u);
+    const uint32_t x = without_signs(pair[i]), low = permute(x, x, 0x1010u), high = permute(x, x, 0x3232u);
 #pragma unroll
     for (int j = 0; j < 4; ++j) a[i][j] = multiply2(a[i][j], j % 2 ? high : low);
   }
@@ -54,7 +54,7 @@ __device__ inline void take_sums(Scores<kTiles, kParts>& s, const Sums<kTiles, k
   const float one = longest_row * (1 / (kQuerySteps * kByteOne));
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
-    const float2 x = pair ? unpack2(pick<4>(pair, part + i)) : make_float2(1, 1);
+    const float2 x = pair ? norms_of(pick<4>(pair, part + i)) : make_float2(1, 1);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
@@ -71,7 +71,7 @@ template <int kTiles, int kParts>
 __device__ inline void multiply_norms(Scores<kTiles, kParts>& s, const uint32_t (&pair)[4], int part) {
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
-    const float2 x = unpack2(pick<4>(pair, part + i));
+    const float2 x = norms_of(pick<4>(pair, part + i));
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
@@ -369,13 +369,14 @@ __device__ void score_groups(Scores<kTiles, kParts>& s, const uint8_t* block, co
   multiply_norms<kTiles, kParts>(s, norms, part);
 }
 
-/// s += (R_-t0 q) . R_j mean in units of bound times query_scale. angles (D / 2, 2): cos and sin of t0
-/// theta.
+/// s += (R_-t0 q) . R_j mean in units of bound times query_scale, where a position does not keep its mean.
+/// norms: the page's first of keys; angles (D / 2, 2): cos and sin of t0 theta.
 template <int kDim, int kTiles, int kParts>
-__device__ void score_mean(Scores<kTiles, kParts>& s, const float4* angles, const Queries& queries,
-                           const uint4* mean, float query_scale, int part) {
+__device__ void score_mean(Scores<kTiles, kParts>& s, const uint8_t* norms, const float4* angles,
+                           const Queries& queries, const uint4* mean, float query_scale, int part) {
   const int lane = threadIdx.x % 32, c = lane % 4;
   const float unit = 1 / query_scale;
+  Scores<kTiles, kParts> of_mean = {};
 #pragma unroll 2
   for (int slab = 0; slab < kDim / 16; ++slab) {
     const float4 turn = angles[4 * slab + c];
@@ -393,8 +394,19 @@ __device__ void score_mean(Scores<kTiles, kParts>& s, const float4* angles, cons
       const uint4 m = mean[((part + i) * (kDim / 16) + slab) * 32 + lane];
       const uint32_t a[4] = {m.x, m.y, m.z, m.w};
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) mma(s[tile][i], a, b[tile][0], b[tile][1]);
+      for (int tile = 0; tile < kTiles; ++tile) mma(of_mean[tile][i], a, b[tile][0], b[tile][1]);
     }
+  }
+  uint32_t pair[4];
+  load_norms(pair, norms, lane / 4, kPagePositions);
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    const uint32_t x = pick<4>(pair, part + i);
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile)
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        if (!keeps_mean(x, j / 2)) s[tile][i][j] += of_mean[tile][i][j];
   }
 }
 

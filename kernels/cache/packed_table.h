@@ -88,6 +88,13 @@ struct MeanCoordinate {
   float sign = 0;
 };
 
+/// Which vectors x keep their mean, by lib/cache/mean_rule.h: where sum_d weight_d m_d x_d < limit. m_d: of
+/// keys R_t mean; values have it in their weights. Then the sign bit of the position's first norm is set.
+struct MeanRules {
+  const float* weights = nullptr;  // (H, D); null: no mean
+  const float* limits = nullptr;   // (H)
+};
+
 /// Whole numbers of all heads of a layer, and where their parts lie in device memory.
 struct PackedLayer {
   int dim = 0, n_heads = 0, n_kv_heads = 0;  // D, Hq, H
@@ -120,6 +127,7 @@ struct PackedLayer {
   const int16_t* block_coords = nullptr;        // (D / 2, 2): the coordinates of every block
   const float* key_rows = nullptr;              // (H, 64, D): R_j mean
   const MeanCoordinate* coordinates = nullptr;  // (D)
+  MeanRules key_rules, value_rules;
 };
 
 }  // namespace blockgtq::cuda

@@ -67,12 +67,14 @@ __device__ inline void expand_unit(const UnitEntry& e, const uint8_t* block, con
   }
 }
 
-/// What positions' products are multiplied with, by one warp: norms, or 1 where entries have them; 0 from
-/// `valid` on.
+/// What positions' products are multiplied with, by one warp: norms, or 1 where entries have them, with the
+/// sign of a position that keeps its mean; 0 from `valid` on.
 __device__ inline void expand_norms(const uint8_t* norms, bool in_entries, int valid, float* to) {
   const __half* const from = reinterpret_cast<const __half*>(norms);
-  for (int i = threadIdx.x % 32; i < kPagePositions; i += 32)
-    to[i] = i >= valid ? 0.0f : in_entries ? 1.0f : __half2float(from[norm_place(i)]);
+  for (int i = threadIdx.x % 32; i < kPagePositions; i += 32) {
+    const float norm = i < valid ? __half2float(from[norm_place(i)]) : 0.0f;
+    to[i] = in_entries && i < valid ? copysignf(1.0f, norm) : norm;
+  }
 }
 
 /// One slab of a page's keys, by one warp.
@@ -87,7 +89,7 @@ __device__ inline void expand_keys(int slab, const uint8_t* block, const uint8_t
   if (t.group_norms) load_norms(pair, block + t.key_norms + 2 * kPagePositions * e.norm, r, valid);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const uint32_t low = permute(pair[i], pair[i], 0x1010u), high = permute(pair[i], pair[i], 0x3232u);
+    const uint32_t x = without_signs(pair[i]), low = permute(x, x, 0x1010u), high = permute(x, x, 0x3232u);
     to[(4 * slab + i) * 32 + lane] = {multiply2(a[i][0], low), multiply2(a[i][1], high),
                                       multiply2(a[i][2], low), multiply2(a[i][3], high)};
   }

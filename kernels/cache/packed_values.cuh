@@ -17,8 +17,8 @@ struct Weights {
 
 /// The largest norm of a page, found by the whole warp.
 __device__ inline float largest_norm(const uint32_t (&pair)[4]) {
-  __half2 two =
-      __hmax2(__hmax2(as_half2(pair[0]), as_half2(pair[1])), __hmax2(as_half2(pair[2]), as_half2(pair[3])));
+  const auto norms = [&](int i) { return __habs2(as_half2(pair[i])); };
+  __half2 two = __hmax2(__hmax2(norms(0), norms(1)), __hmax2(norms(2), norms(3)));
 #pragma unroll
   for (int apart = 4; apart < 32; apart *= 2) two = __hmax2(two, __shfl_xor_sync(kAll, two, apart));
   return fmaxf(__half2float(__hmax(__low2half(two), __high2half(two))), 1e-20f);
@@ -35,17 +35,30 @@ __device__ inline float largest_score(const float (&s)[kParts][4], int j) {
   return most;
 }
 
-/// first: nothing is in the state yet.
+/// weights (the scores, in their place): their sums over positions that do not keep their mean.
+template <int kParts>
+__device__ inline void add_centred(const float (&weights)[kParts][4], const uint32_t (&pair)[4], int part,
+                                   float (&sum)[2]) {
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    const uint32_t x = pick<4>(pair, part + i);
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      if (!keeps_mean(x, j / 2)) sum[j % 2] += weights[i][j];
+  }
+}
+
+/// first: nothing is in the state yet; centred: values are. s becomes weights.
 template <int kSlabs, int kTiles, int kParts>
-__device__ void weigh(State<kSlabs, kTiles>& state, const Scores<kTiles, kParts>& s,
+__device__ void weigh(State<kSlabs, kTiles>& state, Scores<kTiles, kParts>& s,
                       const float (&factor)[kTiles][2], const uint32_t (&pair)[4], int part, bool first,
-                      Weights<kTiles, kParts>& w) {
+                      bool centred, Weights<kTiles, kParts>& w) {
   const float largest = largest_norm(pair);  // the weights' scale
   const float steps = __fdividef(kWeightSteps, largest);
   float2 norm[kParts];
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
-    norm[i] = unpack2(pick<4>(pair, part + i));
+    norm[i] = norms_of(pick<4>(pair, part + i));
     norm[i].x *= steps, norm[i].y *= steps;
   }
 
@@ -70,7 +83,8 @@ __device__ void weigh(State<kSlabs, kTiles>& state, const Scores<kTiles, kParts>
       float fixed[4];  // the low 16 bits of 2^23 + x are x
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const float weight = exp2_fast(fmaf(s[tile][i][j], factor[tile][j % 2], -here[tile][j % 2]));
+        float& weight = s[tile][i][j];
+        weight = exp2_fast(fmaf(weight, factor[tile][j % 2], -here[tile][j % 2]));
         sum[j % 2] += weight;
         fixed[j] = fmaf(weight, j < 2 ? norm[i].x : norm[i].y, 8388608.0f);
       }
@@ -79,10 +93,13 @@ __device__ void weigh(State<kSlabs, kTiles>& state, const Scores<kTiles, kParts>
       w.pairs[tile][i][1] =
           transpose8(permute(__float_as_uint(fixed[2]), __float_as_uint(fixed[3]), 0x5410u));
     }
+    float sum_centred[2] = {};
+    if (centred) add_centred<kParts>(s[tile], pair, part, sum_centred);
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       const float lift = exp2_fast(here[tile][j] - state.m[tile][j]);
       state.l[tile][j] = fmaf(sum[j], lift, state.l[tile][j]);
+      state.c[tile][j] = fmaf(sum_centred[j], lift, state.c[tile][j]);
       w.unit[tile][j] = lift * largest * (1 / (kWeightSteps * kByteOne));
     }
   }

@@ -4,11 +4,11 @@
 //   key    k = r B_k c[code] + R_t mean        (positions, D) = c (positions, places) B_k^T (places, D)
 //   value  v = r B_v c[code] + mean            (D, positions) = B_v (D, places) c^T (places, positions)
 //
-// rounded once, to fp16. Grid: tiles of the prefix and of the chunk, keys and then values of all heads,
-// sequences. A block makes one tile of one side: its warps unpack a slab each at a time into shared memory
-// (packed_tiles.cuh), multiply, a warp for kColumns coordinates, and put the tile together where the operands
-// were; then it goes out in one piece. What a warp holds of 16 x 8 numbers are two neighbours of a row: rows
-// of eight different banks.
+// without the mean where a position keeps it, as the sign of its norm says; rounded once, to fp16. Grid:
+// tiles of the prefix and of the chunk, keys and then values of all heads, sequences. A block makes one tile
+// of one side: its warps unpack a slab each at a time into shared memory (packed_tiles.cuh), multiply, a warp
+// for kColumns coordinates, and put the tile together where the operands were; then it goes out in one piece.
+// What a warp holds of 16 x 8 numbers are two neighbours of a row: rows of eight different banks.
 //
 // Bytes: 4 D written per position, a fifth to a third of it read; 4 D^2 operations on the tensor cores.
 #include "cache/exact_page.h"
@@ -110,13 +110,15 @@ __device__ void expand_key_tile(const PackedLayer& layer, const uint8_t* table, 
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const int position = 16 * i + 8 * h + r;
-        const float norm = norms[position] * t.query_scale;
+        const float norm = fabsf(norms[position]) * t.query_scale;
+        const bool keeps = signbit(norms[position]);
 #pragma unroll
-        for (int n = 0; n < 2 * kBlocks; ++n)
-          put(tile, position, first + 8 * n,
-              position < valid ? pack2(y[i][n][2 * h] * norm + mean(position, n, 0),
-                                       y[i][n][2 * h + 1] * norm + mean(position, n, 1))
-                               : 0);
+        for (int n = 0; n < 2 * kBlocks; ++n) {
+          const auto at = [&](int j) {
+            return y[i][n][2 * h + j] * norm + (keeps ? 0.0f : mean(position, n, j));
+          };
+          put(tile, position, first + 8 * n, position < valid ? pack2(at(0), at(1)) : 0);
+        }
       }
   };
   if (layer.key_rows) {
@@ -168,7 +170,9 @@ __device__ void expand_value_tile(const PackedLayer& layer, const uint8_t* table
       for (int n = 0; n < 8; ++n) {
         const int position = 8 * n + 2 * c;
         const auto at = [&](int j) {
-          return position + j < valid ? y[b][n][2 * h + j] * norms[position + j] + mean : 0.0f;
+          const float norm = norms[position + j];
+          return position + j < valid ? y[b][n][2 * h + j] * fabsf(norm) + (signbit(norm) ? 0.0f : mean)
+                                      : 0.0f;
         };
         put(tile, d, position, pack2(at(0), at(1)));
       }

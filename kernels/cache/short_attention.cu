@@ -35,8 +35,8 @@ constexpr int kHeads = 8;  // of a cluster, which has as many blocks or twice as
 template <int kDim>
 constexpr int kShares = kWarps * 16 > kDim ? kWarps * 16 / kDim : 1;
 
-/// Floats of a head's outputs: as sent (then the largest score, the sum of weights, two unused) and as they
-/// arrive, on different banks.
+/// Floats of a head's outputs: as sent (then the largest score, the sum of weights, that of positions which
+/// do not keep their mean, one unused) and as they arrive, on different banks.
 template <int kDim>
 constexpr int kSentPitch = kDim + 4;
 template <int kDim>
@@ -164,9 +164,9 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
     else
       score_groups<1, kParts>(s, block, shared, t, queries, part, valid, zero);
     if (a.layer.key_mean)
-      score_mean<kDim, 1, kParts>(s, reinterpret_cast<const float4*>(block + a.stage_bytes - kDim * 4),
-                                  queries, reinterpret_cast<const uint4*>(shared + plan.mean), t.query_scale,
-                                  part);
+      score_mean<kDim, 1, kParts>(s, block + table.key_norms,
+                                  reinterpret_cast<const float4*>(block + a.stage_bytes - kDim * 4), queries,
+                                  reinterpret_cast<const uint4*>(shared + plan.mean), t.query_scale, part);
     if (valid < kPagePositions) mask<1, kParts>(s, part, valid);
     load_norms(pair, block + table.value_norms, r, valid);
     norm = largest_norm(pair);
@@ -186,20 +186,30 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
   else if (page < (n_pages + kAtOnce - 1) / kAtOnce * kAtOnce)
     for (int i = 0; i < kParts / 2; ++i) weights[page * 64 + part / 2 * 32 + 32 * i + lane] = uint4{};
   exchange.sums[warp][lane] = {sums[0], sums[1]};
+  const bool centred = a.layer.value_mean;
+  if (centred) {
+    float of_centred[2] = {};
+    if (busy) add_centred<kParts>(s[0], pair, part, of_centred);
+    exchange.centred[warp][lane] = {of_centred[0], of_centred[1]};
+  }
   __syncthreads();
 
   static_assert(kWarps == kHeads);
   {  // a warp adds up a head's weights
-    const auto weight = [&](int i) {
-      const float2 x = exchange.sums[i / 8][i % 8 * 4 + warp / 2];
-      return warp % 2 ? x.y : x.x;
-    };
-    float sum = weight(lane) + weight(lane + 32);
+    const auto sum_of = [&](const float2(&lanes)[kWarps][32]) {
+      const auto weight = [&](int i) {
+        const float2 x = lanes[i / 8][i % 8 * 4 + warp / 2];
+        return warp % 2 ? x.y : x.x;
+      };
+      float sum = weight(lane) + weight(lane + 32);
 #pragma unroll
-    for (int apart = 1; apart < 32; apart *= 2) sum += __shfl_xor_sync(kAll, sum, apart);
+      for (int apart = 1; apart < 32; apart *= 2) sum += __shfl_xor_sync(kAll, sum, apart);
+      return sum;
+    };
+    const float sum = sum_of(exchange.sums), of_centred = centred ? sum_of(exchange.centred) : 0.0f;
     if (lane == warp / 2)  // it has the largest score of heads 2 c and 2 c + 1
       *reinterpret_cast<float4*>(sent + warp * kSentPitch<kDim> + kDim) = {
-          warp % 2 ? largest.score[1] : largest.score[0], sum, 0, 0};
+          warp % 2 ? largest.score[1] : largest.score[0], sum, of_centred, 0};
   }
 
   // Values.
@@ -247,20 +257,24 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
   };
   hold(warp);
   wait_for_sent(&all_sent);
-  // Largest score and sum of weights of blocks r and r + 8.
-  float2 of_block[2];
+  // Largest score and sums of weights of blocks r and r + 8.
+  float4 of_block[2];
   float top = -INFINITY;
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
     of_block[k] = 8 * k + r < blocks
-                      ? *reinterpret_cast<const float2*>(arrived + (8 * k + r) * kArrivedPitch<kDim> + kDim)
-                      : make_float2(-INFINITY, 0);
+                      ? *reinterpret_cast<const float4*>(arrived + (8 * k + r) * kArrivedPitch<kDim> + kDim)
+                      : make_float4(-INFINITY, 0, 0, 0);
     top = fmaxf(top, of_block[k].x);
   }
 #pragma unroll
   for (int apart = 4; apart < 32; apart *= 2) top = fmaxf(top, __shfl_xor_sync(kAll, top, apart));
   const float shrink[2] = {exp2_fast(of_block[0].x - top), exp2_fast(of_block[1].x - top)};
   float l = of_block[0].y * shrink[0] + of_block[1].y * shrink[1];
+  float l_centred = of_block[0].z * shrink[0] + of_block[1].z * shrink[1];
+  if (centred)
+#pragma unroll
+    for (int apart = 4; apart < 32; apart *= 2) l_centred += __shfl_xor_sync(kAll, l_centred, apart);
 #pragma unroll
   for (int first = 0; first < kDim / 4; first += 4 * kWarps) {  // warps take 16 outputs
     const int at = min(first + 4 * warp, kDim / 4 - 4) + c;
@@ -296,7 +310,7 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
       add_row(y, lane + 32 * i < value_rows ? outputs[lane + 32 * i] : 0.0f, held[i]);
     const LaneSum column = sum_over_lanes(y);
     const int at = first_column + 8 * eight + column.index;
-    const float mean = a.layer.value_mean && l > 0 ? a.layer.value_mean[kv_head * kDim + at] : 0.0f;
+    const float mean = centred ? a.layer.value_mean[kv_head * kDim + at] * l_centred * inverse : 0.0f;
     if (lane % 4 == 0)
       a.out[(int64_t(sequence) * a.layer.n_heads + first_head + ending) * kDim + at] =
           __float2half_rn(fmaf(column.sum, inverse, mean));

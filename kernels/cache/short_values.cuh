@@ -9,8 +9,9 @@ constexpr int kMostPages = kWarps, kAtOnce = 4;  // of a block; of which values 
 
 /// What a block's warps tell each other.
 struct Exchange {
-  float2 most[kWarps][4];   // of heads 2 c and 2 c + 1
-  float2 sums[kWarps][32];  // lane by lane
+  float2 most[kWarps][4];      // of heads 2 c and 2 c + 1
+  float2 sums[kWarps][32];     // lane by lane
+  float2 centred[kWarps][32];  // of those the ones of positions that do not keep their mean
   float norms[kWarps];
 };
 
@@ -34,21 +35,22 @@ __device__ inline Largest largest_of(const Exchange& x) {
 }
 
 /// Scores of an item become weights times norms in fixed point, 65535 the largest possible. weights: of its
-/// page, (2, 32) words {high bytes of two tiles, low bytes of two tiles}. sums: of this lane's weights.
+/// page, (2, 32) words {high bytes of two tiles, low bytes of two tiles}. sums: of this lane's weights, which
+/// stand in place of the scores.
 template <int kParts>
-__device__ inline void weigh_block(const Scores<1, kParts>& s, const float (&factor)[2],
-                                   const uint32_t (&pair)[4], const Largest& largest, int part,
-                                   uint4* weights, float (&sums)[2]) {
+__device__ inline void weigh_block(Scores<1, kParts>& s, const float (&factor)[2], const uint32_t (&pair)[4],
+                                   const Largest& largest, int part, uint4* weights, float (&sums)[2]) {
   const float steps = __fdividef(kWeightSteps, largest.norm);
   uint32_t* const words = reinterpret_cast<uint32_t*>(weights + threadIdx.x % 32);
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
-    float2 norm = unpack2(pick<4>(pair, part + i));
+    float2 norm = norms_of(pick<4>(pair, part + i));
     norm.x *= steps, norm.y *= steps;
     float fixed[4];  // the low 16 bits of 2^23 + x are x
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const float weight = exp2_fast(fmaf(s[0][i][j], factor[j % 2], -largest.score[j % 2]));
+      float& weight = s[0][i][j];
+      weight = exp2_fast(fmaf(weight, factor[j % 2], -largest.score[j % 2]));
       sums[j % 2] += weight;
       fixed[j] = fmaf(weight, j < 2 ? norm.x : norm.y, 8388608.0f);
     }

@@ -27,6 +27,7 @@ template <int kSlabs, int kTiles>
 struct State {
   float o[kSlabs][kTiles][4] = {};  // rows r and r + 8 of a slab
   float m[kTiles][2], l[kTiles][2];
+  float c[kTiles][2] = {};       // of the weights in l those of positions whose value does not keep its mean
   float excess[kTiles][2] = {};  // what every number of o is too large by
 };
 
@@ -38,6 +39,7 @@ __device__ inline void shrink_state(State<kSlabs, kTiles>& state, const float (&
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       state.l[tile][j] *= factor[tile][j];
+      state.c[tile][j] *= factor[tile][j];
       state.excess[tile][j] *= factor[tile][j];
 #pragma unroll
       for (int slab = 0; slab < kSlabs; ++slab) {
@@ -48,19 +50,20 @@ __device__ inline void shrink_state(State<kSlabs, kTiles>& state, const float (&
 }
 
 /// At least the shared memory that a kernel of these has beside what it is launched with.
-constexpr int kStaticBytes = 2560;
+constexpr int kStaticBytes = 3584;
 
 /// Bytes of shared memory that merge_warps() takes of a warp's stages.
 constexpr int merge_bytes(int dim, int tiles) {
   return 8 * tiles * dim * 4;
 }
 
-/// The first n_warps of a block, which have something, become one: see SplitSums. shared: the warps' stages,
-/// which others may still be reading.
+/// The first n_warps of a block, which have something, become one: see SplitSums. centred: values are.
+/// shared: the warps' stages, which others may still be reading.
 template <int kSlabs, int kTiles>
-__device__ void merge_warps(State<kSlabs, kTiles>& state, int n_warps, float* shared, float* to) {
-  constexpr int kHeads = 8 * kTiles, kRows = 16 * kSlabs, kQuads = kHeads / 4;  // of a row
-  __shared__ float2 maxima[16 * kHeads / 2], sums[16 * kHeads / 2];             // (W, heads / 2)
+__device__ void merge_warps(State<kSlabs, kTiles>& state, int n_warps, bool centred, float* shared,
+                            float* to) {
+  constexpr int kHeads = 8 * kTiles, kRows = 16 * kSlabs, kQuads = kHeads / 4;            // of a row
+  __shared__ float2 maxima[16 * kHeads / 2], sums[16 * kHeads / 2], cs[16 * kHeads / 2];  // (W, heads / 2)
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4;
   float* const outputs = shared;  // (W, rows, heads)
   if (r == 0)
@@ -78,17 +81,21 @@ __device__ void merge_warps(State<kSlabs, kTiles>& state, int n_warps, float* sh
       most = {fmaxf(most.x, x.x), fmaxf(most.y, x.y)};
     }
     const float factor[2] = {exp2_fast(state.m[tile][0] - most.x), exp2_fast(state.m[tile][1] - most.y)};
-    float l[2];
+    const auto put_sums = [&](const float(&x)[2], float2* all) {
+      float y[2];
 #pragma unroll
-    for (int j = 0; j < 2; ++j) {
-      l[j] = state.l[tile][j] * factor[j];
+      for (int j = 0; j < 2; ++j) {
+        y[j] = x[j] * factor[j];
 #pragma unroll
-      for (int apart = 4; apart < 32; apart *= 2) l[j] += __shfl_xor_sync(kAll, l[j], apart);
-    }
-    if (r == 0) sums[warp * kHeads / 2 + 4 * tile + c] = {l[0], l[1]};
+        for (int apart = 4; apart < 32; apart *= 2) y[j] += __shfl_xor_sync(kAll, y[j], apart);
+      }
+      if (r == 0) all[warp * kHeads / 2 + 4 * tile + c] = {y[0], y[1]};
+    };
+    put_sums(state.l[tile], sums);
+    if (centred) put_sums(state.c[tile], cs);
     if (warp == 0 && r == 0)
 #pragma unroll
-      for (int j = 0; j < 2; ++j) to[kHeads * kRows + 2 * (8 * tile + 2 * c + j)] = j ? most.y : most.x;
+      for (int j = 0; j < 2; ++j) to[kHeads * kRows + 4 * (8 * tile + 2 * c + j)] = j ? most.y : most.x;
     const float less[2] = {-state.excess[tile][0] * factor[0], -state.excess[tile][1] * factor[1]};
     float* const mine = outputs + (warp * kRows + r) * kHeads + 8 * tile + 2 * c;
 #pragma unroll
@@ -111,9 +118,14 @@ __device__ void merge_warps(State<kSlabs, kTiles>& state, int n_warps, float* sh
     column[0] = sum.x, column[kRows] = sum.y, column[2 * kRows] = sum.z, column[3 * kRows] = sum.w;
   }
   if (threadIdx.x < kHeads) {
-    float l = 0;
-    for (int w = 0; w < n_warps; ++w) l += reinterpret_cast<const float*>(sums)[w * kHeads + threadIdx.x];
-    to[kHeads * kRows + 2 * threadIdx.x + 1] = l;
+    const auto sum_of = [&](const float2* all) {
+      float sum = 0;
+      for (int w = 0; w < n_warps; ++w) sum += reinterpret_cast<const float*>(all)[w * kHeads + threadIdx.x];
+      return sum;
+    };
+    float* const of_head = to + kHeads * kRows + 4 * threadIdx.x;
+    of_head[1] = sum_of(sums);
+    if (centred) of_head[2] = sum_of(cs);
   }
 }
 

@@ -321,7 +321,8 @@ __global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const 
     float s[kTiles][kParts][4] = {};
     score_keys<kDim, kTiles, kParts, kKeyBits>(s, keys, key_table, queries, part, valid, zero);
     if (layer.key_mean)
-      score_mean<kDim, kTiles, kParts>(s, reinterpret_cast<const float4*>(keys + kKeys), queries, mean,
+      score_mean<kDim, kTiles, kParts>(s, keys + trellis_code_bytes(kDim, kKeyBits),
+                                       reinterpret_cast<const float4*>(keys + kKeys), queries, mean,
                                        query_scale, part);
     if (valid < kPagePositions) mask<kTiles, kParts>(s, part, valid);
     __syncwarp();
@@ -330,15 +331,15 @@ __global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const 
     Weights<kTiles, kParts> w;
     uint32_t pair[4];
     load_norms(pair, values + trellis_code_bytes(kDim, kValueBits), threadIdx.x % 32 / 4, valid);
-    weigh<kSlabs, kTiles, kParts>(state, s, factor, pair, part, n == 0, w);
+    weigh<kSlabs, kTiles, kParts>(state, s, factor, pair, part, n == 0, layer.value_mean, w);
     add_trellis_values<kDim, kTiles, kParts, kValueBits>(state, values, value_table, w, part, zero);
     __syncwarp();
     load_values(n + 1);
   }
   const int64_t place = (int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x;
-  merge_warps<kSlabs, kTiles>(state, max(1, min(n_warps, last - range.first)),
+  merge_warps<kSlabs, kTiles>(state, max(1, min(n_warps, last - range.first)), layer.value_mean,
                               reinterpret_cast<float*>(shared + a.stages),
-                              a.sums + place * (8 * kTiles * (kDim + 2)));
+                              a.sums + place * split_floats(kDim, 8 * kTiles));
 }
 
 /// How a step is laid out over the device and in shared memory.

@@ -2,6 +2,8 @@
 //
 //   z = F (x - R_t mean),  codes = the path whose centroids c lie nearest to z / |z|,  norm = |z| / |c|
 //
+// (z = F x and the norm's sign bit set where MeanRules says so.)
+//
 // A warp takes kRows vectors of a head, as round_trip.cu: the product in float32, then the search of
 // trellis.cuh for one after the other. A window is 8 neighbouring bits of the stream, so that bytes of a page
 // are windows, or parts of two; no byte belongs to two positions, and none is read.
@@ -38,6 +40,7 @@ struct Arguments {
   const float* mean;  // values: (H, D); keys: (H, 64, D); or null
   const MeanCoordinate* coordinates;
   const float2* page_angles;  // (pages, D / 2)
+  MeanRules rules;
 };
 
 /// Where a new token goes.
@@ -67,6 +70,26 @@ __device__ float mean_of(const Arguments& a, const Place& p, int head, int d) {
   return row[d] * turn.x + m.sign * row[m.other] * turn.y;
 }
 
+/// x (D), less its mean or not: whether it keeps it.
+template <class T, int kDim, bool kKeys>
+__device__ bool take_mean_off(const Arguments& a, const Place& p, int head, const T* from, float* x) {
+  constexpr int kEach = kDim / 32;
+  const int lane = threadIdx.x % 32;
+  float mean[kEach], pull = 0;
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const int d = lane + 32 * i;
+    x[d] = to_float(from[d]);
+    mean[i] = mean_of<kDim, kKeys>(a, p, head, d);
+    if (a.mean) pull = fmaf(a.rules.weights[head * kDim + d] * (kKeys ? mean[i] : 1.0f), x[d], pull);
+  }
+  const bool keeps_mean = a.mean && warp_sum(pull) < a.rules.limits[head];
+#pragma unroll
+  for (int i = 0; i < kEach; ++i)
+    if (!keeps_mean) x[lane + 32 * i] -= mean[i];
+  return keeps_mean;
+}
+
 /// Byte y of the stream whose windows these are: the window that ends with it, or a code's part of the one
 /// that ends behind it and the rest of the one before.
 template <int kBits>
@@ -88,12 +111,12 @@ __global__ void __launch_bounds__(32 * kWarps) trellis_encode_kernel(const Argum
   const int64_t first = (int64_t(blockIdx.x) * kWarps + warp) * kRows;
   if (first >= a.n) return;
   const int n = int(min(int64_t(kRows), a.n - first));
+  uint32_t keep_mean = 0;  // a bit for each row
   for (int r = 0; r < kRows; ++r) {
     const int64_t row = first + min(r, n - 1);
     const Place p = place_of<kDim>(a, row, head);
     const T* const from = static_cast<const T*>(a.x) + (row * a.n_kv_heads + head) * kDim;
-    for (int d = lane; d < kDim; d += 32)
-      x[r * kDim + d] = to_float(from[d]) - mean_of<kDim, kKeys>(a, p, head, d);
+    keep_mean |= uint32_t(take_mean_off<T, kDim, kKeys>(a, p, head, from, x + r * kDim)) << r;
   }
   __syncwarp();
   multiply_rows<kRows, kDim / 32>(a.side.forward + int64_t(head) * kDim * kDim, kDim, kDim, x, z, kDim);
@@ -116,9 +139,10 @@ __global__ void __launch_bounds__(32 * kWarps) trellis_encode_kernel(const Argum
     const Place p = place_of<kDim>(a, first + r, head);
     for (int i = lane; i < kDim * kBits / 8; i += 32)
       p.side[trellis_bit(kDim, kBits, kKeys, p.position, 8 * i) / 8] = stream_byte<kBits>(scratch.states, i);
+    const float norm = of_c > 0 ? float(fmin(length / sqrt(of_c), 65504.0)) : 0.0f;
     if (lane == 0)
       reinterpret_cast<__half*>(p.side + trellis_code_bytes(kDim, kBits))[norm_place(p.position)] =
-          __float2half_rn(of_c > 0 ? float(fmin(length / sqrt(of_c), 65504.0)) : 0.0f);
+          __float2half_rn(keep_mean >> r & 1 ? -norm : norm);
     __syncwarp();
   }
 }
@@ -181,6 +205,7 @@ void encode_trellis(const TrellisLayer& layer, const TrellisEncoder& encoder, co
     a.x = job.k;
     a.side = encoder.key;
     a.mean = encoder.key_mean;
+    a.rules = packed.key_rules;
     a.coordinates = encoder.coordinates;
     a.page_angles = reinterpret_cast<const float2*>(packed.page_angles);
     launch<true>(a, packed.dim, layer.key_bits, job.type, stream);
@@ -190,6 +215,7 @@ void encode_trellis(const TrellisLayer& layer, const TrellisEncoder& encoder, co
     a.side = encoder.value;
     a.side_at = trellis_side_bytes(packed.dim, layer.key_bits);
     a.mean = encoder.value_mean;
+    a.rules = packed.value_rules;
     launch<false>(a, packed.dim, layer.value_bits, job.type, stream);
   }
 }

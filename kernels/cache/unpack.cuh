@@ -64,7 +64,8 @@ __device__ inline void load_words(uint32_t (&w)[kBits], const uint8_t* unit, int
   }
 }
 
-/// Norms of positions 16 i + row (low half) and 16 i + 8 + row; none from `valid` on, whatever is there.
+/// Norms of positions 16 i + row (low half) and 16 i + 8 + row; none from `valid` on, whatever is there. The
+/// sign of a first norm says that the position keeps its mean (MeanRules).
 __device__ inline void load_norms(uint32_t (&pair)[4], const uint8_t* norms, int row, int valid) {
   const uint4 n = reinterpret_cast<const uint4*>(norms)[row];
   pair[0] = n.x, pair[1] = n.y, pair[2] = n.z, pair[3] = n.w;
@@ -72,6 +73,19 @@ __device__ inline void load_norms(uint32_t (&pair)[4], const uint8_t* norms, int
 #pragma unroll
     for (int i = 0; i < 4; ++i)
       pair[i] &= (16 * i + row < valid ? 0xffffu : 0u) | (16 * i + 8 + row < valid ? 0xffff0000u : 0u);
+}
+
+__device__ inline uint32_t without_signs(uint32_t norms) {
+  return norms & 0x7fff7fffu;
+}
+/// Both of a pair.
+__device__ inline float2 norms_of(uint32_t pair) {
+  const float2 x = unpack2(pair);
+  return {fabsf(x.x), fabsf(x.y)};
+}
+/// Of the pair's second position or its first one.
+__device__ inline bool keeps_mean(uint32_t pair, int second) {
+  return pair & (second ? 0x80000000u : 0x8000u);
 }
 
 /// x[i], in registers also where i is not known at compile time.

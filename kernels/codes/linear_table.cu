@@ -55,6 +55,7 @@ LinearTable pack(const LinearCode& code, const std::vector<float>& z_centres, By
   t.centre_pitch = padded(t.n_centres, kLanes);
   check(t.dim >= 1 && t.dim <= kMaxLinearDim && t.n <= t.dim, "LinearTables: dimension");
   check(z_centres.size() == size_t(t.n_centres) * t.n, "LinearTables: centres of another size");
+  check(!code.mean_flag, "LinearTables: a flag for the mean, which pages have");
   const std::vector<float> nothing(16);
   bytes.add(nothing.data(), nothing.size());  // no array begins at zero
   std::vector<LinearGroup> groups;

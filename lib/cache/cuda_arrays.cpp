@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/float16.h"
+#include "cache/mean_rule.h"
 
 namespace blockgtq {
 
@@ -22,6 +23,19 @@ void append_columns(std::vector<uint16_t>& out, int columns, const Entry& entry)
         out.push_back(to_half(entry(lane / 4 + i / 4 * 8, k + lane % 4 * 2 + i / 2 % 2 * 8 + i % 2)));
 }
 
+namespace {
+
+void add(CentredSides::Rules& to, const MeanRule& rule) {
+  to.weights.insert(to.weights.end(), rule.weights.begin(), rule.weights.end());
+  to.limits.push_back(rule.limit);
+}
+
+cuda::MeanRules keep(const CentredSides::Rules& rules, DeviceArrays& arrays, const cuda::Stream& stream) {
+  return {arrays.keep(rules.weights, stream), arrays.keep(rules.limits, stream)};
+}
+
+}  // namespace
+
 CentredSides::CentredSides(const PackedSpec& spec, int64_t longest) {
   const BlockLayout& layout = spec.layout;
   const int dim = layout.head_dim;
@@ -31,7 +45,9 @@ CentredSides::CentredSides(const PackedSpec& spec, int64_t longest) {
     check(spec.key[h].mean.empty() != keys && spec.value[h].mean.empty() != values,
           "CentredSides: some heads centred, some not");
     value_mean.insert(value_mean.end(), spec.value[h].mean.begin(), spec.value[h].mean.end());
+    if (values) add(value_rules, value_mean_rule(spec.value[h]));
     if (!keys) continue;
+    add(key_rules, key_mean_rule(spec.key[h], layout));
     std::vector<std::vector<float>> rows;  // (64, D)
     for (int j = 0; j < kPagePositions; ++j) {
       const std::vector<double> row = key_mean(spec, h, j);
@@ -63,8 +79,12 @@ CentredSides::CentredSides(const PackedSpec& spec, int64_t longest) {
 
 void keep_means(const CentredSides& centred, cuda::PackedLayer& layer, DeviceArrays& arrays,
                 const cuda::Stream& stream) {
-  if (centred.values) layer.value_mean = arrays.keep(centred.value_mean, stream);
+  if (centred.values) {
+    layer.value_mean = arrays.keep(centred.value_mean, stream);
+    layer.value_rules = keep(centred.value_rules, arrays, stream);
+  }
   if (!centred.keys) return;
+  layer.key_rules = keep(centred.key_rules, arrays, stream);
   layer.key_mean = arrays.keep(centred.key_fragments, stream);
   layer.page_angles = arrays.keep(centred.angles, stream);
   layer.block_coords = arrays.keep(centred.coords, stream);

@@ -42,6 +42,10 @@ struct CentredSides {
   std::vector<float> angles;                      // (pages, D / 2, 2)
   std::vector<int16_t> coords;                    // (D / 2, 2)
   std::vector<cuda::MeanCoordinate> coordinates;  // (D)
+  struct Rules {
+    std::vector<float> weights, limits;  // (H, D), (H): see cuda::MeanRules
+  };
+  Rules key_rules, value_rules;
   /// longest: positions of the longest sequence, which the angles are computed for.
   CentredSides(const PackedSpec& spec, int64_t longest);
 };

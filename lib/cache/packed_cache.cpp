@@ -17,7 +17,7 @@ std::vector<GroupWidth> widths(const LinearCode& code) {
 }
 
 void put_half(uint8_t* at, double value) {
-  const uint16_t bits = to_half(float(std::min(value, 65504.0)));
+  const uint16_t bits = to_half(float(std::clamp(value, -65504.0, 65504.0)));
   at[0] = uint8_t(bits);
   at[1] = uint8_t(bits >> 8);
 }
@@ -50,12 +50,12 @@ int norm_of(const LinearCode& code, int group) {
   return code.one_norm ? 0 : group;
 }
 
-void write_side(const Side& side, const std::vector<double>& x, int position, uint8_t* block) {
+/// mean: of the position, as below.
+void write_side(const Side& side, const float* x, const std::vector<double>& mean, int position,
+                uint8_t* block) {
   const LinearCode& code = side.code;
-  const int n = code.n_coords(), n_norms = code.one_norm ? 1 : int(code.groups.size());
-  std::vector<double> z(n);
-  for (int j = 0; j < n; ++j)
-    for (int d = 0; d < code.dim; ++d) z[j] += double(code.forward[size_t(j) * code.dim + d]) * x[d];
+  const int n_norms = code.one_norm ? 1 : int(code.groups.size());
+  const auto [z, keeps_mean] = paged_vector(code, x, mean);
   std::vector<double> square(n_norms), of_c(n_norms);
   for (int g = 0, j = 0; g < int(code.groups.size()); ++g)
     for (int i = 0; i < code.groups[g].d; ++i, ++j) square[norm_of(code, g)] += z[j] * z[j];
@@ -75,21 +75,26 @@ void write_side(const Side& side, const std::vector<double>& x, int position, ui
     }
   for (int g = 0; g < n_norms; ++g) {
     const double r = of_c[g] > 0 ? std::sqrt(square[g] / of_c[g]) : 0;
-    put_half(block + side.norm_offset + 2 * (kPagePositions * g + norm_place(position)), r);
+    put_half(block + side.norm_offset + 2 * (kPagePositions * g + norm_place(position)),
+             g == 0 && keeps_mean ? -r : r);
   }
 }
 
-std::vector<double> read_side(const Side& side, int position, const uint8_t* block) {
+std::vector<double> read_side(const Side& side, const std::vector<double>& mean, int position,
+                              const uint8_t* block) {
   const LinearCode& code = side.code;
   const int n = code.n_coords();
-  std::vector<double> z(n), x(code.dim);
+  const auto norm = [&](int i) {
+    return get_half(block + side.norm_offset + 2 * (kPagePositions * i + norm_place(position)));
+  };
+  const bool keeps_mean = code.mean_flag && std::signbit(norm(0));
+  std::vector<double> z(n), x = keeps_mean ? std::vector<double>(code.dim) : mean;
   for (const CodeUnit& unit : side.stream.units)
     for (int j = 0; j < unit.coords; ++j) {
       uint32_t stored = 0;
       side.bits_of(unit, position, j,
                    [&](int byte, int bit, int k) { stored |= uint32_t(block[byte] >> bit & 1) << k; });
-      const double r = get_half(block + side.norm_offset +
-                                2 * (kPagePositions * norm_of(code, unit.group) + norm_place(position)));
+      const double r = std::abs(norm(norm_of(code, unit.group)));
       z[unit.first + j] = r * cache_centroids(code.groups[unit.group])[centroid_index(unit.bits, stored)];
     }
   for (int d = 0; d < code.dim; ++d)
@@ -127,9 +132,36 @@ std::vector<double> key_mean(const PackedSpec& spec, int head, int64_t t) {
   return out;
 }
 
+std::vector<double> value_mean(const PackedSpec& spec, int head) {
+  std::vector<double> out(spec.value[head].mean.begin(), spec.value[head].mean.end());
+  out.resize(spec.layout.head_dim);
+  return out;
+}
+
 LinearCode paged(LinearCode code) {
   code.fallback = nullptr;
+  code.mean_flag = !code.mean.empty();
   return code;
+}
+
+PagedVector paged_vector(const LinearCode& code, const float* x, const std::vector<double>& mean) {
+  const auto product = [&](const auto* y) {
+    std::vector<double> z(code.n_coords());
+    for (size_t j = 0; j < z.size(); ++j)
+      for (int d = 0; d < code.dim; ++d) z[j] += double(code.forward[j * code.dim + d]) * y[d];
+    return z;
+  };
+  std::vector<double> whole = product(x);  // with the mean left in
+  if (!code.mean_flag) return {std::move(whole), false};
+  std::vector<double> less = product(mean.data());
+  double of_whole = 0, of_less = 0;
+  for (size_t j = 0; j < less.size(); ++j) {
+    less[j] = whole[j] - less[j];
+    of_whole += whole[j] * whole[j];
+    of_less += less[j] * less[j];
+  }
+  if (of_whole < of_less) return {std::move(whole), true};
+  return {std::move(less), false};
 }
 
 PageShape page_shape(const PackedSpec& spec) {
@@ -149,10 +181,10 @@ PackedCache::PackedCache(PackedSpec spec) : spec_(std::move(spec)) {
       "PackedCache: heads");
   for (const auto* side : {&spec_.key, &spec_.value})
     for (const LinearCode& code : *side)
-      check(!code.fallback && code.centres.empty() &&
+      check(!code.fallback && code.centres.empty() && code.mean_flag != code.mean.empty() &&
                 std::none_of(code.groups.begin(), code.groups.end(),
                              [](const LinearCode::Group& g) { return g.trellis; }),
-            "PackedCache: a code with a fallback, centres or a trellis");
+            "PackedCache: a code with a fallback, centres or a trellis, or not as paged() makes it");
   for (const LinearCode& value : spec_.value)
     check(value.one_norm || value.groups.size() == 1, "PackedCache: values with several norms");
   shape_ = page_shape(spec_);
@@ -163,15 +195,10 @@ void PackedCache::write(int64_t t, const float* k, const float* v, uint8_t* page
   for (int h = 0; h < spec_.n_kv_heads(); ++h) {
     const BlockShape& shape = shape_.blocks[h];
     uint8_t* block = page + shape_.offsets[h];
-    std::vector<double> key = key_mean(spec_, h, t), value(dim);
-    const std::vector<float>& mean = spec_.value[h].mean;
-    for (int d = 0; d < dim; ++d) {
-      key[d] = k[h * dim + d] - key[d];
-      value[d] = v[h * dim + d] - (mean.empty() ? 0.0 : double(mean[d]));
-    }
-    write_side({spec_.key[h], shape.key, 0, shape.key_norm_offset, true}, key, position, block);
-    write_side({spec_.value[h], shape.value, shape.value_offset, shape.value_norm_offset, false}, value,
+    write_side({spec_.key[h], shape.key, 0, shape.key_norm_offset, true}, k + h * dim, key_mean(spec_, h, t),
                position, block);
+    write_side({spec_.value[h], shape.value, shape.value_offset, shape.value_norm_offset, false}, v + h * dim,
+               value_mean(spec_, h), position, block);
   }
 }
 
@@ -180,16 +207,13 @@ void PackedCache::read(int64_t t, const uint8_t* page, double* k, double* v) con
   for (int h = 0; h < spec_.n_kv_heads(); ++h) {
     const BlockShape& shape = shape_.blocks[h];
     const uint8_t* block = page + shape_.offsets[h];
-    const std::vector<double> key =
-        read_side({spec_.key[h], shape.key, 0, shape.key_norm_offset, true}, position, block);
-    const std::vector<double> value = read_side(
-        {spec_.value[h], shape.value, shape.value_offset, shape.value_norm_offset, false}, position, block);
-    const std::vector<double> centre = key_mean(spec_, h, t);
-    const std::vector<float>& mean = spec_.value[h].mean;
-    for (int d = 0; d < dim; ++d) {
-      k[h * dim + d] = key[d] + centre[d];
-      v[h * dim + d] = value[d] + (mean.empty() ? 0.0 : double(mean[d]));
-    }
+    const std::vector<double> key = read_side({spec_.key[h], shape.key, 0, shape.key_norm_offset, true},
+                                              key_mean(spec_, h, t), position, block);
+    const std::vector<double> value =
+        read_side({spec_.value[h], shape.value, shape.value_offset, shape.value_norm_offset, false},
+                  value_mean(spec_, h), position, block);
+    std::copy(key.begin(), key.end(), k + h * dim);
+    std::copy(value.begin(), value.end(), v + h * dim);
   }
 }
 

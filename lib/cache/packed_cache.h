@@ -24,9 +24,22 @@ struct PackedSpec {
 /// R_t mean of a KV head's keys (D); zeros where keys are not centred.
 std::vector<double> key_mean(const PackedSpec& spec, int head, int64_t t);
 
-/// What pages hold of a code: it without its fallback. They have no place for centres yet, and for a trellis
-/// (trellis_cache.h) only where all coordinates are one group: a defect in a cache that is given another.
+/// A KV head's value mean (D); zeros where values are not centred.
+std::vector<double> value_mean(const PackedSpec& spec, int head);
+
+/// What pages hold of a code: it without its fallback, in whose place a code with a mean has
+/// LinearCode::mean_flag. Attention sinks and delimiters are near zero and far from the mean; they would err
+/// most with it taken off. Pages have no place for centres yet, and for a trellis (trellis_cache.h) only
+/// where all coordinates are one group: a defect in a cache that is given another.
 LinearCode paged(LinearCode code);
+
+/// A key or value on its way into a page: z, of which the mean is taken off or, where z is shorter so, not.
+struct PagedVector {
+  std::vector<double> z;
+  bool keeps_mean = false;
+};
+/// x (D); mean (D): of its position.
+PagedVector paged_vector(const LinearCode& code, const float* x, const std::vector<double>& mean);
 
 int byte_centroid(float c, float largest);
 

@@ -29,6 +29,9 @@
 // Four quads, or eight pairs, make a slab: the 16 coordinates of one product. A group fills as many slabs of
 // its own as it can; what is left of all groups shares the last slabs.
 //
+// The sign bit of a position's first norm is set where its key or value keeps its mean
+// (LinearCode::mean_flag).
+//
 // A code is sign and magnitude: which magnitude of the (symmetric) codebook, rising, and among its bits, at
 // sign_bit(), one that is set below zero. Bits of 32 codes in `bits` words: code_bit().
 

@@ -33,15 +33,13 @@ struct Side {
   }
 };
 
-void write_side(const Side& side, const std::vector<double>& x, int position, uint8_t* block) {
-  const LinearCode& code = side.code;
-  const int n = code.dim;
-  std::vector<double> z(n);
+/// mean: of the position, as below.
+void write_side(const Side& side, const float* x, const std::vector<double>& mean, int position,
+                uint8_t* block) {
+  const int n = side.code.dim;
+  const auto [z, keeps_mean] = paged_vector(side.code, x, mean);
   double square = 0, of_c = 0;
-  for (int j = 0; j < n; ++j) {
-    for (int d = 0; d < n; ++d) z[j] += double(code.forward[size_t(j) * n + d]) * x[d];
-    square += z[j] * z[j];
-  }
+  for (int j = 0; j < n; ++j) square += z[j] * z[j];
   std::vector<float> unit(n);
   const double length = std::sqrt(square);
   for (int j = 0; j < n; ++j) unit[j] = length > 0 ? float(z[j] / length) : 0;
@@ -53,12 +51,14 @@ void write_side(const Side& side, const std::vector<double>& x, int position, ui
   side.each_bit(position, [&](int byte, int bit, int j, int k) {
     block[byte] = uint8_t((block[byte] & ~(1 << bit)) | (codes[j] >> k & 1) << bit);
   });
-  const uint16_t norm = to_half(float(of_c > 0 ? std::min(length / std::sqrt(of_c), 65504.0) : 0));
+  const double r = of_c > 0 ? std::min(length / std::sqrt(of_c), 65504.0) : 0;
+  const uint16_t norm = to_half(float(keeps_mean ? -r : r));
   uint8_t* const to = side.norm(position, block);
   to[0] = uint8_t(norm), to[1] = uint8_t(norm >> 8);
 }
 
-std::vector<double> read_side(const Side& side, int position, const uint8_t* block) {
+std::vector<double> read_side(const Side& side, const std::vector<double>& mean, int position,
+                              const uint8_t* block) {
   const LinearCode& code = side.code;
   const int n = code.dim;
   std::vector<uint8_t> codes(n), windows(n);
@@ -68,8 +68,8 @@ std::vector<double> read_side(const Side& side, int position, const uint8_t* blo
   trellis_windows(codes, side.group().bits, windows.data());
   const TrellisBytes centroids(side.group());
   const uint8_t* const at = side.norm(position, const_cast<uint8_t*>(block));
-  const double r = centroids.unit * from_half(uint16_t(at[0] | at[1] << 8));
-  std::vector<double> x(n);
+  const double norm = from_half(uint16_t(at[0] | at[1] << 8)), r = centroids.unit * std::abs(norm);
+  std::vector<double> x = code.mean_flag && std::signbit(norm) ? std::vector<double>(n) : mean;
   for (int d = 0; d < n; ++d)
     for (int j = 0; j < n; ++j)
       x[d] += double(code.backward[size_t(d) * n + j]) * r * centroids.bytes[windows[j]];
@@ -94,6 +94,7 @@ void require_trellis_pages(const PackedSpec& spec) {
   for (const auto* side : {&spec.key, &spec.value})
     for (const LinearCode& code : *side) {
       if (code.fallback || !code.centres.empty()) refuse("no centres and no fallback are expected");
+      check(code.mean_flag != code.mean.empty(), "trellis pages: a code not as paged() makes it");
       if (code.groups.size() != 1 || !code.groups[0].trellis || code.groups[0].d != dim)
         refuse("one group of all coordinates is expected");
       const int bits = code.groups[0].bits;
@@ -129,14 +130,8 @@ void TrellisCache::write(int64_t t, const float* k, const float* v, uint8_t* pag
   for (int h = 0; h < spec_.n_kv_heads(); ++h) {
     const Sides sides(spec_, h);
     uint8_t* const block = page + int64_t(h) * block_bytes();
-    std::vector<double> key = key_mean(spec_, h, t), value(dim);
-    const std::vector<float>& mean = spec_.value[h].mean;
-    for (int d = 0; d < dim; ++d) {
-      key[d] = k[h * dim + d] - key[d];
-      value[d] = v[h * dim + d] - (mean.empty() ? 0.0 : double(mean[d]));
-    }
-    write_side(sides.key, key, position, block);
-    write_side(sides.value, value, position, block);
+    write_side(sides.key, k + h * dim, key_mean(spec_, h, t), position, block);
+    write_side(sides.value, v + h * dim, value_mean(spec_, h), position, block);
   }
 }
 
@@ -145,13 +140,10 @@ void TrellisCache::read(int64_t t, const uint8_t* page, double* k, double* v) co
   for (int h = 0; h < spec_.n_kv_heads(); ++h) {
     const Sides sides(spec_, h);
     const uint8_t* const block = page + int64_t(h) * block_bytes();
-    const std::vector<double> key = read_side(sides.key, position, block),
-                              value = read_side(sides.value, position, block), centre = key_mean(spec_, h, t);
-    const std::vector<float>& mean = spec_.value[h].mean;
-    for (int d = 0; d < dim; ++d) {
-      k[h * dim + d] = key[d] + centre[d];
-      v[h * dim + d] = value[d] + (mean.empty() ? 0.0 : double(mean[d]));
-    }
+    const std::vector<double> key = read_side(sides.key, key_mean(spec_, h, t), position, block),
+                              value = read_side(sides.value, value_mean(spec_, h), position, block);
+    std::copy(key.begin(), key.end(), k + h * dim);
+    std::copy(value.begin(), value.end(), v + h * dim);
   }
 }
 

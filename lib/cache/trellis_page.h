@@ -10,9 +10,9 @@
 //
 //   [codes of keys][key norms][codes of values][value norms]     every part a multiple of 16 bytes
 //
-// Norms lie as in page_layout.h (norm_place()). Codes are four tiles of 16 positions. A tile's bits are those
-// of 32 lanes (r, c) of a warp, lane 4 r + c, which have D bits / 64 words of 32 bits each: chunks of the
-// streams of neighbouring positions, one after the other,
+// Norms lie as in page_layout.h (norm_place()), and have a sign as there. Codes are four tiles of 16
+// positions. A tile's bits are those of 32 lanes (r, c) of a warp, lane 4 r + c, which have D bits / 64 words
+// of 32 bits each: chunks of the streams of neighbouring positions, one after the other,
 //
 //   keys    chunk c, of D / 4 coordinates, of positions r and 8 + r
 //   values  chunk r, of D / 8 coordinates, of positions 2 c, 2 c + 1, 8 + 2 c and 9 + 2 c

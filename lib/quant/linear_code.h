@@ -38,6 +38,10 @@ struct LinearCode {
   std::vector<float> forward;  // (n, D) row-major: permutation, balance, 1/rms, rotation in one matrix
   std::vector<float> backward;  // (D, n)
 
+  /// Where there is a mean and neither centres nor a fallback: a vector whose z is shorter with the mean left
+  /// in, |forward x| < |forward (x - mean)|, is coded that way, and the sign bit of its first norm is set.
+  bool mean_flag = false;
+
   /// For a vector that this code errs more on: mean and centres were fitted to others. The sign bit of the
   /// first norm says which of the two it is. Null: none; it takes no more bytes, and has no fallback itself.
   std::shared_ptr<const LinearCode> fallback;

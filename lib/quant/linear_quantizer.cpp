@@ -20,7 +20,7 @@ constexpr size_t kTile = 256;  // vectors in flight
 constexpr size_t kNormBytes = 2;
 constexpr float kLargestHalf = 65504;
 constexpr int kMaxCentreBits = 8;
-constexpr uint8_t kFallback = 0x80;  // sign bit of the first norm, in its second byte
+constexpr uint8_t kFlag = 0x80;  // sign bit of the first norm, in its second byte
 
 double dot(const float* x, const float* y, size_t n) {
   double part[4] = {};
@@ -35,8 +35,9 @@ uint8_t nearest(const std::vector<float>& boundaries, int bits, float y) {
   return uint8_t(code);
 }
 
-bool is_fallback(const uint8_t* code) {
-  return code[kNormBytes - 1] & kFallback;
+/// Of a code of the fallback, or of a vector with its mean left in.
+bool is_flagged(const uint8_t* code) {
+  return code[kNormBytes - 1] & kFlag;
 }
 
 }  // namespace
@@ -64,6 +65,8 @@ LinearQuantizer::LinearQuantizer(LinearCode code)
   z_centres_.resize(n_centres * n_);
   multiply_transposed(code_.centres.data(), n_centres, int(dim), code_.forward.data(), int(n_),
                       z_centres_.data());
+  check(!code_.mean_flag || (code_.mean.size() == dim && n_centres == 0 && !code_.fallback),
+        "LinearQuantizer: a flag for the mean without one, or beside centres or a fallback");
   if (!code_.fallback) return;
   fallback_ = std::make_unique<LinearQuantizer>(*code_.fallback);
   check(!fallback_->fallback_ && fallback_->code_bytes_ <= code_bytes_ && fallback_->dim() == code_.dim,
@@ -110,6 +113,16 @@ void LinearQuantizer::encode_tile(const float* x, size_t n, uint8_t* codes) cons
     for (size_t j = 0; j < dim; ++j)
       centred[t * dim + j] = x[t * dim + j] - (code_.mean.empty() ? 0 : code_.mean[j]);
   multiply_transposed(centred.data(), n, int(dim), code_.forward.data(), int(n_), z.data());
+  std::vector<bool> keeps_mean(n);
+  if (code_.mean_flag) {
+    std::vector<float> whole(n * n_);
+    multiply_transposed(x, n, int(dim), code_.forward.data(), int(n_), whole.data());
+    for (size_t t = 0; t < n; ++t) {
+      float *const less = &z[t * n_], *const of_x = &whole[t * n_];
+      keeps_mean[t] = dot(of_x, of_x, n_) < dot(less, less, n_);
+      if (keeps_mean[t]) std::copy_n(of_x, n_, less);
+    }
+  }
   if (centre_bits_) {
     subtract_centres(z.data(), n, centres.data());
     for (size_t t = 0; t < n; ++t)
@@ -124,7 +137,7 @@ void LinearQuantizer::encode_tile(const float* x, size_t n, uint8_t* codes) cons
       for (size_t j = 0; j < spans_[s].d; ++j) part[j] = float(part[j] * inverse);
       const uint16_t r = to_half(std::min(float(norm), kLargestHalf));
       codes[t * code_bytes_ + kNormBytes * s] = uint8_t(r);
-      codes[t * code_bytes_ + kNormBytes * s + 1] = uint8_t(r >> 8);
+      codes[t * code_bytes_ + kNormBytes * s + 1] = uint8_t(r >> 8 | (s == 0 && keeps_mean[t] ? kFlag : 0));
     }
   size_t offset = 8 * kNormBytes * spans_.size(), first = 0;
   std::vector<float> unit;
@@ -160,12 +173,12 @@ void LinearQuantizer::encode(const float* x, size_t n, uint8_t* codes) const {
       uint8_t* code = out + t * code_bytes_;
       std::fill_n(code, code_bytes_, uint8_t(0));
       std::copy_n(&other[t * fallback_->code_bytes_], fallback_->code_bytes_, code);
-      code[kNormBytes - 1] |= kFallback;
+      code[kNormBytes - 1] |= kFlag;
     }
   }
 }
 
-/// By this code alone; the sign of the first norm is not looked at.
+/// By this code alone: a fallback's flag is not looked at.
 void LinearQuantizer::decode_tile(const uint8_t* codes, size_t n, float* x) const {
   const size_t dim = code_.dim;
   std::vector<float> z(n * n_);
@@ -192,7 +205,8 @@ void LinearQuantizer::decode_tile(const uint8_t* codes, size_t n, float* x) cons
   }
   multiply_transposed(z.data(), n, int(n_), code_.backward.data(), int(dim), x);
   for (size_t t = 0; t < n; ++t) {
-    if (!code_.mean.empty())
+    const bool keeps_mean = code_.mean_flag && is_flagged(codes + t * code_bytes_);
+    if (!code_.mean.empty() && !keeps_mean)
       for (size_t j = 0; j < dim; ++j) x[t * dim + j] += code_.mean[j];
     if (centre_bits_)
       for (size_t j = 0; j < dim; ++j) x[t * dim + j] += code_.centres[centres[t] * dim + j];
@@ -205,14 +219,14 @@ void LinearQuantizer::decode(const uint8_t* codes, size_t n, float* x) const {
     decode_tile(codes + first * code_bytes_, std::min(tile, n - first), x + first * dim);
   if (!fallback_) return;
   for (size_t t = 0; t < n; ++t)
-    if (is_fallback(codes + t * code_bytes_)) fallback_->decode_tile(codes + t * code_bytes_, 1, x + t * dim);
+    if (is_flagged(codes + t * code_bytes_)) fallback_->decode_tile(codes + t * code_bytes_, 1, x + t * dim);
 }
 
 int64_t LinearQuantizer::clipped(const uint8_t* codes, size_t n) const {
   int64_t count = 0;
   for (size_t t = 0; t < n; ++t) {
     const uint8_t* code = codes + t * code_bytes_;
-    const LinearQuantizer& by = fallback_ && is_fallback(code) ? *fallback_ : *this;
+    const LinearQuantizer& by = fallback_ && is_flagged(code) ? *fallback_ : *this;
     count += count_clipped(code, by.n_halves());
   }
   return count;

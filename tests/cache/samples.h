@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -11,8 +12,10 @@
 
 namespace blockgtq::test {
 
-/// Groups of these sizes and widths; one rotation per group, scales of the groups apart by up to 4.
-inline LinearCode linear_code(int dim, const std::vector<GroupWidth>& groups, bool one_norm, uint64_t seed) {
+/// Groups of these sizes and widths, of whole blocks; one rotation per group, scales of the groups apart by
+/// up to 4.
+inline LinearCode linear_code(int dim, const std::vector<GroupWidth>& groups, bool one_norm, uint64_t seed,
+                              const BlockLayout& layout) {
   std::mt19937_64 random(seed);
   LinearCode code;
   code.dim = dim;
@@ -21,9 +24,11 @@ inline LinearCode linear_code(int dim, const std::vector<GroupWidth>& groups, bo
   for (const GroupWidth& g : groups) n += g.d;
   code.forward.assign(size_t(n) * dim, 0.0f);
   code.backward.assign(size_t(dim) * n, 0.0f);
-  std::vector<int> coords(dim);
-  for (int d = 0; d < dim; ++d) coords[d] = d;
-  std::shuffle(coords.begin(), coords.end(), random);
+  std::vector<int> blocks(layout.n_blocks()), coords;
+  std::iota(blocks.begin(), blocks.end(), 0);
+  std::shuffle(blocks.begin(), blocks.end(), random);
+  for (const int b : blocks)
+    for (const int d : layout.coords(b)) coords.push_back(d);
   int first = 0;
   for (const GroupWidth& g : groups) {
     const double scale = groups.size() > 1 ? std::exp2(double(random() % 5) - 2) : 1;
@@ -42,6 +47,10 @@ inline LinearCode linear_code(int dim, const std::vector<GroupWidth>& groups, bo
     first += g.d;
   }
   return code;
+}
+
+inline LinearCode linear_code(int dim, const std::vector<GroupWidth>& groups, bool one_norm, uint64_t seed) {
+  return linear_code(dim, groups, one_norm, seed, {dim, dim, Pairing::half});
 }
 
 /// The same groups over a rotation of all coordinates, some of which are dropped: F^T F is not diagonal.
@@ -95,7 +104,7 @@ inline PackedSpec packed_spec(const CacheCase& c, uint64_t seed) {
   for (int h = 0; h < c.n_kv_heads; ++h) {
     const std::vector<GroupWidth> uniform = {{c.dim, c.bits}};
     spec.key.push_back(linear_code(c.dim, c.groups > 1 ? mixed_groups(c.dim, c.groups, random()) : uniform,
-                                   c.one_norm, random()));
+                                   c.one_norm, random(), spec.layout));
     const std::vector<GroupWidth> values = {{c.dim - c.dropped, c.value_bits}};
     if (c.dropped > 0)
       spec.value.push_back(dropping_code(
@@ -105,8 +114,10 @@ inline PackedSpec packed_spec(const CacheCase& c, uint64_t seed) {
     if (c.trellis)
       for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) *code = with_trellis(*code);
     if (!c.centred) continue;
-    for (auto* mean : {&spec.key.back().mean, &spec.value.back().mean})
-      for (int d = 0; d < c.dim; ++d) mean->push_back((d % 7 == 0 ? 8 : 1) * normal(random));
+    for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) {
+      for (int d = 0; d < c.dim; ++d) code->mean.push_back((d % 7 == 0 ? 8 : 1) * normal(random));
+      *code = paged(*code);
+    }
   }
   return spec;
 }
@@ -117,8 +128,8 @@ inline CacheCase trellis_case(int dim, int n_heads, int n_kv_heads, int bits, in
   return {dim, n_heads, n_kv_heads, 1, bits, value_bits, true, centred, 0, true};
 }
 
-/// One position's keys (less typical) and values: k after RoPE is mean turned plus noise where keys are
-/// centred.
+/// Keys and values: noise, and two of three times the mean beside it where there is one, of keys as RoPE
+/// turns it; the others are small.
 struct Tokens {
   std::vector<float> k, v;  // (T, H, D)
 };
@@ -129,20 +140,48 @@ inline Tokens random_tokens(const PackedSpec& spec, int64_t n, uint64_t seed) {
   Tokens t{std::vector<float>(n * heads * dim), std::vector<float>(n * heads * dim)};
   for (float& x : t.k) x = normal(random);
   for (float& x : t.v) x = normal(random);
+  const auto add_mean = [&](float* x, const std::vector<double>& mean) {
+    const bool small = random() % 3 == 0;
+    for (int d = 0; d < dim; ++d) x[d] = small ? 0.3f * x[d] : float(x[d] + mean[d]);
+  };
   for (int64_t i = 0; i < n; ++i)
     for (int h = 0; h < heads; ++h) {
       if (spec.key[h].mean.empty()) continue;
-      const std::vector<float>& mean = spec.key[h].mean;
-      float* k = &t.k[(i * heads + h) * dim];
-      for (int b = 0; b < spec.layout.n_blocks(); ++b) {
-        const auto [x, y] = spec.layout.coords(b);
-        const double a = b < spec.layout.n_rotary() ? double(i) * spec.inv_freq[b] : 0;
-        k[x] += float(mean[x] * std::cos(a) - mean[y] * std::sin(a));
-        k[y] += float(mean[y] * std::cos(a) + mean[x] * std::sin(a));
-      }
-      for (int d = 0; d < dim; ++d) t.v[(i * heads + h) * dim + d] += spec.value[h].mean[d];
+      add_mean(&t.k[(i * heads + h) * dim], key_mean(spec, h, i));
+      add_mean(&t.v[(i * heads + h) * dim], value_mean(spec, h));
     }
   return t;
+}
+
+/// |forward (x - share mean)|^2: of the vector as it is (0), or less its mean (1).
+inline double coded_square(const LinearCode& code, const float* x, const std::vector<double>& mean,
+                           double share) {
+  double square = 0;
+  for (int j = 0; j < code.n_coords(); ++j) {
+    double z = 0;
+    for (int d = 0; d < code.dim; ++d)
+      z += double(code.forward[size_t(j) * code.dim + d]) * (x[d] - share * mean[d]);
+    square += z * z;
+  }
+  return square;
+}
+
+/// Vectors of which rounding decides whether they keep their mean: float32 is some 1e-6 of a square off.
+inline int near_ties(const PackedSpec& spec, const Tokens& tokens) {
+  const int dim = spec.layout.head_dim, heads = spec.n_kv_heads();
+  int ties = 0;
+  const auto count = [&](const LinearCode& code, const float* x, const std::vector<double>& mean) {
+    if (code.mean.empty()) return;
+    const double whole = coded_square(code, x, mean, 0), less = coded_square(code, x, mean, 1);
+    ties += std::abs(whole - less) <= 1e-4 * (whole + less);
+  };
+  for (size_t i = 0; i < tokens.k.size() / size_t(heads * dim); ++i)
+    for (int h = 0; h < heads; ++h) {
+      const size_t at = (i * size_t(heads) + size_t(h)) * size_t(dim);
+      count(spec.key[h], &tokens.k[at], key_mean(spec, h, int64_t(i)));
+      count(spec.value[h], &tokens.v[at], value_mean(spec, h));
+    }
+  return ties;
 }
 
 }  // namespace blockgtq::test

@@ -45,6 +45,14 @@ inline double unit_length(const LinearCode& code) {
   return std::sqrt(square);
 }
 
+/// A norm's bytes. flag: a third of them with the sign of a position that keeps its mean.
+inline void put_random_norm(uint8_t* to, double typical, bool flag, Random& random) {
+  const float norm = float(typical * (0.5 + double(random.below(1000)) / 1000));
+  const uint16_t bits = to_half(flag && random.below(3) == 0 ? -norm : norm);
+  to[0] = uint8_t(bits);
+  to[1] = uint8_t(bits >> 8);
+}
+
 /// Pages with random codes and norms, as if they had been written: keys of about 2 sqrt(D), so that logits
 /// of normal queries have a standard deviation of 2.
 inline std::vector<uint8_t> random_pages(const PackedCache& cache, int64_t n_pages, Random& random) {
@@ -58,10 +66,10 @@ inline std::vector<uint8_t> random_pages(const PackedCache& cache, int64_t n_pag
       const LinearCode& key = cache.spec().key[h];
       const double key_norm = 2 * std::sqrt(double(key.dim)) / unit_length(key);
       for (int at = b.key_norm_offset; at < b.bytes; at += 2) {
-        const double typical = at < b.value_norm_offset ? key_norm : 2;
-        const uint16_t norm = to_half(float(typical * (0.5 + double(random.below(1000)) / 1000)));
-        block[at] = uint8_t(norm);
-        block[at + 1] = uint8_t(norm >> 8);
+        const bool keys = at < b.value_norm_offset;
+        const bool first = at - (keys ? b.key_norm_offset : b.value_norm_offset) < 2 * kPagePositions;
+        const LinearCode& code = keys ? key : cache.spec().value[h];
+        put_random_norm(block + at, keys ? key_norm : 2, first && code.mean_flag, random);
       }
     }
   return pages;

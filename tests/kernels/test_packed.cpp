@@ -238,6 +238,7 @@ struct EncodeResult {
   double norm_error = 0;    // largest relative difference of a norm
   double distortion = 0;    // |x - x_hat|^2 over the twin's, keys and values
   bool others_kept = true;  // bytes outside the positions written
+  int ties = 0;             // vectors that may keep their mean or not, all of whose bytes may differ then
 };
 
 /// Writes tokens in pieces and holds the pages against the twin's.
@@ -245,6 +246,7 @@ EncodeResult encode_result(const CacheCase& c, const std::vector<int>& pieces, i
                            cuda::FloatType type, Random& random) {
   const PackedCache cache(packed_spec(c, random.engine()));
   const cuda::Stream stream;
+  EncodeResult result;
   int total = start;
   for (const int n : pieces) total += n;
   const Sequences s = make_sequences({total, total}, random);
@@ -258,6 +260,7 @@ EncodeResult encode_result(const CacheCase& c, const std::vector<int>& pieces, i
     tokens.push_back(random_tokens(cache.spec(), total, random.engine()));
     tokens[b].k = rounded(tokens[b].k, type);
     tokens[b].v = rounded(tokens[b].v, type);
+    result.ties += near_ties(cache.spec(), tokens[b]);
     for (int t = start; t < total; ++t)
       cache.write(t, &tokens[b].k[t * width], &tokens[b].v[t * width],
                   &want[size_t(s.table[b * s.stride + t / kPagePositions]) * cache.shape().bytes]);
@@ -276,7 +279,6 @@ EncodeResult encode_result(const CacheCase& c, const std::vector<int>& pieces, i
     at += n;
   }
   const std::vector<uint8_t> got = to_host<uint8_t>(pages.as(), int64_t(before.size()), stream);
-  EncodeResult result;
   int64_t differ = 0;
   for (size_t i = 0; i < got.size(); ++i) differ += got[i] != want[i];
   result.code_share =
@@ -318,6 +320,7 @@ TEST_CASE("tokens into packed pages", "[kernels][packed]") {
     CHECK(r.code_share < 0.04);
     CHECK(std::abs(r.distortion - 1) < 5e-3);
     CHECK(r.others_kept);
+    CHECK(r.ties <= 1);
   };
   SECTION("whole pages and pieces") {
     good(encode_result({128, 4, 2}, {128}, 0, cuda::FloatType::f16, random));
@@ -325,6 +328,17 @@ TEST_CASE("tokens into packed pages", "[kernels][packed]") {
     good(encode_result({128, 4, 2, 3, 3, 3, false}, {5, 1, 200}, 61, cuda::FloatType::f16, random));
     good(encode_result({128, 4, 2, 4, 3, 3, true, true}, {1, 1, 1, 130}, 62, cuda::FloatType::f16, random));
     good(encode_result({128, 4, 2, 4, 3, 3, true, true, 16}, {129}, 0, cuda::FloatType::bf16, random));
+  }
+  SECTION("vectors that keep their mean") {
+    for (const int dim : {64, 80, 96, 128, 256})
+      for (const bool one_norm : {true, false})
+        for (const cuda::FloatType type : {cuda::FloatType::f16, cuda::FloatType::bf16}) {
+          INFO("dimension " << dim << ", one norm " << one_norm << ", bf16 "
+                            << (type == cuda::FloatType::bf16));
+          good(encode_result({dim, 2, 1, 3, 3, 3, one_norm, true}, {77, 60}, 3, type, random));
+        }
+    for (const int bits : {2, 3, 4})
+      good(encode_result({128, 2, 2, 1, bits, bits, true, true}, {200}, 0, cuda::FloatType::bf16, random));
   }
   SECTION("head dimensions, groups, widths") {
     for (const int dim : {64, 80, 96, 128, 256})

@@ -21,10 +21,9 @@ std::vector<uint8_t> random_pages(const TrellisCache& cache, int64_t n_pages, Ra
       const int at = keys ? trellis_code_bytes(dim, cache.key_bits())
                           : key_side + trellis_code_bytes(dim, cache.value_bits());
       for (int i = 0; i < kPagePositions; ++i) {
-        const double typical = keys ? 2 * std::sqrt(double(dim)) : 2;
-        const uint16_t norm = to_half(float(typical * (0.5 + double(random.below(1000)) / 1000)));
-        uint8_t* const to = &pages[block * cache.block_bytes() + at + 2 * i];
-        to[0] = uint8_t(norm), to[1] = uint8_t(norm >> 8);
+        const LinearCode& code = (keys ? cache.spec().key : cache.spec().value)[0];
+        put_random_norm(&pages[block * cache.block_bytes() + at + 2 * i],
+                        keys ? 2 * std::sqrt(double(dim)) : 2, code.mean_flag, random);
       }
     }
   return pages;
@@ -205,6 +204,7 @@ struct EncodeResult {
   double byte_share = 0;    // of bytes that differ from the twin's
   double distortion = 0;    // |x - x_hat|^2 over the twin's, keys and values
   bool others_kept = true;  // positions before those written
+  int ties = 0;             // vectors that may keep their mean or not, all of whose bytes may differ then
 };
 
 /// Writes tokens in pieces and holds the pages against the twin's.
@@ -212,6 +212,7 @@ EncodeResult encode_result(const CacheCase& c, const std::vector<int>& pieces, i
                            cuda::FloatType type, Random& random) {
   const TrellisCache cache(packed_spec(c, random.engine()));
   const cuda::Stream stream;
+  EncodeResult result;
   int total = start;
   for (const int n : pieces) total += n;
   const Sequences s = make_sequences({total, total}, random);
@@ -228,6 +229,7 @@ EncodeResult encode_result(const CacheCase& c, const std::vector<int>& pieces, i
     tokens.push_back(random_tokens(cache.spec(), total, random.engine()));
     tokens[b].k = rounded(tokens[b].k, type);
     tokens[b].v = rounded(tokens[b].v, type);
+    result.ties += near_ties(cache.spec(), tokens[b]);
     for (int t = start; t < total; ++t)
       cache.write(t, &tokens[b].k[t * width], &tokens[b].v[t * width], &want[page_of(b, t)]);
   }
@@ -254,7 +256,6 @@ EncodeResult encode_result(const CacheCase& c, const std::vector<int>& pieces, i
     at += n;
   }
   const std::vector<uint8_t> got = to_host<uint8_t>(pages.as(), int64_t(before.size()), stream);
-  EncodeResult result;
   int64_t differ = 0;
   for (size_t i = 0; i < got.size(); ++i) differ += got[i] != want[i];
   result.byte_share =
@@ -294,6 +295,7 @@ TEST_CASE("tokens into trellis pages", "[kernels][trellis]") {
     CHECK(r.byte_share < 0.01);
     CHECK(std::abs(r.distortion - 1) < 1e-3);
     CHECK(r.others_kept);
+    CHECK(r.ties <= 1);
   };
   SECTION("whole pages and pieces") {
     good(encode_result(trellis_case(128, 4, 2, 3, 3), {128}, 0, cuda::FloatType::f16, random));
