@@ -258,10 +258,14 @@ __device__ void append(const Arguments& g, int head, unsigned char* dynamic, Sha
   const AppendToken& a = g.a;
   const AppendLayer::Side& side = kKeys ? g.append.key : g.append.value;
   const Part part = kKeys ? Part::key : Part::value;
-  const auto exact = [&](float x) {
-    if (a.exact_pages && int(threadIdx.x) < a.dim) put_exact(a, kKeys, head, blockIdx.y, x);
+  const auto put = [&](float x) {
+    if (int(threadIdx.x) >= a.dim) return;
+    if (a.exact_pages) put_exact(a, kKeys, head, blockIdx.y, x);
+    if (void* const to = kKeys ? a.k : a.v)
+      static_cast<__half*>(to)[(int64_t(blockIdx.y) * a.n_kv_heads + head) * a.dim + threadIdx.x] =
+          __float2half_rn(x);
   };
-  if (!a.packed_pages) return exact(turn(g, part, head, nullptr, shared.sums[0]).x);
+  if (!a.packed_pages) return put(turn(g, part, head, nullptr, shared.sums[0]).x);
   const int forward_bytes = 2 * a.dim * side.places,
             group_bytes = kMaxEncodeGroups * int(sizeof(AppendGroup));
   const auto take = [&](const void* from, int bytes, int at) {
@@ -272,7 +276,7 @@ __device__ void append(const Arguments& g, int head, unsigned char* dynamic, Sha
   take(side.groups, group_bytes, forward_bytes);
   Packing<kKeys> packing(g, head, blockIdx.y);
   const Turned x = turn(g, part, head, side.mean ? side.mean + head * a.dim : nullptr, shared.sums[0]);
-  exact(x.x);
+  put(x.x);
   pack<kKeys>(g, packing, x.x - x.mean, reinterpret_cast<const __half*>(dynamic),
               reinterpret_cast<const AppendGroup*>(dynamic + forward_bytes), shared);
 }

@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "base/float16.h"
-#include "cache/read_positions.h"
 
 namespace blockgtq {
 namespace {
@@ -191,11 +190,6 @@ void PackedCache::read(int64_t t, const uint8_t* page, double* k, double* v) con
       v[h * dim + d] = value[d] + (mean.empty() ? 0.0 : double(mean[d]));
     }
   }
-}
-
-PlainPositions PackedCache::read(std::span<const uint8_t* const> pages, int64_t first, int64_t end) const {
-  return read_positions(spec_.n_kv_heads(), spec_.layout.head_dim, pages, first, end,
-                        [&](int64_t t, const uint8_t* page, double* k, double* v) { read(t, page, k, v); });
 }
 
 }  // namespace blockgtq
