@@ -2,7 +2,7 @@
 #pragma once
 #include <cmath>
 
-#include "cache/packed_cache.h"
+#include "cache/trellis_cache.h"
 #include "device_arrays.h"
 
 namespace blockgtq::test {
@@ -45,25 +45,49 @@ inline double unit_length(const LinearCode& code) {
   return std::sqrt(square);
 }
 
-/// Pages with random codes and norms, as if they had been written: keys of about 2 sqrt(D), so that logits
-/// of normal queries have a standard deviation of 2.
-inline std::vector<uint8_t> random_pages(const PackedCache& cache, int64_t n_pages, Random& random) {
-  const PageShape& shape = cache.shape();
-  std::vector<uint8_t> pages(n_pages * shape.bytes);
+/// 64 norms of a page: where they begin, and what they are like where logits of normal queries have a
+/// standard deviation of 2: keys of about 2 sqrt(D).
+struct NormRow {
+  int64_t at = 0;
+  double typical = 0;
+};
+inline std::vector<NormRow> norm_rows(const LayerCache& cache) {
+  const PackedSpec& spec = cache.spec();
+  const int dim = spec.layout.head_dim;
+  const double of_keys = 2 * std::sqrt(double(dim)), of_values = 2;
+  std::vector<NormRow> rows;
+  if (const auto* trellis = dynamic_cast<const TrellisCache*>(&cache)) {
+    for (int64_t h = 0; h < spec.n_kv_heads(); ++h) {
+      const int64_t block = h * trellis->block_bytes();
+      rows.push_back({block + trellis_code_bytes(dim, trellis->key_bits()), of_keys});
+      rows.push_back({block + trellis_side_bytes(dim, trellis->key_bits()) +
+                          trellis_code_bytes(dim, trellis->value_bits()),
+                      of_values});
+    }
+    return rows;
+  }
+  const PageShape shape = page_shape(spec);
+  for (size_t h = 0; h < shape.blocks.size(); ++h) {
+    const BlockShape& b = shape.blocks[h];
+    for (int at = b.key_norm_offset; at < b.bytes; at += 2 * kPagePositions)
+      rows.push_back(
+          {shape.offsets[h] + at, at < b.value_norm_offset ? of_keys / unit_length(spec.key[h]) : of_values});
+  }
+  return rows;
+}
+
+/// Pages with random codes and norms, as if they had been written.
+inline std::vector<uint8_t> random_pages(const LayerCache& cache, int64_t n_pages, Random& random) {
+  const int64_t bytes = cache.page_bytes();
+  std::vector<uint8_t> pages(size_t(n_pages * bytes));
   for (uint8_t& b : pages) b = uint8_t(random.engine());
   for (int64_t p = 0; p < n_pages; ++p)
-    for (size_t h = 0; h < shape.blocks.size(); ++h) {
-      const BlockShape& b = shape.blocks[h];
-      uint8_t* block = &pages[p * shape.bytes + shape.offsets[h]];
-      const LinearCode& key = cache.spec().key[h];
-      const double key_norm = 2 * std::sqrt(double(key.dim)) / unit_length(key);
-      for (int at = b.key_norm_offset; at < b.bytes; at += 2) {
-        const double typical = at < b.value_norm_offset ? key_norm : 2;
-        const uint16_t norm = to_half(float(typical * (0.5 + double(random.below(1000)) / 1000)));
-        block[at] = uint8_t(norm);
-        block[at + 1] = uint8_t(norm >> 8);
+    for (const NormRow& row : norm_rows(cache))
+      for (int i = 0; i < kPagePositions; ++i) {
+        const uint16_t norm = to_half(float(row.typical * (0.5 + double(random.below(1000)) / 1000)));
+        uint8_t* const to = &pages[size_t(p * bytes + row.at + 2 * i)];
+        to[0] = uint8_t(norm), to[1] = uint8_t(norm >> 8);
       }
-    }
   return pages;
 }
 
