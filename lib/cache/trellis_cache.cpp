@@ -99,7 +99,7 @@ bool has_trellis(const PackedSpec& spec) {
 std::string without_trellis_pages(const PackedSpec& spec) {
   const int dim = spec.layout.head_dim;
   if (side_has_trellis(spec.key) != side_has_trellis(spec.value))
-    return fmt::format("trellis codes of {} alone: keys and values in trellis codes are expected",
+    return fmt::format("{} alone: keys and values are expected",
                        side_has_trellis(spec.key) ? "keys" : "values");
   for (const auto* side : {&spec.key, &spec.value})
     for (const LinearCode& code : *side) {

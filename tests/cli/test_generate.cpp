@@ -238,8 +238,7 @@ TEST_CASE("generate --kv --code trellis serves from pages of trellis codes") {
   };
   refused(map("1"), {"tq-mse"}, "1 bit: 2 to 4 are expected");
   // Codes of 8 bits are scalar ones: a trellis gains nothing there.
-  refused(map("3,8"), {"tq-mse", "--pairs", "K8V3"},
-          "trellis codes of values alone: keys and values in trellis codes are expected");
+  refused(map("3,8"), {"tq-mse", "--pairs", "K8V3"}, "values alone: keys and values are expected");
   refused(three, {"block-gtq"}, "one group of all coordinates is expected");
 }
 

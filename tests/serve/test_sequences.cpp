@@ -181,9 +181,9 @@ TEST_CASE("trellis codes that pages cannot hold are refused by name", "[sequence
   refused(plain_cache(shape, 5, "trellis"), "5 bits: 2 to 4 are expected");
   QuantizedCache mixed = plain_cache(shape, 3, "trellis");
   mixed.values = plain_cache(shape, 3, "tq-mse").values;
-  refused(mixed, "trellis codes of keys alone: keys and values in trellis codes are expected");
+  refused(mixed, "keys alone: keys and values are expected");
   std::swap(mixed.keys, mixed.values);
-  refused(mixed, "trellis codes of values alone: keys and values in trellis codes are expected");
+  refused(mixed, "values alone: keys and values are expected");
   for (const int dim : {96, 256}) {
     shape.layout.head_dim = dim;
     refused(plain_cache(shape, 3, "trellis"),
