@@ -4,8 +4,8 @@
 //
 // Grid: vectors of a head, heads, keys and values. A warp takes up to kRows vectors, as round_trip.cu: the
 // product in float32, then the search of trellis.cuh for one after the other; few vectors are spread over as
-// many warps. A window is 8 neighbouring bits of the stream, so that bytes of a page
-// are windows, or parts of two; no byte belongs to two positions, and none is read.
+// many warps. A window is 8 neighbouring bits of the stream, so that bytes of a page are windows, or parts of
+// two; no byte belongs to two positions, and none is read.
 //
 //   shared, per warp   x and z (kRows, D) floats, TrellisScratch
 //
@@ -142,9 +142,17 @@ __device__ void encode(const Arguments& a) {
   }
 }
 
+/// Starts to bring a head's F to the L2 cache, from where a step's weights have driven it.
+template <int kDim>
+__device__ void fetch_forward(const Arguments& a) {
+  const float* const forward = a.side.forward + int64_t(blockIdx.y) * kDim * kDim;
+  for (int i = 32 * threadIdx.x; i < kDim * kDim; i += 32 * blockDim.x) fetch_line(forward + i);
+}
+
 template <class T, int kDim>
 __global__ void __launch_bounds__(32 * kWarps)
     trellis_encode_kernel(const Arguments keys, const Arguments values) {
+  if (keys.rows == 1) fetch_forward<kDim>(blockIdx.z == 0 ? keys : values);
   wait_for_predecessor();
   let_successor_start();  // which reads nothing of the pages written here before this kernel has ended
   if (blockIdx.z == 0)
