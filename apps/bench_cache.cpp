@@ -7,8 +7,8 @@
 #include "base/error.h"
 #include "base/float16.h"
 #include "base/parallel.h"
-#include "cache/cuda_cache.h"
-#include "cache/cuda_trellis_cache.h"
+#include "cache/cuda_layer_cache.h"
+#include "cache/trellis_page.h"
 #include "kernels/cache/packed_prefill.h"
 #include "kernels/device/graph.h"
 #include "quant/allocator.h"
@@ -196,51 +196,26 @@ struct Layers {
   Layers(const CacheBench& b, int64_t longest, const cuda::Stream& stream) {
     for (int l = 0; l < b.layers; ++l) {
       specs.push_back(bench_spec(b, uint64_t(l)));
-      if (b.keys == "trellis")
-        trellis.push_back(std::make_unique<CudaTrellisCache>(specs[l], longest, stream));
-      else
-        caches.push_back(std::make_unique<CudaCache>(specs[l], longest, stream));
-      if (layer(l).page_bytes > layer(largest).page_bytes) largest = l;
+      caches.push_back(make_cuda_layer_cache(specs[l], longest, stream));
+      if (page_bytes(l) > page_bytes(largest)) largest = l;
     }
   }
-  const cuda::PackedLayer& layer(int64_t l) const {
-    return trellis.empty() ? caches[l]->layer() : trellis[l]->layer().packed;
-  }
-  int64_t scratch_bytes(int64_t l, cuda::DecodeAttention step) const {
-    step.layer = &layer(l);
-    return trellis.empty() ? cuda::decode_scratch_bytes(step)
-                           : cuda::trellis_scratch_bytes(trellis[l]->layer(), step);
-  }
-  void attend(int64_t l, cuda::DecodeAttention step, void* scratch, const cuda::Stream& stream) const {
-    step.layer = &layer(l);
-    if (trellis.empty())
-      cuda::decode_attention(step, scratch, stream);
-    else
-      cuda::trellis_attention(trellis[l]->layer(), step, scratch, stream);
-  }
-  void encode(int64_t l, cuda::EncodeTokens job, const cuda::Stream& stream) const {
-    job.layer = &layer(l);
-    if (!trellis.empty())
-      return cuda::encode_trellis(trellis[l]->layer(), trellis[l]->encoder(), job, stream);
-    job.encoder = &caches[l]->encoder();
-    cuda::encode_tokens(job, stream);
-  }
+  int64_t page_bytes(int64_t l) const { return caches[l]->packed().page_bytes; }
   std::vector<PackedSpec> specs;
-  std::vector<std::unique_ptr<CudaCache>> caches;  // one of the two
-  std::vector<std::unique_ptr<CudaTrellisCache>> trellis;
+  std::vector<std::unique_ptr<CudaLayerCache>> caches;
   int largest = 0;  // the layer with the longest pages
 };
 
 /// As many sets of pages as layers, and so many that no cache on the chip holds them.
 int64_t sets_of(const CacheBench& b, const Layers& layers, int64_t n_pages) {
-  const int64_t bytes = n_pages * layers.layer(layers.largest).page_bytes;
+  const int64_t bytes = n_pages * layers.page_bytes(layers.largest);
   return std::max<int64_t>(b.layers, (int64_t(kBeyondCaches) + bytes - 1) / bytes);
 }
 
 double mean_page_bytes(const Layers& layers) {
   double bytes = 0;
   for (size_t l = 0; l < layers.specs.size(); ++l)
-    bytes += double(layers.layer(int64_t(l)).page_bytes) / double(layers.specs.size());
+    bytes += double(layers.page_bytes(int64_t(l))) / double(layers.specs.size());
   return bytes;
 }
 
@@ -337,11 +312,11 @@ CacheTime time_decode(const CacheBench& b) {
   };
   int64_t scratch_bytes = 0;
   for (int64_t set = 0; set < b.layers; ++set)
-    scratch_bytes = std::max(scratch_bytes, layers.scratch_bytes(set, step_of(set)));
+    scratch_bytes = std::max(scratch_bytes, layers.caches[set]->scratch_bytes(step_of(set)));
   const cuda::Buffer scratch(scratch_bytes);
   CacheTime time;
   time.microseconds = graph_microseconds(b, n_sets, stream, [&](int64_t set) {
-    layers.attend(set % b.layers, step_of(set), scratch.as(), stream);
+    layers.caches[set % b.layers]->attend(step_of(set), scratch.as(), stream);
   });
   const double bytes = mean_page_bytes(layers);
   const int64_t pages_read =
@@ -366,7 +341,7 @@ PrefillTime time_prefill(const CacheBench& b, int64_t chunk) {
                      v = to_device(random_halves(kv_width, 3), stream);
   const auto job_of = [&](int64_t set) {
     cuda::PrefillAttention job;
-    job.layer = &layers.caches[set % b.layers]->layer();
+    layers.caches[set % b.layers]->describe(job);
     job.cache = packed.set(set);
     job.batch = b.batch;
     job.tokens = chunk;
@@ -412,7 +387,7 @@ std::vector<uint16_t> encoder_rows(const PackedSpec& spec, int64_t tokens, bool 
 CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
   const cuda::Stream stream;
   const Layers layers(b, tokens, stream);
-  const int64_t page_bytes = layers.layer(layers.largest).page_bytes;
+  const int64_t page_bytes = layers.page_bytes(layers.largest);
   const int64_t n_pages = (tokens + kPagePositions - 1) / kPagePositions,
                 width = int64_t(b.kv_heads) * b.head_dim;
   const int64_t in_bytes = tokens * width * 2,
@@ -439,7 +414,7 @@ CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
     job.tokens = tokens;
     job.k = k[s].as();
     if (values) job.v = v[s].as();
-    layers.encode(s % b.layers, job, stream);
+    layers.caches[s % b.layers]->encode(job, stream);
   });
   double written = 0;  // per position and layer
   for (const PackedSpec& spec : layers.specs) {

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "cache/trellis_page.h"
 #include "decimal.h"
 #include "options.h"
 
@@ -28,6 +29,13 @@ std::vector<BitPair> whole_pairs(const std::string& text, const char* option) {
       throw Error(Exit::usage, fmt::format("{}: {}: whole bits of keys and of values are expected", option,
                                            pair_text(pair)));
   return pairs;
+}
+
+void check_trellis_bits(const std::vector<BitPair>& pairs, const char* option) {
+  for (const BitPair& pair : pairs)
+    if (!has_trellis_page(64, int(pair.k)) || !has_trellis_page(64, int(pair.v)))
+      throw Error(Exit::usage,
+                  fmt::format("{}: {}: trellis codes have pages of 2 to 4 bits", option, pair_text(pair)));
 }
 
 void check_kinds(const std::string& text, const std::vector<std::string>& more) {

@@ -41,10 +41,7 @@ void check_trellis(const Options& o) {
   const int dim = o.shape.head_dim;
   if (!has_trellis_page(dim, 2))
     throw Error(Exit::usage, fmt::format("--head-dim: {}: trellis codes have pages for 64 and 128", dim));
-  for (const BitPair& pair : whole_pairs(o.pairs))
-    if (!has_trellis_page(dim, int(pair.k)) || !has_trellis_page(dim, int(pair.v)))
-      throw Error(Exit::usage,
-                  fmt::format("--bits: {}: trellis codes have pages of 2 to 4 bits", pair_text(pair)));
+  check_trellis_bits(whole_pairs(o.pairs), "--bits");
 }
 
 #ifdef BLOCKGTQ_CUDA
@@ -234,7 +231,7 @@ void add_shape_options(CLI::App& command, Options& o) {
   command
       .add_option("--keys", o.keys,
                   "uniform; mixed: widths by block, one norm per key; published: the same, a norm per group; "
-                  "centred: mixed, less the mean; trellis (not prefill): uniform, keys and values in trellis "
+                  "centred: mixed, less the mean; trellis: uniform, keys and values in trellis "
                   "codes of 2 to 4 bits; fp16 (attention only): not packed")
       ->capture_default_str();
   command
@@ -308,7 +305,7 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
   prefill->add_option("--chunk", p->chunks, "New tokens per sequence: 512,2048")->capture_default_str();
   add_shape_options(*prefill, *p);
   prefill->callback([p, &global] {
-    check_attention_options(*p, {});
+    check_attention_options(*p, {"trellis"});
     for (const std::string& chunk : split(p->chunks, ',')) parse_count(chunk, "--chunk");
     bench_prefill(*p, global);
   });

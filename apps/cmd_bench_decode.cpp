@@ -36,10 +36,12 @@ struct Kind {
   BitPair bits;
 };
 
-std::vector<Kind> kinds_of(const std::string& text) {
+std::vector<Kind> kinds_of(const std::string& text, bool trellis) {
   std::vector<Kind> kinds;
-  for (const std::string& name : split(text, ','))
+  for (const std::string& name : split(text, ',')) {
     kinds.push_back({name, name == "fp16" ? BitPair{} : whole_pairs(name, "--kv").at(0)});
+    if (trellis && name != "fp16") check_trellis_bits({kinds.back().bits}, "--kv");
+  }
   return kinds;
 }
 
@@ -67,7 +69,7 @@ class BenchDecode {
   }
 
   void run() {
-    const std::vector<Kind> kinds = kinds_of(o_.kinds);
+    const std::vector<Kind> kinds = kinds_of(o_.kinds, o_.cache.keys == "trellis");
     for (const std::string& text : split(o_.contexts, ',')) {
       contexts_.push_back(parse_count(text, "--context"));
       if (contexts_.back() < std::max<int64_t>(kLeastContext, o_.steps + 16))
@@ -211,8 +213,8 @@ void add_bench_decode(CLI::App& bench, const GlobalOptions& global) {
       ->capture_default_str();
   decode
       ->add_option("--keys", o->cache.keys,
-                   "Widths of keys: uniform, mixed, published or centred (see bench attention)")
-      ->check(CLI::IsMember({"uniform", "mixed", "published", "centred"}).description(""))
+                   "Packed caches: uniform, mixed, published, centred or trellis (see bench attention)")
+      ->check(CLI::IsMember({"uniform", "mixed", "published", "centred", "trellis"}).description(""))
       ->capture_default_str();
   decode
       ->add_option("--sink", o->cache.window.sink,

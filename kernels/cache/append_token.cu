@@ -260,10 +260,14 @@ __device__ void append(const Arguments& g, int head, unsigned char* dynamic, Sha
   const AppendToken& a = g.a;
   const AppendLayer::Side& side = kKeys ? g.append.key : g.append.value;
   const Part part = kKeys ? Part::key : Part::value;
-  const auto exact = [&](float x) {
-    if (a.exact_pages && int(threadIdx.x) < a.dim) put_exact(a, kKeys, head, blockIdx.y, x);
+  const auto put = [&](float x) {
+    if (int(threadIdx.x) >= a.dim) return;
+    if (a.exact_pages) put_exact(a, kKeys, head, blockIdx.y, x);
+    if (void* const to = kKeys ? a.k : a.v)
+      static_cast<__half*>(to)[(int64_t(blockIdx.y) * a.n_kv_heads + head) * a.dim + threadIdx.x] =
+          __float2half_rn(x);
   };
-  if (!a.packed_pages) return exact(turn(g, part, head, nullptr, shared.sums[0]).x);
+  if (!a.packed_pages) return put(turn(g, part, head, nullptr, shared.sums[0]).x);
   const int forward_bytes = 2 * a.dim * side.places,
             group_bytes = kMaxEncodeGroups * int(sizeof(AppendGroup));
   const auto take = [&](const void* from, int bytes, int at) {
@@ -280,7 +284,7 @@ __device__ void append(const Arguments& g, int head, unsigned char* dynamic, Sha
     limit = rules.limits[head];
   }
   const Turned x = turn(g, part, head, side.mean ? side.mean + head * a.dim : nullptr, shared.sums[0]);
-  exact(x.x);
+  put(x.x);
   bool keeps_mean = false;
   if (rules.weights) keeps_mean = block_sum(x.x * weight * (kKeys ? x.mean : 1.0f), shared.sums[1]) < limit;
   pack<kKeys>(g, packing, keeps_mean ? x.x : x.x - x.mean, keeps_mean,

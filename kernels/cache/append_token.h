@@ -48,13 +48,14 @@ struct AppendToken {
   PageTable exact;
   const int32_t* exact_starts = nullptr;  // (B) places among the exact positions
 
-  void* q = nullptr;  // (B, Hq, D) fp16: queries normed and turned
+  void* q = nullptr;                // (B, Hq, D) fp16: queries normed and turned
+  void *k = nullptr, *v = nullptr;  // (B, H, D) fp16 likewise, for pages that another kernel writes; or null
 };
 
 /// Positions, tables and pages but for exact_starts and the exact table are read before the kernel before has
 /// ended: what writes them must have ended when that one began. Keys and values go into their pages, rounded
-/// to fp16 or as their codes; other positions stay as they are. One launch, which may begin while the one
-/// before it ends.
+/// to fp16 or as their codes, and to k and v; other positions stay as they are. One launch, which may begin
+/// while the one before it ends.
 void append_token(const AppendToken& token, const Stream& stream);
 
 }  // namespace blockgtq::cuda

@@ -146,6 +146,7 @@ void check_arguments(const PrefillAttention& chunk, const void* scratch) {
   check(chunk.k && chunk.v && scratch && aligned(chunk.q, 16) && aligned(scratch, 128),
         "prefill_attention: arguments");
   if (!chunk.layer) return;
+  check(!chunk.trellis || chunk.layer == &chunk.trellis->packed, "prefill_attention: codes of another layer");
   check(chunk.layer->key_expand && chunk.layer->value_expand, "prefill_attention: pages of other codes");
   check(chunk.layer->key_slabs <= chunk.layer->dim / 16 + 1 &&
             chunk.layer->value_slabs <= chunk.layer->dim / 16,
@@ -164,7 +165,7 @@ void prefill_attention(const PrefillAttention& chunk, void* scratch, const Strea
   check_arguments(chunk, scratch);
   const Plan plan(chunk, options, scratch);
   for_pieces(plan, [&](const PrefillPass& pass) {
-    lay_tiles(pass, chunk.layer, stream);
+    lay_tiles(pass, chunk.layer, chunk.trellis, stream);
     if (options.any_device || !attend_by_wgmma(pass, stream)) attend_by_mma(pass, stream);
   });
   const PrefillPass& p = plan.pass;
@@ -177,7 +178,7 @@ void prefill_attention(const PrefillAttention& chunk, void* scratch, const Strea
 void expand_for_prefill(const PrefillAttention& chunk, void* scratch, const Stream& stream) {
   check_arguments(chunk, scratch);
   const Plan plan(chunk, {}, scratch);
-  for_pieces(plan, [&](const PrefillPass& pass) { lay_tiles(pass, chunk.layer, stream); });
+  for_pieces(plan, [&](const PrefillPass& pass) { lay_tiles(pass, chunk.layer, chunk.trellis, stream); });
 }
 
 }  // namespace blockgtq::cuda

@@ -3,6 +3,7 @@
 
 #include "kernels/cache/packed_attention.h"
 #include "kernels/cache/packed_table.h"
+#include "kernels/cache/trellis_table.h"
 #include "kernels/device/device.h"
 
 namespace blockgtq::cuda {
@@ -11,6 +12,7 @@ namespace blockgtq::cuda {
 /// ones and exact ones, and the chunk's own tokens 0 .. i, whose keys and values are exact.
 struct PrefillAttention {
   const PackedLayer* layer = nullptr;        // null: no position is packed
+  const TrellisLayer* trellis = nullptr;     // where pages hold trellis codes: `layer` is its `packed`
   int dim = 0, n_heads = 0, n_kv_heads = 0;  // D, Hq, H where `layer` is null; else the layer's, and not read
   PageTable cache;                           // packed pages; not read where `layer` is null
   int first_page = 0;  // packed positions are [64 first_page, length); pages before are not read
@@ -37,8 +39,8 @@ struct PrefillOptions {
 /// 64 MiB.
 int64_t prefill_scratch_bytes(const PrefillAttention& chunk, const PrefillOptions& options = {});
 
-/// out = softmax(scale q K^T) V. Head dimensions: those of decode_attention(). Packed keys and values, scalar
-/// codes only, count as fp16 numbers nearest to what their codes say. Nothing synchronizes.
+/// out = softmax(scale q K^T) V. Head dimensions: those of decode_attention(). Packed keys and values
+/// count as fp16 numbers nearest to what their codes say. Nothing synchronizes.
 void prefill_attention(const PrefillAttention& chunk, void* scratch, const Stream& stream,
                        const PrefillOptions& options = {});
 

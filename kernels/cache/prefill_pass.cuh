@@ -16,6 +16,7 @@
 #include "cache/page_layout.h"
 #include "kernels/cache/packed_table.h"
 #include "kernels/cache/page_table.h"
+#include "kernels/cache/trellis_table.h"
 #include "kernels/device/check.cuh"
 
 namespace blockgtq::cuda {
@@ -61,8 +62,9 @@ struct PrefillPass {
   bool kept() const { return splits > 1 || !(first && last); }
 };
 
-/// Keys and values of a pass become tiles. packed: null where there are none.
-void lay_tiles(const PrefillPass& pass, const PackedLayer* packed, const Stream& stream);
+/// Keys and values of a pass become tiles. packed, trellis: as in PrefillAttention.
+void lay_tiles(const PrefillPass& pass, const PackedLayer* packed, const TrellisLayer* trellis,
+               const Stream& stream);
 
 /// Attention over them, by tensor cores of sm_90a; false where this device or this build or this head
 /// dimension has no such kernel. And by those of any device.

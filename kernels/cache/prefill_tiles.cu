@@ -6,14 +6,16 @@
 //
 // without the mean where a position keeps it, as the sign of its norm says; rounded once, to fp16. Grid:
 // tiles of the prefix and of the chunk, keys and then values of all heads, sequences. A block makes one tile
-// of one side: its warps unpack a slab each at a time into shared memory (packed_tiles.cuh), multiply, a warp
-// for kColumns coordinates, and put the tile together where the operands were; then it goes out in one piece.
-// What a warp holds of 16 x 8 numbers are two neighbours of a row: rows of eight different banks.
+// of one side: its warps unpack a slab each at a time into shared memory (packed_tiles.cuh,
+// trellis_tiles.cuh), multiply, a warp for kColumns coordinates, and put the tile together where the operands
+// were; then it goes out in one piece. What a warp holds of 16 x 8 numbers are two neighbours of a row: rows
+// of eight different banks.
 //
 // Bytes: 4 D written per position, a fifth to a third of it read; 4 D^2 operations on the tensor cores.
 #include "cache/exact_page.h"
 #include "kernels/cache/packed_tiles.cuh"
 #include "kernels/cache/prefill_pass.cuh"
+#include "kernels/cache/trellis_tiles.cuh"
 #include "kernels/device/launch.cuh"
 
 namespace blockgtq::cuda {
@@ -29,6 +31,8 @@ constexpr int kLayBlocks = 16 / kLayWarps<kDim>;  // of a multiprocessor: 128 re
 struct LayArguments {
   PrefillPass pass;
   PackedLayer layer;
+  int bits[2];          // of trellis codes: of keys, of values
+  const int8_t* bytes;  // TrellisLayer::bytes
 };
 
 /// Two neighbours of a row of a tile's keys or values.
@@ -72,14 +76,18 @@ struct TurnedMean {
   }
 };
 
-template <int kDim>
-__device__ void expand_key_tile(const PackedLayer& layer, const uint8_t* table, const uint8_t* block,
+template <int kDim, bool kTrellis>
+__device__ void expand_key_tile(const LayArguments& a, const uint8_t* table, const uint8_t* block,
                                 int kv_head, int page, int valid, uint4* shared, float* norms) {
+  const PackedLayer& layer = a.layer;
   constexpr int kBlocks = kColumns<kDim> / 16;
   const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4;
   for (int slab = warp; slab < t.key_slabs; slab += kLayWarps<kDim>)
-    expand_keys(slab, block, table, valid, shared);
+    if constexpr (kTrellis)
+      expand_trellis<kDim>(slab, block, a.bits[0], true, a.bytes, shared);
+    else
+      expand_keys(slab, block, table, valid, shared);
   if (warp == 0) expand_norms(block + t.key_norms, t.group_norms, valid, norms);
   __syncthreads();
   float y[4][2 * kBlocks][4] = {};
@@ -129,14 +137,19 @@ __device__ void expand_key_tile(const PackedLayer& layer, const uint8_t* table, 
   }
 }
 
-template <int kDim>
-__device__ void expand_value_tile(const PackedLayer& layer, const uint8_t* table, const uint8_t* block,
+template <int kDim, bool kTrellis>
+__device__ void expand_value_tile(const LayArguments& a, const uint8_t* table, const uint8_t* block,
                                   int kv_head, int valid, uint4* shared, float* norms) {
+  const PackedLayer& layer = a.layer;
   constexpr int kBlocks = kColumns<kDim> / 16;
   const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4;
   for (int slab = warp; slab < t.value_slabs; slab += kLayWarps<kDim>)
-    expand_values(slab, block, table, shared);
+    if constexpr (kTrellis)
+      expand_trellis<kDim>(slab, block + trellis_side_bytes(kDim, a.bits[0]), a.bits[1], false,
+                           a.bytes + kTrellisStates, shared);
+    else
+      expand_values(slab, block, table, shared);
   if (warp == 0) expand_norms(block + t.value_norms, false, valid, norms);
   __syncthreads();
   float y[kBlocks][8][4] = {};
@@ -226,7 +239,7 @@ __device__ void lay_chunk(const PrefillPass& a, int kv_head, int sequence, int f
   }
 }
 
-template <int kDim>
+template <int kDim, bool kTrellis>
 __global__ void __launch_bounds__(32 * kLayWarps<kDim>, kLayBlocks<kDim>)
     lay_kernel(const LayArguments arguments) {
   constexpr int kWords =
@@ -254,9 +267,9 @@ __global__ void __launch_bounds__(32 * kLayWarps<kDim>, kLayBlocks<kDim>)
           a.packed.pages + a.packed.block_table[sequence * a.packed.stride + page] * layer.page_bytes +
           reinterpret_cast<const PackedTable*>(table)->block_offset;
       if (keys)
-        expand_key_tile<kDim>(layer, table, block, kv_head, page, valid, shared, norms);
+        expand_key_tile<kDim, kTrellis>(arguments, table, block, kv_head, page, valid, shared, norms);
       else
-        expand_value_tile<kDim>(layer, table, block, kv_head, valid, shared, norms);
+        expand_value_tile<kDim, kTrellis>(arguments, table, block, kv_head, valid, shared, norms);
     } else {
       const int page = a.exact.block_table[sequence * a.exact.stride + n - prefix.packed_tiles];
       lay_exact<kDim>(a.exact.pages + page * exact_page_bytes(a.n_kv_heads, kDim) +
@@ -276,12 +289,23 @@ __global__ void __launch_bounds__(32 * kLayWarps<kDim>, kLayBlocks<kDim>)
 
 }  // namespace
 
-void lay_tiles(const PrefillPass& pass, const PackedLayer* packed, const Stream& stream) {
+void lay_tiles(const PrefillPass& pass, const PackedLayer* packed, const TrellisLayer* trellis,
+               const Stream& stream) {
   const dim3 grid(pass.room + (pass.last ? pass.chunk_tiles : 0), 2 * pass.n_kv_heads, pass.batch);
   if (grid.x == 0) return;
+  LayArguments a{pass, packed ? *packed : PackedLayer{}, {}, nullptr};
   with_dim(pass.dim, [&](auto dim) {
-    lay_kernel<dim.value>
-        <<<grid, 32 * kLayWarps<dim.value>, 0, raw(stream)>>>({pass, packed ? *packed : PackedLayer{}});
+    const auto launch = [&](auto kernel) {
+      kernel<<<grid, 32 * kLayWarps<dim.value>, 0, raw(stream)>>>(a);
+    };
+    if (!trellis) return launch(lay_kernel<dim.value, false>);
+    if constexpr (has_trellis_page(dim.value, 2)) {
+      a.bits[0] = trellis->key_bits, a.bits[1] = trellis->value_bits;
+      a.bytes = trellis->bytes;
+      launch(lay_kernel<dim.value, true>);
+    } else {
+      check(false, "tiles of trellis pages: head dimension");
+    }
   });
   check_launch("tiles of a prefix");
 }

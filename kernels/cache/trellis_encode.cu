@@ -4,9 +4,10 @@
 //
 // (z = F x and the norm's sign bit set where MeanRules says so.)
 //
-// A warp takes kRows vectors of a head, as round_trip.cu: the product in float32, then the search of
-// trellis.cuh for one after the other. A window is 8 neighbouring bits of the stream, so that bytes of a page
-// are windows, or parts of two; no byte belongs to two positions, and none is read.
+// Grid: vectors of a head, heads, keys and values. A warp takes up to kRows vectors, as round_trip.cu: the
+// product in float32, then the search of trellis.cuh for one after the other; few vectors are spread over as
+// many warps. A window is 8 neighbouring bits of the stream, so that bytes of a page are windows, or parts of
+// two; no byte belongs to two positions, and none is read.
 //
 //   shared, per warp   x and z (kRows, D) floats, TrellisScratch
 //
@@ -20,13 +21,17 @@
 #include "kernels/codes/trellis.cuh"
 #include "kernels/device/check.cuh"
 #include "kernels/device/float_type.cuh"
+#include "kernels/device/launch.cuh"
+#include "kernels/device/ptx.cuh"
 #include "kernels/device/reduce.cuh"
 
 namespace blockgtq::cuda {
 namespace {
 
 constexpr int kRows = 4, kWarps = 4;
+constexpr int64_t kFewVectors = 1 << 10;  // of keys and values: a warp has one
 
+/// Of keys or of values.
 struct Arguments {
   PageTable cache;
   uint8_t* pages;
@@ -36,6 +41,8 @@ struct Arguments {
   const void* x;      // (B, T, H, D)
   int64_t tokens, n;  // n: B T
   int n_kv_heads;
+  int rows;  // of a warp
+  int bits;  // 0: these are left alone
   TrellisEncodeSide side;
   const float* mean;  // values: (H, D); keys: (H, 64, D); or null
   const MeanCoordinate* coordinates;
@@ -101,16 +108,16 @@ __device__ uint8_t stream_byte(const uint8_t* windows, int y) {
 }
 
 template <class T, int kDim, int kBits, bool kKeys>
-__global__ void __launch_bounds__(32 * kWarps) trellis_encode_kernel(const Arguments a) {
+__device__ void encode(const Arguments& a) {
   extern __shared__ float4 shared[];
   constexpr int kWarpBytes = 2 * kRows * kDim * 4 + TrellisScratch::bytes(kDim);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, head = blockIdx.y;
   auto* const x = reinterpret_cast<float*>(reinterpret_cast<char*>(shared) + warp * kWarpBytes);
   float* const z = x + kRows * kDim;
   const TrellisScratch scratch(z + kRows * kDim, kDim);
-  const int64_t first = (int64_t(blockIdx.x) * kWarps + warp) * kRows;
+  const int64_t first = (int64_t(blockIdx.x) * kWarps + warp) * a.rows;
   if (first >= a.n) return;
-  const int n = int(min(int64_t(kRows), a.n - first));
+  const int n = int(min(int64_t(a.rows), a.n - first));
   uint32_t keep_mean = 0;  // a bit for each row
   for (int r = 0; r < kRows; ++r) {
     const int64_t row = first + min(r, n - 1);
@@ -147,40 +154,51 @@ __global__ void __launch_bounds__(32 * kWarps) trellis_encode_kernel(const Argum
   }
 }
 
-template <int kDim, int kBits, bool kKeys>
-void launch(const Arguments& a, FloatType type, const Stream& stream) {
+template <class T, int kDim, bool kKeys>
+__device__ void encode(const Arguments& a) {
+  switch (a.bits) {
+    case 2:
+      return encode<T, kDim, 2, kKeys>(a);
+    case 3:
+      return encode<T, kDim, 3, kKeys>(a);
+    case 4:
+      return encode<T, kDim, 4, kKeys>(a);
+  }
+}
+
+/// Starts to bring a head's F to the L2 cache, from where a step's weights have driven it.
+template <int kDim>
+__device__ void fetch_forward(const Arguments& a) {
+  const float* const forward = a.side.forward + int64_t(blockIdx.y) * kDim * kDim;
+  for (int i = 32 * threadIdx.x; i < kDim * kDim; i += 32 * blockDim.x) fetch_line(forward + i);
+}
+
+template <class T, int kDim>
+__global__ void __launch_bounds__(32 * kWarps)
+    trellis_encode_kernel(const Arguments keys, const Arguments values) {
+  if (keys.rows == 1) fetch_forward<kDim>(blockIdx.z == 0 ? keys : values);
+  wait_for_predecessor();
+  let_successor_start();  // which reads nothing of the pages written here before this kernel has ended
+  if (blockIdx.z == 0)
+    encode<T, kDim, true>(keys);
+  else
+    encode<T, kDim, false>(values);
+}
+
+template <int kDim>
+void launch(const Arguments& keys, const Arguments& values, FloatType type, const Stream& stream) {
   constexpr int kBytes = kWarps * (2 * kRows * kDim * 4 + TrellisScratch::bytes(kDim));
+  const int64_t of_block = kWarps * keys.rows;
+  const dim3 grid(unsigned((keys.n + of_block - 1) / of_block), keys.n_kv_heads, 2);
   const auto run = [&](auto kernel) {
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
                "shared memory");
-    const int64_t blocks = (a.n + kWarps * kRows - 1) / (kWarps * kRows);
-    kernel<<<dim3(unsigned(blocks), a.n_kv_heads), 32 * kWarps, kBytes, raw(stream)>>>(a);
-    check_launch("encode trellis");
+    launch_early(kernel, grid, 32 * kWarps, kBytes, stream, "encode trellis", keys, values);
   };
   if (type == FloatType::bf16)
-    run(trellis_encode_kernel<__nv_bfloat16, kDim, kBits, kKeys>);
+    run(trellis_encode_kernel<__nv_bfloat16, kDim>);
   else
-    run(trellis_encode_kernel<__half, kDim, kBits, kKeys>);
-}
-
-template <int kDim, bool kKeys>
-void launch(const Arguments& a, int bits, FloatType type, const Stream& stream) {
-  check(has_trellis_page(kDim, bits), "encode_trellis: bits");
-  if (bits == 2)
-    launch<kDim, 2, kKeys>(a, type, stream);
-  else if (bits == 3)
-    launch<kDim, 3, kKeys>(a, type, stream);
-  else
-    launch<kDim, 4, kKeys>(a, type, stream);
-}
-
-template <bool kKeys>
-void launch(const Arguments& a, int dim, int bits, FloatType type, const Stream& stream) {
-  check(dim == 64 || dim == 128, "encode_trellis: head dimension");
-  if (dim == 64)
-    launch<64, kKeys>(a, bits, type, stream);
-  else
-    launch<128, kKeys>(a, bits, type, stream);
+    run(trellis_encode_kernel<__half, kDim>);
 }
 
 }  // namespace
@@ -192,32 +210,36 @@ void encode_trellis(const TrellisLayer& layer, const TrellisEncoder& encoder, co
         "encode_trellis: arguments");
   check(job.type != FloatType::f32, "encode_trellis: float32");
   const PackedLayer& packed = layer.packed;
-  Arguments a{};
-  a.cache = job.cache;
-  a.pages = job.pages;
-  a.page_bytes = packed.page_bytes;
-  a.block_bytes = packed.block_bytes;
-  a.starts = job.starts;
-  a.tokens = job.tokens;
-  a.n = job.batch * job.tokens;
-  a.n_kv_heads = packed.n_kv_heads;
-  if (job.k) {
-    a.x = job.k;
-    a.side = encoder.key;
-    a.mean = encoder.key_mean;
-    a.rules = packed.key_rules;
-    a.coordinates = encoder.coordinates;
-    a.page_angles = reinterpret_cast<const float2*>(packed.page_angles);
-    launch<true>(a, packed.dim, layer.key_bits, job.type, stream);
-  }
-  if (job.v) {
-    a.x = job.v;
-    a.side = encoder.value;
-    a.side_at = trellis_side_bytes(packed.dim, layer.key_bits);
-    a.mean = encoder.value_mean;
-    a.rules = packed.value_rules;
-    launch<false>(a, packed.dim, layer.value_bits, job.type, stream);
-  }
+  for (const int bits : {layer.key_bits, layer.value_bits})
+    check(has_trellis_page(packed.dim, bits), "encode_trellis: bits or head dimension");
+  Arguments keys{};
+  keys.cache = job.cache;
+  keys.pages = job.pages;
+  keys.page_bytes = packed.page_bytes;
+  keys.block_bytes = packed.block_bytes;
+  keys.starts = job.starts;
+  keys.tokens = job.tokens;
+  keys.n = job.batch * job.tokens;
+  keys.n_kv_heads = packed.n_kv_heads;
+  keys.rows = 2 * keys.n * keys.n_kv_heads <= kFewVectors ? 1 : kRows;
+  Arguments values = keys;
+  keys.x = job.k;
+  keys.bits = job.k ? layer.key_bits : 0;
+  keys.side = encoder.key;
+  keys.mean = encoder.key_mean;
+  keys.rules = packed.key_rules;
+  keys.coordinates = encoder.coordinates;
+  keys.page_angles = reinterpret_cast<const float2*>(packed.page_angles);
+  values.x = job.v;
+  values.bits = job.v ? layer.value_bits : 0;
+  values.side = encoder.value;
+  values.side_at = trellis_side_bytes(packed.dim, layer.key_bits);
+  values.mean = encoder.value_mean;
+  values.rules = packed.value_rules;
+  if (packed.dim == 64)
+    launch<64>(keys, values, job.type, stream);
+  else
+    launch<128>(keys, values, job.type, stream);
 }
 
 }  // namespace blockgtq::cuda

@@ -21,8 +21,8 @@ struct TrellisEncoder {
   const MeanCoordinate* coordinates = nullptr;  // (D)
 };
 
-/// encode_tokens() into pages of trellis codes: a launch for keys and one for values. job.layer and
-/// job.encoder are not read. Other positions of the pages touched stay as they are.
+/// encode_tokens() into pages of trellis codes, in one launch, which may begin while the one before it ends.
+/// job.layer and job.encoder are not read. Other positions of the pages touched stay as they are.
 void encode_trellis(const TrellisLayer& layer, const TrellisEncoder& encoder, const EncodeTokens& job,
                     const Stream& stream);
 

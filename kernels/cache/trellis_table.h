@@ -55,12 +55,13 @@ constexpr int trellis_value_coordinate(int dim, int bits, int slab, int place) {
 
 /// A layer whose pages hold trellis codes (cache/trellis_page.h), in device memory.
 struct TrellisLayer {
-  PackedLayer packed;  // heads, query map, B_v and means, as of scalar codes of one width; of a head's table
-                       // nothing but PackedTable: query_scale, and block_offset, which is its number times
-                       // block_bytes
+  PackedLayer packed;  // heads, query map, B and means, as of scalar codes of one width; of a head's table
+                       // nothing but PackedTable: slabs, query_scale, where norms are, and block_offset,
+                       // which is its number times block_bytes
   int key_bits = 0, value_bits = 0;
   // (table_rows()) the words of the tables; the same address where both sides have as many bits
   const uint32_t *key_centroids = nullptr, *value_centroids = nullptr;
+  const int8_t* bytes = nullptr;  // (2, 256): centroids of keys and of values by window, 127 the largest
 };
 
 }  // namespace blockgtq::cuda

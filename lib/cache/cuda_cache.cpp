@@ -266,4 +266,30 @@ void CudaCache::make_appender(const PackedSpec& spec, const PageShape& page, con
   appender_.value = side_of(spec.value, false);
 }
 
+void CudaCache::encode(cuda::EncodeTokens job, const cuda::Stream& stream) const {
+  job.layer = &layer_;
+  job.encoder = &encoder_;
+  cuda::encode_tokens(job, stream);
+}
+
+void CudaCache::append(cuda::AppendToken token, const cuda::Stream& stream) const {
+  token.layer = &layer_;
+  token.append = &appender_;
+  cuda::append_token(token, stream);
+}
+
+int64_t CudaCache::scratch_bytes(cuda::DecodeAttention step) const {
+  step.layer = &layer_;
+  return cuda::decode_scratch_bytes(step);
+}
+
+void CudaCache::attend(cuda::DecodeAttention step, void* scratch, const cuda::Stream& stream) const {
+  step.layer = &layer_;
+  cuda::decode_attention(step, scratch, stream);
+}
+
+void CudaCache::describe(cuda::PrefillAttention& chunk) const {
+  chunk.layer = &layer_;
+}
+
 }  // namespace blockgtq

@@ -2,21 +2,25 @@
 #include <cstdint>
 
 #include "cache/cuda_arrays.h"
-#include "cache/packed_cache.h"
-#include "kernels/cache/append_token.h"
-#include "kernels/cache/packed_attention.h"
-#include "kernels/cache/packed_encode.h"
+#include "cache/cuda_layer_cache.h"
 
 namespace blockgtq {
 
-/// What the kernels need to know of one layer's cache, in device memory.
-class CudaCache {
+/// What the kernels need to know of one layer's cache of scalar codes, in device memory.
+class CudaCache final : public CudaLayerCache {
  public:
   /// longest: positions of the longest sequence, which the angles of centred keys are computed for.
   CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream& stream);
   const cuda::PackedLayer& layer() const { return layer_; }
   const cuda::EncodeLayer& encoder() const { return encoder_; }
   const cuda::AppendLayer& appender() const { return appender_; }
+
+  const cuda::PackedLayer& packed() const override { return layer_; }
+  void encode(cuda::EncodeTokens job, const cuda::Stream& stream) const override;
+  void append(cuda::AppendToken token, const cuda::Stream& stream) const override;
+  int64_t scratch_bytes(cuda::DecodeAttention step) const override;
+  void attend(cuda::DecodeAttention step, void* scratch, const cuda::Stream& stream) const override;
+  void describe(cuda::PrefillAttention& chunk) const override;
 
  private:
   void make_appender(const PackedSpec& spec, const PageShape& page, const cuda::Stream& stream);

@@ -74,13 +74,16 @@ CudaTrellisCache::CudaTrellisCache(const PackedSpec& spec, int64_t longest, cons
   layer.table_bytes = sizeof(cuda::PackedTable);
 
   std::vector<cuda::PackedTable> tables(n_heads);
-  std::vector<uint16_t> query_map, value_back;
+  std::vector<uint16_t> query_map, value_back, key_expand, value_expand;
   for (int h = 0; h < n_heads; ++h) {
     const LinearCode &key = spec.key[h], &value = spec.value[h];
     const double scale = longest_row(key), largest = 127 * TrellisBytes(key.groups[0]).unit,
                  largest_value = 127 * TrellisBytes(value.groups[0]).unit;
     tables[h].block_offset = h * block_bytes;
     tables[h].block_bytes = block_bytes;
+    tables[h].key_slabs = tables[h].value_slabs = dim / 16;
+    tables[h].key_norms = trellis_code_bytes(dim, key_bits);
+    tables[h].value_norms = trellis_side_bytes(dim, key_bits) + trellis_code_bytes(dim, value_bits);
     tables[h].query_scale = float(scale);
     for (int slab = 0; slab < dim / 16; ++slab) {
       append_rows(query_map, dim, [&](int row, int d) {
@@ -92,11 +95,20 @@ CudaTrellisCache::CudaTrellisCache(const PackedSpec& spec, int64_t longest, cons
           value_back.push_back(to_half(float(
               value.backward[size_t(d) * dim + cuda::trellis_value_coordinate(dim, value_bits, slab, row)] *
               largest_value)));
+      // Of prefill, whose slabs are coordinates in order and whose entries count 1 / 128, not 1 / 127.
+      append_columns(key_expand, dim, [&](int row, int j) {
+        return float(key.backward[size_t(16 * slab + row) * dim + j] * largest / scale * (128.0 / 127));
+      });
+      append_rows(value_expand, dim, [&](int row, int j) {
+        return float(value.backward[size_t(16 * slab + row) * dim + j] * largest_value * (128.0 / 127));
+      });
     }
   }
   layer.tables = reinterpret_cast<const uint8_t*>(arrays_.keep(tables, stream));
   layer.query_map = arrays_.keep(query_map, stream);
   layer.value_back = arrays_.keep(value_back, stream);
+  layer.key_expand = arrays_.keep(key_expand, stream);
+  layer.value_expand = arrays_.keep(value_expand, stream);
 
   const TrellisBytes key_bytes = common_bytes(spec.key), value_bytes = common_bytes(spec.value);
   layer_.key_centroids = layer_.value_centroids =
@@ -105,12 +117,48 @@ CudaTrellisCache::CudaTrellisCache(const PackedSpec& spec, int64_t longest, cons
     layer_.value_centroids = arrays_.keep(table_words(value_bytes, value_bits, key_bits), stream);
   else
     check(key_bytes.bytes == value_bytes.bytes, "CudaTrellisCache: two tables of the same bits");
+  std::vector<int8_t> bytes;
+  for (const TrellisBytes* side : {&key_bytes, &value_bytes})
+    bytes.insert(bytes.end(), side->bytes.begin(), side->bytes.end());
+  layer_.bytes = arrays_.keep(bytes, stream);
   encoder_.key = encode_side(spec.key, arrays_, stream);
   encoder_.value = encode_side(spec.value, arrays_, stream);
   keep_means(CentredSides(spec, longest), layer, arrays_, stream);
   encoder_.value_mean = layer.value_mean;
   encoder_.key_mean = layer.key_rows;
   encoder_.coordinates = layer.coordinates;
+}
+
+void CudaTrellisCache::encode(cuda::EncodeTokens job, const cuda::Stream& stream) const {
+  cuda::encode_trellis(layer_, encoder_, job, stream);
+}
+
+void CudaTrellisCache::append(cuda::AppendToken token, const cuda::Stream& stream) const {
+  check(token.k && token.v, "CudaTrellisCache: room for a token");
+  cuda::EncodeTokens job;
+  job.cache = token.packed;
+  job.pages = token.packed_pages;
+  job.starts = token.positions;
+  job.batch = token.batch;
+  job.tokens = 1;
+  job.k = token.k;
+  job.v = token.v;
+  token.packed_pages = nullptr;
+  cuda::append_token(token, stream);
+  encode(job, stream);
+}
+
+int64_t CudaTrellisCache::scratch_bytes(cuda::DecodeAttention step) const {
+  return cuda::trellis_scratch_bytes(layer_, step);
+}
+
+void CudaTrellisCache::attend(cuda::DecodeAttention step, void* scratch, const cuda::Stream& stream) const {
+  cuda::trellis_attention(layer_, step, scratch, stream);
+}
+
+void CudaTrellisCache::describe(cuda::PrefillAttention& chunk) const {
+  chunk.layer = &layer_.packed;
+  chunk.trellis = &layer_;
 }
 
 }  // namespace blockgtq

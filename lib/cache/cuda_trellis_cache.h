@@ -2,6 +2,7 @@
 #include <cstdint>
 
 #include "cache/cuda_arrays.h"
+#include "cache/cuda_layer_cache.h"
 #include "cache/trellis_cache.h"
 #include "kernels/cache/trellis_attention.h"
 #include "kernels/cache/trellis_encode.h"
@@ -9,13 +10,20 @@
 namespace blockgtq {
 
 /// What the kernels need to know of one layer's cache of trellis codes, in device memory.
-class CudaTrellisCache {
+class CudaTrellisCache final : public CudaLayerCache {
  public:
   /// longest: positions of the longest sequence, which the angles of centred keys are computed for. Error:
   /// see require_trellis_pages().
   CudaTrellisCache(const PackedSpec& spec, int64_t longest, const cuda::Stream& stream);
   const cuda::TrellisLayer& layer() const { return layer_; }
   const cuda::TrellisEncoder& encoder() const { return encoder_; }
+
+  const cuda::PackedLayer& packed() const override { return layer_.packed; }
+  void encode(cuda::EncodeTokens job, const cuda::Stream& stream) const override;
+  void append(cuda::AppendToken token, const cuda::Stream& stream) const override;
+  int64_t scratch_bytes(cuda::DecodeAttention step) const override;
+  void attend(cuda::DecodeAttention step, void* scratch, const cuda::Stream& stream) const override;
+  void describe(cuda::PrefillAttention& chunk) const override;
 
  private:
   cuda::TrellisLayer layer_;

@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "base/float16.h"
-#include "cache/read_positions.h"
 
 namespace blockgtq {
 namespace {
@@ -215,11 +214,6 @@ void PackedCache::read(int64_t t, const uint8_t* page, double* k, double* v) con
     std::copy(key.begin(), key.end(), k + h * dim);
     std::copy(value.begin(), value.end(), v + h * dim);
   }
-}
-
-PlainPositions PackedCache::read(std::span<const uint8_t* const> pages, int64_t first, int64_t end) const {
-  return read_positions(spec_.n_kv_heads(), spec_.layout.head_dim, pages, first, end,
-                        [&](int64_t t, const uint8_t* page, double* k, double* v) { read(t, page, k, v); });
 }
 
 }  // namespace blockgtq

@@ -1,10 +1,9 @@
 #pragma once
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "base/blocks.h"
-#include "cache/attention.h"
+#include "cache/layer_cache.h"
 #include "cache/page_layout.h"
 #include "quant/linear_code.h"
 
@@ -57,21 +56,15 @@ PageShape page_shape(const PackedSpec& spec);
 
 /// The CPU twin of the cache of scalar codes, in double precision but for what is stored: codes and fp16
 /// norms.
-class PackedCache {
+class PackedCache final : public LayerCache {
  public:
   explicit PackedCache(PackedSpec spec);
-  const PackedSpec& spec() const { return spec_; }
+  const PackedSpec& spec() const override { return spec_; }
   const PageShape& shape() const { return shape_; }
-
-  /// Writes position t of the sequence into its place in `page`, whose other positions stay as they are.
-  /// k (H, D) after RoPE, v (H, D).
-  void write(int64_t t, const float* k, const float* v, uint8_t* page) const;
-
-  /// Position t as the codes say. k (H, D) after RoPE, v (H, D).
-  void read(int64_t t, const uint8_t* page, double* k, double* v) const;
-
-  /// Positions [first, end). pages: of positions [0, 64), [64, 128), ...
-  PlainPositions read(std::span<const uint8_t* const> pages, int64_t first, int64_t end) const;
+  int page_bytes() const override { return shape_.bytes; }
+  void write(int64_t t, const float* k, const float* v, uint8_t* page) const override;
+  void read(int64_t t, const uint8_t* page, double* k, double* v) const override;
+  using LayerCache::read;
 
  private:
   PackedSpec spec_;

@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 #include "base/float16.h"
-#include "cache/read_positions.h"
 
 namespace blockgtq {
 namespace {
@@ -76,6 +75,13 @@ std::vector<double> read_side(const Side& side, const std::vector<double>& mean,
   return x;
 }
 
+bool side_has_trellis(const std::vector<LinearCode>& codes) {
+  return std::any_of(codes.begin(), codes.end(), [](const LinearCode& code) {
+    return std::any_of(code.groups.begin(), code.groups.end(),
+                       [](const LinearCode::Group& group) { return group.trellis; });
+  });
+}
+
 /// Keys and values of a head.
 struct Sides {
   Side key, value;
@@ -86,22 +92,33 @@ struct Sides {
 
 }  // namespace
 
-void require_trellis_pages(const PackedSpec& spec) {
-  const auto refuse = [](const std::string& why) {
-    throw Error(Exit::usage, "trellis codes in pages: " + why);
-  };
+bool has_trellis(const PackedSpec& spec) {
+  return side_has_trellis(spec.key) || side_has_trellis(spec.value);
+}
+
+std::string without_trellis_pages(const PackedSpec& spec) {
   const int dim = spec.layout.head_dim;
+  if (side_has_trellis(spec.key) != side_has_trellis(spec.value))
+    return fmt::format("{} alone: keys and values are expected",
+                       side_has_trellis(spec.key) ? "keys" : "values");
   for (const auto* side : {&spec.key, &spec.value})
     for (const LinearCode& code : *side) {
-      if (code.fallback || !code.centres.empty()) refuse("no centres and no fallback are expected");
+      if (code.fallback || !code.centres.empty()) return "no centres and no fallback are expected";
       check(code.mean_flag != code.mean.empty(), "trellis pages: a code not as paged() makes it");
       if (code.groups.size() != 1 || !code.groups[0].trellis || code.groups[0].d != dim)
-        refuse("one group of all coordinates is expected");
+        return "one group of all coordinates is expected";
       const int bits = code.groups[0].bits;
-      if (!has_trellis_page(64, bits)) refuse(fmt::format("{} bits: 2 to 4 are expected", bits));
-      if (!has_trellis_page(dim, bits)) refuse(fmt::format("head dimension {}: 64 or 128 is expected", dim));
-      if (bits != side->front().groups[0].bits) refuse("as many bits in all heads are expected");
+      if (!has_trellis_page(64, bits))
+        return fmt::format("{} bit{}: 2 to 4 are expected", bits, bits == 1 ? "" : "s");
+      if (!has_trellis_page(dim, bits)) return fmt::format("head dimension {}: 64 or 128 is expected", dim);
+      if (bits != side->front().groups[0].bits) return "as many bits in all heads are expected";
     }
+  return "";
+}
+
+void require_trellis_pages(const PackedSpec& spec) {
+  if (const std::string why = without_trellis_pages(spec); !why.empty())
+    throw Error(Exit::usage, "trellis codes in pages: " + why);
 }
 
 TrellisBytes::TrellisBytes(const LinearCode::Group& group) {
@@ -145,11 +162,6 @@ void TrellisCache::read(int64_t t, const uint8_t* page, double* k, double* v) co
     std::copy(key.begin(), key.end(), k + h * dim);
     std::copy(value.begin(), value.end(), v + h * dim);
   }
-}
-
-PlainPositions TrellisCache::read(std::span<const uint8_t* const> pages, int64_t first, int64_t end) const {
-  return read_positions(spec_.n_kv_heads(), spec_.layout.head_dim, pages, first, end,
-                        [&](int64_t t, const uint8_t* page, double* k, double* v) { read(t, page, k, v); });
 }
 
 }  // namespace blockgtq

@@ -1,7 +1,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
-#include <span>
+#include <string>
 
 #include "cache/packed_cache.h"
 #include "cache/trellis_page.h"
@@ -9,8 +9,13 @@
 
 namespace blockgtq {
 
-/// Error, with the reason, for what trellis pages (cache/trellis_page.h) have no place for: each head's keys
-/// and values are one group of all D coordinates under one trellis, of the same bits in all heads.
+/// Whether keys or values have trellis codes.
+bool has_trellis(const PackedSpec& spec);
+
+/// Why trellis pages (cache/trellis_page.h) have no place for these codes; empty where they have: each head's
+/// keys and values are one group of all D coordinates under one trellis, of the same bits in all heads.
+std::string without_trellis_pages(const PackedSpec& spec);
+/// Error where there is a reason.
 void require_trellis_pages(const PackedSpec& spec);
 
 /// A trellis group's centroids as the readers of pages know them: bytes, of which 127 stands for the largest.
@@ -24,24 +29,17 @@ struct TrellisBytes {
 };
 
 /// The CPU twin of the cache of trellis codes, in double precision but for what is stored and for the search.
-class TrellisCache {
+class TrellisCache final : public LayerCache {
  public:
   explicit TrellisCache(PackedSpec spec);
-  const PackedSpec& spec() const { return spec_; }
+  const PackedSpec& spec() const override { return spec_; }
   int key_bits() const { return spec_.key[0].groups[0].bits; }
   int value_bits() const { return spec_.value[0].groups[0].bits; }
   int block_bytes() const { return trellis_block_bytes(spec_.layout.head_dim, key_bits(), value_bits()); }
-  int page_bytes() const { return spec_.n_kv_heads() * block_bytes(); }  // blocks one after the other
-
-  /// Writes position t of the sequence into its place in `page`, whose other positions stay as they are.
-  /// k (H, D) after RoPE, v (H, D).
-  void write(int64_t t, const float* k, const float* v, uint8_t* page) const;
-
-  /// Position t as the codes say. k (H, D) after RoPE, v (H, D).
-  void read(int64_t t, const uint8_t* page, double* k, double* v) const;
-
-  /// Positions [first, end). pages: of positions [0, 64), [64, 128), ...
-  PlainPositions read(std::span<const uint8_t* const> pages, int64_t first, int64_t end) const;
+  int page_bytes() const override { return spec_.n_kv_heads() * block_bytes(); }  // blocks side by side
+  void write(int64_t t, const float* k, const float* v, uint8_t* page) const override;
+  void read(int64_t t, const uint8_t* page, double* k, double* v) const override;
+  using LayerCache::read;
 
  private:
   PackedSpec spec_;

@@ -1,13 +1,15 @@
 #include "serve/cuda_kv_cache.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
 #include "cache/exact_cache.h"
 #include "cache/exact_page.h"
+#include "cache/trellis_cache.h"
 #include "kernels/cache/merge.h"
-#include "kernels/cache/packed_encode.h"
 
 namespace blockgtq {
 namespace {
@@ -26,6 +28,18 @@ cuda::PageTable row_of(cuda::PageTable table, int64_t row) {
   return table;
 }
 
+/// Attention over trellis codes knows of no rule.
+void require_plain(const AttentionShape& shape, int layer, const cuda::AttentionRule& rule) {
+  const char* const what = rule.window > 0    ? "a sliding window"
+                           : rule.softcap > 0 ? "softcaps"
+                           : shape.sinks      ? "learned sinks"
+                                              : nullptr;
+  if (what)
+    throw Error(Exit::input,
+                fmt::format("layer {}: attention with {} over trellis codes has no kernel", layer, what),
+                "--code scalar, or --device cpu");
+}
+
 }  // namespace
 
 CudaKvCache::CudaKvCache(const AttentionShape& shape, KvKind kind, int batch, int64_t capacity,
@@ -36,9 +50,15 @@ CudaKvCache::CudaKvCache(const AttentionShape& shape, KvKind kind, int batch, in
         "CudaKvCache: arguments");
   sinks_ = window().sink / kPagePositions;
   ring_ = window().recent > 0 ? pages_of(window().recent) + 1 : 0;
-  if (kind_.is_packed())
-    for (int l = 0; l < shape.n_layers; ++l)
-      layers_.push_back(std::make_unique<CudaCache>(kind_.packed[size_t(l)], capacity, stream));
+  for (int l = 0; l < shape.n_layers && kind_.is_packed(); ++l) {
+    const PackedSpec& spec = kind_.packed[size_t(l)];
+    if (has_trellis(spec)) {
+      require_plain(shape, l, rule(l));
+      const auto bytes = size_t(batch) * size_t(shape.n_kv_heads * shape.layout.head_dim) * sizeof(uint16_t);
+      if (!token_k_.as()) token_k_ = cuda::Buffer(bytes), token_v_ = cuda::Buffer(bytes);
+    }
+    layers_.push_back(make_cuda_layer_cache(spec, capacity, stream));
+  }
   make_pages(most_bytes, stream);
   in_order_ = to_device(std::vector<int32_t>(size_t(exact_table_->stride() * batch)), stream);
   const std::vector<int32_t> zeros(static_cast<size_t>(batch));
@@ -137,7 +157,7 @@ int64_t CudaKvCache::page_bytes_of_exact() const {
 }
 
 int64_t CudaKvCache::packed_page_bytes(int layer) const {
-  return layers_[size_t(layer)]->layer().page_bytes;
+  return layers_[size_t(layer)]->packed().page_bytes;
 }
 
 float CudaKvCache::scale() const {
@@ -214,7 +234,7 @@ PlainPositions CudaKvCache::read(int layer, int b, int64_t n, const cuda::Stream
   held.append(part(ends, 0, sink));
   if (const int64_t end = std::min(n, packed_end(exact, n)); end > exact.sink) {
     const HostPages pages(packed_pages(layer), b, pages_of(end), packed_page_bytes(layer), stream);
-    held.append(PackedCache(kind_.packed[size_t(layer)]).read(pages.pages, exact.sink, end));
+    held.append(make_layer_cache(kind_.packed[size_t(layer)])->read(pages.pages, exact.sink, end));
   }
   held.append(part(ends, sink, n_exact));
   return held;
@@ -282,7 +302,7 @@ void CudaKvCache::describe(int layer, int b, int64_t first, cuda::PrefillAttenti
   chunk.batch = 1;
   chunk.scale = scale();
   if (kind_.is_packed() && packed_end(w, first) > w.sink) {
-    chunk.layer = &layers_[size_t(layer)]->layer();
+    layers_[size_t(layer)]->describe(chunk);
     chunk.cache = row_of(packed_pages(layer), b);
     chunk.first_page = int(w.sink / kPagePositions);
     chunk.longest = packed_end(w, first);
@@ -330,8 +350,6 @@ void CudaKvCache::fill(int layer, int b, int64_t first, int64_t n, const void* k
   }
   if (!kind_.is_packed()) return;
   cuda::EncodeTokens job;
-  job.layer = &layers_[size_t(layer)]->layer();
-  job.encoder = &layers_[size_t(layer)]->encoder();
   job.cache = row_of(packed_pages(layer), b);
   job.pages = packed_[size_t(layer)].as<uint8_t>();
   job.starts = starts;
@@ -339,7 +357,7 @@ void CudaKvCache::fill(int layer, int b, int64_t first, int64_t n, const void* k
   job.tokens = n;
   job.k = k;
   job.v = v;
-  cuda::encode_tokens(job, stream);
+  layers_[size_t(layer)]->encode(job, stream);
 }
 
 cuda::AttentionRule CudaKvCache::rule(int layer) const {
@@ -369,16 +387,10 @@ void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t 
     token.exact = exact_part.cache;
     token.exact_starts = exact_starts_.as<int32_t>();
   }
-  if (kind_.is_packed()) {
-    token.layer = &layers_[size_t(layer)]->layer();
-    token.append = &layers_[size_t(layer)]->appender();
-    token.packed_pages = packed_[size_t(layer)].as<uint8_t>();
-    token.packed = packed_pages(layer);
-  }
-  cuda::append_token(token, stream);
   cuda::AttentionRule how = rule(layer);
   how.sinks = sinks;
   if (!kind_.is_packed()) {
+    cuda::append_token(token, stream);
     cuda::ExactAttention step;
     step.dim = token.dim;
     step.n_heads = token.n_heads;
@@ -391,8 +403,12 @@ void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t 
     step.rule = how;
     return cuda::exact_attention(step, scratch_.as(), stream);
   }
+  token.packed_pages = packed_[size_t(layer)].as<uint8_t>();
+  token.packed = packed_pages(layer);
+  token.k = token_k_.as();
+  token.v = token_v_.as();
+  layers_[size_t(layer)]->append(token, stream);
   cuda::DecodeAttention step;
-  step.layer = token.layer;
   step.cache = token.packed;
   step.batch = batch_;
   step.longest = packed_end(exact, longest);
@@ -403,7 +419,7 @@ void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t 
   step.out = out;
   step.scale = scale();
   step.rule = how;
-  cuda::decode_attention(step, scratch_.as(), stream);
+  layers_[size_t(layer)]->attend(step, scratch_.as(), stream);
 }
 
 }  // namespace blockgtq

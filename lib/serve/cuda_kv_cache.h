@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cache/attention.h"
-#include "cache/cuda_cache.h"
+#include "cache/cuda_layer_cache.h"
 #include "kernels/cache/attention_rule.h"
 #include "kernels/cache/kv_lengths.h"
 #include "kernels/cache/packed_prefill.h"
@@ -25,7 +25,8 @@ namespace blockgtq {
 class CudaKvCache {
  public:
   /// capacity: tokens of the longest sequence. There are pages for all sequences at that length, or as many
-  /// as most_bytes hold. Exit::device where the memory cannot be had.
+  /// as most_bytes hold. Exit::device where the memory cannot be had, Exit::input for trellis codes
+  /// in layers with a window, a softcap or sinks.
   CudaKvCache(const AttentionShape& shape, KvKind kind, int batch, int64_t capacity,
               const cuda::Stream& stream, int64_t most_bytes = INT64_MAX);
 
@@ -99,15 +100,16 @@ class CudaKvCache {
   AttentionShape shape_;
   KvKind kind_;
   int batch_;
-  int64_t capacity_, sinks_ = 0, ring_ = 0;         // sinks_: pages of the sink
-  std::vector<std::unique_ptr<CudaCache>> layers_;  // (L), or empty
-  std::vector<cuda::Buffer> packed_, exact_;        // (L) pages
+  int64_t capacity_, sinks_ = 0, ring_ = 0;              // sinks_: pages of the sink
+  std::vector<std::unique_ptr<CudaLayerCache>> layers_;  // (L), or empty
+  std::vector<cuda::Buffer> packed_, exact_;             // (L) pages
   std::optional<CudaBlockTable> packed_table_;
   std::optional<CudaBlockTable> exact_table_;  // the sink's, the ring's, and one for what is not exact
   cuda::Buffer positions_, lengths_, exact_lengths_, exact_starts_;
   cuda::Buffer in_order_;  // the exact table as a step reads it, from begin_step() on
   cuda::Buffer starts_;   // of a chunk: its first position, the exact place of its first recent one, the sink
   cuda::Buffer scratch_;  // of attention
+  cuda::Buffer token_k_, token_v_;  // (B, H, D) fp16: a step's tokens on their way into trellis codes
 };
 
 }  // namespace blockgtq

@@ -5,17 +5,21 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "cache/trellis_cache.h"
 
 namespace blockgtq {
 namespace {
+
+constexpr const char* kWithPages =
+    "block-gtq, tq-mse, tq-mse-cb and tq-mse-centred have pages; in trellis codes those of one group per "
+    "head "
+    "(tq-mse and its forms), 2 to 4 bits, head dimensions 64 and 128";
 
 /// What pages cannot hold of a code; empty where they can.
 std::string without_place(const std::optional<LinearCode>& code, bool keys) {
   if (!code) return "codes that are not groups with a norm";
   if (code->before_rope) return "keys coded before RoPE";
   if (!code->centres.empty()) return "centres";
-  for (const LinearCode::Group& group : code->groups)
-    if (group.trellis) return "trellis codes";
   if (!keys && !code->one_norm && code->groups.size() > 1) return "values with several norms";
   return "";
 }
@@ -25,8 +29,7 @@ std::vector<LinearCode> codes_of(const HeadQuantizers& heads, bool keys, const s
   for (const auto& quantizer : heads) {
     const std::optional<LinearCode> code = quantizer->linear_code();
     if (const std::string why = without_place(code, keys); !why.empty())
-      throw Error(Exit::input, fmt::format("{}: pages have no place for {}", what, why),
-                  "block-gtq, tq-mse, tq-mse-cb and tq-mse-centred in scalar codes have pages");
+      throw Error(Exit::input, fmt::format("{}: pages have no place for {}", what, why), kWithPages);
     codes.push_back(paged(*code));
   }
   return codes;
@@ -46,6 +49,9 @@ std::vector<PackedSpec> packed_specs(const QuantizedCache& cache, const Attentio
     spec.n_heads = shape.n_heads;
     spec.key = codes_of(cache.keys[size_t(l)], true, what);
     spec.value = codes_of(cache.values[size_t(l)], false, what);
+    if (const std::string why = has_trellis(spec) ? without_trellis_pages(spec) : ""; !why.empty())
+      throw Error(Exit::input, fmt::format("{}: pages have no place for these trellis codes: {}", what, why),
+                  kWithPages);
     specs.push_back(std::move(spec));
   }
   return specs;

@@ -10,9 +10,9 @@ namespace blockgtq {
 
 /// How pages hold what these quantizers code, layer by layer: the same codes, keys after RoPE. In place of
 /// the fallback of methods that have one, a key or value that is nearer to zero than to the mean keeps its
-/// mean, see paged(). Exit::input for what pages have no place for: a side that is exact,
-/// methods not made of groups with norms, keys coded before RoPE, centres, trellises, more than one norm of a
-/// value. `what` names the cache in messages.
+/// mean, see paged(). Exit::input for what pages have no place for: a side that is exact, methods not made of
+/// groups with norms, keys coded before RoPE, centres, more than one norm of a value, trellis codes without
+/// pages (without_trellis_pages()). `what` names the cache in messages.
 std::vector<PackedSpec> packed_specs(const QuantizedCache& cache, const AttentionShape& shape,
                                      const std::string& what);
 

@@ -32,7 +32,7 @@ class PagedSequence final : public PastSequence {
     check(chunk > 0, "PagedSequence: a chunk");
     if (shape.v_dim == 0)
       throw Error(Exit::input, model.folder().string() + ": caches a latent, not values per head");
-    for (const PackedSpec& spec : kind_.packed) caches_.emplace_back(spec);
+    for (const PackedSpec& spec : kind_.packed) caches_.push_back(make_layer_cache(spec));
     pages_.resize(caches_.size());
     const Config& c = model.config();
     main_.emplace(c, context, false, shape.ropes[0].attention_factor);
@@ -56,7 +56,7 @@ class PagedSequence final : public PastSequence {
     const int64_t end = packed_end(exact, past_.n), first = exact.sink / kPagePositions;
     int64_t sum = pages_of(exact_length(exact, past_.n)) * shape_.n_layers *
                   exact_page_bytes(shape_.n_kv_heads, shape_.layout.head_dim);
-    for (const PackedCache& cache : caches_) sum += (pages_of(end) - first) * cache.shape().bytes;
+    for (const auto& cache : caches_) sum += (pages_of(end) - first) * cache->page_bytes();
     return sum;
   }
 
@@ -84,7 +84,7 @@ class PagedSequence final : public PastSequence {
   uint8_t* page_of(size_t layer, int64_t t) {
     auto& pages = pages_[layer];
     while (int64_t(pages.size()) <= t / kPagePositions)
-      pages.emplace_back(size_t(caches_[layer].shape().bytes));
+      pages.emplace_back(size_t(caches_[layer]->page_bytes()));
     return pages[size_t(t / kPagePositions)].data();
   }
 
@@ -96,12 +96,12 @@ class PagedSequence final : public PastSequence {
       v[i] = from_half(to_half(v[i]));
     }
     if (!kind_.is_packed()) return;
-    caches_[layer].write(t, k, v, page_of(layer, t));
+    caches_[layer]->write(t, k, v, page_of(layer, t));
     if (packed(t, n)) load(layer, t, k, v);
   }
   void load(size_t layer, int64_t t, float* k, float* v) {
     std::vector<double> key(static_cast<size_t>(width())), value(key);
-    caches_[layer].read(t, page_of(layer, t), key.data(), value.data());
+    caches_[layer]->read(t, page_of(layer, t), key.data(), value.data());
     std::copy(key.begin(), key.end(), k);
     std::copy(value.begin(), value.end(), v);
   }
@@ -138,7 +138,7 @@ class PagedSequence final : public PastSequence {
   const KvKind kind_;
   const int64_t chunk_;
   std::optional<Turn> main_, local_;
-  std::vector<PackedCache> caches_;                       // (L), or empty
+  std::vector<std::unique_ptr<LayerCache>> caches_;       // (L), or empty
   std::vector<std::vector<std::vector<uint8_t>>> pages_;  // (L) of pages
 };
 

@@ -26,7 +26,10 @@ TEST_CASE("bench attention, prefill and encode: bad values are usage errors, no 
       {{"bench", "encode", "--keys", "odd"}, 2, "--keys: odd"},
       {{"bench", "encode", "--keys", "fp16"}, 2, "--keys: fp16"},
       {{"bench", "encode", "--head-dim", "100"}, 2, "--head-dim"},
-      {{"bench", "prefill", "--keys", "trellis"}, 2, "--keys: trellis: uniform, mixed, published or centred"},
+      {{"bench", "prefill", "--keys", "fp16"},
+       2,
+       "--keys: fp16: uniform, mixed, published, centred or trellis"},
+      {{"bench", "prefill", "--keys", "trellis", "--bits", "K1V2"}, 2, "--bits: K1V2: trellis codes"},
       {{"bench", "attention", "--keys", "trellis", "--head-dim", "96"}, 2, "--head-dim: 96: trellis"},
       {{"bench", "encode", "--keys", "uniform,trellis", "--bits", "K3V3,K3V5"}, 2, "--bits: K3V5: trellis"},
       {{"bench", "attention", "--keys", "trellis", "--device", "cuda:99"}, 5, ""},
@@ -39,6 +42,9 @@ TEST_CASE("bench attention, prefill and encode: bad values are usage errors, no 
       {{"bench", "decode", "--shape", "qwen3-4b", "--context", "64"}, 2, "--context: 64: at least 128"},
       {{"bench", "decode", "--shape", "qwen3-4b", "--batch", "17"}, 2, "--batch: 17: at most 16 sequences"},
       {{"bench", "decode", "--shape", "qwen3-4b", "--sink", "4"}, 2, "--sink: 4: whole pages"},
+      {{"bench", "decode", "--shape", "qwen3-4b", "--keys", "trellis", "--kv", "fp16,K5V3"},
+       2,
+       "--kv: K5V3: "},
       {{"bench", "decode", "--shape", "qwen3-4b", "--device", "cuda:99"}, 5, ""},
   };
   for (const Case& c : cases) {

@@ -193,7 +193,53 @@ TEST_CASE("generate --kv serves from pages") {
   refused({dir / "map.h5", "--sink", "4"}, 2, "--sink: 4: whole pages of 64 positions are expected");
   refused({"fp16", "--prefill-chunk", "0"}, 2, "--prefill-chunk");
   refused({dir / "map.h5", "--k-method", "klt"}, 3, "pages have no place for keys coded before RoPE");
-  refused({dir / "map.h5", "--code", "trellis"}, 3, "pages have no place for trellis codes");
+}
+
+TEST_CASE("generate --kv --code trellis serves from pages of trellis codes") {
+  TempFolder dir;
+  const Json expected = golden("tiny-llama3");
+  const std::string ids = prompt_file(dir, expected);
+  const auto map = [&](const std::string& bits) {
+    const std::string file = dir / ("map" + bits + ".h5");
+    good({"calibrate", "-m", model("tiny-llama3"), "-f", text("calibration"), "--tokens", "512", "--bits",
+          bits, "-o", file, "-q", "--device", "cpu"});
+    return file;
+  };
+  const std::string three = map("3");
+  const std::vector<std::string> base = {"generate", "-m", model("tiny-llama3"), "--ids", ids,    "-q",
+                                         "--json",   "-",  "--device",           "cpu",   "--kv", three};
+  const auto written = [&](const std::vector<std::string>& more) {
+    return Json::parse(good(with(base, with({"--k-method", "tq-mse"}, more))).out);
+  };
+  const Json scalar = written({}), trellis = written({"--code", "trellis"});
+  CHECK(trellis.at("cache") == "K3V3 tq-mse / tq-mse, trellis, pages");
+  CHECK(trellis.at("cache_bytes") == scalar.at("cache_bytes"));
+  CHECK(trellis.at("ids").size() == expected.at("ids").size());
+  CHECK(trellis.at("ids") != expected.at("ids"));
+  CHECK(written({"--code", "trellis"}).at("ids") == trellis.at("ids"));
+  // As one text of several.
+  put_file(dir / "list.jsonl", Json{{"ids", expected.at("prompt")}, {"n", 24}}.dump() + "\n" +
+                                   Json{{"ids", {5, 17, 250, 9}}, {"n", 3}}.dump() + "\n");
+  const Outcome listed =
+      good({"generate", "-m", model("tiny-llama3"), "-q", "--device", "cpu", "--kv", three, "--k-method",
+            "tq-mse", "--code", "trellis", "--prompts", dir / "list.jsonl", "--batch", "2"});
+  const Json first = Json::parse(listed.out.substr(0, listed.out.find('\n')));
+  for (size_t i = 0; i < 24; ++i) CHECK(first.at("ids").at(i) == trellis.at("ids").at(i));
+  // All positions exact: the exact text.
+  CHECK(written({"--code", "trellis", "--sink", "1024"}).at("ids") == expected.at("ids"));
+  CHECK(written({"--code", "trellis", "--recent", "1024"}).at("ids") == expected.at("ids"));
+
+  const auto refused = [&](const std::string& file, const std::vector<std::string>& more,
+                           const std::string& words) {
+    std::vector<std::string> command = base;
+    command[11] = file;
+    check_refused(with(command, with({"--code", "trellis", "--k-method"}, more)), 3,
+                  "pages have no place for these trellis codes: " + words);
+  };
+  refused(map("1"), {"tq-mse"}, "1 bit: 2 to 4 are expected");
+  // Codes of 8 bits are scalar ones: a trellis gains nothing there.
+  refused(map("3,8"), {"tq-mse", "--pairs", "K8V3"}, "values alone: keys and values are expected");
+  refused(three, {"block-gtq"}, "one group of all coordinates is expected");
 }
 
 TEST_CASE("what generate refuses") {

@@ -180,6 +180,13 @@ TEST_CASE("tasks: answers from pages, with a chat template, and after calibratio
   const Json pages = Json::parse(good(aime({"--pages", "--json", "-"})).out);
   CHECK(pages.at("models").at(0).at("run").at("cache") == "pages");
   CHECK(pages.at("models").at(0).at("results").size() == 3);
+  const Json trellis =
+      Json::parse(good(aime({"--pages", "--json", "-", "--code", "trellis", "--pairs", "K3V3"})).out);
+  CHECK(trellis.at("models").at(0).at("run").at("cache") == "pages");
+  CHECK(trellis.at("models").at(0).at("results").size() == 2);
+  const Outcome refused = blockgtq(aime({"--pages", "--code", "trellis", "--pairs", "K1V1"}));
+  CHECK(refused.code == 3);
+  CHECK_THAT(refused.err, ContainsSubstring("1 bit: 2 to 4 are expected"));
   const Json calibrated = Json::parse(good({"longbench",
                                             "-m",
                                             model("tiny-llama"),

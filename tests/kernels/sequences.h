@@ -2,7 +2,7 @@
 #pragma once
 #include <cmath>
 
-#include "cache/packed_cache.h"
+#include "cache/trellis_cache.h"
 #include "device_arrays.h"
 
 namespace blockgtq::test {
@@ -53,25 +53,51 @@ inline void put_random_norm(uint8_t* to, double typical, bool flag, Random& rand
   to[1] = uint8_t(bits >> 8);
 }
 
-/// Pages with random codes and norms, as if they had been written: keys of about 2 sqrt(D), so that logits
-/// of normal queries have a standard deviation of 2.
-inline std::vector<uint8_t> random_pages(const PackedCache& cache, int64_t n_pages, Random& random) {
-  const PageShape& shape = cache.shape();
-  std::vector<uint8_t> pages(n_pages * shape.bytes);
+/// 64 norms of a page: where they begin, what they are like where logits of normal queries have a standard
+/// deviation of 2 (keys of about 2 sqrt(D)), and whether their signs are flags.
+struct NormRow {
+  int64_t at = 0;
+  double typical = 0;
+  bool flag = false;
+};
+inline std::vector<NormRow> norm_rows(const LayerCache& cache) {
+  const PackedSpec& spec = cache.spec();
+  const int dim = spec.layout.head_dim;
+  const double of_keys = 2 * std::sqrt(double(dim)), of_values = 2;
+  std::vector<NormRow> rows;
+  if (const auto* trellis = dynamic_cast<const TrellisCache*>(&cache)) {
+    for (int64_t h = 0; h < spec.n_kv_heads(); ++h) {
+      const int64_t block = h * trellis->block_bytes();
+      rows.push_back(
+          {block + trellis_code_bytes(dim, trellis->key_bits()), of_keys, spec.key[size_t(h)].mean_flag});
+      rows.push_back({block + trellis_side_bytes(dim, trellis->key_bits()) +
+                          trellis_code_bytes(dim, trellis->value_bits()),
+                      of_values, spec.value[size_t(h)].mean_flag});
+    }
+    return rows;
+  }
+  const PageShape shape = page_shape(spec);
+  for (size_t h = 0; h < shape.blocks.size(); ++h) {
+    const BlockShape& b = shape.blocks[h];
+    for (int at = b.key_norm_offset; at < b.bytes; at += 2 * kPagePositions) {
+      const bool keys = at < b.value_norm_offset;
+      const bool first = at == (keys ? b.key_norm_offset : b.value_norm_offset);
+      rows.push_back({shape.offsets[h] + at, keys ? of_keys / unit_length(spec.key[h]) : of_values,
+                      first && (keys ? spec.key : spec.value)[h].mean_flag});
+    }
+  }
+  return rows;
+}
+
+/// Pages with random codes and norms, as if they had been written.
+inline std::vector<uint8_t> random_pages(const LayerCache& cache, int64_t n_pages, Random& random) {
+  const int64_t bytes = cache.page_bytes();
+  std::vector<uint8_t> pages(size_t(n_pages * bytes));
   for (uint8_t& b : pages) b = uint8_t(random.engine());
   for (int64_t p = 0; p < n_pages; ++p)
-    for (size_t h = 0; h < shape.blocks.size(); ++h) {
-      const BlockShape& b = shape.blocks[h];
-      uint8_t* block = &pages[p * shape.bytes + shape.offsets[h]];
-      const LinearCode& key = cache.spec().key[h];
-      const double key_norm = 2 * std::sqrt(double(key.dim)) / unit_length(key);
-      for (int at = b.key_norm_offset; at < b.bytes; at += 2) {
-        const bool keys = at < b.value_norm_offset;
-        const bool first = at - (keys ? b.key_norm_offset : b.value_norm_offset) < 2 * kPagePositions;
-        const LinearCode& code = keys ? key : cache.spec().value[h];
-        put_random_norm(block + at, keys ? key_norm : 2, first && code.mean_flag, random);
-      }
-    }
+    for (const NormRow& row : norm_rows(cache))
+      for (int i = 0; i < kPagePositions; ++i)
+        put_random_norm(&pages[size_t(p * bytes + row.at + 2 * i)], row.typical, row.flag, random);
   return pages;
 }
 

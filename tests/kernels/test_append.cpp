@@ -130,7 +130,15 @@ TEST_CASE("one token: queries, and keys and values into pages of fp16", "[append
         device.job.exact_pages = pages.as<uint8_t>();
         device.job.exact = {pages.as<uint8_t>(), table.as<int32_t>(), sequences.stride, nullptr};
         device.job.exact_starts = device.positions.as<int32_t>();
+        const int64_t width = int64_t(kBatch) * 2 * dim;
+        const cuda::Buffer k_out = poisoned(width * 2, stream), v_out = poisoned(width * 2, stream);
+        device.job.k = k_out.as();
+        device.job.v = v_out.as();
         cuda::append_token(device.job, stream);
+        const auto halves = [&](const cuda::Buffer& x) {
+          return decode(to_host<unsigned char>(x.as(), width * 2, stream), cuda::FloatType::f16);
+        };
+        const std::vector<float> k_beside = halves(k_out), v_beside = halves(v_out);
         const auto q = decode(to_host<unsigned char>(device.q.as(), int64_t(kBatch) * 6 * dim * 2, stream),
                               cuda::FloatType::f16);
         const auto got = to_host<uint8_t>(pages.as(), int64_t(before.size()), stream);
@@ -142,6 +150,8 @@ TEST_CASE("one token: queries, and keys and values into pages of fp16", "[append
           const int t = kPositions[size_t(b)];
           std::vector<double> k(size_t(2 * dim)), v(k);
           cache.read(t, list[size_t(t / kPagePositions)], k.data(), v.data());
+          REQUIRE(std::equal(k.begin(), k.end(), k_beside.begin() + b * 2 * dim));
+          REQUIRE(std::equal(v.begin(), v.end(), v_beside.begin() + b * 2 * dim));
           for (int h = 0; h < shape.all(); ++h) {
             const std::vector<double> want = step.head(b, h);
             for (int d = 0; d < dim; ++d)

@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "../cache/samples.h"
-#include "cache/cuda_cache.h"
+#include "cache/cuda_layer_cache.h"
 #include "cache/exact_cache.h"
 #include "kernels/cache/packed_prefill.h"
 #include "sequences.h"
@@ -13,19 +13,16 @@ using namespace blockgtq::test;
 namespace {
 
 /// Codes and norms of positions that nobody has written: every bit set, norms NaN.
-void poison_after(const PackedCache& cache, const Sequences& s, std::vector<uint8_t>& pages) {
-  const PageShape& shape = cache.shape();
+void poison_after(const LayerCache& cache, const Sequences& s, std::vector<uint8_t>& pages) {
+  const int64_t bytes = cache.page_bytes();
   for (size_t b = 0; b < s.lengths.size(); ++b)
     for (int64_t p = 0; p < s.stride; ++p) {
       const int64_t valid = std::clamp<int64_t>(s.lengths[b] - p * kPagePositions, 0, kPagePositions);
-      uint8_t* page = &pages[size_t(s.table[b * s.stride + p]) * shape.bytes];
-      if (valid == 0) std::fill_n(page, shape.bytes, uint8_t(0xff));
-      for (size_t h = 0; h < shape.blocks.size(); ++h) {
-        const BlockShape& block = shape.blocks[h];
-        for (int at = block.key_norm_offset; at < block.bytes; at += 2 * kPagePositions)
-          for (int64_t t = valid; t < kPagePositions; ++t)
-            std::fill_n(page + shape.offsets[h] + at + 2 * norm_place(int(t)), 2, uint8_t(0xff));
-      }
+      uint8_t* page = &pages[size_t(s.table[b * s.stride + p] * bytes)];
+      if (valid == 0) std::fill_n(page, bytes, uint8_t(0xff));
+      for (const NormRow& row : norm_rows(cache))
+        for (int64_t t = valid; t < kPagePositions; ++t)
+          std::fill_n(page + row.at + 2 * norm_place(int(t)), 2, uint8_t(0xff));
     }
 }
 
@@ -79,12 +76,13 @@ struct Errors {
   double whole = 0, token = 0;
 };
 Errors prefill_error(const CacheCase& c, const PrefixCase& prefix, int64_t chunk, Random& random) {
-  const PackedCache cache(packed_spec(c, random.engine()));
+  const auto twin = make_layer_cache(packed_spec(c, random.engine()));
+  const LayerCache& cache = *twin;
   const cuda::Stream stream;
   const Sequences s = make_sequences(prefix.packed, random);
   std::vector<uint8_t> pages = random_pages(cache, s.n_pages, random);
   poison_after(cache, s, pages);
-  const int64_t batch = int64_t(prefix.packed.size()), page_bytes = cache.shape().bytes;
+  const int64_t batch = int64_t(prefix.packed.size()), page_bytes = cache.page_bytes();
   for (int64_t b = 0; b < batch; ++b)
     for (int64_t p = 0; p < prefix.first_page; ++p)
       std::fill_n(pages.begin() + s.table[b * s.stride + p] * page_bytes, page_bytes, uint8_t(0xff));
@@ -100,11 +98,11 @@ Errors prefill_error(const CacheCase& c, const PrefixCase& prefix, int64_t chunk
   const OnDevice packed(s, pages, stream), beside(exact.sequences, exact.pages, stream);
   const cuda::Buffer queries = put(q), keys = put(k), values = put(v),
                      out = poisoned(batch * chunk * q_width * 2, stream);
-  const CudaCache tables(cache.spec(), packed.longest, stream);
+  const auto tables = make_cuda_layer_cache(cache.spec(), packed.longest, stream);
   const cuda::ExactPages exact_pages{beside.cache(), beside.longest};
   cuda::PrefillAttention job;
   if (prefix.has_layer)
-    job.layer = &tables.layer();
+    tables->describe(job);
   else
     job.dim = c.dim, job.n_heads = c.n_heads, job.n_kv_heads = c.n_kv_heads;
   job.cache = packed.cache();
@@ -207,6 +205,35 @@ TEST_CASE("prefill attention over packed pages", "[kernels][packed]") {
   SECTION("several sequences, one without a prefix") {
     good({128, 16, 4}, {500, 0, 129}, 50, random);
     good({128, 8, 2, 6, 3, 3, false}, {1, 333, 64}, 100, random);
+  }
+}
+
+TEST_CASE("prefill attention over trellis pages", "[kernels][trellis]") {
+  if (!has_device()) return;
+  Random random;
+  INFO("seed " << random.seed);
+  SECTION("chunks and prefixes") {
+    for (const int64_t chunk : {1, 65, 200})
+      for (const int32_t prefix : {0, 1, 63, 64, 65, 1000}) {
+        INFO("chunk " << chunk << ", prefix " << prefix);
+        good(trellis_case(128, 4, 2, 3, 3), {prefix}, chunk, random);
+        good(trellis_case(64, 3, 1, 2, 4, true), {prefix}, chunk, random);
+      }
+  }
+  SECTION("widths of keys and values") {
+    for (const int dim : {64, 128})
+      for (int bits = 2; bits <= 4; ++bits)
+        for (int value_bits = 2; value_bits <= 4; ++value_bits) {
+          INFO("dimension " << dim << ", bits " << bits << " and " << value_bits);
+          good(trellis_case(dim, 4, 2, bits, value_bits), {221}, 70, random);
+          good(trellis_case(dim, 4, 2, bits, value_bits, true), {130}, 33, random);
+        }
+  }
+  SECTION("several sequences, beside exact pages, in pieces") {
+    PrefixCase prefix{{64, 64, 1000, 193, 0}, {1, 64, 200, 0, 0}, 1};
+    good(trellis_case(128, 16, 4, 3, 2), prefix, 33, random);
+    prefix.options.most_bytes = 5 * 4 * 4 * 64 * 64 * 4;
+    good(trellis_case(64, 8, 4, 4, 3, true), prefix, 70, random);
   }
 }
 

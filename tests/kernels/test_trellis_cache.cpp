@@ -11,24 +11,6 @@ using namespace blockgtq::test;
 
 namespace {
 
-/// Pages with random codes and norms, as if they had been written: keys of about 2 sqrt(D).
-std::vector<uint8_t> random_pages(const TrellisCache& cache, int64_t n_pages, Random& random) {
-  const int dim = cache.spec().layout.head_dim, key_side = trellis_side_bytes(dim, cache.key_bits());
-  std::vector<uint8_t> pages(n_pages * cache.page_bytes());
-  for (uint8_t& b : pages) b = uint8_t(random.engine());
-  for (int64_t block = 0; block < n_pages * cache.spec().n_kv_heads(); ++block)
-    for (const bool keys : {true, false}) {
-      const int at = keys ? trellis_code_bytes(dim, cache.key_bits())
-                          : key_side + trellis_code_bytes(dim, cache.value_bits());
-      for (int i = 0; i < kPagePositions; ++i) {
-        const LinearCode& code = (keys ? cache.spec().key : cache.spec().value)[0];
-        put_random_norm(&pages[block * cache.block_bytes() + at + 2 * i],
-                        keys ? 2 * std::sqrt(double(dim)) : 2, code.mean_flag, random);
-      }
-    }
-  return pages;
-}
-
 constexpr int64_t kLongContext = 40000;
 
 /// Relative error of attention over sequences of these lengths: that of a step that knows the longest, and

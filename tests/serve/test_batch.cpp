@@ -121,10 +121,11 @@ int64_t longest_of(const std::vector<KnownText>& texts) {
   return int64_t(longest);
 }
 
-/// fp16 pages, packed ones, packed ones with a window beside.
+/// fp16 pages, packed ones, packed ones with a window beside; the same in trellis codes.
 std::vector<KvKind> kinds(const AttentionShape& shape) {
   const std::vector<PackedSpec> packed = packed_specs(plain_cache(shape, 3, "block-gtq"), shape, "K3V3");
-  return {{}, {packed, {}}, {packed, {64, 100}}, {packed, {64, 0}}};
+  const std::vector<PackedSpec> trellis = packed_specs(plain_cache(shape, 4, "trellis"), shape, "K4V4");
+  return {{}, {packed, {}}, {packed, {64, 100}}, {packed, {64, 0}}, {trellis, {}}, {trellis, {64, 100}}};
 }
 
 }  // namespace
