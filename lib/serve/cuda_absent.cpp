@@ -3,8 +3,12 @@
 
 namespace blockgtq {
 
-std::string without_step(const Config&) {
+std::string without_sequence(const Config&) {
   return "CUDA in this build";
+}
+
+std::string without_step(const Config& config) {
+  return without_sequence(config);
 }
 
 std::string without_prompt(const Config& config) {

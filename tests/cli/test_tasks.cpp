@@ -180,6 +180,23 @@ TEST_CASE("tasks: answers from pages, with a chat template, and after calibratio
   const Json pages = Json::parse(good(aime({"--pages", "--json", "-"})).out);
   CHECK(pages.at("models").at(0).at("run").at("cache") == "pages");
   CHECK(pages.at("models").at(0).at("results").size() == 3);
+  const std::vector<std::string> of_latent = {"aime",
+                                              "-m",
+                                              model("tiny-deepseek2"),
+                                              "--data",
+                                              kData + "aime.jsonl",
+                                              "--answer-tokens",
+                                              "3",
+                                              "--device",
+                                              "cpu",
+                                              "-q",
+                                              "--pages"};
+  const Json latent = Json::parse(good(with(of_latent, {"--json", "-"})).out);
+  CHECK(latent.at("models").at(0).at("run").at("cache") == "exact");
+  const Outcome refused =
+      blockgtq(with(of_latent, {"--k-method", "tq-mse", "--v-method", "tq-mse", "--pairs", "K3V3"}));
+  CHECK(refused.code == 3);
+  CHECK_THAT(refused.err, ContainsSubstring("caches a latent"));
   const Json calibrated = Json::parse(good({"longbench",
                                             "-m",
                                             model("tiny-llama"),

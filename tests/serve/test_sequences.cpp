@@ -279,6 +279,54 @@ TEST_CASE("prompts on the GPU, in chunks of any size", "[sequence][gpu]") {
   }
 }
 
+TEST_CASE("greedy texts over an exact past on a GPU are transformers'", "[sequence][gpu]") {
+  if (!has_device()) return;
+  const std::string name = "tiny-deepseek2";
+  const Json golden = read_json(fs::path(BLOCKGTQ_SOURCE_DIR) / "tests/golden/greedy.json", 1 << 20).at(name);
+  const Checkpoint model(trained_model(name));
+  const auto prompt = golden.at("prompt").get<std::vector<int32_t>>(),
+             wanted = golden.at("ids").get<std::vector<int32_t>>();
+  const AttentionShape shape = attention_shape(model.config(), 1);
+  const auto context = int64_t(prompt.size() + wanted.size());
+  for (const int64_t chunk : {7, 2048}) {
+    INFO("chunk " << chunk);
+    const auto sequence = make_cuda_sequence(model, shape, {}, fp32(), context, chunk);
+    std::vector<int32_t> got = {likeliest(sequence->append(prompt))};
+    while (got.size() < wanted.size()) got.push_back(likeliest(sequence->append({&got.back(), 1})));
+    CHECK(got == wanted);
+  }
+  const auto batch = make_cuda_batch(model, shape, {}, fp32(), 2, context);
+  const int a = batch->add(prompt, context), b = batch->add(std::span(prompt).first(5), context);
+  std::vector<int32_t> got = {batch->likeliest(a)};
+  while (got.size() < wanted.size()) {
+    std::vector<int32_t> next(2);
+    next[size_t(a)] = got.back();
+    next[size_t(b)] = batch->likeliest(b);
+    batch->step(next);
+    got.push_back(batch->likeliest(a));
+  }
+  CHECK(got == wanted);
+}
+
+TEST_CASE("families without steps go on over an exact past", "[sequence][gpu]") {
+  if (!has_device()) return;
+  for (const std::string name : {"deepseek_v3", "phi3-longrope", "gpt_oss", "gemma2"}) {
+    INFO(name);
+    const Checkpoint model(fs::path(BLOCKGTQ_SOURCE_DIR) / "tests/golden/families" / name);
+    REQUIRE(!without_step(model.config()).empty());
+    const AttentionShape shape = attention_shape(model.config(), 1);
+    const std::vector<int32_t> tokens = some_tokens(50, model.config().vocab);
+    const QuantizedCache none;
+    const auto twin = make_simulated_sequence(model, none, 50),
+               sequence = make_cuda_sequence(model, shape, {}, fp32(), 50, 16);
+    const auto want = run(*twin, std::span(tokens).first(40), std::span(tokens).subspan(40)),
+               got = run(*sequence, std::span(tokens).first(40), std::span(tokens).subspan(40));
+    for (size_t i = 0; i < got.size(); ++i) CHECK(relative_distance(got[i], want[i]) < 1e-4);
+    CHECK(sequence->cache_bytes() == twin->cache_bytes());
+    CHECK(twin->held(0).v.size() == sequence->held(0).v.size());
+  }
+}
+
 TEST_CASE("what no step computes is refused by name", "[sequence]") {
   const auto of_family = [](const std::string& name) {
     return without_step(Checkpoint(fs::path(BLOCKGTQ_SOURCE_DIR) / "tests/golden/families" / name).config());
@@ -287,6 +335,16 @@ TEST_CASE("what no step computes is refused by name", "[sequence]") {
   CHECK(of_family("qwen3_next") == "gated delta nets");
   CHECK(of_family("phi3-longrope") == "frequencies that depend on the length");
   CHECK(of_family("gpt_oss") == "a head dimension of 8");
+  CHECK(without_sequence(Checkpoint(trained_model("tiny-deepseek2")).config()).empty());
+  const Checkpoint delta(fs::path(BLOCKGTQ_SOURCE_DIR) / "tests/golden/families/qwen3_next");
+  const AttentionShape shape = attention_shape(delta.config(), 1);
+  CHECK_THROWS_WITH(make_cuda_sequence(delta, shape, {}, fp32(), 50),
+                    ContainsSubstring("no kernel for gated delta nets"));
+  const Checkpoint latent(trained_model("tiny-deepseek2"));
+  KvKind packed;
+  packed.packed.resize(1);
+  CHECK_THROWS_WITH(make_cuda_sequence(latent, attention_shape(latent.config(), 1), packed, fp32(), 50),
+                    ContainsSubstring("no kernel for latent attention"));
   for (const std::string& name : kServed)
     CHECK(without_step(Checkpoint(trained_model(name)).config()).empty());
 }
