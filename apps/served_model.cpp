@@ -102,8 +102,7 @@ std::string ServedModel::cache() const {
 }
 
 int64_t ServedModel::prefill_chunk() const {
-  const bool whole = on_gpu_ ? has_pages_ && !without_prompt(model_->config()).empty() : !paged();
-  return whole ? 0 : o_.prefill_chunk;
+  return paged() || on_gpu_ ? o_.prefill_chunk : 0;
 }
 
 void ServedModel::require_prompt(const std::vector<int32_t>& ids) const {

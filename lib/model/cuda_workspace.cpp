@@ -61,6 +61,8 @@ void lay_out_delta(const Config& c, const RunShape& run, Region& region, DeltaWo
   out.heads = take_low(region, run, n * values);
 }
 
+}  // namespace
+
 void lay_out_feed_forward(const Config& c, const RunShape& run, Region& region, Workspace& out) {
   const int64_t slab = run.slab(), choices = slab * c.moe.n_per_token;
   const bool any_moe = std::find(c.layer_is_moe.begin(), c.layer_is_moe.end(), true) != c.layer_is_moe.end();
@@ -82,8 +84,6 @@ void lay_out_feed_forward(const Config& c, const RunShape& run, Region& region, 
   out.gate_up = region.take<float>(2 * wide);
   out.act = take_low(region, run, wide);
 }
-
-}  // namespace
 
 Workspace lay_out(const Config& c, const RunShape& run, Region& region) {
   Workspace out;

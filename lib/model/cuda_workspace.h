@@ -105,5 +105,7 @@ struct Workspace {
 };
 
 Workspace lay_out(const Config& config, const RunShape& run, Region& region);
+/// What the feed-forward part takes of it.
+void lay_out_feed_forward(const Config& config, const RunShape& run, Region& region, Workspace& out);
 
 }  // namespace blockgtq

@@ -11,10 +11,6 @@ std::string without_step(const Config& config) {
   return without_sequence(config);
 }
 
-std::string without_prompt(const Config& config) {
-  return without_step(config);
-}
-
 std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint&, const AttentionShape&, const KvKind&,
                                              const CudaOptions&, int64_t, int64_t) {
   throw Error(Exit::device, "this build has no CUDA backend", "--device cpu");

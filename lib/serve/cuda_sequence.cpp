@@ -111,19 +111,6 @@ std::string without_sequence(const Config& c) {
   return int(c.kv_layers().size()) < c.n_layers ? "gated delta nets" : "";
 }
 
-std::string without_prompt(const Config& c) {
-  if (const std::string what = without_step(c); !what.empty()) return what;
-  if (c.moe.n_experts > 0) return "experts";
-  if (c.norm_place != NormPlace::before || c.norm_form != NormForm::rms)
-    return "norms of this kind or in this place";
-  if (c.qk_norm == QkNorm::full) return "QK-norm over all heads";
-  if (c.attention_softcap > 0 || c.sinks || c.gated_output) return "softcaps, learned sinks or gated output";
-  if (c.sliding_window() > 0 && c.sliding_window() < c.max_position) return "sliding windows";
-  if (c.activation == Activation::clamped || c.dialect == Dialect::starcoder2)
-    return "this feed-forward part";
-  return "";
-}
-
 std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint& model, const AttentionShape& shape,
                                              const KvKind& kind, const CudaOptions& options, int64_t context,
                                              int64_t chunk) {

@@ -18,10 +18,6 @@ std::string without_sequence(const Config& config);
 /// is.
 std::string without_step(const Config& config);
 
-/// The same of a prompt that is read in chunks (CudaPrompt): of such a model it is read as one chunk, in
-/// float32, with the weights streamed once more.
-std::string without_prompt(const Config& config);
-
 /// On a GPU, from the pages themselves: a prompt is read in chunks, whose tokens attend to what the pages
 /// hold of those before and exactly to each other, and are put into the pages; every token after the prompt
 /// attends to what the pages hold. A model without such a step has no pages: every chunk and every token is a

@@ -1,5 +1,6 @@
 // Texts that grow over caches of several kinds: on the CPU against the forward pass, on a GPU against the
 // CPU.
+#include "serve/chunked_prompts.h"
 #include "serve/over_pages.h"
 #include "serve/paged_sequence.h"
 #include "serve/plain_cache.h"
@@ -12,16 +13,6 @@ namespace {
 
 int32_t likeliest(std::span<const float> logits) {
   return int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-/// The logits behind a prompt and behind each of these tokens.
-std::vector<std::vector<float>> run(Sequence& sequence, std::span<const int32_t> prompt,
-                                    std::span<const int32_t> next) {
-  std::vector<std::vector<float>> all;
-  const auto keep = [&](std::span<const float> logits) { all.emplace_back(logits.begin(), logits.end()); };
-  keep(sequence.append(prompt));
-  for (const int32_t& token : next) keep(sequence.append({&token, 1}));
-  return all;
 }
 
 const std::vector<std::string> kServed = {"tiny-llama",      "tiny-llama3",     "tiny-mistral",
@@ -226,56 +217,16 @@ TEST_CASE("the GPU's pages hold what the CPU twin's do", "[sequence][gpu]") {
 
 TEST_CASE("prompts on the GPU, in chunks of any size", "[sequence][gpu]") {
   if (!has_device()) return;
-  const auto distance = [](const std::vector<double>& a, const std::vector<double>& b) {
-    return relative_distance(std::vector<float>(a.begin(), a.end()), std::vector<float>(b.begin(), b.end()));
-  };
-  struct Kind {
-    std::string keys;
-    double bits, step;  // how far keys and values of the first layer may be from the twin's
-    ExactWindow exact;
-  };
   // Codes that lay halfway go either way: one coordinate in 1500 for 3 bits, in 2000 for 2, where a step is
   // half of a coordinate's size and all of it.
-  const std::vector<Kind> kinds = {{"", 0, 1e-3, {}},
-                                   {"block-gtq", 3, 0.03, {64, 64}},
-                                   {"block-gtq", 3, 0.03, {64, 100}},
-                                   {"tq-mse", 2, 0.05, {64, 64}},
-                                   {"tq-mse", 2, 0.05, {64, 100}}};
+  const std::vector<PromptKind> kinds = {{"", 0, 1e-3, {}},
+                                         {"block-gtq", 3, 0.03, {64, 64}},
+                                         {"block-gtq", 3, 0.03, {64, 100}},
+                                         {"tq-mse", 2, 0.05, {64, 64}},
+                                         {"tq-mse", 2, 0.05, {64, 100}}};
   for (const std::string& name : kServed) {
-    const Checkpoint model(trained_model(name));
-    if (!without_prompt(model.config()).empty()) continue;
-    const AttentionShape shape = attention_shape(model.config(), 1);
-    const std::vector<int32_t> tokens = some_tokens(330, model.config().vocab);
-    for (const Kind& k : kinds) {
-      KvKind kind;
-      kind.exact = k.exact;
-      if (!k.keys.empty()) kind.packed = packed_specs(plain_cache(shape, k.bits, k.keys), shape, k.keys);
-      for (const int64_t chunk : {64, 100, 2048})
-        for (const size_t n : {1, 63, 64, 65, 300}) {
-          INFO(name << " " << k.keys << " " << k.exact.recent << ", chunk " << chunk << ", prompt " << n);
-          const auto prompt = std::span(tokens).first(n), next = std::span(tokens).subspan(n, 10);
-          const auto twin = make_paged_sequence(model, shape, kind, 330, chunk);
-          const auto sequence = make_cuda_sequence(model, shape, kind, fp32(), 330, chunk);
-          const auto want = run(*twin, prompt, next), got = run(*sequence, prompt, next);
-          // Queries, keys, values and attention's results in fp16, over the same keys and values: those of
-          // packed pages are the GPU's own.
-          const size_t last = (n - 1) / size_t(chunk) * size_t(chunk);  // chunk
-          if (k.keys.empty() || last == 0) CHECK(relative_distance(got[0], want[0]) < 2e-3);
-          if (k.keys.empty()) CHECK(relative_distance(got.back(), want.back()) < 2e-3);
-          CHECK(relative_distance(got.back(), over_pages(model, *sequence, tokens, n + 9)) < 2e-3);
-          if (last > 0) {
-            const auto before = make_cuda_sequence(model, shape, kind, fp32(), 330, chunk);
-            before->append(prompt.first(last));
-            CHECK(relative_distance(got[0],
-                                    logits_behind(model, past_of(model.config(), *before, int64_t(last)),
-                                                  prompt.subspan(last), nullptr)) < 2e-3);
-          }
-          CHECK(sequence->cache_bytes() == twin->cache_bytes());
-          const PlainPositions of_twin = twin->held(0), held = sequence->held(0);
-          CHECK(distance(held.k, of_twin.k) < k.step);
-          CHECK(distance(held.v, of_twin.v) < k.step);
-        }
-    }
+    INFO(name);
+    check_prompts(Checkpoint(trained_model(name)), kinds, {64, 100, 2048}, {1, 63, 64, 65, 300});
   }
 }
 
