@@ -43,12 +43,23 @@ ServedModel::ServedModel(const ServeOptions& o, const GlobalOptions& global, Pro
   model_.emplace(folder_);
   for (const std::string& remark : check_weights(*model_)) progress.warn(remark);
   RunOptions run = o.run;
-  run.without_kernel = spec_ ? "a cache that is simulated" : without_step(model_->config());
-  on_gpu_ = choose_device(run, model_->config(), global).device != "cpu";
+  const Config& config = model_->config();
+  run.without_kernel = spec_      ? "a cache that is simulated"
+                       : packed() ? without_step(config)
+                                  : without_sequence(config);
+  on_gpu_ = choose_device(run, config, global).device != "cpu";
+  has_pages_ = has_pages(config, on_gpu_);
+  if (on_gpu_ && !has_pages_)
+    progress.warn(
+        fmt::format("no step for {}: every token is a forward pass, its weights streamed, over exact "
+                    "keys and values in float32",
+                    without_step(config)));
+  else if (pages_in_fp16() && !has_pages_)
+    progress.warn("no pages for a latent: it is held exactly, in float32");
   tokenizer_.emplace(open_tokenizer(folder_));
   for (const std::string& warning : tokenizer_->warnings()) progress.warn(warning);
-  last_tokens_ = last_token_ids(folder_, model_->config().vocab);
-  if (o.chunk_given && !paged())
+  last_tokens_ = last_token_ids(folder_, config.vocab);
+  if (o.chunk_given && !paged() && !on_gpu_)
     throw Error(Exit::usage, "--prefill-chunk: pages are read in chunks: --kv, or a GPU, is expected");
   open_cache(progress);
   if (o.chat) chat_ = open_chat_format(folder_);
@@ -68,10 +79,10 @@ CacheSpec ServedModel::spec_of_map(const BitMap& map) const {
 void ServedModel::open_cache(Progress& progress) {
   const AttentionShape shape = attention_shape(model_->config(), 1);
   std::optional<BitMap> map;
-  if (const std::string file = pages() && !pages_in_fp16() ? o_.kv : o_.map; !file.empty()) {
+  if (const std::string file = packed() ? o_.kv : o_.map; !file.empty()) {
     map = read_map(file);
     check_same_attention(map->shape, shape);
-    if (pages()) spec_ = spec_of_map(*map);
+    if (packed()) spec_ = spec_of_map(*map);
   }
   if (!spec_) return;
   const BitMap* found = map ? &*map : nullptr;
@@ -91,8 +102,7 @@ std::string ServedModel::cache() const {
 }
 
 int64_t ServedModel::prefill_chunk() const {
-  const bool whole = !paged() || (on_gpu_ && !without_prompt(model_->config()).empty());
-  return whole ? 0 : o_.prefill_chunk;
+  return paged() || on_gpu_ ? o_.prefill_chunk : 0;
 }
 
 void ServedModel::require_prompt(const std::vector<int32_t>& ids) const {
@@ -126,7 +136,7 @@ KvKind ServedModel::kv_kind(const AttentionShape& shape) const {
 }
 
 std::unique_ptr<Sequence> ServedModel::make_sequence(int64_t context) const {
-  if (!paged()) return make_simulated_sequence(*model_, cache_, context);
+  if (!paged() && !on_gpu_) return make_simulated_sequence(*model_, cache_, context);
   const AttentionShape shape = attention_shape(model_->config(), context);
   const KvKind kind = kv_kind(shape);
   if (!on_gpu_) return make_paged_sequence(*model_, shape, kind, context, o_.prefill_chunk);

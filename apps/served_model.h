@@ -54,7 +54,8 @@ class ServedModel {
  private:
   bool pages_in_fp16() const { return o_.kv == "fp16"; }
   bool pages() const { return !o_.kv.empty(); }
-  bool paged() const { return pages() || on_gpu_; }
+  bool packed() const { return pages() && !pages_in_fp16(); }
+  bool paged() const { return packed() || (has_pages_ && (pages() || on_gpu_)); }
   CacheSpec spec_of_map(const BitMap& map) const;
   void open_cache(Progress& progress);
   KvKind kv_kind(const AttentionShape& shape) const;
@@ -67,7 +68,7 @@ class ServedModel {
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatFormat> chat_;
   std::vector<int32_t> last_tokens_;
-  bool on_gpu_ = false;
+  bool on_gpu_ = false, has_pages_ = true;
   QuantizedCache cache_;  // empty: exact
 };
 

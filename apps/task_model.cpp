@@ -37,9 +37,12 @@ TaskModel::TaskModel(const ModelJob& job, const TaskOptions& o, const GlobalOpti
   for (const std::string& remark : check_weights(*model_)) progress.warn(remark);
   model_->begin_fingerprint();
   RunOptions run = run_;
-  run.without_kernel = o.pages ? without_step(config) : "a cache that is simulated";
+  run.without_kernel = !o.pages                ? "a cache that is simulated"
+                       : task_specs(o).empty() ? without_sequence(config)
+                                               : without_step(config);
   const DeviceChoice choice = choose_device(run, config, global);
   device_ = choice.device;
+  paged_ = o.pages && has_pages(config, device_ != "cpu");
   dtype_ = choice.dtype;
   tokenizer_.emplace(open_tokenizer(folder_));
   for (const std::string& warning : tokenizer_->warnings()) progress.warn(warning);
@@ -66,7 +69,9 @@ void TaskModel::open_caches(const ModelJob& job, Progress& progress) {
   for (const CacheSpec& spec : specs) {
     caches_.push_back({describe(spec), spec, make_cache(spec, shape, map ? &*map : nullptr, codebook)});
     require_single_tokens(caches_.back());
-    if (o_.pages) kv_kind(caches_.back(), shape);  // what pages have no place for ends here
+    if (!o_.pages) continue;
+    if (!paged_) fail_input("{}: caches a latent, not values per head", folder_.string());
+    kv_kind(caches_.back(), shape);  // what pages have no place for ends here
   }
 }
 
@@ -104,7 +109,7 @@ std::unique_ptr<Batch> TaskModel::make_batch(size_t cache, int64_t context) cons
                            cuda_options(run_, gpu_index(run_.device, global_)), o_.batch, context);
   }
   return make_sequence_batch(1, [this, &held](int64_t most) {
-    if (!o_.pages) return make_simulated_sequence(*model_, held.cache, most);
+    if (!paged_) return make_simulated_sequence(*model_, held.cache, most);
     const AttentionShape shape = attention_shape(model_->config(), most);
     return make_paged_sequence(*model_, shape, kv_kind(held, shape), most);
   });
@@ -117,7 +122,9 @@ Json TaskModel::facts() const {
           {"tokenizer", tokenizer_->sha256()},
           {"device", device_},
           {"dtype", dtype_},
-          {"cache", o_.pages ? "pages" : "simulated"},
+          {"cache", paged_     ? "pages"
+                    : o_.pages ? "exact"
+                               : "simulated"},
           {"quantizers", quantizers_},
           {"codebook", blockgtq::name(codebook_of(o_.caches, run_))},
           {"compat", run_.compat.empty() ? "none" : run_.compat},

@@ -50,6 +50,7 @@ class TaskModel {
   const TaskOptions& o_;
   const GlobalOptions& global_;
   const RunOptions run_;
+  bool paged_ = false;  // whether answers come from pages: --pages of a model that has some
   std::string name_, device_, dtype_, quantizers_ = "none";  // quantizers_: what they are made from
   fs::path folder_;
   std::optional<Checkpoint> model_;

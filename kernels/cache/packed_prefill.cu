@@ -35,6 +35,7 @@ __global__ void __launch_bounds__(256) add_kernel(const PrefillPass a) {
     const float* w = a.weights + 2 * kept_at(a, head, i, row);
     sum += w[1] * exp2_fast(w[0] - most);
   }
+  sum += sink_weight(a, kv_head * a.group + row % a.group, most);
   for (int d = 2 * lane; d < a.dim; d += 64) {
     float2 y{};
     for (int i = 0; i < a.splits; ++i) {
@@ -104,6 +105,7 @@ Plan::Plan(const PrefillAttention& chunk, const PrefillOptions& options, void* s
     tiles += divide_up(chunk.exact->longest, kPagePositions);
   }
   positions += tiles * kPagePositions;
+  if (chunk.rule.window > 0) positions = std::min(positions, chunk.tokens + chunk.rule.window);
   const int64_t heads = int64_t(p.batch) * p.n_kv_heads, each = heads * tile_bytes(p.dim);
   p.room = int(std::min(even_up(tiles), std::max<int64_t>(options.most_bytes / each / 2 * 2, 2)));
   p.chunk_tiles = int(even_up(divide_up(chunk.tokens, kPagePositions)));
@@ -114,7 +116,12 @@ Plan::Plan(const PrefillAttention& chunk, const PrefillOptions& options, void* s
   p.k = static_cast<const __half*>(chunk.k);
   p.v = static_cast<const __half*>(chunk.v);
   p.out = static_cast<__half*>(chunk.out);
-  p.scale = std::max(chunk.scale * kLog2e, 1e-30f);
+  check(chunk.rule.window >= 0 && chunk.rule.softcap >= 0, "prefill_attention: window and cap");
+  const float cap = chunk.rule.softcap;
+  p.scale = std::max((cap > 0 ? cap : chunk.scale) * kLog2e, 1e-30f);
+  p.inner = cap > 0 ? 2 * kLog2e * chunk.scale / cap : 0;
+  p.window = int(std::min<int64_t>(chunk.rule.window, INT32_MAX / 2));
+  p.sinks = chunk.rule.sinks;
   p.first = true;
   p.last = tiles <= p.room;
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/cache/attention_rule.h"
 #include "kernels/cache/packed_attention.h"
 #include "kernels/cache/packed_table.h"
 #include "kernels/cache/trellis_table.h"
@@ -25,6 +26,7 @@ struct PrefillAttention {
   const void* v = nullptr;  // (B, T, H, D) fp16
   void* out = nullptr;      // (B, T, Hq, D) fp16
   float scale = 0;          // of the logits; 1 / sqrt(D)
+  AttentionRule rule;       // positions are not read: a chunk stands behind its prefix
 };
 
 /// How a chunk is computed; results differ by rounding only.
@@ -39,8 +41,10 @@ struct PrefillOptions {
 /// 64 MiB.
 int64_t prefill_scratch_bytes(const PrefillAttention& chunk, const PrefillOptions& options = {});
 
-/// out = softmax(scale q K^T) V. Head dimensions: those of decode_attention(). Packed keys and values
-/// count as fp16 numbers nearest to what their codes say. Nothing synchronizes.
+/// out = softmax(scale q K^T) V, by the rule. Of a window, the prefix's exact positions are the first
+/// 64 first_page of a sequence and its last ones, the packed ones between. Head dimensions: those of
+/// decode_attention(). Packed keys and values count as fp16 numbers nearest to what their codes say. Nothing
+/// synchronizes.
 void prefill_attention(const PrefillAttention& chunk, void* scratch, const Stream& stream,
                        const PrefillOptions& options = {});
 

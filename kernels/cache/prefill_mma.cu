@@ -38,8 +38,9 @@ struct Warp {
   RowWeights w[kTiles];
 
   /// One tile. queries: of the block; first: of the warp's rows there.
-  __device__ __forceinline__ void attend(const unsigned char* queries, int first, const unsigned char* tile,
-                                         float factor, const Seen<1> (&seen)[kTiles]) {
+  template <bool kRuled>
+  __device__ __forceinline__ void attend(const PrefillPass& a, const unsigned char* queries, int first,
+                                         const unsigned char* tile, const Seen<1, kRuled> (&seen)[kTiles]) {
     const int lane = threadIdx.x % 32;
     float s[kTiles][32] = {};
 #pragma unroll 2
@@ -64,8 +65,10 @@ struct Warp {
 #pragma unroll
     for (int m = 0; m < kTiles; ++m) {
       float shrink[2];
-      if (!seen[m].whole) hide<1>(s[m], seen[m]);
-      weigh(s[m], factor, w[m], shrink);
+      if constexpr (kRuled)
+        if (a.inner > 0) cap(s[m], a.inner);
+      if (!seen[m].whole) hide(s[m], seen[m]);
+      weigh(s[m], a.scale, w[m], shrink);
       if (__any_sync(kAll, shrink[0] < 1 || shrink[1] < 1)) shrink_rows(o[m], shrink);
       pack_weights(s[m], p[m]);
     }
@@ -86,7 +89,7 @@ struct Warp {
   }
 };
 
-template <int kDim>
+template <int kDim, bool kRuled>
 __global__ void __launch_bounds__(kThreads, 1) mma_kernel(const PrefillPass a, int stages) {
   constexpr int kTiles = kRowTiles<kDim>, kBytes = tile_bytes(kDim);
   constexpr int kQueryBytes = (kDim + 63) / 64 * kRows<kDim> * kRowBytes;
@@ -96,7 +99,7 @@ __global__ void __launch_bounds__(kThreads, 1) mma_kernel(const PrefillPass a, i
   const int block_row = (gridDim.x - 1 - blockIdx.x) * kRows<kDim>, first = threadIdx.x / 32 * 16 * kTiles,
             r = threadIdx.x % 32 / 4;
   const Prefix prefix(a, sequence);
-  const Steps<1> steps(a, prefix, block_row + kRows<kDim> - 1, split);
+  const Steps<1> steps(a, prefix, block_row, block_row + kRows<kDim> - 1, split);
   const auto load = [&](int step) {
     if (step < steps.last) {
       const uint8_t* from = tile_at(a, head, steps, step, 0, kBytes);
@@ -126,14 +129,15 @@ __global__ void __launch_bounds__(kThreads, 1) mma_kernel(const PrefillPass a, i
     }
     __syncthreads();
     const auto seen = [&](int m) {
-      const int row = block_row + first + 16 * m, token[2] = {(row + r) / a.group, (row + 8 + r) / a.group};
-      return Seen<1>(a, prefix, steps, step, row / a.group, token);
+      const int row = block_row + first + 16 * m;
+      return Seen<1, kRuled>(a, prefix, steps, step,
+                             {row / a.group, (row + 15) / a.group, {(row + r) / a.group, (row + 8 + r) / a.group}});
     };
     const unsigned char* const tile = shared + kQueryBytes + (step - steps.first) % stages * kBytes;
     if constexpr (kTiles == 2)
-      warp.attend(shared, first, tile, a.scale, {seen(0), seen(1)});
+      warp.template attend<kRuled>(a, shared, first, tile, {seen(0), seen(1)});
     else
-      warp.attend(shared, first, tile, a.scale, {seen(0)});
+      warp.template attend<kRuled>(a, shared, first, tile, {seen(0)});
     __syncthreads();
     if (stages == 1) load(step + 1);
   }
@@ -159,7 +163,7 @@ void attend_by_mma(const PrefillPass& pass, const Stream& stream) {
     const int stages = kQueryBytes + 2 * tile_bytes(kDim) <= room ? 2 : 1;
     const int bytes = kQueryBytes + stages * tile_bytes(kDim);
     check(bytes <= room, "prefill_attention: no room for a tile");
-    const auto kernel = mma_kernel<kDim>;
+    const auto kernel = pass.ruled() ? mma_kernel<kDim, true> : mma_kernel<kDim, false>;
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
                "shared memory");
     kernel<<<dim3(pass.rows / kRows<kDim>, pass.n_kv_heads, pass.batch * pass.splits), kThreads, bytes,

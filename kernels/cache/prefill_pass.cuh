@@ -14,6 +14,7 @@
 #include <algorithm>
 
 #include "cache/page_layout.h"
+#include "kernels/cache/attention_rule.h"
 #include "kernels/cache/packed_table.h"
 #include "kernels/cache/page_table.h"
 #include "kernels/cache/trellis_table.h"
@@ -53,7 +54,11 @@ struct PrefillPass {
   uint8_t* chunk;    // (B, H, chunk_tiles, tile)
   const __half *q, *k, *v;
   __half* out;
-  float scale;  // times log2(e)
+  float scale;   // of scores, times log2(e); of capped ones
+  float inner;   // of scores on their way to a cap, times 2 log2(e); 0: there is none
+  int window;    // positions that a query sees, its own the last of them; 0: all
+  const float* sinks;  // (Hq) or null
+  bool ruled() const { return window > 0 || inner > 0; }  // what kernels have to know of
   int splits;   // of the work of a block of rows
   int rows;     // T times the group, in whole blocks
   // Between pieces, or to be merged: (splits, B, H, rows, D) and (splits, B, H, rows, 2)
@@ -74,10 +79,12 @@ void attend_by_mma(const PrefillPass& pass, const Stream& stream);
 /// The tiles of a sequence's prefix.
 struct Prefix {
   int packed, exact, packed_tiles;  // positions; tiles
+  int n_first;                      // of exact positions that come before the packed ones
   __device__ Prefix(const PrefillPass& a, int sequence) {
     packed = a.packed.lengths ? max(a.packed.lengths[sequence] - a.first_page * kPagePositions, 0) : 0;
     exact = a.exact.lengths ? a.exact.lengths[sequence] : 0;
     packed_tiles = (packed + kPagePositions - 1) / kPagePositions;
+    n_first = a.first_page * kPagePositions;
   }
   __device__ int tiles() const { return packed_tiles + (exact + kPagePositions - 1) / kPagePositions; }
   /// Positions of a tile, the first ones; 0 behind the last tile.
@@ -85,6 +92,19 @@ struct Prefix {
     const int left =
         tile < packed_tiles ? packed - tile * kPagePositions : exact - (tile - packed_tiles) * kPagePositions;
     return min(max(left, 0), kPagePositions);
+  }
+  /// Where the chunk begins.
+  __device__ int end() const { return packed + max(exact, packed > 0 ? n_first : 0); }
+  /// Where a tile's first position stands in the sequence.
+  __device__ int position(int tile) const {
+    if (tile < packed_tiles) return n_first + tile * kPagePositions;
+    const int place = (tile - packed_tiles) * kPagePositions;
+    return place < n_first ? place : place + packed;
+  }
+  /// No tile before this one has a position from `from` on, but for the first exact ones, which may.
+  __device__ int first_tile(int from) const {
+    const int of_packed = max(from - n_first, 0) / kPagePositions;
+    return of_packed < packed_tiles ? of_packed : packed_tiles + max(from - packed, 0) / kPagePositions;
   }
 };
 

@@ -2,6 +2,8 @@
 // (h = 0, 1), columns 8 n + 2 c + e of scores and of outputs at 4 n + 2 h + e. Part of prefill_wgmma.cu and
 // prefill_mma.cu.
 #pragma once
+#include <climits>
+
 #include "kernels/cache/prefill_pass.cuh"
 #include "kernels/cache/unpack.cuh"
 
@@ -11,18 +13,25 @@ namespace blockgtq::cuda {
 // digits, and one of 2^-39 still counts.
 constexpr float kHeadroom = 15;
 
-/// The work of a block of rows: steps of kTiles tiles, those of the prefix and then of the chunk, of which
-/// this split has [first, last).
+/// The work of a block of rows: steps of kTiles tiles, those of the prefix and then of the chunk, from the
+/// first one that its window reaches on, of which this split has [first, last).
 template <int kTiles>
 struct Steps {
   int of_prefix, first, last;
-  __device__ Steps(const PrefillPass& a, const Prefix& prefix, int last_row, int split) {
+  __device__ Steps(const PrefillPass& a, const Prefix& prefix, int first_row, int last_row, int split) {
+    constexpr int kPositions = kTiles * kPagePositions;
     const int tiles = min(max(prefix.tiles() - a.first_tile, 0), a.room);
     of_prefix = (tiles + kTiles - 1) / kTiles;
     const int last_token = min(last_row / a.group, a.tokens - 1);
-    const int64_t all = of_prefix + (a.last ? last_token / (kTiles * kPagePositions) + 1 : 0);
-    first = int(all * split / a.splits);
-    last = int(all * (split + 1) / a.splits);
+    const int end = of_prefix + (a.last ? last_token / kPositions + 1 : 0);
+    int begin = 0;
+    if (a.window > 0) {
+      const int of_chunk = first_row / a.group - a.window + 1;  // the first that any row sees
+      begin = min(max(prefix.first_tile(prefix.end() + of_chunk) - a.first_tile, 0) / kTiles, of_prefix);
+      if (begin == of_prefix) begin = min(of_prefix + max(of_chunk, 0) / kPositions, end);
+    }
+    first = begin + int(int64_t(end - begin) * split / a.splits);
+    last = begin + int(int64_t(end - begin) * (split + 1) / a.splits);
   }
 };
 
@@ -35,34 +44,65 @@ __device__ inline const uint8_t* tile_at(const PrefillPass& a, int64_t head, con
              : a.chunk + (head * a.chunk_tiles + (step - steps.of_prefix) * kTiles + i) * bytes;
 }
 
-/// How many positions of a step's tiles rows see; first_token: of all rows that agree on `whole`.
-template <int kTiles>
+/// Tokens of rows that agree on what is whole: the first, the last, and a lane's.
+struct RowTokens {
+  int first, last, own[2];
+};
+
+/// How many positions of a step's tiles rows see, and with a window (kRuled) from which on.
+template <int kTiles, bool kRuled>
 struct Seen {
-  int of_tile[kTiles][2];
+  int of_tile[kTiles][2], from[kRuled ? kTiles : 1][2];
   bool whole;  // all of them, by all rows
   __device__ Seen(const PrefillPass& a, const Prefix& prefix, const Steps<kTiles>& steps, int step,
-                  int first_token, const int (&token)[2]) {
+                  const RowTokens& token) {
     whole = true;
 #pragma unroll
-    for (int i = 0; i < kTiles; ++i)
+    for (int i = 0; i < kTiles; ++i) {
+      int base = 0;  // of the tile, where the chunk's first token is 0
       if (step < steps.of_prefix) {
-        of_tile[i][0] = of_tile[i][1] = prefix.valid(a.first_tile + step * kTiles + i);
+        const int tile = a.first_tile + step * kTiles + i;
+        of_tile[i][0] = of_tile[i][1] = prefix.valid(tile);
         whole &= of_tile[i][0] == kPagePositions;
+        if constexpr (kRuled) base = prefix.position(tile) - prefix.end();
       } else {
-        const int base = ((step - steps.of_prefix) * kTiles + i) * kPagePositions;
-        whole &= first_token >= base + kPagePositions - 1;
+        base = ((step - steps.of_prefix) * kTiles + i) * kPagePositions;
+        whole &= token.first >= base + kPagePositions - 1;
 #pragma unroll
-        for (int h = 0; h < 2; ++h) of_tile[i][h] = token[h] + 1 - base;
+        for (int h = 0; h < 2; ++h) of_tile[i][h] = token.own[h] + 1 - base;
       }
+      if constexpr (kRuled) {
+        const int back = a.window > 0 ? a.window - 1 + base : INT_MAX;
+        whole &= token.last <= back;
+#pragma unroll
+        for (int h = 0; h < 2; ++h) from[i][h] = token.own[h] - back;
+      }
+    }
   }
 };
 
-template <int kTiles>
-__device__ __forceinline__ void hide(float (&s)[32 * kTiles], const Seen<kTiles>& seen) {
+template <int kTiles, bool kRuled>
+__device__ __forceinline__ void hide(float (&s)[32 * kTiles], const Seen<kTiles, kRuled>& seen) {
   const int c = threadIdx.x % 4;
 #pragma unroll
-  for (int i = 0; i < 32 * kTiles; ++i)
-    if (8 * (i / 4 % 8) + 2 * c + i % 2 >= seen.of_tile[i / 32][i / 2 % 2]) s[i] = -INFINITY;
+  for (int i = 0; i < 32 * kTiles; ++i) {
+    const int position = 8 * (i / 4 % 8) + 2 * c + i % 2, tile = i / 32, h = i / 2 % 2;
+    bool hidden = position >= seen.of_tile[tile][h];
+    if constexpr (kRuled) hidden |= position < seen.from[tile][h];
+    if (hidden) s[i] = -INFINITY;
+  }
+}
+
+/// s = tanh(s inner / (2 log2(e))), the capped scores' part within 1.
+template <int kCount>
+__device__ __forceinline__ void cap(float (&s)[kCount], float inner) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) s[i] = 1 - __fdividef(2, 1 + exp2_fast(s[i] * inner));
+}
+
+/// What a head's sink is beside weights whose maximum in powers of two is `most`.
+__device__ inline float sink_weight(const PrefillPass& a, int head, float most) {
+  return a.sinks ? exp2_fast(a.sinks[head] * kLog2e - most) : 0.0f;
 }
 
 /// Maximum in powers of two and sum of weights; the sum is this lane's, the row's is that of its four lanes.
@@ -174,9 +214,10 @@ __device__ __forceinline__ void write_rows(const PrefillPass& a, int sequence, i
   const int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const float inverse = 1 / over_row(w.sum[h]);
     const int at = row + 8 * h + r, token = at / a.group;
+    const float sum = over_row(w.sum[h]);
     if (token >= a.tokens) continue;
+    const float inverse = 1 / (sum + sink_weight(a, kv_head * a.group + at % a.group, w.most[h]));
     __half* to =
         a.out +
         ((int64_t(sequence) * a.tokens + token) * a.n_heads + kv_head * a.group + at % a.group) * kDim +

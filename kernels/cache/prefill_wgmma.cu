@@ -100,14 +100,15 @@ __device__ __forceinline__ void multiply_values(float (&o)[kParts<kDim>][kPart<k
 }
 
 /// By a warpgroup: 64 rows.
-template <int kDim>
+template <int kDim, bool kRuled>
 __device__ void attend(const PrefillPass& a, int sequence, int kv_head, int split, int first_row,
                        const Prefix& prefix, const Steps<Shape<kDim>::kTiles>& steps, const Places<kDim>& at,
                        uint32_t queries) {
   using S = Shape<kDim>;
   const int64_t head = int64_t(sequence) * a.n_kv_heads + kv_head;
   const int lane = threadIdx.x % 32, row = first_row + threadIdx.x / 32 % 4 * 16, r = lane / 4;
-  const int first_token = first_row / a.group, token[2] = {(row + r) / a.group, (row + 8 + r) / a.group};
+  const RowTokens token = {
+      first_row / a.group, (first_row + 63) / a.group, {(row + r) / a.group, (row + 8 + r) / a.group}};
   const float factor = a.scale;
   float o[kParts<kDim>][kPart<kDim> / 2];
   RowWeights w;
@@ -126,8 +127,10 @@ __device__ void attend(const PrefillPass& a, int sequence, int kv_head, int spli
     float s[32 * S::kTiles], shrink[2];
     uint32_t p[16 * S::kTiles];
     const auto weigh_step = [&](int n) {
-      const Seen<S::kTiles> seen(a, prefix, steps, steps.first + n, first_token, token);
-      if (!seen.whole) hide<S::kTiles>(s, seen);
+      const Seen<S::kTiles, kRuled> seen(a, prefix, steps, steps.first + n, token);
+      if constexpr (kRuled)
+        if (a.inner > 0) cap(s, a.inner);
+      if (!seen.whole) hide(s, seen);
       weigh(s, factor, w, shrink);
     };
     // Between weights and the wait for the products that run beside them: the compiler would do that first.
@@ -191,7 +194,7 @@ __device__ void attend(const PrefillPass& a, int sequence, int kv_head, int spli
 }
 
 /// Has shared memory of its own where it was compiled for sm_90a; else it is empty, see compiled().
-template <int kDim>
+template <int kDim, bool kRuled>
 __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constant__ PrefillPass a) {
 #ifdef BLOCKGTQ_SM90A
   using S = Shape<kDim>;
@@ -217,7 +220,7 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constan
   }
   __syncthreads();
   const Prefix prefix(a, sequence);
-  const Steps<S::kTiles> steps(a, prefix, first_row + kBlockRows - 1, split);
+  const Steps<S::kTiles> steps(a, prefix, first_row, first_row + kBlockRows - 1, split);
   if (warpgroup == 0) {
     give_registers<24>();
     if (threadIdx.x == 0) bring<kDim>(a, int64_t(sequence) * a.n_kv_heads + kv_head, steps, at);
@@ -227,7 +230,7 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constan
     put_queries<kDim, 64, 128>(a, sequence, kv_head, first, shared + (warpgroup - 1) * S::kQueryBytes);
     show_to_products();
     meet(warpgroup, 128);
-    attend<kDim>(a, sequence, kv_head, split, first, prefix, steps, at,
+    attend<kDim, kRuled>(a, sequence, kv_head, split, first, prefix, steps, at,
                  at.queries + (warpgroup - 1) * S::kQueryBytes);
   }
 #endif
@@ -235,7 +238,7 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constan
 
 template <int kDim>
 bool launch(const PrefillPass& pass, const Stream& stream) {
-  const auto kernel = wgmma_kernel<kDim>;
+  const auto kernel = pass.ruled() ? wgmma_kernel<kDim, true> : wgmma_kernel<kDim, false>;
   constexpr int kBytes = Shape<kDim>::kSharedBytes;
   cudaFuncAttributes compiled{};
   check_cuda(cudaFuncGetAttributes(&compiled, kernel), "prefill attention");

@@ -1,5 +1,6 @@
 // o_i = sum_j e^(s_ij - m_i) v_j / (sum_j e^(s_ij - m_i) + e^(sink - m_i)),  s_ij = scale q_i.k_j or its cap,
-// m_i = max_j s_ij, over the keys j of one chunk with i - window < j <= i, float32 throughout.
+// m_i = max_j s_ij, over the keys j of one chunk with i - window < j <= i, float32 throughout. With a past, i
+// counts from its first key.
 //
 // A block of 256 threads owns 64 queries of one head and walks over the chunk's keys, 32 at a time, with a
 // running maximum m, sum l and output o per query: when m grows, l and o shrink by e^(old m - new m). No
@@ -104,6 +105,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t start = rest / a.n_heads * a.chunk, head = rest % a.n_heads, kv_head = head / a.group;
   const int64_t length = min(a.chunk, a.n_tokens - start);
   if (q0 >= length) return;  // of a short last chunk
+  const int64_t p0 = a.past + q0, n_keys = a.past + length;
 
   load_rows<kDim, kDim + kPad, kThreads>(tile.q, kQueries,
                                          a.q.data + (start + q0) * a.q.stride + head * a.q.head_stride,
@@ -117,15 +119,15 @@ __global__ void __launch_bounds__(kThreads)
     for (int c = 0; c < kVDim / kSide; ++c) o[i][c] = 0;
   }
 
-  const int64_t end = min(q0 + kQueries, length);
-  for (int64_t k0 = max(q0 - a.window + 1, int64_t(0)) / kKeys * kKeys; k0 < end; k0 += kKeys) {
+  const int64_t end = min(p0 + kQueries, n_keys);
+  for (int64_t k0 = max(p0 - a.window + 1, int64_t(0)) / kKeys * kKeys; k0 < end; k0 += kKeys) {
     __syncthreads();  // the tiles before are done with
     load_rows<kDim, kDim + kPad, kThreads>(tile.k, kKeys,
                                            a.k.data + (start + k0) * a.k.stride + kv_head * a.k.head_stride,
-                                           a.k.stride, length - k0, a.dim);
+                                           a.k.stride, n_keys - k0, a.dim);
     load_rows<kVDim, kVDim, kThreads>(tile.v, kKeys,
                                       a.v.data + (start + k0) * a.v.stride + kv_head * a.v.head_stride,
-                                      a.v.stride, length - k0, a.v_dim);
+                                      a.v.stride, n_keys - k0, a.v_dim);
     __syncthreads();
     float s[kRows][kColumns];
     scores(tile, y, x, s);
@@ -136,7 +138,7 @@ __global__ void __launch_bounds__(kThreads)
     }
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
-      const int64_t query = q0 + y * kRows + i;
+      const int64_t query = p0 + y * kRows + i;
       float top = m[i];
       for (int j = 0; j < kColumns; ++j) {
         const uint64_t back = uint64_t(query - (k0 + x + j * kSide));  // beyond any window for later keys
@@ -181,7 +183,7 @@ void with_tiles(const AttentionProblem& a, int queries, const Launch& launch) {
   const int64_t n_chunks = (a.n_tokens + a.chunk - 1) / a.chunk;
   const int64_t n_tiles = (std::min(a.chunk, a.n_tokens) + queries - 1) / queries;
   const int64_t blocks = n_chunks * a.n_heads * n_tiles;
-  check(blocks <= INT32_MAX && a.chunk <= INT32_MAX, "attention: too many tiles");
+  check(blocks <= INT32_MAX && a.past + a.chunk <= INT32_MAX, "attention: too many tiles");
   with_type(a.out_type, [&](auto* out_type) {
     using Out = std::remove_pointer_t<decltype(out_type)>;
     launch(n_chunks, n_tiles, unsigned(blocks), static_cast<Out*>(a.out));
@@ -246,6 +248,7 @@ void attention(const AttentionProblem& a, const Stream& stream) {
         "attention: shape");
   check(a.q.data && a.k.data && a.v.data && a.out, "attention: arrays");
   check(a.window >= 0 && a.softcap >= 0, "attention: window and cap");
+  check(a.past == 0 || (a.past > 0 && a.n_tokens <= a.chunk), "attention: a past of one chunk");
   if (a.n_tokens == 0) return;
   AttentionProblem problem = a;
   if (problem.window == 0) problem.window = INT64_MAX;

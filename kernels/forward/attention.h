@@ -7,15 +7,16 @@
 namespace blockgtq::cuda {
 
 /// Causal attention within every chunk: out (T, n_heads, v_dim) = softmax(scale * q k^T) v, where query head
-/// h reads KV head h / group. With a window a query sees that many keys, its own the last; a cap c makes
+/// h reads KV head h / group. A past is that many more keys and values before those of the tokens, which then
+/// are one chunk. With a window a query sees that many keys, its own the last; a cap c makes
 /// c tanh(x / c) of a logit; a sink is one more logit of a head, without a value; a gate multiplies the
 /// result by its sigmoid.
 struct AttentionProblem {
-  int64_t n_tokens = 0, chunk = 0;
+  int64_t n_tokens = 0, chunk = 0, past = 0;
   int64_t n_heads = 0, group = 1;
   float scale = 1;
-  int64_t dim = 0, v_dim = 0;  // of a head of q and k, and of v
-  ConstHeads q, k, v;
+  int64_t dim = 0, v_dim = 0;    // of a head of q and k, and of v
+  ConstHeads q, k, v;            // T rows of q, past + T of k and v
   int64_t window = 0;            // 0: none
   float softcap = 0;             // 0: none
   const float* sinks = nullptr;  // (n_heads) or null

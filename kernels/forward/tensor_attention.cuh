@@ -136,17 +136,18 @@ __global__ void __launch_bounds__(TensorTile<kDim, kVDim>::kThreads, TensorTile<
   for (int c = 0; c < kVDim / 8; ++c)
     for (float& x : o[c]) x = 0;
 
-  const int64_t end = min(q0 + Tile::kQueries, length), own = q0 + base;  // own: this warp's first query
+  const int64_t p0 = a.past + q0, n_keys = a.past + length;
+  const int64_t end = min(p0 + Tile::kQueries, n_keys), own = p0 + base;  // own: this warp's first query
   const auto window = uint32_t(min(a.window, int64_t(INT32_MAX)));
-  for (int64_t k0 = max(q0 - a.window + 1, int64_t(0)) / Tile::kKeys * Tile::kKeys; k0 < end;
+  for (int64_t k0 = max(p0 - a.window + 1, int64_t(0)) / Tile::kKeys * Tile::kKeys; k0 < end;
        k0 += Tile::kKeys) {
     __syncthreads();  // the tiles before are done with
     load_rows<kDim, kDim + 8, Tile::kThreads>(
         tile.k, Tile::kKeys, a.k.data + (start + k0) * a.k.stride + kv_head * a.k.head_stride, a.k.stride,
-        length - k0);
+        n_keys - k0);
     load_rows<kVDim, kVDim + 4, Tile::kThreads>(
         tile.v, Tile::kKeys, a.v.data + (start + k0) * a.v.stride + kv_head * a.v.head_stride, a.v.stride,
-        length - k0);
+        n_keys - k0);
     __syncthreads();
     // Later than all of the warp's queries, or before their windows.
     if (k0 >= own + 16 || k0 + Tile::kKeys <= own - a.window + 1) continue;
@@ -184,7 +185,7 @@ __global__ void __launch_bounds__(TensorTile<kDim, kVDim>::kThreads, TensorTile<
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const float sum = quad_sum(l[r]);
-    const int64_t query = own + 8 * r + g;
+    const int64_t query = q0 + base + 8 * r + g;
     if (query >= length) continue;
     Out* row = out + ((start + query) * a.n_heads + head) * kVDim;
     const float* gate =

@@ -35,8 +35,8 @@ struct LayerActivations {
 struct ForwardRequest {
   std::span<const int32_t> tokens;  // (T)
   int64_t chunk = 256;              // every chunk starts at position 0; 0: one window
-  /// When set, the tokens continue this sequence, in one window (chunk is 0). On the CPU; not of models with
-  /// gated delta nets.
+  /// When set, the tokens continue this sequence, in one window (chunk is 0). Not of models with gated delta
+  /// nets.
   Past* past = nullptr;
   /// Sees every layer in order, and may rewrite q, k and v, and set recent positions: the layer attends to
   /// what it finds there.

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "kernels/forward/attention.h"
+#include "kernels/forward/convert.h"
 #include "kernels/forward/heads.h"
 #include "model/attention_layer.h"
 #include "model/cuda_decoder.h"
@@ -69,6 +70,23 @@ void CudaDecoder::turn(int layer, float* x, int64_t heads, int64_t dim) {
              run_.n_tokens, heads, run_.chunk, stream_);
 }
 
+/// This layer of the sequence that the run continues; null: none.
+Past::Layer* CudaDecoder::held(const ResidentLayer& layer) const {
+  if (!past_) return nullptr;
+  Past::Layer& held = past_->layers.at(size_t(kv_layer(config(), layer.index)));
+  check(held.recent_k.empty() && held.recent_v.empty(), "no kernel attends to recent positions");
+  return &held;
+}
+
+/// What is held comes before the last T rows of `all` (P + T, cols), and they join it.
+void CudaDecoder::join(std::vector<float>& held, float* all, int64_t cols) {
+  const auto before = size_t(run_.past * cols), n = size_t(run_.n_tokens * cols);
+  check(held.size() == before, "a past of other positions");
+  if (before > 0) cuda::upload(all, held.data(), before * sizeof(float), stream_);
+  held.resize(before + n);
+  cuda::download(held.data() + before, all + before, n * sizeof(float), stream_);
+}
+
 /// q (T, Hq, D), k (T, Hkv, D) and v (T, Hkv, Dv), and the queries' gates where they have them.
 void CudaDecoder::project_heads(const LayerWeights& w) {
   const Config& c = config();
@@ -115,17 +133,22 @@ void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show
 
   turn(layer.index, ws_.q, heads, dim);
   turn(layer.index, ws_.k, kv_heads, dim);
+  if (Past::Layer* const past = held(layer)) {
+    join(past->k, ws_.all_k, k_cols);
+    join(past->v, ws_.all_v, v_cols);
+  }
   cuda::AttentionProblem problem;
   problem.n_tokens = n;
   problem.chunk = run_.chunk;
+  problem.past = run_.past;
   problem.n_heads = heads;
   problem.group = c.group();
   problem.scale = float(c.attention_scale);
   problem.dim = dim;
   problem.v_dim = c.v_dim;
   problem.q = {ws_.q, q_cols, dim};
-  problem.k = {ws_.k, k_cols, dim};
-  problem.v = {ws_.v, v_cols, c.v_dim};
+  problem.k = {ws_.all_k, k_cols, dim};
+  problem.v = {ws_.all_v, v_cols, c.v_dim};
   problem.window = c.layer_attention[size_t(layer.index)].window;
   problem.softcap = float(c.attention_softcap);
   if (ws_.gate) problem.gate = {ws_.gate, q_cols, dim};
@@ -157,27 +180,36 @@ void CudaDecoder::project_latent(const LayerWeights& w) {
   }
 }
 
-/// Keys and values of some whole chunks, expanded from the latent; every head's key ends with the shared
-/// rotary part.
-void CudaDecoder::expand_and_attend(const LayerWeights& w, int64_t first, int64_t n) {
+/// Keys and values of some whole chunks, and of the past, expanded from the latent; every head's key ends
+/// with the shared rotary part.
+void CudaDecoder::expand_and_attend(const ResidentLayer& layer, int64_t first, int64_t n) {
   const Config& c = config();
   const MlaConfig& m = c.mla;
+  const LayerWeights& w = layer.weights;
+  const int64_t all = run_.past + n, lora = m.kv_lora_rank;
   const int64_t heads = c.n_heads, rope = m.rope_dim, key_dim = m.nope_dim + rope,
                 kv_dim = m.nope_dim + m.v_dim;
-  const int64_t joint_cols = m.kv_lora_rank + rope;
+  const int64_t joint_cols = lora + rope;
   cuda::Norm norm = prepare_norm(*w.kv_a_norm, kLatentEps, ws_.joint + first * joint_cols, n);
   norm.x_stride = joint_cols;
-  norm.low = ws_.latent;
+  norm.low = low(ws_.latent, run_.past * lora);
+  if (ws_.all_latent) norm.y = ws_.all_latent + run_.past * lora;
   cuda::norm(norm, stream_);
-  linear(w.kv_b, ws_.latent, n, ws_.kv);
-  cuda::copy_heads({ws_.kv, heads * kv_dim, kv_dim}, {ws_.key, heads * key_dim, key_dim}, n, heads,
+  if (Past::Layer* const past = held(layer)) {  // of one chunk: this is all of it
+    join(past->k, ws_.all_k, rope);
+    join(past->v, ws_.all_latent, lora);
+    cuda::convert(ws_.all_latent, cuda::FloatType::f32, ws_.latent, run_.type, run_.past * lora, stream_);
+  }
+  linear(w.kv_b, ws_.latent, all, ws_.kv);
+  cuda::copy_heads({ws_.kv, heads * kv_dim, kv_dim}, {ws_.key, heads * key_dim, key_dim}, all, heads,
                    m.nope_dim, stream_);
-  cuda::copy_heads({ws_.k + first * rope, rope, 0}, {ws_.key + m.nope_dim, heads * key_dim, key_dim}, n,
+  cuda::copy_heads({ws_.all_k + first * rope, rope, 0}, {ws_.key + m.nope_dim, heads * key_dim, key_dim}, all,
                    heads, rope, stream_);
 
   cuda::AttentionProblem problem;
   problem.n_tokens = n;
   problem.chunk = run_.chunk;
+  problem.past = run_.past;
   problem.n_heads = heads;
   problem.scale = latent_scale(c);
   problem.dim = key_dim;
@@ -216,7 +248,8 @@ void CudaDecoder::latent_attention(const ResidentLayer& layer, const Show& show,
   cuda::copy_heads({ws_.q_rope, heads * rope, rope}, {ws_.q + m.nope_dim, heads * key_dim, key_dim}, n, heads,
                    rope, stream_);
   const int64_t slab = latent_slab(run_.chunk);
-  for (int64_t first = 0; first < n; first += slab) expand_and_attend(w, first, std::min(slab, n - first));
+  for (int64_t first = 0; first < n; first += slab)
+    expand_and_attend(layer, first, std::min(slab, n - first));
   add_output(w.o, w.attention_norm, ws_.heads, n, ws_.x);
 }
 

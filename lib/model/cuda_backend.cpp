@@ -52,7 +52,7 @@ class CudaBackend : public Backend {
 
 void CudaBackend::forward(const Checkpoint& model, const ForwardRequest& request) {
   check_request(model, request);
-  check(!request.past, "no kernel continues a sequence");
+  if (request.past) request.past->layers.resize(model.config().kv_layers().size());
   cuda::set_device(options_.device);
   const int64_t free =
       cuda::free_device_bytes() + cuda::Blas::kWorkspaceBytes;  // the workspace is in the plan
@@ -60,7 +60,7 @@ void CudaBackend::forward(const Checkpoint& model, const ForwardRequest& request
   const cuda::Buffer activations{size_t(plan.activation_bytes)}, arena{size_t(plan.arena_bytes)};
   Region region(activations.as<std::byte>());
   const Workspace workspace = lay_out(model.config(), plan.run, region);
-  CudaDecoder decoder(model, plan.run, workspace, blas_, stream_);
+  CudaDecoder decoder(model, plan.run, request.past, workspace, blas_, stream_);
   WeightStream weights(model, options_.device, plan.parcels, arena.as<std::byte>(), staging_);
 
   if (request.progress) request.progress->begin("forward", model.config().n_layers);
@@ -68,6 +68,7 @@ void CudaBackend::forward(const Checkpoint& model, const ForwardRequest& request
   run_layers(plan, request, decoder, weights);
   if (request.on_logits) run_output(plan, request, model.config().vocab, decoder, weights);
   stream_.synchronize();  // before the memory goes
+  if (request.past) request.past->n += plan.run.n_tokens;
   if (request.progress) request.progress->end();
 }
 
@@ -93,7 +94,7 @@ void CudaBackend::run_output(const CudaPlan& plan, const ForwardRequest& request
   const cuda::PinnedBuffer logits(there ? 0 : size_t(most * vocab) * sizeof(float));
   for (int64_t start = 0; start < n_tokens; start += plan.run.chunk) {
     const int64_t end = std::min(n_tokens, start + plan.run.chunk);
-    for (int64_t first = start; first < end; first += most) {
+    for (int64_t first = std::max(start, request.logits_from); first < end; first += most) {
       check_stop();
       const int64_t n = std::min(most, end - first);
       const float* found = decoder.logits(plan.outer, plan.parcels[output], base, first, n);

@@ -15,9 +15,9 @@
 
 namespace blockgtq {
 
-CudaDecoder::CudaDecoder(const Checkpoint& model, const RunShape& run, const Workspace& workspace,
+CudaDecoder::CudaDecoder(const Checkpoint& model, const RunShape& run, Past* past, const Workspace& workspace,
                          cuda::Blas& blas, cuda::Stream& stream)
-    : model_(model), run_(run), ws_(workspace), blas_(blas), stream_(stream) {
+    : model_(model), run_(run), past_(past), ws_(workspace), blas_(blas), stream_(stream) {
   const MoeConfig& moe = config().moe;
   words_ = cuda::PinnedBuffer(Workspace::kWords * sizeof(uint64_t));
   if (ws_.expert) routing_ = cuda::PinnedBuffer(size_t(run.slab() * moe.n_per_token) * 3 * sizeof(int32_t));
@@ -48,11 +48,12 @@ void CudaDecoder::begin(const Tensor& embedding, std::span<const int32_t> tokens
 }
 
 cuda::RopeTable CudaDecoder::upload_rope(bool local, float* cos, float* sin) {
-  const RotaryTable table = rotary_table(config(), run_.chunk, local);
-  cuda::upload(cos, table.cos.data(), table.cos.size() * sizeof(float), stream_);
-  cuda::upload(sin, table.sin.data(), table.sin.size() * sizeof(float), stream_);
+  const RotaryTable table = rotary_table(config(), past_ ? past_->context : run_.chunk, local);
+  const int64_t n = run_.chunk * table.layout.n_rotary(), first = run_.past * table.layout.n_rotary();
+  cuda::upload(cos, table.cos.data() + first, size_t(n) * sizeof(float), stream_);
+  cuda::upload(sin, table.sin.data() + first, size_t(n) * sizeof(float), stream_);
   stream_.synchronize();  // before the host's arrays go
-  return {table.layout, table.length, cos, sin};
+  return {table.layout, run_.chunk, cos, sin};
 }
 
 void* CudaDecoder::low(void* x, int64_t first) const {

@@ -24,8 +24,9 @@ class CudaDecoder {
  public:
   using Show = std::function<void(LayerActivations&)>;
 
-  CudaDecoder(const Checkpoint& model, const RunShape& run, const Workspace& workspace, cuda::Blas& blas,
-              cuda::Stream& stream);
+  /// past: what the run continues; null: nothing.
+  CudaDecoder(const Checkpoint& model, const RunShape& run, Past* past, const Workspace& workspace,
+              cuda::Blas& blas, cuda::Stream& stream);
   CudaDecoder(const CudaDecoder&) = delete;
   ~CudaDecoder();  // waits: copies to its page-locked memory may be under way
 
@@ -82,11 +83,13 @@ class CudaDecoder {
   // cuda_attention.cpp
   const void* attention_input(const LayerWeights& w, int64_t first, int64_t n);
   void turn(int layer, float* x, int64_t heads, int64_t dim);
+  Past::Layer* held(const ResidentLayer& layer) const;
+  void join(std::vector<float>& held, float* all, int64_t cols);
   void grouped_query_attention(const ResidentLayer& layer, const Show& show, bool stop);
   void project_heads(const LayerWeights& w);
   void latent_attention(const ResidentLayer& layer, const Show& show, bool stop);
   void project_latent(const LayerWeights& w);
-  void expand_and_attend(const LayerWeights& w, int64_t first, int64_t n);
+  void expand_and_attend(const ResidentLayer& layer, int64_t first, int64_t n);
   Watched projection(const ResidentLayer& layer, Word word, const char* name, const float* x,
                      int64_t cols) const;
   void check_and_show(const ResidentLayer& layer, const std::vector<Watched>& projected,
@@ -107,6 +110,7 @@ class CudaDecoder {
 
   const Checkpoint& model_;
   const RunShape& run_;
+  Past* const past_;
   const Workspace& ws_;
   cuda::Blas& blas_;
   cuda::Stream& stream_;

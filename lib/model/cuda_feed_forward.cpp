@@ -6,6 +6,7 @@
 #include "kernels/forward/activation.h"
 #include "kernels/forward/moe.h"
 #include "model/cuda_decoder.h"
+#include "model/cuda_experts.h"
 
 namespace blockgtq {
 
@@ -53,9 +54,7 @@ void CudaDecoder::activate(const Mlp& mlp, int64_t n) {
   rows.x = ws_.gate_up;
   rows.n = n;
   rows.width = mlp.width();
-  rows.activation = c.activation == Activation::silu        ? cuda::Activation::silu
-                    : c.activation == Activation::gelu_tanh ? cuda::Activation::gelu_tanh
-                                                            : cuda::Activation::clamped;
+  rows.activation = activation_of(c);
   rows.layout = alone             ? cuda::GateLayout::alone
                 : mlp.interleaved ? cuda::GateLayout::pairs
                                   : cuda::GateLayout::halves;
@@ -95,33 +94,21 @@ void CudaDecoder::choose_experts(const ResidentLayer& layer, int64_t first, int6
   add_bias(*w.router, ws_.router_logits, moe.n_experts, n);
   const Watched watched{kOther, ws_.router_logits, n, moe.n_experts, w.router->weight.name, w.all(), first};
   watch(watched);
-  cuda::RoutingRule rule{moe.n_experts, moe.n_per_token, moe.n_group, moe.topk_group, moe.normalize_top_k};
-  rule.scale = float(moe.routed_scale) * float(config().residual_multiplier);
-  rule.sigmoid = moe.score == MoeConfig::Score::sigmoid;
-  rule.group_by_two = moe.group_by_two;
+  cuda::RoutingRule rule = routing_rule(moe);
+  rule.scale *= float(config().residual_multiplier);
   if (w.choice_bias) rule.bias = floats(*w.choice_bias);
   cuda::route(rule, ws_.router_logits, n, ws_.expert, ws_.weight, stream_);
   cuda::download(routing_.as(), ws_.expert, size_t(n * moe.n_per_token) * sizeof(int32_t), stream_);
   require_finite({watched});  // waits for the experts too
 }
 
-/// The rows of every expert, one expert after the other, tokens in order: row_token and position on the
-/// device from the chosen experts there. Returns where each expert's rows begin, and the end of the last.
+/// As blockgtq::group_by_expert() of the chosen experts, with row_token and position on the device.
 std::vector<int64_t> CudaDecoder::group_by_expert(int64_t n) {
   const MoeConfig& moe = config().moe;
   const int64_t choices = n * moe.n_per_token, most = run_.slab() * moe.n_per_token;
-  const int32_t* expert = routing_.as<int32_t>();
-  int32_t* row_token = routing_.as<int32_t>() + most;
-  int32_t* position = row_token + most;
-  std::vector<int64_t> begin(size_t(moe.n_experts) + 1, 0);
-  for (int64_t i = 0; i < choices; ++i) ++begin[size_t(expert[i]) + 1];
-  for (size_t e = 1; e < begin.size(); ++e) begin[e] += begin[e - 1];
-  std::vector<int64_t> next(begin.begin(), begin.end() - 1);
-  for (int64_t i = 0; i < choices; ++i) {
-    const int64_t row = next[size_t(expert[i])]++;
-    row_token[row] = int32_t(i / moe.n_per_token);
-    position[i] = int32_t(row);
-  }
+  int32_t* const row_token = routing_.as<int32_t>() + most;
+  int32_t* const position = row_token + most;
+  std::vector<int64_t> begin = blockgtq::group_by_expert(moe, routing_.as<int32_t>(), n, row_token, position);
   cuda::upload(ws_.row_token, row_token, size_t(choices) * sizeof(int32_t), stream_);
   cuda::upload(ws_.position, position, size_t(choices) * sizeof(int32_t), stream_);
   return begin;

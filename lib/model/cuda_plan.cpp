@@ -116,6 +116,8 @@ CudaPlan::CudaPlan(const Checkpoint& model, const ForwardRequest& request, const
 
   run.n_tokens = int64_t(request.tokens.size());
   run.chunk = chunk_tokens(request);
+  run.continues = request.past != nullptr;
+  if (run.continues) run.past = request.past->n;
   run.logits = bool(request.on_logits);
   run.type = product_type(options.type, output_of(layers[0]).weight.dtype);
   Conversions conversions(run.type);

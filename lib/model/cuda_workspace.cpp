@@ -12,12 +12,18 @@ void* take_low(Region& region, const RunShape& run, int64_t n) {
   return region.take<std::byte>(n * cuda::bytes_of(run.type));
 }
 
+/// (P + T, cols) for all positions; its last T rows.
+float* take_grown(Region& region, const RunShape& run, int64_t cols, float*& all) {
+  all = region.take<float>((run.past + run.n_tokens) * cols);
+  return all ? all + run.past * cols : nullptr;
+}
+
 void lay_out_attention(const Config& c, const RunShape& run, Region& region, Workspace& out) {
   const int64_t n = run.n_tokens, heads = c.n_heads;
   if (c.attention == AttentionKind::gqa) {
     out.q = region.take<float>(n * heads * c.head_dim);
-    out.k = region.take<float>(n * c.n_kv_heads * c.head_dim);
-    out.v = region.take<float>(n * c.n_kv_heads * c.v_dim);
+    out.k = take_grown(region, run, c.n_kv_heads * c.head_dim, out.all_k);
+    out.v = take_grown(region, run, c.n_kv_heads * c.v_dim, out.all_v);
     out.heads = take_low(region, run, n * heads * c.v_dim);
     if (c.gated_output) {
       out.q_gate = region.take<float>(run.slab() * heads * 2 * c.head_dim);
@@ -26,15 +32,16 @@ void lay_out_attention(const Config& c, const RunShape& run, Region& region, Wor
     return;
   }
   const MlaConfig& m = c.mla;
-  const int64_t expanded = std::min(n, latent_slab(run.chunk));
+  const int64_t expanded = run.past + std::min(n, latent_slab(run.chunk));
   out.q = region.take<float>(n * heads * (m.nope_dim + m.rope_dim));
   out.q_rope = region.take<float>(n * heads * m.rope_dim);
   out.joint = region.take<float>(n * (m.kv_lora_rank + m.rope_dim));
-  out.k = region.take<float>(n * m.rope_dim);
+  out.k = take_grown(region, run, m.rope_dim, out.all_k);
   if (m.q_lora_rank > 0) {
     out.q_low = region.take<float>(run.slab() * m.q_lora_rank);
     out.q_in = take_low(region, run, run.slab() * m.q_lora_rank);
   }
+  if (run.continues) out.all_latent = region.take<float>((run.past + n) * m.kv_lora_rank);
   out.latent = take_low(region, run, expanded * m.kv_lora_rank);
   out.kv = region.take<float>(expanded * heads * (m.nope_dim + m.v_dim));
   out.key = region.take<float>(expanded * heads * (m.nope_dim + m.rope_dim));
@@ -53,6 +60,8 @@ void lay_out_delta(const Config& c, const RunShape& run, Region& region, DeltaWo
   out.gated = region.take<float>(n * 2 * values);
   out.heads = take_low(region, run, n * values);
 }
+
+}  // namespace
 
 void lay_out_feed_forward(const Config& c, const RunShape& run, Region& region, Workspace& out) {
   const int64_t slab = run.slab(), choices = slab * c.moe.n_per_token;
@@ -75,8 +84,6 @@ void lay_out_feed_forward(const Config& c, const RunShape& run, Region& region, 
   out.gate_up = region.take<float>(2 * wide);
   out.act = take_low(region, run, wide);
 }
-
-}  // namespace
 
 Workspace lay_out(const Config& c, const RunShape& run, Region& region) {
   Workspace out;

@@ -14,6 +14,8 @@ inline constexpr int64_t kCudaSlabTokens = 2048;
 /// What the sizes of a run depend on beside the config.
 struct RunShape {
   int64_t n_tokens = 0, chunk = 0;
+  int64_t past = 0;        // tokens before these, P, whose keys and values attention reads too
+  bool continues = false;  // a Past, which this run's tokens join
   cuda::FloatType type = cuda::FloatType::f32;  // of the products' operands
   int64_t converted_bytes = 0;                  // for weights stored in another type
   bool logits = false;
@@ -70,19 +72,21 @@ struct Workspace {
 
   // attention
   float *q = nullptr, *k = nullptr, *v = nullptr;  // (T, Hq, D), (T, Hkv, D), (T, Hkv, Dv)
+  float *all_k = nullptr, *all_v = nullptr;        // (P + T, ..): k and v are the last rows
   void* heads = nullptr;                           // (T, Hq, Dv)
   float* q_gate = nullptr;                         // (S, Hq, 2 D), queries with their gates
   float* gate = nullptr;                           // (T, Hq, D)
   DeltaWorkspace delta;
-  // latent attention: q (T, Hq, nope + rope), k (T, rope) and, for L tokens at a time, expanded keys and
-  // values
-  float* q_rope = nullptr;  // (T, Hq, rope)
-  float* joint = nullptr;   // (T, lora + rope)
-  float* q_low = nullptr;   // (S, q_lora)
-  void* q_in = nullptr;     // (S, q_lora)
-  void* latent = nullptr;   // (L, lora)
-  float* kv = nullptr;      // (L, Hq, nope + v)
-  float* key = nullptr;     // (L, Hq, nope + rope)
+  // latent attention: q (T, Hq, nope + rope), k (T, rope), the end of all_k (P + T, rope), and, for P + L
+  // tokens at a time, expanded keys and values
+  float* q_rope = nullptr;      // (T, Hq, rope)
+  float* joint = nullptr;       // (T, lora + rope)
+  float* q_low = nullptr;       // (S, q_lora)
+  void* q_in = nullptr;         // (S, q_lora)
+  float* all_latent = nullptr;  // (P + T, lora), normed, of a run that continues
+  void* latent = nullptr;       // (P + L, lora), the same for products
+  float* kv = nullptr;          // (P + L, Hq, nope + v)
+  float* key = nullptr;         // (P + L, Hq, nope + rope)
 
   // feed-forward; E rows: a token per expert it goes to, or S
   float* gate_up = nullptr;        // (E, 2 intermediate)
@@ -101,5 +105,7 @@ struct Workspace {
 };
 
 Workspace lay_out(const Config& config, const RunShape& run, Region& region);
+/// What the feed-forward part takes of it.
+void lay_out_feed_forward(const Config& config, const RunShape& run, Region& region, Workspace& out);
 
 }  // namespace blockgtq

@@ -3,12 +3,12 @@
 
 namespace blockgtq {
 
-std::string without_step(const Config&) {
+std::string without_sequence(const Config&) {
   return "CUDA in this build";
 }
 
-std::string without_prompt(const Config& config) {
-  return without_step(config);
+std::string without_step(const Config& config) {
+  return without_sequence(config);
 }
 
 std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint&, const AttentionShape&, const KvKind&,

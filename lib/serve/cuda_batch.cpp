@@ -7,8 +7,6 @@
 #include "base/error.h"
 #include "base/stop.h"
 #include "eval/divergence.h"
-#include "kernels/forward/convert.h"
-#include "serve/cuda_sequence.h"
 
 namespace blockgtq {
 namespace {
@@ -16,7 +14,7 @@ namespace {
 static_assert(kMostTexts == cuda::kMaxVectors);
 
 /// Bytes that pages may take: what is allowed beside the weights, the angles of RoPE and the reading of
-/// prompts (0: they are read whole), or seven eighths of what is free.
+/// prompts, or seven eighths of what is free.
 int64_t room_for_pages(const CudaWeights& weights, const CudaOptions& options, int64_t context,
                        int64_t reading) {
   if (options.memory_limit_bytes == 0) return cuda::free_device_bytes() / 8 * 7;
@@ -33,29 +31,19 @@ int64_t room_for_pages(const CudaWeights& weights, const CudaOptions& options, i
   return allowed - fixed;
 }
 
-/// Bytes that the reading of prompts takes; 0: they are read whole.
-int64_t reading_bytes(const CudaWeights& weights, const AttentionShape& shape, int64_t context,
-                      int64_t chunk) {
-  return without_prompt(weights.config()).empty() ? CudaPrompt::most_bytes(weights, shape, context, chunk)
-                                                  : 0;
-}
-
 }  // namespace
 
 CudaBatch::CudaBatch(const Checkpoint& model, const AttentionShape& shape, const KvKind& kind,
                      const CudaOptions& options, int slots, int64_t context, int64_t chunk)
     : model_(model),
-      shape_(shape),
-      options_(options),
       weights_(model, options),
       cache_(shape, kind, slots, context, stream_,
-             room_for_pages(weights_, options, context, reading_bytes(weights_, shape, context, chunk))),
+             room_for_pages(weights_, options, context,
+                            CudaPrompt::most_bytes(weights_, shape, context, chunk))),
       steps_(weights_, cache_, stream_),
+      prompt_(weights_, cache_, steps_, stream_, chunk),
       texts_(size_t(slots)),
-      logits_(size_t(slots) * size_t(model.config().vocab) * sizeof(float)) {
-  if (without_prompt(model.config()).empty())
-    prompt_ = std::make_unique<CudaPrompt>(weights_, cache_, steps_, stream_, chunk);
-}
+      logits_(size_t(slots) * size_t(model.config().vocab) * sizeof(float)) {}
 
 const CudaBatch::Text& CudaBatch::text(int slot) const {
   check(texts_.at(size_t(slot)).n > 0, "a slot without a text");
@@ -137,53 +125,14 @@ PlainPositions CudaBatch::held(int slot, int layer) const {
 
 void CudaBatch::read_prompt(int slot, std::span<const int32_t> tokens) {
   std::vector<float>& logits = texts_[size_t(slot)].prompt_logits;
-  if (prompt_) {
-    logits.resize(size_t(model_.config().vocab));
-    prompt_->read(slot, tokens, logits);
-  } else {
-    logits = read_whole(slot, tokens);
-  }
+  logits.resize(size_t(model_.config().vocab));
+  prompt_.read(slot, tokens, logits);
   std::vector<int32_t> last = positions();  // each text's as if a step had just brought it
   last[size_t(slot)] = int32_t(tokens.size());
   for (int32_t& position : last)
     if (position != CudaSteps::kIdle) --position;
   steps_.set(std::vector<int32_t>(texts_.size()), last);
   cache_.begin_step(stream_);
-}
-
-/// A prompt that CudaPrompt does not read: the forward pass in float32, with weights of its own. The logits
-/// behind it.
-std::vector<float> CudaBatch::read_whole(int slot, std::span<const int32_t> tokens) {
-  const auto n = int64_t(tokens.size()), width = int64_t(shape_.n_kv_heads) * shape_.layout.head_dim;
-  cache_.begin_chunk(slot, 0, n, stream_);
-  turned_ = cuda::Buffer(size_t(n * width) * sizeof(float));
-  for (cuda::Buffer& side : halves_) side = cuda::Buffer(size_t(n * width) * sizeof(uint16_t));
-  std::vector<float> found;
-  ForwardRequest request;
-  request.tokens = tokens;
-  request.chunk = 0;
-  request.on_layer = [&](LayerActivations& acts) { put(slot, acts); };
-  request.logits_from = n - 1;
-  request.on_logits = [&](int64_t, int64_t rows, const float* logits) {
-    const int64_t vocab = model_.config().vocab;
-    found.assign(logits + (rows - 1) * vocab, logits + rows * vocab);
-  };
-  make_cuda_backend(options_)->forward(model_, request);
-  turned_ = cuda::Buffer();
-  for (cuda::Buffer& side : halves_) side = cuda::Buffer();
-  return found;
-}
-
-/// Keys turned, keys and values to fp16 and into the pages; what the layer attends to stays as it is.
-void CudaBatch::put(int slot, const LayerActivations& acts) {
-  const cuda::Stream stream(acts.stream);
-  const int64_t n = acts.n_tokens, dim = shape_.layout.head_dim, width = shape_.n_kv_heads * dim;
-  cuda::copy_on_device(turned_.as(), acts.k, size_t(n * width) * sizeof(float), stream);
-  if (const cuda::RopeTable table = steps_.rope(acts.layer); table.cos)
-    cuda::rope(table, {turned_.as<float>(), width, dim}, n, shape_.n_kv_heads, n, stream);
-  cuda::convert(turned_.as(), cuda::FloatType::f32, halves_[0].as(), cuda::FloatType::f16, n * width, stream);
-  cuda::convert(acts.v, cuda::FloatType::f32, halves_[1].as(), cuda::FloatType::f16, n * width, stream);
-  cache_.fill(acts.layer, slot, 0, n, halves_[0].as(), halves_[1].as(), stream);
 }
 
 }  // namespace blockgtq

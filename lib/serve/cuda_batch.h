@@ -1,9 +1,7 @@
 #pragma once
-#include <memory>
 #include <vector>
 
 #include "hf/checkpoint.h"
-#include "model/backend.h"
 #include "model/cuda_backend.h"
 #include "serve/batch.h"
 #include "serve/cuda_prompt.h"
@@ -46,23 +44,18 @@ class CudaBatch final : public Batch {
 
   const Text& text(int slot) const;
   void read_prompt(int slot, std::span<const int32_t> tokens);
-  std::vector<float> read_whole(int slot, std::span<const int32_t> tokens);
-  void put(int slot, const LayerActivations& acts);
   /// The tokens that slots hold, kIdle for those that are free.
   std::vector<int32_t> positions() const;
 
   const Checkpoint& model_;
-  const AttentionShape shape_;
-  const CudaOptions options_;
   cuda::Stream stream_;
   CudaWeights weights_;
   CudaKvCache cache_;
   CudaSteps steps_;
-  std::unique_ptr<CudaPrompt> prompt_;  // null: prompts are read whole
-  std::vector<Text> texts_;             // (slots)
-  cuda::PinnedBuffer logits_;           // (slots, vocab), of the last step where has_logits_
+  CudaPrompt prompt_;
+  std::vector<Text> texts_;    // (slots)
+  cuda::PinnedBuffer logits_;  // (slots, vocab), of the last step where has_logits_
   bool has_logits_ = false;
-  cuda::Buffer turned_, halves_[2];  // (n, H, D) of a prompt read whole: float32, and fp16 keys and values
 };
 
 }  // namespace blockgtq

@@ -301,6 +301,7 @@ void CudaKvCache::describe(int layer, int b, int64_t first, cuda::PrefillAttenti
   chunk.n_kv_heads = shape_.n_kv_heads;
   chunk.batch = 1;
   chunk.scale = scale();
+  chunk.rule = rule(layer);
   if (kind_.is_packed() && packed_end(w, first) > w.sink) {
     layers_[size_t(layer)]->describe(chunk);
     chunk.cache = row_of(packed_pages(layer), b);
@@ -326,9 +327,10 @@ int64_t CudaKvCache::scratch_bytes(int64_t first, int64_t n) const {
 }
 
 void CudaKvCache::attend_chunk(int layer, int b, int64_t first, cuda::PrefillAttention chunk, void* scratch,
-                               const cuda::Stream& stream) const {
+                               const cuda::Stream& stream, const float* sinks) const {
   cuda::ExactPages exact;
   describe(layer, b, first, chunk, exact);
+  chunk.rule.sinks = sinks;
   cuda::prefill_attention(chunk, scratch, stream);
 }
 

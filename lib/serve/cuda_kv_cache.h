@@ -60,9 +60,10 @@ class CudaKvCache {
   /// beside the pages, and where its keys and values go. Sets the position, not for a step. Waits.
   void begin_chunk(int b, int64_t first, int64_t n, const cuda::Stream& stream) const;
   /// A layer's part of the chunk: attention of its `tokens`, q, k and v over all that is held and over
-  /// themselves, causally, to `out`. scratch: scratch_bytes().
+  /// themselves, causally, or over the layer's window of it, with the shape's softcap, to `out`. scratch:
+  /// scratch_bytes(). sinks (Hq): one more logit of a head, or null.
   void attend_chunk(int layer, int b, int64_t first, cuda::PrefillAttention chunk, void* scratch,
-                    const cuda::Stream& stream) const;
+                    const cuda::Stream& stream, const float* sinks = nullptr) const;
   /// Of the layers of a chunk of n tokens behind `first`. A longer chunk or text may take less.
   int64_t scratch_bytes(int64_t first, int64_t n) const;
   /// Then puts the chunk's n tokens into the pages of the layer: k and v (n, H, D) fp16, k after RoPE.

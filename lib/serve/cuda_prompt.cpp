@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 #include "base/stop.h"
-#include "kernels/forward/activation.h"
 #include "kernels/forward/bias.h"
 #include "kernels/forward/convert.h"
 #include "kernels/forward/logits.h"
@@ -17,12 +16,6 @@
 namespace blockgtq {
 namespace {
 
-/// Rows [first, first + rows) of a matrix.
-CudaMatrix rows_of(const CudaMatrix& m, int64_t first, int64_t rows, cuda::FloatType type) {
-  return {static_cast<const std::byte*>(m.w) + first * m.cols * cuda::bytes_of(type),
-          m.bias ? m.bias + first : nullptr, rows, m.cols};
-}
-
 /// The angles of positions from `first` on.
 cuda::RopeTable behind(cuda::RopeTable table, int64_t first) {
   if (!table.cos) return table;
@@ -30,12 +23,6 @@ cuda::RopeTable behind(cuda::RopeTable table, int64_t first) {
   table.cos += first * table.layout.n_rotary();
   table.sin += first * table.layout.n_rotary();
   return table;
-}
-
-/// f(first, count) for n tokens, at most `most` at a time.
-template <class F>
-void in_pieces(int64_t n, int64_t most, const F& f) {
-  for (int64_t first = 0; first < n; first += most) f(first, std::min(most, n - first));
 }
 
 }  // namespace
@@ -55,6 +42,9 @@ CudaPrompt::CudaPrompt(const CudaWeights& weights, const CudaKvCache& cache, con
   ws_ = lay_out(weights, chunk_, region);
   make_scratch(0, chunk_);
   make_scratch(cache.capacity() - chunk_, chunk_);
+  const MoeConfig& moe = weights.config().moe;
+  if (moe.n_experts > 0)
+    routing_ = cuda::PinnedBuffer(size_t(slab() * moe.n_per_token) * 3 * sizeof(int32_t));
 }
 
 /// Of attention, for a chunk of n tokens behind `first`. Nothing that reads the old one may be under way.
@@ -94,11 +84,16 @@ CudaPrompt::Workspace CudaPrompt::lay_out(const CudaWeights& weights, int64_t ch
   out.k = region.take<uint16_t>(chunk * k_cols);
   out.v = region.take<uint16_t>(chunk * k_cols);
   out.in = take_low(slab * std::max<int64_t>(c.hidden, q_cols));
+  if (c.norm_place == NormPlace::parallel) out.normed = take_low(chunk * c.hidden);
+  if (c.norm_place == NormPlace::after || c.norm_place == NormPlace::both || c.moe.shared_gate)
+    out.out = region.take<float>(slab * c.hidden);
   const int64_t mark = region.mark();  // what comes is used one after the other
   out.projected = region.take<float>(slab * std::max(q_cols, k_cols));
   region.rewind(mark);
-  out.gate_up = region.take<float>(slab * 2 * c.intermediate);
-  out.act = take_low(slab * c.intermediate);
+  RunShape run;
+  run.n_tokens = run.chunk = slab;
+  run.type = weights.type();
+  lay_out_feed_forward(c, run, region, out.feed_forward);
   region.rewind(mark);
   out.logits = region.take<float>(c.vocab);
   return out;
@@ -146,10 +141,11 @@ void CudaPrompt::attention(int layer, int b, int64_t first, int64_t n) {
                    v = rows_of(w.qkv, q_cols + k_cols, k_cols, type);
   in_pieces(n, slab(), [&](int64_t at, int64_t count) {
     const cuda::RopeTable rope = behind(steps_.rope(layer), first + at);
-    norm(ws_.x + at * c.hidden, count, c.hidden, w.input_norm, nullptr, ws_.in);
-    put_heads(q, w.q_norm, rope, count, ws_.q + at * q_cols);
-    put_heads(k, w.k_norm, rope, count, ws_.k + at * k_cols);
-    put_heads(v, nullptr, {}, count, ws_.v + at * k_cols);
+    const void* const in = input({w.input_norm, w.input_norm_bias}, ws_.x + at * c.hidden, count,
+                                 ws_.normed ? low(ws_.normed, at * c.hidden) : ws_.in);
+    put_heads(q, in, w.q_norm, rope, count, ws_.q + at * q_cols);
+    put_heads(k, in, w.k_norm, rope, count, ws_.k + at * k_cols);
+    put_heads(v, in, nullptr, {}, count, ws_.v + at * k_cols);
   });
   cuda::PrefillAttention chunk;
   chunk.tokens = n;
@@ -157,7 +153,7 @@ void CudaPrompt::attention(int layer, int b, int64_t first, int64_t n) {
   chunk.k = ws_.k;
   chunk.v = ws_.v;
   chunk.out = ws_.heads;
-  cache_.attend_chunk(layer, b, first, chunk, scratch_.as(), stream_);
+  cache_.attend_chunk(layer, b, first, chunk, scratch_.as(), stream_, w.sinks);
   cache_.fill(layer, b, first, n, ws_.k, ws_.v, stream_);
   in_pieces(n, slab(), [&](int64_t at, int64_t count) {
     const void* in = ws_.heads + at * q_cols;
@@ -165,46 +161,35 @@ void CudaPrompt::attention(int layer, int b, int64_t first, int64_t n) {
       cuda::convert(in, cuda::FloatType::f16, ws_.in, type, count * q_cols, stream_);
       in = ws_.in;
     }
-    project(w.o, in, count, ws_.x + at * c.hidden, true);
+    add_output(w.o, w.attention_norm, in, count, ws_.x + at * c.hidden);
   });
 }
 
-/// to (n, heads, D) = heads of what lies in ws_.in, normed (weight null: not) and turned (no table: not).
-void CudaPrompt::put_heads(const CudaMatrix& m, const float* norm_weight, const cuda::RopeTable& rope,
-                           int64_t n, uint16_t* to) {
-  const int64_t dim = weights_.config().head_dim, heads = m.rows / dim;
-  project(m, ws_.in, n, ws_.projected);
-  if (norm_weight) norm(ws_.projected, n * heads, dim, norm_weight, ws_.projected, nullptr);
+/// to (n, heads, D) = heads of `in`, normed, each or all together (weight null: not), and turned (no table:
+/// not).
+void CudaPrompt::put_heads(const CudaMatrix& m, const void* in, const float* norm_weight,
+                           const cuda::RopeTable& rope, int64_t n, uint16_t* to) {
+  const Config& c = weights_.config();
+  const int64_t dim = c.head_dim, heads = m.rows / dim;
+  project(m, in, n, ws_.projected);
+  if (norm_weight) {
+    cuda::Norm job = norm_of({norm_weight, nullptr}, ws_.projected, n);
+    job.centered = false;
+    job.dim = job.x_stride = job.y_stride = c.qk_norm == QkNorm::full ? m.rows : dim;
+    job.n = n * m.rows / job.dim;
+    job.y = ws_.projected;
+    cuda::norm(job, stream_);
+  }
   if (rope.cos) cuda::rope(rope, {ws_.projected, m.rows, dim}, n, heads, n, stream_);
   cuda::convert(ws_.projected, cuda::FloatType::f32, to, cuda::FloatType::f16, n * m.rows, stream_);
-}
-
-/// x (n, hidden) += the feed-forward part.
-void CudaPrompt::feed_forward(int layer, int64_t n) {
-  const Config& c = weights_.config();
-  const CudaLayerWeights& w = weights_.layers()[size_t(layer)];
-  in_pieces(n, slab(), [&](int64_t at, int64_t count) {
-    float* const x = ws_.x + at * c.hidden;
-    norm(x, count, c.hidden, w.post_norm, nullptr, ws_.in);
-    project(w.gate_up, ws_.in, count, ws_.gate_up);
-    cuda::GatedRows rows;
-    rows.x = ws_.gate_up;
-    rows.n = count;
-    rows.width = c.intermediate;
-    rows.activation = c.activation == Activation::silu ? cuda::Activation::silu : cuda::Activation::gelu_tanh;
-    rows.out = ws_.act;
-    rows.type = weights_.type();
-    cuda::activate(rows, stream_);
-    project(w.down, ws_.act, count, x, true);
-  });
 }
 
 /// Of x (hidden), the last of n_tokens.
 void CudaPrompt::take_logits(const float* x, int64_t n_tokens, std::span<float> logits) {
   const Config& c = weights_.config();
   check(int64_t(logits.size()) == c.vocab, "CudaPrompt: logits");
-  norm(x, 1, c.hidden, weights_.final_norm(), nullptr, ws_.in);
-  project(weights_.head(), ws_.in, 1, ws_.logits);
+  const void* const in = input({weights_.final_norm(), weights_.final_norm_bias()}, x, 1, ws_.in);
+  project(weights_.head(), in, 1, ws_.logits);
   cuda::finish_logits(ws_.logits, c.vocab, float(c.logits_multiplier), float(c.logits_softcap), stream_);
   cuda::download(logits.data(), ws_.logits, logits.size_bytes(), stream_);
   stream_.synchronize();
@@ -216,20 +201,38 @@ void CudaPrompt::take_logits(const float* x, int64_t n_tokens, std::span<float> 
                 "what is beyond 65504 overflows fp16; --dtype bf16 or fp32");
 }
 
-/// RMS norms of n rows x (n, dim): y (n, dim), which may be x, and low (n, dim) of the products' type; either
-/// may be null.
-void CudaPrompt::norm(const float* x, int64_t n, int64_t dim, const float* weight, float* y, void* low) {
+/// The model's norm of n rows x (n, hidden). Where it goes is left to say.
+cuda::Norm CudaPrompt::norm_of(const CudaNorm& weights, const float* x, int64_t n) const {
+  const Config& c = weights_.config();
   cuda::Norm job;
   job.x = x;
   job.n = n;
-  job.dim = job.x_stride = job.y_stride = dim;
-  job.weight = weight;
-  job.offset = float(weights_.config().norm_offset);
-  job.eps = float(weights_.config().rms_eps);
-  job.y = y;
-  job.low = low;
+  job.dim = job.x_stride = job.y_stride = c.hidden;
+  job.weight = weights.weight;
+  job.bias = weights.bias;
+  job.offset = float(c.norm_offset);
+  job.eps = float(c.rms_eps);
+  job.centered = c.norm_form == NormForm::layer;
   job.low_type = weights_.type();
-  cuda::norm(job, stream_);
+  return job;
+}
+
+void* CudaPrompt::low(void* x, int64_t first) const {
+  return static_cast<std::byte*>(x) + first * cuda::bytes_of(weights_.type());
+}
+
+/// What a part of a layer reads: the norm of x (n, hidden), or x itself where there is none, as `in` of the
+/// products' type, and a norm as y in float32 where that is not null. Returns in.
+const void* CudaPrompt::input(const CudaNorm& weights, const float* x, int64_t n, void* in, float* y) {
+  if (weights.weight) {
+    cuda::Norm job = norm_of(weights, x, n);
+    job.y = y;
+    job.low = in;
+    cuda::norm(job, stream_);
+  } else {
+    cuda::convert(x, cuda::FloatType::f32, in, weights_.type(), n * weights_.config().hidden, stream_);
+  }
+  return in;
 }
 
 /// y (n, rows) = x (n, cols) W^T + b, x of the products' type; or y += that, times the residual's factor.
@@ -237,6 +240,18 @@ void CudaPrompt::project(const CudaMatrix& m, const void* x, int64_t n, float* y
   const float scale = add ? float(weights_.config().residual_multiplier) : 1.0f;
   blas_.multiply({m.w, x, y, m.rows, m.cols, n, m.rows, weights_.type(), add, scale}, stream_);
   if (m.bias) cuda::add_bias(y, m.rows, n, m.rows, m.bias, scale, stream_);
+}
+
+/// x (n, hidden) += what m makes of `in`, or the norm of that, times the residual's factor.
+void CudaPrompt::add_output(const CudaMatrix& m, const CudaNorm& of_output, const void* in, int64_t n,
+                            float* x) {
+  if (!of_output.weight) return project(m, in, n, x, true);
+  project(m, in, n, ws_.out);
+  cuda::Norm job = norm_of(of_output, ws_.out, n);
+  job.y = x;
+  job.add = true;
+  job.scale = float(weights_.config().residual_multiplier);
+  cuda::norm(job, stream_);
 }
 
 }  // namespace blockgtq

@@ -1,14 +1,22 @@
 #pragma once
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "kernels/forward/blas.h"
+#include "kernels/forward/norm.h"
 #include "model/cuda_workspace.h"
 #include "serve/cuda_kv_cache.h"
 #include "serve/cuda_steps.h"
 #include "serve/cuda_weights.h"
 
 namespace blockgtq {
+
+/// f(first, count) for n tokens, at most `most` at a time.
+template <class F>
+void in_pieces(int64_t n, int64_t most, const F& f) {
+  for (int64_t first = 0; first < n; first += most) f(first, std::min(most, n - first));
+}
 
 /// Reading prompts on a GPU: chunk by chunk over the resident weights and into the pages. A chunk's tokens
 /// attend to what the pages hold of the chunks before, and exactly to each other. weights, cache and steps
@@ -35,9 +43,10 @@ class CudaPrompt {
     uint16_t *q = nullptr, *heads = nullptr;  // (C, Hq, D): queries, attention's result
     uint16_t *k = nullptr, *v = nullptr;      // (C, H, D)
     void* in = nullptr;                       // (S, hidden) or (S, Hq D): what a product reads
+    void* normed = nullptr;                   // (C, hidden), the norm of x where both parts read it
+    float* out = nullptr;                     // (S, hidden), what is normed or gated before it is added to x
     float* projected = nullptr;               // (S, Hq D): queries, or keys, or values
-    float* gate_up = nullptr;                 // (S, 2 intermediate)
-    void* act = nullptr;                      // (S, intermediate)
+    blockgtq::Workspace feed_forward;         // of a slab
     float* logits = nullptr;                  // (vocab)
   };
   static int64_t slab_of(int64_t chunk) { return std::min(chunk, kCudaSlabTokens); }
@@ -47,12 +56,21 @@ class CudaPrompt {
   void make_scratch(int64_t first, int64_t n);
   void embed(int64_t n);
   void attention(int layer, int b, int64_t first, int64_t n);
-  void put_heads(const CudaMatrix& m, const float* norm_weight, const cuda::RopeTable& rope, int64_t n,
-                 uint16_t* to);
-  void feed_forward(int layer, int64_t n);
+  void put_heads(const CudaMatrix& m, const void* in, const float* norm_weight, const cuda::RopeTable& rope,
+                 int64_t n, uint16_t* to);
   void take_logits(const float* x, int64_t n_tokens, std::span<float> logits);
-  void norm(const float* x, int64_t n, int64_t dim, const float* weight, float* y, void* low);
+  cuda::Norm norm_of(const CudaNorm& weights, const float* x, int64_t n) const;
+  void* low(void* x, int64_t first) const;  // element `first` of an array of the products' type
+  const void* input(const CudaNorm& weights, const float* x, int64_t n, void* in, float* y = nullptr);
   void project(const CudaMatrix& m, const void* x, int64_t n, float* y, bool add = false);
+  void add_output(const CudaMatrix& m, const CudaNorm& of_output, const void* in, int64_t n, float* x);
+
+  // cuda_prompt_feed_forward.cpp
+  void feed_forward(int layer, int64_t n);
+  void activate(int64_t n, int64_t width);
+  void add_experts(const CudaExperts& w, const void* in, int64_t n, float* x);
+  std::vector<int64_t> choose(const CudaExperts& w, int64_t n);
+  void add_shared(const CudaExperts& w, const void* in, int64_t n, float* x);
 
   const CudaWeights& weights_;
   const CudaKvCache& cache_;
@@ -61,6 +79,7 @@ class CudaPrompt {
   const int64_t chunk_;
   cuda::Blas blas_;
   cuda::Buffer memory_, scratch_;  // scratch_: attention's
+  cuda::PinnedBuffer routing_;     // (3, S, experts of a token): experts, rows' tokens, choices' rows
   Workspace ws_;
 };
 

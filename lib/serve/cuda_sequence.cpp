@@ -6,6 +6,8 @@
 
 #include "base/error.h"
 #include "serve/cuda_batch.h"
+#include "serve/past_sequence.h"
+#include "serve/sequence_batch.h"
 
 namespace blockgtq {
 namespace {
@@ -37,9 +39,35 @@ class CudaSequence final : public Sequence {
   bool begun_ = false;
 };
 
-}  // namespace
+/// Of a model without steps: the forward pass of the GPU over an exact past.
+class CudaPastSequence final : public PastSequence {
+ public:
+  CudaPastSequence(const Checkpoint& model, std::shared_ptr<Backend> backend, int64_t context, int64_t chunk)
+      : PastSequence(model, std::move(backend), context), chunk_(size_t(chunk)) {}
 
-namespace {
+  std::span<const float> append(std::span<const int32_t> tokens) override {
+    for (size_t t = 0; t < tokens.size(); t += chunk_)
+      pass(tokens.subspan(t, std::min(chunk_, tokens.size() - t)), nullptr);
+    return logits_;
+  }
+  int64_t cache_bytes() const override { return exact_bytes(&Past::Layer::k) + exact_bytes(&Past::Layer::v); }
+
+ private:
+  const size_t chunk_;
+};
+
+/// Makes texts of a model without steps.
+MakeSequence over_past(const Checkpoint& model, const KvKind& kind, const CudaOptions& options,
+                       int64_t chunk) {
+  const Config& c = model.config();
+  for (const std::string& what : {without_sequence(c), kind.is_packed() ? without_step(c) : ""})
+    if (!what.empty())
+      throw Error(Exit::device, fmt::format("{}: no kernel for {}", model.folder().string(), what),
+                  "--device cpu");
+  return [&model, backend = std::shared_ptr(make_cuda_backend(options)), chunk](int64_t context) {
+    return std::make_unique<CudaPastSequence>(model, backend, context, chunk);
+  };
+}
 
 std::string without_feed_forward(const Config& c) {
   const MoeConfig& moe = c.moe;
@@ -60,8 +88,8 @@ std::string without_feed_forward(const Config& c) {
 }  // namespace
 
 std::string without_step(const Config& c) {
+  if (const std::string what = without_sequence(c); !what.empty()) return what;
   if (c.attention == AttentionKind::mla) return "latent attention";
-  if (!c.kv_layers().empty() && int(c.kv_layers().size()) < c.n_layers) return "gated delta nets";
   if (c.gated_output) return "gated output of attention";
   if (c.v_dim != c.head_dim) return "values of another length than keys";
   if (c.rope.type == RopeType::dynamic || c.rope.type == RopeType::longrope)
@@ -79,22 +107,14 @@ std::string without_step(const Config& c) {
   }
 }
 
-std::string without_prompt(const Config& c) {
-  if (const std::string what = without_step(c); !what.empty()) return what;
-  if (c.moe.n_experts > 0) return "experts";
-  if (c.norm_place != NormPlace::before || c.norm_form != NormForm::rms)
-    return "norms of this kind or in this place";
-  if (c.qk_norm == QkNorm::full) return "QK-norm over all heads";
-  if (c.attention_softcap > 0 || c.sinks || c.gated_output) return "softcaps, learned sinks or gated output";
-  if (c.sliding_window() > 0 && c.sliding_window() < c.max_position) return "sliding windows";
-  if (c.activation == Activation::clamped || c.dialect == Dialect::starcoder2)
-    return "this feed-forward part";
-  return "";
+std::string without_sequence(const Config& c) {
+  return int(c.kv_layers().size()) < c.n_layers ? "gated delta nets" : "";
 }
 
 std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint& model, const AttentionShape& shape,
                                              const KvKind& kind, const CudaOptions& options, int64_t context,
                                              int64_t chunk) {
+  if (!without_step(model.config()).empty()) return over_past(model, kind, options, chunk)(context);
   cuda::set_device(options.device);
   return std::make_unique<CudaSequence>(model, shape, kind, options, context, chunk);
 }
@@ -102,6 +122,8 @@ std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint& model, const Atte
 std::unique_ptr<Batch> make_cuda_batch(const Checkpoint& model, const AttentionShape& shape,
                                        const KvKind& kind, const CudaOptions& options, int slots,
                                        int64_t context, int64_t chunk) {
+  if (!without_step(model.config()).empty())
+    return make_sequence_batch(slots, over_past(model, kind, options, chunk));
   cuda::set_device(options.device);
   return std::make_unique<CudaBatch>(model, shape, kind, options, slots, context, chunk);
 }

@@ -10,17 +10,20 @@
 
 namespace blockgtq {
 
-/// What of this model a decoding step on a GPU has no kernel for ("experts"); empty where nothing is.
-std::string without_step(const Config& config);
+/// What of this model neither a decoding step nor the forward pass can continue a text with on a GPU; empty
+/// where nothing is.
+std::string without_sequence(const Config& config);
 
-/// The same of a prompt that is read in chunks (CudaPrompt): of such a model it is read as one chunk, in
-/// float32, with the weights streamed once more.
-std::string without_prompt(const Config& config);
+/// What of this model a decoding step on a GPU has no kernel for ("latent attention"); empty where nothing
+/// is.
+std::string without_step(const Config& config);
 
 /// On a GPU, from the pages themselves: a prompt is read in chunks, whose tokens attend to what the pages
 /// hold of those before and exactly to each other, and are put into the pages; every token after the prompt
-/// attends to what the pages hold. model outlives it; context: the tokens it may come to; chunk: tokens of a
-/// chunk. Exit::device where the model has no such step, or the memory cannot be had.
+/// attends to what the pages hold. A model without such a step has no pages: every chunk and every token is a
+/// forward pass, with the weights streamed, over an exact past in float32. model outlives it; context: the
+/// tokens it may come to; chunk: tokens of a chunk. Exit::device where the model has no sequence, or no step
+/// and packed pages are asked for, or the memory cannot be had.
 std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint& model, const AttentionShape& shape,
                                              const KvKind& kind, const CudaOptions& options, int64_t context,
                                              int64_t chunk = kPromptChunk);

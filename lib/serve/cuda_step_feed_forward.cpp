@@ -5,22 +5,11 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "kernels/forward/activation.h"
+#include "model/cuda_experts.h"
 #include "serve/cuda_steps.h"
 
 namespace blockgtq {
 namespace {
-
-cuda::Activation activation_of(const Config& c) {
-  switch (c.activation) {
-    case Activation::silu:
-      return cuda::Activation::silu;
-    case Activation::gelu_tanh:
-      return cuda::Activation::gelu_tanh;
-    default:
-      return cuda::Activation::clamped;
-  }
-}
 
 cuda::Buffer room_for(int64_t n) {
   return cuda::Buffer(size_t(n) * sizeof(float));
@@ -126,10 +115,7 @@ cuda::ExpertMatVec CudaSteps::of_experts(const CudaMatrix& m, const cuda::MatVec
 
 void CudaSteps::add_experts(const CudaExperts& w, const cuda::MatVec& in) {
   const MoeConfig& moe = weights_.config().moe;
-  cuda::RoutingRule rule{moe.n_experts, moe.n_per_token, moe.n_group, moe.topk_group, moe.normalize_top_k};
-  rule.scale = float(moe.routed_scale);
-  rule.sigmoid = moe.score == MoeConfig::Score::sigmoid;
-  rule.group_by_two = moe.group_by_two;
+  cuda::RoutingRule rule = routing_rule(moe);
   rule.bias = w.choice_bias;
   choose(w.router, in, rule, routed_);
   if (w.shared_gate.w) {  // the gate as the weight of the only expert there is

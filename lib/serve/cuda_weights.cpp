@@ -244,6 +244,11 @@ CudaLayerWeights lay_out_layer(const Config& c, bool experts, const Places& plac
 
 }  // namespace
 
+CudaMatrix rows_of(const CudaMatrix& m, int64_t first, int64_t rows, cuda::FloatType type) {
+  return {static_cast<const std::byte*>(m.w) + first * m.cols * cuda::bytes_of(type),
+          m.bias ? m.bias + first : nullptr, rows, m.cols};
+}
+
 bool has_gates(const Config& config) {
   return config.dialect != Dialect::starcoder2;
 }

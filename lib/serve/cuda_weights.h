@@ -16,6 +16,9 @@ struct CudaMatrix {
   int64_t rows = 0, cols = 0;
 };
 
+/// Rows [first, first + rows) of a matrix.
+CudaMatrix rows_of(const CudaMatrix& m, int64_t first, int64_t rows, cuda::FloatType type);
+
 /// Weight and bias of a norm (hidden), null where there is none.
 struct CudaNorm {
   const float *weight = nullptr, *bias = nullptr;

@@ -7,6 +7,7 @@
 #include "base/float16.h"
 #include "cache/exact_page.h"
 #include "model/rotary.h"
+#include "serve/cuda_sequence.h"
 #include "serve/past_sequence.h"
 
 namespace blockgtq {
@@ -28,7 +29,7 @@ class PagedSequence final : public PastSequence {
  public:
   PagedSequence(const Checkpoint& model, const AttentionShape& shape, const KvKind& kind, int64_t context,
                 int64_t chunk)
-      : PastSequence(model, context), shape_(shape), kind_(kind), chunk_(chunk) {
+      : PastSequence(model, make_cpu_backend(), context), shape_(shape), kind_(kind), chunk_(chunk) {
     check(chunk > 0, "PagedSequence: a chunk");
     if (shape.v_dim == 0)
       throw Error(Exit::input, model.folder().string() + ": caches a latent, not values per head");
@@ -143,6 +144,10 @@ class PagedSequence final : public PastSequence {
 };
 
 }  // namespace
+
+bool has_pages(const Config& config, bool on_gpu) {
+  return on_gpu ? without_step(config).empty() : config.attention != AttentionKind::mla;
+}
 
 std::unique_ptr<Sequence> make_paged_sequence(const Checkpoint& model, const AttentionShape& shape,
                                               const KvKind& kind, int64_t context, int64_t chunk) {

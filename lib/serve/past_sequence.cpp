@@ -4,8 +4,8 @@
 
 namespace blockgtq {
 
-PastSequence::PastSequence(const Checkpoint& model, int64_t context)
-    : model_(model), backend_(make_cpu_backend()) {
+PastSequence::PastSequence(const Checkpoint& model, std::shared_ptr<Backend> backend, int64_t context)
+    : model_(model), backend_(std::move(backend)) {
   past_.context = context;
 }
 
@@ -15,6 +15,12 @@ PlainPositions PastSequence::held(int layer) const {
           model_.config().head_dim,
           {all.k.begin(), all.k.end()},
           {all.v.begin(), all.v.end()}};
+}
+
+int64_t PastSequence::exact_bytes(std::vector<float> Past::Layer::*side) const {
+  int64_t sum = 0;
+  for (const Past::Layer& layer : past_.layers) sum += int64_t((layer.*side).size() * sizeof(float));
+  return sum;
 }
 
 void PastSequence::pass(std::span<const int32_t> tokens,

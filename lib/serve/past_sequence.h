@@ -10,13 +10,16 @@
 
 namespace blockgtq {
 
-/// What sequences on the CPU have in common: the decoder over a Past, which holds what the cache gives back.
+/// What sequences have in common that are no steps over pages: the forward pass over a Past, which holds what
+/// the cache gives back.
 class PastSequence : public Sequence {
  public:
-  PastSequence(const Checkpoint& model, int64_t context);
+  PastSequence(const Checkpoint& model, std::shared_ptr<Backend> backend, int64_t context);
   PlainPositions held(int layer) const override;
 
  protected:
+  /// Bytes of the past's keys, or of its values.
+  int64_t exact_bytes(std::vector<float> Past::Layer::*side) const;
   /// One forward pass over tokens that go on with the text; on_layer may be empty. Leaves the logits behind
   /// the last of them.
   void pass(std::span<const int32_t> tokens, const std::function<void(LayerActivations&)>& on_layer);
@@ -26,7 +29,7 @@ class PastSequence : public Sequence {
   std::vector<float> logits_;  // (vocab)
 
  private:
-  const std::unique_ptr<Backend> backend_;
+  const std::shared_ptr<Backend> backend_;
 };
 
 }  // namespace blockgtq

@@ -13,7 +13,7 @@ constexpr int64_t kPassTokens = 512;  // of a prompt in one forward pass
 class SimulatedSequence final : public PastSequence {
  public:
   SimulatedSequence(const Checkpoint& model, const QuantizedCache& cache, int64_t context)
-      : PastSequence(model, context), cache_(cache) {}
+      : PastSequence(model, make_cpu_backend(), context), cache_(cache) {}
 
   std::span<const float> append(std::span<const int32_t> tokens) override {
     for (size_t t = 0; t < tokens.size(); t += kPassTokens)
@@ -22,12 +22,10 @@ class SimulatedSequence final : public PastSequence {
     return logits_;
   }
   int64_t cache_bytes() const override {
-    double exact = 0;  // numbers of sides that are not quantized
-    for (const Past::Layer& layer : past_.layers)
-      exact += double(cache_.keys.empty() ? layer.k.size() : 0) +
-               double(cache_.values.empty() ? layer.v.size() : 0);
+    const int64_t exact = (cache_.keys.empty() ? exact_bytes(&Past::Layer::k) : 0) +
+                          (cache_.values.empty() ? exact_bytes(&Past::Layer::v) : 0);
     const double coded = (cache_.key_bytes(past_.n) + cache_.value_bytes(past_.n)) * double(past_.n);
-    return std::llround(coded + sizeof(float) * exact);
+    return exact + std::llround(coded);
   }
   int64_t clipped() const override { return clipped_; }
 

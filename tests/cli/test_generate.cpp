@@ -139,6 +139,20 @@ TEST_CASE("generate --chat: the template's first token comes once") {
   CHECK(tokens({"--bos"}) == tokens({}) + 1);
 }
 
+TEST_CASE("generate --kv fp16 of a latent: held exactly") {
+  TempFolder dir;
+  const Json expected = golden("tiny-deepseek2");
+  const std::vector<std::string> command = {
+      "generate", "-m", model("tiny-deepseek2"), "--ids", prompt_file(dir, expected), "--kv", "fp16",
+      "--device", "cpu"};
+  const Outcome outcome = good(with(command, {"--json", "-"}));
+  const Json result = Json::parse(outcome.out);
+  CHECK(result.at("ids") == expected.at("ids"));
+  CHECK(result.at("cache") == "exact");
+  CHECK(result.at("prefill_chunk").is_null());
+  CHECK_THAT(outcome.err, ContainsSubstring("no pages for a latent: it is held exactly, in float32"));
+}
+
 TEST_CASE("generate --kv serves from pages") {
   TempFolder dir;
   const Json expected = golden("tiny-llama3");

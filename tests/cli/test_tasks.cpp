@@ -187,6 +187,23 @@ TEST_CASE("tasks: answers from pages, with a chat template, and after calibratio
   const Outcome refused = blockgtq(aime({"--pages", "--code", "trellis", "--pairs", "K1V1"}));
   CHECK(refused.code == 3);
   CHECK_THAT(refused.err, ContainsSubstring("1 bit: 2 to 4 are expected"));
+  const std::vector<std::string> of_latent = {"aime",
+                                              "-m",
+                                              model("tiny-deepseek2"),
+                                              "--data",
+                                              kData + "aime.jsonl",
+                                              "--answer-tokens",
+                                              "3",
+                                              "--device",
+                                              "cpu",
+                                              "-q",
+                                              "--pages"};
+  const Json latent = Json::parse(good(with(of_latent, {"--json", "-"})).out);
+  CHECK(latent.at("models").at(0).at("run").at("cache") == "exact");
+  const Outcome packed =
+      blockgtq(with(of_latent, {"--k-method", "tq-mse", "--v-method", "tq-mse", "--pairs", "K3V3"}));
+  CHECK(packed.code == 3);
+  CHECK_THAT(packed.err, ContainsSubstring("caches a latent"));
   const Json calibrated = Json::parse(good({"longbench",
                                             "-m",
                                             model("tiny-llama"),

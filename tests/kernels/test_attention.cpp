@@ -11,6 +11,7 @@ struct Shape {
   int64_t window = 0;
   float softcap = 0;
   bool sinks = false, gate = false;
+  int64_t past = 0;
 };
 
 /// Inputs with gaps between heads and tokens.
@@ -24,8 +25,8 @@ struct Inputs {
     k_stride = kv_heads * (s.dim + 1);
     v_stride = kv_heads * (s.v_dim + 2) + 3;
     q = random.normal(s.n * q_stride, spread);
-    k = random.normal(s.n * k_stride);
-    v = random.normal(s.n * v_stride);
+    k = random.normal((s.past + s.n) * k_stride);
+    v = random.normal((s.past + s.n) * v_stride);
     if (s.sinks) sinks = random.normal(s.heads, 3);
     if (s.gate) gate = random.normal(s.n * s.heads * (s.v_dim + 3), 2);
   }
@@ -36,10 +37,10 @@ std::vector<double> twin(const Inputs& in, double scale) {
   std::vector<double> out(size_t(s.n * s.heads * s.v_dim), 0);
   for (int64_t t = 0; t < s.n; ++t) {
     for (int64_t h = 0; h < s.heads; ++h) {
-      const int64_t chunk = t / s.chunk * s.chunk, kv = h / s.group;
-      const int64_t start = s.window > 0 ? std::max(chunk, t - s.window + 1) : chunk;
+      const int64_t chunk = t / s.chunk * s.chunk, kv = h / s.group, end = s.past + t;
+      const int64_t start = s.window > 0 ? std::max(chunk, end - s.window + 1) : chunk;
       std::vector<double> p;
-      for (int64_t j = start; j <= t; ++j) {
+      for (int64_t j = start; j <= end; ++j) {
         double score = 0;
         for (int64_t i = 0; i < s.dim; ++i)
           score += double(in.q[size_t(t * in.q_stride + h * (s.dim + 4) + i)]) *
@@ -52,7 +53,7 @@ std::vector<double> twin(const Inputs& in, double scale) {
       double sum = 0;
       for (double& x : p) sum += x = std::exp(x - top);
       double* row = &out[size_t((t * s.heads + h) * s.v_dim)];
-      for (int64_t j = start; j <= t; ++j)
+      for (int64_t j = start; j <= end; ++j)
         for (int64_t i = 0; i < s.v_dim; ++i)
           row[i] += p[size_t(j - start)] / sum * in.v[size_t(j * in.v_stride + kv * (s.v_dim + 2) + i)];
       if (!s.gate) continue;
@@ -72,6 +73,7 @@ std::vector<float> run(const Inputs& in, float scale, cuda::FloatType type, cons
   cuda::AttentionProblem problem;
   problem.n_tokens = s.n;
   problem.chunk = s.chunk;
+  problem.past = s.past;
   problem.n_heads = s.heads;
   problem.group = s.group;
   problem.scale = scale;
@@ -165,6 +167,25 @@ TEST_CASE("attention with windows, caps, sinks and gates agrees with its twin") 
     for (const cuda::FloatType type : {cuda::FloatType::bf16, cuda::FloatType::f16})
       CHECK(distance(run(in, float(scale), type, stream), want) <= 1e-5 + half_unit(type));
   }
+}
+
+TEST_CASE("attention behind a past agrees with its twin") {
+  if (!has_device()) return;
+  cuda::Stream stream;
+  Random random;
+  INFO("seed " << random.seed);
+  for (const int64_t past : {1, 31, 32, 64, 200})
+    for (const int64_t n : {1, 2, 64, 90})
+      for (Shape s : {Shape{n, n, 4, 2, 64, 64}, Shape{n, n, 2, 1, 192, 128}, Shape{n, n, 2, 1, 30, 20},
+                      Shape{n, n, 4, 2, 64, 64, 40, 0, true}, Shape{n, n, 2, 2, 72, 72, 33, 4, true, true}}) {
+        s.past = past;
+        INFO("n " << n << ", past " << past << ", dim " << s.dim << ", window " << s.window);
+        const Inputs in(s, random, 1);
+        const double scale = 1 / std::sqrt(double(s.dim));
+        const std::vector<float> got = run(in, float(scale), cuda::FloatType::f32, stream);
+        CHECK(distance(got, twin(in, scale)) <= 1e-5);
+        CHECK(run(in, float(scale), cuda::FloatType::f32, stream) == got);
+      }
 }
 
 TEST_CASE("keys outside every window are not read, and a sink may take all") {

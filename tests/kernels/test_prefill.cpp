@@ -5,6 +5,7 @@
 #include "cache/cuda_layer_cache.h"
 #include "cache/exact_cache.h"
 #include "kernels/cache/packed_prefill.h"
+#include "ruled.h"
 #include "sequences.h"
 
 using namespace blockgtq;
@@ -32,6 +33,7 @@ struct PrefixCase {
   std::vector<int32_t> exact{};  // positions beside them, or none
   int first_page = 0;
   bool has_layer = true;  // packed pages at all
+  Rule rule{};
   cuda::PrefillOptions options{};
 };
 
@@ -116,6 +118,11 @@ Errors prefill_error(const CacheCase& c, const PrefixCase& prefix, int64_t chunk
   job.v = values.as();
   job.out = out.as();
   job.scale = 1 / std::sqrt(float(c.dim));
+  const std::vector<float> sinks = random.normal(c.n_heads, 3);
+  const cuda::Buffer on_sinks = to_device(sinks, stream);
+  job.rule.window = prefix.rule.window;
+  job.rule.softcap = prefix.rule.softcap;
+  if (prefix.rule.sinks) job.rule.sinks = on_sinks.as<float>();
   const cuda::Buffer scratch = poisoned(cuda::prefill_scratch_bytes(job, prefix.options), stream);
   cuda::prefill_attention(job, scratch.as(), stream, prefix.options);
   const std::vector<float> got =
@@ -128,11 +135,25 @@ Errors prefill_error(const CacheCase& c, const PrefixCase& prefix, int64_t chunk
     std::vector<double> want(chunk * q_width);
     const int64_t first = prefix.first_page * kPagePositions,
                   end = prefix.has_layer ? std::max<int64_t>(prefix.packed[b], first) : first;
-    PlainPositions x = cache.read(pages_of(s, pages, b, page_bytes), first, end);
+    Held held{cache.read(pages_of(s, pages, b, page_bytes), first, end), {}};
+    PlainPositions& x = held.x;
     x.append(exact.read(b));
     x.k.insert(x.k.end(), k.begin() + b * chunk * width, k.begin() + (b + 1) * chunk * width);
     x.v.insert(x.v.end(), v.begin() + b * chunk * width, v.begin() + (b + 1) * chunk * width);
-    attend(x, c.n_heads, chunk, &q[b * chunk * q_width], job.scale, want.data());
+    if (prefix.rule.plain()) {
+      attend(x, c.n_heads, chunk, &q[b * chunk * q_width], job.scale, want.data());
+    } else {
+      const int64_t n_exact = prefix.exact.empty() ? 0 : prefix.exact[b];
+      for (int64_t t = first; t < end; ++t) held.at.push_back(t);
+      for (int64_t i = 0; i < n_exact; ++i) held.at.push_back(i < first ? i : end + i - first);
+      const int64_t begin = end > first ? end + std::max<int64_t>(n_exact - first, 0) : n_exact;
+      for (int64_t i = 0; i < chunk; ++i) held.at.push_back(begin + i);
+      for (int64_t i = 0; i < chunk; ++i) {
+        const std::vector<double> token = ruled(held, begin + i + 1, c.n_heads, &q[(b * chunk + i) * q_width],
+                                                job.scale, prefix.rule, sinks);
+        std::copy(token.begin(), token.end(), want.begin() + i * q_width);
+      }
+    }
     const std::vector<float> of_sequence(got.begin() + b * chunk * q_width,
                                          got.begin() + (b + 1) * chunk * q_width);
     worst.whole = worse(worst.whole, distance(of_sequence, want));
@@ -306,4 +327,42 @@ TEST_CASE("prefill attention with as many rows as fill the device", "[kernels][p
       good({dim, 8, 2}, std::vector<int32_t>(batch, 70), 250, random);
       good({dim, 8, 2, 4, 3, 3, true, true}, std::vector<int32_t>(batch, 70), 250, random);
     }
+}
+
+TEST_CASE("prefill attention with windows, softcaps and sinks", "[kernels][packed][rules]") {
+  if (!has_device()) return;
+  Random random;
+  INFO("seed " << random.seed);
+  const Rule rules[] = {{1}, {17}, {64}, {129}, {500}, {100000}, {0, 2.5f}, {0, 0, true}, {100, 2.5f, true}};
+  for (const Rule& rule : rules) {
+    INFO("window " << rule.window << ", softcap " << rule.softcap << ", sinks " << rule.sinks);
+    const auto with_rule = [&](PrefixCase prefix) {
+      prefix.rule = rule;
+      return prefix;
+    };
+    for (const int64_t chunk : {1, 63, 64, 65, 300}) {
+      INFO("chunk " << chunk);
+      for (const int32_t n : {0, 1, 64, 700}) {
+        INFO("prefix " << n);
+        good({128, 8, 2}, with_rule({{0}, {n}, 0, false}), chunk, random);  // fp16 pages alone
+        good({64, 4, 4}, with_rule({{n}}), chunk, random);
+      }
+      for (const int32_t recent : {0, 1, 64, 190}) {
+        INFO("recent " << recent);
+        good({128, 8, 2}, with_rule({{704}, {64 + recent}, 1}), chunk, random);
+        good({64, 6, 2, 4, 3, 3, false, true}, with_rule({{320}, {128 + recent}, 2}), chunk, random);
+      }
+    }
+    for (const int dim : {64, 80, 96, 128, 256}) {
+      INFO("dimension " << dim);
+      good({dim, 14, 2}, with_rule({{0, 0, 0}, {999, 0, 64}, 0, false}), 45, random);
+      good({dim, 4, 2, 3, 3, 4, true, true, 16}, with_rule({{512, 64}, {133, 20}, 1}), 77, random);
+      PrefixCase in_pieces = with_rule({{1024, 0, 320, 128}, {65, 0, 64, 64}, 1});
+      in_pieces.options.most_bytes = 4 * 2 * 4 * 64 * dim * 4;
+      good({dim, 4, 2, 3, 3, 3, true, true}, in_pieces, 70, random);
+    }
+    // parts of few rows
+    good({128, 8, 2}, with_rule({{9024}, {70}, 1}), 9, random);
+    good({64, 8, 2}, with_rule({{0}, {9001}, 0, false}), 9, random);
+  }
 }

@@ -1,5 +1,6 @@
 // Texts that grow over caches of several kinds: on the CPU against the forward pass, on a GPU against the
 // CPU.
+#include "serve/chunked_prompts.h"
 #include "serve/over_pages.h"
 #include "serve/paged_sequence.h"
 #include "serve/plain_cache.h"
@@ -15,16 +16,6 @@ namespace {
 
 int32_t likeliest(std::span<const float> logits) {
   return int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-/// The logits behind a prompt and behind each of these tokens.
-std::vector<std::vector<float>> run(Sequence& sequence, std::span<const int32_t> prompt,
-                                    std::span<const int32_t> next) {
-  std::vector<std::vector<float>> all;
-  const auto keep = [&](std::span<const float> logits) { all.emplace_back(logits.begin(), logits.end()); };
-  keep(sequence.append(prompt));
-  for (const int32_t& token : next) keep(sequence.append({&token, 1}));
-  return all;
 }
 
 const std::vector<std::string> kServed = {"tiny-llama",      "tiny-llama3",     "tiny-mistral",
@@ -315,60 +306,68 @@ TEST_CASE("the GPU's pages hold what the CPU twin's do", "[sequence][gpu]") {
 
 TEST_CASE("prompts on the GPU, in chunks of any size", "[sequence][gpu]") {
   if (!has_device()) return;
-  const auto distance = [](const std::vector<double>& a, const std::vector<double>& b) {
-    return relative_distance(std::vector<float>(a.begin(), a.end()), std::vector<float>(b.begin(), b.end()));
-  };
-  struct Kind {
-    std::string keys;
-    double bits, step;  // how far keys and values of the first layer may be from the twin's
-    ExactWindow exact;
-  };
   // Codes that lay halfway go either way: one coordinate in 1500 for 3 bits, in 2000 for 2, where a step is
   // half of a coordinate's size and all of it. Of trellis codes another path is as near in up to one vector
   // of 200; it is an eighth of the vector's length away for 3 bits, a quarter for 2, and twice that at most.
   // That is one of 11 vectors where the prompt is one token.
-  const std::vector<Kind> kinds = {{"", 0, 1e-3, {}},
-                                   {"block-gtq", 3, 0.03, {64, 64}},
-                                   {"block-gtq", 3, 0.03, {64, 100}},
-                                   {"tq-mse", 2, 0.05, {64, 64}},
-                                   {"tq-mse", 2, 0.05, {64, 100}},
-                                   {"trellis", 3, 0.08, {64, 64}},
-                                   {"trellis", 2, 0.15, {64, 100}}};
+  const std::vector<PromptKind> kinds = {{"", 0, 1e-3, {}},
+                                         {"block-gtq", 3, 0.03, {64, 64}},
+                                         {"block-gtq", 3, 0.03, {64, 100}},
+                                         {"tq-mse", 2, 0.05, {64, 64}},
+                                         {"tq-mse", 2, 0.05, {64, 100}},
+                                         {"trellis", 3, 0.08, {64, 64}},
+                                         {"trellis", 2, 0.15, {64, 100}}};
   for (const std::string& name : kServed) {
-    const Checkpoint model(trained_model(name));
-    if (!without_prompt(model.config()).empty()) continue;
+    INFO(name);
+    check_prompts(Checkpoint(trained_model(name)), kinds, {64, 100, 2048}, {1, 65, 300});
+  }
+}
+
+TEST_CASE("greedy texts over an exact past on a GPU are transformers'", "[sequence][gpu]") {
+  if (!has_device()) return;
+  const std::string name = "tiny-deepseek2";
+  const Json golden = read_json(fs::path(BLOCKGTQ_SOURCE_DIR) / "tests/golden/greedy.json", 1 << 20).at(name);
+  const Checkpoint model(trained_model(name));
+  const auto prompt = golden.at("prompt").get<std::vector<int32_t>>(),
+             wanted = golden.at("ids").get<std::vector<int32_t>>();
+  const AttentionShape shape = attention_shape(model.config(), 1);
+  const auto context = int64_t(prompt.size() + wanted.size());
+  for (const int64_t chunk : {7, 2048}) {
+    INFO("chunk " << chunk);
+    const auto sequence = make_cuda_sequence(model, shape, {}, fp32(), context, chunk);
+    std::vector<int32_t> got = {likeliest(sequence->append(prompt))};
+    while (got.size() < wanted.size()) got.push_back(likeliest(sequence->append({&got.back(), 1})));
+    CHECK(got == wanted);
+  }
+  const auto batch = make_cuda_batch(model, shape, {}, fp32(), 2, context);
+  const int a = batch->add(prompt, context), b = batch->add(std::span(prompt).first(5), context);
+  std::vector<int32_t> got = {batch->likeliest(a)};
+  while (got.size() < wanted.size()) {
+    std::vector<int32_t> next(2);
+    next[size_t(a)] = got.back();
+    next[size_t(b)] = batch->likeliest(b);
+    batch->step(next);
+    got.push_back(batch->likeliest(a));
+  }
+  CHECK(got == wanted);
+}
+
+TEST_CASE("families without steps go on over an exact past", "[sequence][gpu]") {
+  if (!has_device()) return;
+  for (const std::string name : {"deepseek_v3", "phi3-longrope", "gpt_oss", "gemma2"}) {
+    INFO(name);
+    const Checkpoint model(fs::path(BLOCKGTQ_SOURCE_DIR) / "tests/golden/families" / name);
+    REQUIRE(!without_step(model.config()).empty());
     const AttentionShape shape = attention_shape(model.config(), 1);
-    const std::vector<int32_t> tokens = some_tokens(330, model.config().vocab);
-    for (const Kind& k : kinds) {
-      KvKind kind;
-      kind.exact = k.exact;
-      if (!k.keys.empty()) kind.packed = packed_specs(plain_cache(shape, k.bits, k.keys), shape, k.keys);
-      for (const int64_t chunk : {64, 100, 2048})
-        for (const size_t n : {1, 63, 64, 65, 300}) {
-          INFO(name << " " << k.keys << " " << k.exact.recent << ", chunk " << chunk << ", prompt " << n);
-          const auto prompt = std::span(tokens).first(n), next = std::span(tokens).subspan(n, 10);
-          const auto twin = make_paged_sequence(model, shape, kind, 330, chunk);
-          const auto sequence = make_cuda_sequence(model, shape, kind, fp32(), 330, chunk);
-          const auto want = run(*twin, prompt, next), got = run(*sequence, prompt, next);
-          // Queries, keys, values and attention's results in fp16, over the same keys and values: those of
-          // packed pages are the GPU's own.
-          const size_t last = (n - 1) / size_t(chunk) * size_t(chunk);  // chunk
-          if (k.keys.empty() || last == 0) CHECK(relative_distance(got[0], want[0]) < 2e-3);
-          if (k.keys.empty()) CHECK(relative_distance(got.back(), want.back()) < 2e-3);
-          CHECK(relative_distance(got.back(), over_pages(model, *sequence, tokens, n + 9)) < 2e-3);
-          if (last > 0) {
-            const auto before = make_cuda_sequence(model, shape, kind, fp32(), 330, chunk);
-            before->append(prompt.first(last));
-            CHECK(relative_distance(got[0],
-                                    logits_behind(model, past_of(model.config(), *before, int64_t(last)),
-                                                  prompt.subspan(last), nullptr)) < 2e-3);
-          }
-          CHECK(sequence->cache_bytes() == twin->cache_bytes());
-          const PlainPositions of_twin = twin->held(0), held = sequence->held(0);
-          CHECK(distance(held.k, of_twin.k) < k.step);
-          CHECK(distance(held.v, of_twin.v) < k.step);
-        }
-    }
+    const std::vector<int32_t> tokens = some_tokens(50, model.config().vocab);
+    const QuantizedCache none;
+    const auto twin = make_simulated_sequence(model, none, 50),
+               sequence = make_cuda_sequence(model, shape, {}, fp32(), 50, 16);
+    const auto want = run(*twin, std::span(tokens).first(40), std::span(tokens).subspan(40)),
+               got = run(*sequence, std::span(tokens).first(40), std::span(tokens).subspan(40));
+    for (size_t i = 0; i < got.size(); ++i) CHECK(relative_distance(got[i], want[i]) < 1e-4);
+    CHECK(sequence->cache_bytes() == twin->cache_bytes());
+    CHECK(twin->held(0).v.size() == sequence->held(0).v.size());
   }
 }
 
@@ -380,6 +379,16 @@ TEST_CASE("what no step computes is refused by name", "[sequence]") {
   CHECK(of_family("qwen3_next") == "gated delta nets");
   CHECK(of_family("phi3-longrope") == "frequencies that depend on the length");
   CHECK(of_family("gpt_oss") == "a head dimension of 8");
+  CHECK(without_sequence(Checkpoint(trained_model("tiny-deepseek2")).config()).empty());
+  const Checkpoint delta(fs::path(BLOCKGTQ_SOURCE_DIR) / "tests/golden/families/qwen3_next");
+  const AttentionShape shape = attention_shape(delta.config(), 1);
+  CHECK_THROWS_WITH(make_cuda_sequence(delta, shape, {}, fp32(), 50),
+                    ContainsSubstring("no kernel for gated delta nets"));
+  const Checkpoint latent(trained_model("tiny-deepseek2"));
+  KvKind packed;
+  packed.packed.resize(1);
+  CHECK_THROWS_WITH(make_cuda_sequence(latent, attention_shape(latent.config(), 1), packed, fp32(), 50),
+                    ContainsSubstring("no kernel for latent attention"));
   for (const std::string& name : kServed)
     CHECK(without_step(Checkpoint(trained_model(name)).config()).empty());
 }

@@ -1,6 +1,7 @@
-// Steps on a GPU of what is out of the ordinary: random checkpoints of the families with experts, sliding
-// windows, softcaps, learned sinks, norms of other forms and in other places.
+// Steps and prompts on a GPU of what is out of the ordinary: random checkpoints of the families with experts,
+// sliding windows, softcaps, learned sinks, norms of other forms and in other places.
 #ifdef BLOCKGTQ_CUDA
+#include "chunked_prompts.h"
 #include "over_pages.h"
 #include "plain_cache.h"
 #include "serve/paged_sequence.h"
@@ -87,6 +88,18 @@ TEST_CASE("families' steps over pages are the CPU's over the same", "[sequence][
           check_over_pages(model, *sequence, tokens, prompt, 140, 2e-3);
         }
       }
+  }
+}
+
+TEST_CASE("families' prompts, in chunks of any size", "[sequence][families][gpu]") {
+  if (!has_device()) return;
+  const std::vector<PromptKind> kinds = {
+      {"", 0, 1e-3, {}}, {"block-gtq", 3, 0.03, {64, 100}}, {"tq-mse", 2, 0.05, {64, 64}}};
+  for (const Family& family : kFamilies) {
+    INFO(family.name);
+    const TempDir folder;
+    make_checkpoint(family, folder.path());
+    check_prompts(Checkpoint(folder.path()), kinds, {64, 100, 2048}, {1, 65, 230});
   }
 }
 
