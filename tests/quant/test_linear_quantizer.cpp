@@ -153,6 +153,31 @@ TEST_CASE("norms of a fallback are counted where they were cut") {
   CHECK(both.clipped(codes.data(), 2) == 1);
 }
 
+TEST_CASE("a vector whose z is shorter with its mean keeps it") {
+  LinearCode plain = plain_code();
+  plain.forward[0] = 10;  // z_0 = 10 x_0: what decides is not the nearness of x itself
+  plain.backward[0] = 0.1f;
+  LinearCode code = plain;
+  code.mean.assign(8, 10);
+  code.mean_flag = true;
+  const LinearQuantizer quantizer(code), without(plain);
+  CHECK(quantizer.code_bytes() == without.code_bytes());     // the sign of the norm is free
+  std::vector<float> x(8 * 3);                               // the last one zero
+  x[0] = 9;                                                  // |z|^2 = 8100, with the mean off 100 + 700
+  for (size_t j = 0; j < 8; ++j) x[8 + j] = j == 0 ? 1 : 9;  // 100 + 567, with the mean off 8100 + 7
+  std::vector<float> less = x;
+  for (size_t j = 0; j < 8; ++j) less[j] -= 10;
+  const auto a = round_trip(quantizer, x), b = round_trip(without, less);
+  for (size_t j = 0; j < 8; ++j) CHECK(a[j] == b[j] + 10);
+  CHECK(std::equal(a.begin() + 8, a.end(), b.begin() + 8));
+  std::vector<uint8_t> codes(quantizer.code_bytes(3));
+  quantizer.encode(x.data(), 3, codes.data());
+  for (size_t t = 0; t < 3; ++t) CHECK(((codes[t * quantizer.code_bytes() + 1] & 0x80) != 0) == (t > 0));
+  CHECK_THROWS_AS(LinearQuantizer(with_fallback(code, plain, {})), std::logic_error);
+  code.mean.clear();
+  CHECK_THROWS_AS(LinearQuantizer(code), std::logic_error);
+}
+
 TEST_CASE("the nearest centre is taken off and put back") {
   LinearCode code = plain_code();
   code.mean.assign(8, 1);
