@@ -1,5 +1,6 @@
 // Texts that grow over caches of several kinds: on the CPU against the forward pass, on a GPU against the
 // CPU.
+#include "base/error.h"
 #include "serve/chunked_prompts.h"
 #include "serve/over_pages.h"
 #include "serve/paged_sequence.h"
