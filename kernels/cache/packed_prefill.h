@@ -39,9 +39,10 @@ struct PrefillOptions {
 /// 64 MiB.
 int64_t prefill_scratch_bytes(const PrefillAttention& chunk, const PrefillOptions& options = {});
 
-/// out = softmax(scale q K^T) V, by the rule. Of a window, the prefix's exact positions are the first
-/// 64 first_page of a sequence and its last ones, the packed ones between. Head dimensions: those of decode_attention(). Packed keys and values, scalar
-/// codes only, count as fp16 numbers nearest to what their codes say. Nothing synchronizes.
+/// out = softmax(scale q K^T) V, by the rule. Head dimensions: those of decode_attention(). Packed keys and
+/// values, scalar codes only, count as fp16 numbers nearest to what their codes say. For a window, exact
+/// positions are the sequence's first 64 first_page and its last, with the packed ones between. Nothing
+/// synchronizes.
 void prefill_attention(const PrefillAttention& chunk, void* scratch, const Stream& stream,
                        const PrefillOptions& options = {});
 
