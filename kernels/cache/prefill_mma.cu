@@ -130,8 +130,9 @@ __global__ void __launch_bounds__(kThreads, 1) mma_kernel(const PrefillPass a, i
     __syncthreads();
     const auto seen = [&](int m) {
       const int row = block_row + first + 16 * m;
-      return Seen<1, kRuled>(a, prefix, steps, step,
-                             {row / a.group, (row + 15) / a.group, {(row + r) / a.group, (row + 8 + r) / a.group}});
+      return Seen<1, kRuled>(
+          a, prefix, steps, step,
+          {row / a.group, (row + 15) / a.group, {(row + r) / a.group, (row + 8 + r) / a.group}});
     };
     const unsigned char* const tile = shared + kQueryBytes + (step - steps.first) % stages * kBytes;
     if constexpr (kTiles == 2)

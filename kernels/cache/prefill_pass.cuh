@@ -54,17 +54,18 @@ struct PrefillPass {
   uint8_t* chunk;    // (B, H, chunk_tiles, tile)
   const __half *q, *k, *v;
   __half* out;
-  float scale;   // of scores, times log2(e); of capped ones
-  float inner;   // of scores on their way to a cap, times 2 log2(e); 0: there is none
-  int window;    // positions that a query sees, its own the last of them; 0: all
+  float scale;         // of scores, times log2(e); of capped ones
+  float inner;         // of scores on their way to a cap, times 2 log2(e); 0: there is none
+  int window;          // positions that a query sees, its own the last of them; 0: all
   const float* sinks;  // (Hq) or null
-  bool ruled() const { return window > 0 || inner > 0; }  // what kernels have to know of
-  int splits;   // of the work of a block of rows
-  int rows;     // T times the group, in whole blocks
+  int splits;          // of the work of a block of rows
+  int rows;            // T times the group, in whole blocks
   // Between pieces, or to be merged: (splits, B, H, rows, D) and (splits, B, H, rows, 2)
   float* sums;     // weights times values
   float* weights;  // the maximum in powers of two, and the sum of weights
   bool kept() const { return splits > 1 || !(first && last); }
+  /// Whether kernels have to know of a rule; of sinks only the end does.
+  bool ruled() const { return window > 0 || inner > 0; }
 };
 
 /// Keys and values of a pass become tiles. packed, trellis: as in PrefillAttention.

@@ -231,7 +231,7 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constan
     show_to_products();
     meet(warpgroup, 128);
     attend<kDim, kRuled>(a, sequence, kv_head, split, first, prefix, steps, at,
-                 at.queries + (warpgroup - 1) * S::kQueryBytes);
+                         at.queries + (warpgroup - 1) * S::kQueryBytes);
   }
 #endif
 }
