@@ -186,6 +186,7 @@ Sheet inspect_model(const Options& o, const fs::path& folder, std::optional<Erro
   const std::string config_name = (gguf ? folder : folder / "config.json").string();
   const Config config = parse_config(parse_json(config_text(folder), config_name), config_name);
   inspect_config(sheet, config, o.chunk ? o.chunk : o.tokens);
+  sheet.add("path", fs::absolute(folder).lexically_normal().string());
   if (!gguf && !has_weights(folder) && !has_pickled_weights(folder)) {
     sheet.add("weights", "none in this folder");
     return sheet;

@@ -87,6 +87,7 @@ Session open_session(const RunOptions& run, const GlobalOptions& global, Progres
                     {"model_type", config.model_type},
                     {"corpus", session.corpus.description},
                     {"corpus_sha256", session.corpus.sha256},
+                    {"tokens", fmt::format("{}", n_ids)},
                     {"chunk", fmt::format("{}", session.chunk)},
                     {"bos", run.bos ? "yes" : "no"},
                     {"dtype", choice.dtype},

@@ -39,6 +39,28 @@ void require_finite(const DyadicSum& sum, const char* what, int layer, const std
                                 file, layer, what, x));
 }
 
+std::string value(const Provenance& provenance, const std::string& key) {
+  for (const auto& [name, value] : provenance)
+    if (name == key) return value;
+  return "";
+}
+
+// One signature, and as many tokens: the last chunk of a shorter run may be cut where others are whole. The
+// error names what differs where the files say it.
+void require_one_run(const Stats& part, const std::string& name, const Stats& first,
+                     const std::string& first_name) {
+  const std::string tokens = value(part.provenance, "tokens"), allowed = value(first.provenance, "tokens");
+  if (part.signature == first.signature && (tokens == allowed || tokens.empty() || allowed.empty())) return;
+  for (const char* key :
+       {"weights", "corpus_sha256", "tokens", "chunk", "bos", "dtype", "compat", "calibrate_from"})
+    if (const std::string found = value(part.provenance, key), want = value(first.provenance, key);
+        found != want)
+      fail_input("{}: statistics of another run than {}: {} '{}' found, '{}' allowed", name, first_name, key,
+                 found, want);
+  fail_input("{}: statistics of another model, corpus or options: signature {} found, {} of {} allowed", name,
+             part.signature, first.signature, first_name);
+}
+
 // Chunks of the run that all are of; 0 where none knows, as in files of version 1.
 int64_t common_run(const std::vector<Stats>& parts, const std::vector<std::string>& names) {
   size_t known = 0;
@@ -92,9 +114,7 @@ Stats merge(std::vector<Stats> parts, const std::vector<std::string>& names) {
         "merge: nothing to merge, or another number of names");
   for (size_t i = 0; i < parts.size(); ++i) {
     check_sizes(parts[i]);
-    if (parts[i].signature != parts[0].signature)
-      fail_input("{}: statistics of another model, corpus or options: signature {} found, {} of {} allowed",
-                 names[i], parts[i].signature, parts[0].signature, names[0]);
+    require_one_run(parts[i], names[i], parts[0], names[0]);
     if (!(parts[i].shape == parts[0].shape))
       fail_input("{}: heads, RoPE or modules differ from those of {} under the same signature", names[i],
                  names[0]);
@@ -109,10 +129,12 @@ Stats merge(std::vector<Stats> parts, const std::vector<std::string>& names) {
   for (size_t i = 1; i < order.size(); ++i) {
     const Stats& next = parts[order[i]];
     const int64_t end = whole.first_chunk + whole.n_chunks();
-    if (next.first_chunk != end)
-      fail_input("{}: {} chunks after {}: first chunk {} found, {} allowed", names[order[i]],
-                 next.first_chunk < end ? "overlapping" : "missing", names[order[i - 1]], next.first_chunk,
-                 end);
+    if (next.first_chunk > end)
+      fail_input("{}: missing between {} and this: {}", names[order[i]], names[order[i - 1]],
+                 describe(next, end, next.first_chunk));
+    if (next.first_chunk < end)
+      fail_input("{}: overlapping chunks after {}: first chunk {} found, {} allowed", names[order[i]],
+                 names[order[i - 1]], next.first_chunk, end);
     whole.chunk_tokens.insert(whole.chunk_tokens.end(), next.chunk_tokens.begin(), next.chunk_tokens.end());
     for (size_t l = 0; l < whole.layers.size(); ++l) {
       LayerStats& to = whole.layers[l];

@@ -105,6 +105,8 @@ TEST_CASE("merged parts are the whole, to the last bit, in any order") {
     };
     refused({"merge", parts[0], parts[1]}, "missing: chunks 6 to 9 of 10 (part 3 of 3)");
     refused({"merge", parts[2], parts[1]}, "missing: chunks 0 to 2 of 10 (part 1 of 3)");
+    refused({"merge", parts[2], parts[0]},
+            "part3.h5: missing between " + parts[0] + " and this: chunks 3 to 5 of 10 (part 2 of 3)");
     refused({"merge", parts[0]}, "missing: chunks 3 to 9 of 10 (parts 2 to 3 of 3)");
     refused({"merge", parts[1]},
             "missing: chunks 0 to 2 of 10 (part 1 of 3), chunks 6 to 9 of 10 (part 3 of 3)");
@@ -136,7 +138,15 @@ TEST_CASE("merged parts are the whole, to the last bit, in any order") {
     good(on_text({"energy", "--chunk", "64", "--part", "2/3", "-o", dir / "foreign.h5"}, "evaluation"));
     const Outcome outcome = blockgtq({"merge", parts[0], dir / "foreign.h5", "-o", dir / "bad.h5"});
     CHECK(outcome.code == 3);
-    CHECK_THAT(outcome.err, ContainsSubstring("foreign.h5"));
+    CHECK_THAT(outcome.err, ContainsSubstring("foreign.h5: statistics of another run than " + parts[0] +
+                                              ": corpus_sha256 "));
+    // As many chunks, but the last is shorter.
+    good(on_text({"energy", "--chunk", "64", "--part", "3/3", "-o", dir / "short.h5"}, "calibration", 630));
+    const Outcome shorter = blockgtq({"merge", parts[0], parts[1], dir / "short.h5", "-o", dir / "bad.h5"});
+    CHECK(shorter.code == 3);
+    CHECK_THAT(shorter.err,
+               ContainsSubstring("short.h5") && ContainsSubstring("tokens '630' found, '640' allowed"));
+    CHECK_FALSE(std::filesystem::exists(dir / "bad.h5"));
   }
 }
 

@@ -1,50 +1,53 @@
-// The batch scripts under a made-up Slurm environment: what a folder holds is one run, whatever is submitted.
+// The run on a cluster, with stand-ins for Slurm's commands (tests/slurm/fake): what a folder holds is one
+// run. tests/slurm/cases.sh has the same on a real Slurm.
 #include "cli/command.h"
 
 namespace blockgtq {
 namespace {
 
-/// One folder of parts, and what sbatch would run there.
+/// A run of three parts and two evaluations, the folder it goes to, and what the stand-ins keep.
 class Cluster {
-  TempFolder folder_;
+  TempFolder dir_;
 
  public:
-  const std::string out = folder_ / "parts";
-  std::string tokens = "640", corpus = text("calibration");
-  std::vector<std::string> parts;  // the fourth argument, or none
+  std::string text = BLOCKGTQ_SOURCE_DIR "/data/texts/calibration.txt", tokens = "640", parts = "3", more;
+  const std::string out = dir_ / "run", slurm = dir_ / "slurm";
 
-  /// Task `id` of an array of `count` tasks that begins at `least`.
-  Outcome task(int id, int count, int least) const {
-    std::vector<std::string> args = script("energy");
-    args.insert(args.end(), {model("tiny-qwen2-hd64"), corpus, out});
-    args.insert(args.end(), parts.begin(), parts.end());
-    return run(args, {path(), "TOKENS=" + tokens, "BLOCKGTQ_CHUNK=64", "SLURM_ARRAY_JOB_ID=77",
-                      "SLURM_CPUS_PER_TASK=2", "SLURM_ARRAY_TASK_ID=" + std::to_string(id),
-                      "SLURM_ARRAY_TASK_COUNT=" + std::to_string(count),
-                      "SLURM_ARRAY_TASK_MIN=" + std::to_string(least)});
+  Cluster() {
+    for (const std::string& folder : {slurm, dir_ / "bin"}) std::filesystem::create_directory(folder);
+    std::filesystem::create_symlink(BLOCKGTQ_BINARY, dir_ / "bin/blockgtq");
   }
-  Outcome merge() const {
-    std::vector<std::string> args = script("merge");
-    args.insert(args.end(), {out, "2,3"});
-    return run(args, {path()});
+  Outcome submit(std::vector<std::string> options = {}, std::vector<std::string> environment = {}) const {
+    const std::string run_txt = dir_ / "run.txt";
+    put_file(run_txt,
+             "# comment\nmodel " + model("tiny-qwen2-hd64") + "\ncalibration  " + text + "\nevaluation " +
+                 blockgtq::text("evaluation") + "\nparts " + parts + "\n\nenergy --tokens " + tokens +
+                 " --chunk 64\nallocate --bits 2,3\nperplexity --tokens 256 --k-method tq-mse --pairs "
+                 "K2\nperplexity --tokens 256 --k-method tq-mse --pairs K3\n" +
+                 more);
+    std::vector<std::string> args = {"submit", run_txt, out};
+    args.insert(args.end(), options.begin(), options.end());
+    return script(args, std::move(environment));
   }
-  void array(int first, int last) const {
-    for (int id = first; id <= last; ++id) {
-      const Outcome outcome = task(id, last - first + 1, first);
-      INFO(outcome.err);
-      REQUIRE(outcome.code == 0);
-    }
+  /// One task, as Slurm would start it.
+  Outcome task(const std::string& stage, int id, std::vector<std::string> environment = {}) const {
+    environment.insert(environment.end(), {"SLURM_JOB_ID=77", "SLURM_ARRAY_JOB_ID=77",
+                                           "SLURM_ARRAY_TASK_ID=" + std::to_string(id)});
+    return script({stage, out}, std::move(environment));
   }
-  std::string part(int i) const { return out + "/part-000" + std::to_string(i) + ".h5"; }
-  std::string map() const { return out + "/map.h5"; }
+  std::string part(int i) const { return out + "/parts/000" + std::to_string(i) + ".h5"; }
+  std::string kept(const std::string& name) const { return get_file(slurm + "/" + name); }
+  void remove(const std::vector<std::string>& names) const {
+    for (const std::string& name : names) REQUIRE(std::filesystem::remove(out + "/" + name));
+  }
 
  private:
-  static std::vector<std::string> script(const std::string& name) {
-    return {"/bin/bash", BLOCKGTQ_SOURCE_DIR "/apps/slurm/" + name + ".sbatch"};
-  }
-  static std::string path() {
-    return "PATH=" + std::filesystem::path(BLOCKGTQ_BINARY).parent_path().string() + ":" +
-           std::getenv("PATH");
+  Outcome script(std::vector<std::string> args, std::vector<std::string> environment) const {
+    args.insert(args.begin(), {"/bin/bash", BLOCKGTQ_SOURCE_DIR "/apps/slurm/run.sh"});
+    environment.insert(environment.end(), {"FAKE_SLURM=" + slurm,
+                                           "PATH=" BLOCKGTQ_SOURCE_DIR "/tests/slurm/fake:" + (dir_ / "bin") +
+                                               ":" + std::getenv("PATH")});
+    return run(std::move(args), environment);
   }
 };
 
@@ -63,63 +66,116 @@ std::string calibrated_map(const TempFolder& dir) {
 
 }  // namespace
 
-TEST_CASE("slurm: arrays from 0 and from 1 give the map of one run", "[slurm]") {
-  const TempFolder dir;
-  const std::string map = calibrated_map(dir);
-  for (const int first : {0, 1}) {
-    CAPTURE(first);
-    const Cluster cluster;
-    cluster.array(first, first + 2);
-    REQUIRE(cluster.merge().code == 0);
-    CHECK(same_bytes(cluster.map(), map));
-    CHECK_FALSE(std::filesystem::exists(cluster.part(4)));
-  }
-}
-
-TEST_CASE("slurm: a task that is submitted again computes its own range", "[slurm]") {
+TEST_CASE("slurm: a run gives the map of one calibrate, and a report of all its evaluations", "[slurm]") {
   const TempFolder dir;
   const Cluster cluster;
-  for (const int id : {0, 2}) REQUIRE(cluster.task(id, 3, 0).code == 0);
-  check_refused(cluster.merge(), 3, "--array=1");
-  const std::string first = get_file(cluster.part(1)), third = get_file(cluster.part(3));
-  REQUIRE(cluster.task(1, 1, 1).code == 0);  // --array=1: an array of one task now
-  REQUIRE(cluster.merge().code == 0);
-  CHECK(same_bytes(cluster.map(), calibrated_map(dir)));
-
-  // What is there and whole is left alone; what is damaged, or another part under its name, is made again.
-  const auto before = std::filesystem::last_write_time(cluster.part(1));
-  REQUIRE(cluster.task(0, 3, 0).code == 0);
-  CHECK(std::filesystem::last_write_time(cluster.part(1)) == before);
-  std::filesystem::resize_file(cluster.part(1), 5000);
-  CHECK_THAT(cluster.task(0, 1, 0).err, ContainsSubstring("part-0001.h5: not part 1 of 3"));
-  CHECK((get_file(cluster.part(1)) == first));
-  std::filesystem::copy_file(cluster.part(1), cluster.part(3),
-                             std::filesystem::copy_options::overwrite_existing);
-  CHECK_THAT(cluster.task(2, 1, 2).err, ContainsSubstring("part-0003.h5: not part 3 of 3"));
-  CHECK((get_file(cluster.part(3)) == third));
+  const Outcome outcome = cluster.submit({"--gpu", "--partition=p"});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  CHECK(same_bytes(cluster.out + "/map.h5", calibrated_map(dir)));
+  const std::string report = get_file(cluster.out + "/report.csv"), jobs = cluster.kept("submitted");
+  CHECK(std::count(report.begin(), report.end(), '\n') == 4);  // head, exact, K2, K3
+  CHECK_THAT(get_file(cluster.out + "/report.md"), ContainsSubstring("| K3 | tq-mse | exact |"));
+  for (const char* line : {"--partition=p --job-name=energy", "--gres=gpu:1 --array=1,2,3 ",
+                           "--dependency=afterok:1 --kill-on-invalid-dep=yes --job-name=merge",
+                           "--dependency=afterok:2 --kill-on-invalid-dep=yes --job-name=allocate",
+                           "--dependency=afterok:3 --kill-on-invalid-dep=yes --job-name=perplexity",
+                           "--dependency=afterok:4 --kill-on-invalid-dep=yes --job-name=report"})
+    CHECK_THAT(jobs, ContainsSubstring(line));
+  CHECK_THAT(cluster.submit().out, ContainsSubstring("complete"));
+  CHECK(cluster.kept("submitted") == jobs);
 }
 
-TEST_CASE("slurm: a folder keeps to one model, text and number of parts", "[slurm]") {
+TEST_CASE("slurm: the same command again makes what is missing", "[slurm]") {
+  const Cluster cluster;
+  put_file(cluster.slurm + "/code", "1");
+  REQUIRE(cluster.submit().code == 0);  // all tasks fail, and what depends on them does not run
+  CHECK_FALSE(std::filesystem::exists(cluster.out + "/stats.h5"));
+  std::filesystem::remove(cluster.slurm + "/code");
+  REQUIRE(cluster.submit().code == 0);
+  const std::string map = get_file(cluster.out + "/map.h5"), second = get_file(cluster.part(2));
+
+  cluster.remove({"stats.h5", "map.h5", "parts/0002.h5", "results/0001.csv", "report.csv"});
+  std::filesystem::resize_file(cluster.part(1), 5000);  // damaged
+  std::filesystem::remove(cluster.part(3));
+  put_file(cluster.part(3), get_file(cluster.part(1)));  // not the third
+  const auto evaluated = std::filesystem::last_write_time(cluster.out + "/results/0002.csv");
+  CHECK_THAT(cluster.submit().out,
+             ContainsSubstring("energy --array=1,2,3\n") && ContainsSubstring("perplexity --array=1\n"));
+  CHECK((get_file(cluster.out + "/map.h5") == map));
+  CHECK((get_file(cluster.part(2)) == second));
+  CHECK(std::filesystem::last_write_time(cluster.out + "/results/0002.csv") == evaluated);
+
+  cluster.remove({"stats.h5", "map.h5", "parts/0002.h5"});
+  const auto first = std::filesystem::last_write_time(cluster.part(1));
+  CHECK_THAT(cluster.submit().out, ContainsSubstring("energy --array=2\n"));
+  CHECK(std::filesystem::last_write_time(cluster.part(1)) == first);
+  CHECK((get_file(cluster.out + "/map.h5") == map));
+
+  // Nothing comes of a merge whose parts are not all there.
+  cluster.remove({"stats.h5", "map.h5", "parts/0002.h5"});
+  check_refused(cluster.task("merge", 1), 3, "0002.h5");
+  CHECK_FALSE(std::filesystem::exists(cluster.out + "/stats.h5"));
+}
+
+TEST_CASE("slurm: a folder keeps to one run", "[slurm]") {
+  const TempFolder dir;
   Cluster cluster;
-  cluster.parts = {"3"};
-  REQUIRE(cluster.task(1, 1, 1).code == 0);  // PARTS says 3, though the array has one task yet
-  check_refused(cluster.task(4, 4, 1), 2, "77_4: task 4 found, 1 to 3 allowed");
-  check_refused(cluster.task(0, 1, 0), 2, "task 0 found, 1 to 3 allowed");
-  cluster.parts = {"4"};
-  check_refused(cluster.task(2, 4, 1), 3, "PARTS: 4 found");
-  cluster.parts = {};
+  cluster.text = dir / "text";
+  put_file(cluster.text, get_file(text("calibration")));
+  REQUIRE(cluster.submit().code == 0);
+  put_file(cluster.slurm + "/queue", "9\n3\n");
+  check_refused(cluster.submit(), 3, "queued or running: wait, or scancel 3");
+  std::filesystem::remove(cluster.slurm + "/queue");
+
   cluster.tokens = "512";
-  check_refused(cluster.task(2, 3, 1), 3, "differs in: tokens 640");
+  check_refused(cluster.submit(), 3, "differs in: energy --tokens 640");
   cluster.tokens = "640";
-  cluster.corpus = text("evaluation");
-  check_refused(cluster.task(2, 3, 1), 3, "differs in: text");
-  cluster.corpus = "/no/such/text";
-  check_refused(cluster.task(2, 3, 1), 3, "/no/such/text: cannot be read");
-  CHECK_FALSE(std::filesystem::exists(cluster.part(2)));
-  check_refused(cluster.merge(), 3, "--array=2,3");
-  check_refused(run({"/bin/bash", BLOCKGTQ_SOURCE_DIR "/apps/slurm/energy.sbatch", "m", "t", cluster.out},
-                    {"SLURM_ARRAY_TASK_ID="}),
-                2, "no task of an array");
+  cluster.parts = "4";
+  check_refused(cluster.submit(), 3, "differs in: parts 3");
+  cluster.parts = "0";
+  check_refused(cluster.submit(), 2, "parts: '0' found");
+  cluster.parts = "3";
+  cluster.more = "seed 3\n";
+  check_refused(cluster.submit(), 2, "'seed' found");
+  cluster.more = "parts 3\n";
+  check_refused(cluster.submit(), 2, "2 lines of 'parts' found, 1 allowed");
+  cluster.more = "";
+  check_refused(cluster.submit({}, {"BLOCKGTQ_CHUNK=32"}), 2, "BLOCKGTQ_CHUNK: set in the environment");
+
+  // What a task reads is what the run began with.
+  put_file(cluster.text, "another text");
+  cluster.remove({"parts/0001.h5"});
+  check_refused(cluster.task("energy", 1), 3,
+                "job 77_1: " + cluster.out + " holds another run, which differs in: calibration");
+  CHECK_FALSE(std::filesystem::exists(cluster.part(1)));
+  check_refused(cluster.submit(), 3, "differs in: calibration sha256");
+  cluster.text = "/no/such/text";
+  check_refused(cluster.submit(), 3, "/no/such/text: cannot be read");
+  CHECK(cluster.submit().code == 3);
+}
+
+TEST_CASE("slurm: a task that a signal stopped requeues itself, and no other", "[slurm]") {
+  const Cluster cluster;
+  REQUIRE(cluster.submit().code == 0);
+  cluster.remove({"parts/0003.h5"});
+  put_file(cluster.slurm + "/code", "75");
+  put_file(cluster.slurm + "/queue", "RUNNING\n");
+  CHECK(cluster.task("energy", 3).code == 75);
+  CHECK(cluster.kept("controlled") == "scontrol requeue 77_3\n");
+  check_refused(cluster.task("energy", 3, {"SLURM_RESTART_COUNT=5"}), 75, "stopped after 5 restarts");
+  put_file(cluster.slurm + "/queue", "COMPLETING\n");  // cancelled: Slurm has the last word
+  CHECK(cluster.task("energy", 3).code == 75);
+  put_file(cluster.slurm + "/code", "6");
+  CHECK(cluster.task("energy", 3).code == 6);
+  CHECK(cluster.kept("controlled") == "scontrol requeue 77_3\n");
+}
+
+TEST_CASE("slurm: where one job is refused, none stays queued", "[slurm]") {
+  const Cluster cluster;
+  put_file(cluster.slurm + "/refuse", "");
+  check_refused(cluster.submit(), 3, "energy: sbatch refuses it");
+  CHECK_FALSE(std::filesystem::exists(cluster.slurm + "/controlled"));
 }
 
 }  // namespace blockgtq
