@@ -93,6 +93,6 @@ TEST_CASE("logits from a token on are those of all", "[past]") {
     };
     gpu->forward(model, request);
     CHECK(got.size() == (700 - size_t(from)) * vocab);
-    CHECK(distance(got, {all.begin() + from * int64_t(vocab), all.end()}) <= 1e-5);
+    CHECK(distance(got, std::vector<float>(all.begin() + from * int64_t(vocab), all.end())) <= 1e-5);
   }
 }
