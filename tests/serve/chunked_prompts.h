@@ -70,12 +70,12 @@ inline void check_prompts(const Checkpoint& model, const std::vector<PromptKind>
         const size_t last = (n - 1) / size_t(chunk) * size_t(chunk);  // chunk
         if (k.keys.empty() || last == 0) near.add(got[0], want[0]);
         if (k.keys.empty()) near.add(got.back(), want.back());
-        near.add(got.back(), over_pages(model, *sequence, tokens, n + 9));
+        near.add(got.back(), over_pages(model, held_by(*sequence), tokens, n + 9));
         if (last > 0) {
           const auto before = make_cuda_sequence(model, shape, kind, fp32(), 330, chunk);
           before->append(prompt.first(last));
-          near.add(got[0],
-                   logits_behind(model, past_of(c, *before, int64_t(last)), prompt.subspan(last), nullptr));
+          near.add(got[0], logits_behind(model, past_of(c, held_by(*before), int64_t(last)),
+                                         prompt.subspan(last), nullptr));
         }
         CHECK(sequence->cache_bytes() == twin->cache_bytes());
         const PlainPositions of_twin = twin->held(0), held = sequence->held(0);

@@ -1,5 +1,7 @@
 // Sequences against the forward pass on the CPU over the same pages.
 #pragma once
+#include <functional>
+
 #include "catch.h"
 #include "model/captured.h"
 #include "model/past.h"
@@ -20,14 +22,20 @@ inline CudaOptions fp32() {
 }
 #endif
 
-/// What a sequence holds of its first n positions, as a past.
-inline Past past_of(const Config& c, const Sequence& sequence, int64_t n) {
+/// What a text's cache holds of a layer: Sequence::held() and the like.
+using Held = std::function<PlainPositions(int layer)>;
+inline Held held_by(const Sequence& sequence) {
+  return [&](int layer) { return sequence.held(layer); };
+}
+
+/// What is held of the first n positions, as a past.
+inline Past past_of(const Config& c, const Held& held, int64_t n) {
   Past past;
   past.n = n;
   past.context = 330;
   const int64_t width = int64_t(c.n_kv_heads) * c.head_dim;
   for (int l = 0; l < c.n_layers; ++l) {
-    const PlainPositions all = sequence.held(l);
+    const PlainPositions all = held(l);
     REQUIRE(int64_t(all.k.size()) >= n * width);
     past.layers.push_back(
         {{all.k.begin(), all.k.begin() + n * width}, {all.v.begin(), all.v.begin() + n * width}, {}, {}});
@@ -53,12 +61,12 @@ inline std::vector<float> logits_behind(const Checkpoint& model, Past past, std:
   return found;
 }
 
-/// The CPU's logits behind token t, over what a sequence that ends with it holds.
-inline std::vector<float> over_pages(const Checkpoint& model, const Sequence& sequence,
+/// The CPU's logits behind token t, over what is held of a text that ends with it.
+inline std::vector<float> over_pages(const Checkpoint& model, const Held& held,
                                      std::span<const int32_t> tokens, size_t t) {
   const Config& c = model.config();
   const int64_t width = int64_t(c.n_kv_heads) * c.head_dim;
-  const Past past = past_of(c, sequence, int64_t(t));
+  const Past past = past_of(c, held, int64_t(t));
   const auto turned_back = [&](bool local) {
     RotaryTable table = rotary_table(c, past.context, local);
     const double factor =
@@ -70,7 +78,7 @@ inline std::vector<float> over_pages(const Checkpoint& model, const Sequence& se
   };
   const RotaryTable back = turned_back(false), local_back = c.local_rope ? turned_back(true) : back;
   return logits_behind(model, past, tokens.subspan(t, 1), [&](LayerActivations& acts) {
-    const PlainPositions all = sequence.held(acts.layer);
+    const PlainPositions all = held(acts.layer);
     REQUIRE(int64_t(all.k.size()) == int64_t(t + 1) * width);
     std::copy(all.k.end() - width, all.k.end(), acts.k);
     std::copy(all.v.end() - width, all.v.end(), acts.v);
@@ -91,7 +99,7 @@ inline void check_over_pages(const Checkpoint& model, Sequence& sequence, std::s
   for (size_t t = prompt; t < prompt + steps; ++t) {
     const std::span<const float> got = sequence.append({&tokens[t], 1});
     if (t % 7 != 0) continue;
-    const double distance = relative_distance(got, over_pages(model, sequence, tokens, t));
+    const double distance = relative_distance(got, over_pages(model, held_by(sequence), tokens, t));
     worst = std::max(worst, distance);
     apart += !(distance < bound);
     ++n;

@@ -105,7 +105,7 @@ TEST_CASE("a chunk attends to what packed pages gave back of those before", "[se
     const auto sequence = make_paged_sequence(model, shape, {specs, exact}, 330, chunk);
     before->append(std::span(tokens).first(held));
     const std::span<const float> got = sequence->append(std::span(tokens).first(held + 50));
-    const Past past = past_of(model.config(), *before, int64_t(held));
+    const Past past = past_of(model.config(), held_by(*before), int64_t(held));
     CHECK(relative_distance(got, logits_behind(model, past, std::span(tokens).subspan(held, 50), nullptr)) <
           1e-6);
     // What is held does not depend on the chunks, but for what they attended to.
@@ -116,7 +116,7 @@ TEST_CASE("a chunk attends to what packed pages gave back of those before", "[se
     CHECK(sequence->cache_bytes() == whole->cache_bytes());
     for (size_t t = held + 50; t < held + 120; ++t) {
       const std::span<const float> logits = sequence->append({&tokens[t], 1});
-      CHECK(relative_distance(logits, over_pages(model, *sequence, tokens, t)) < 1e-5);
+      CHECK(relative_distance(logits, over_pages(model, held_by(*sequence), tokens, t)) < 1e-5);
     }
   }
 }
