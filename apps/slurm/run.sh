@@ -185,14 +185,19 @@ report() {
   mv "$folder/.report.csv" "$folder/report.csv"
 }
 
+unchanged() {  # FILE...: what was read is what the run began with, or they go
+  inputs | same inputs.txt || { rm -f "$@"; exit 3; }
+}
+
 stage() {  # STAGE, in a job
   local task=${SLURM_ARRAY_TASK_ID:-} i words files=()
-  inputs | same inputs.txt
   case $1 in
     energy)
       if whole_part "$task"; then return; fi
+      unchanged
       read -ra words <<<"$(value energy)"
       compute energy -m "$(value model)" -f "$(value calibration)" "${words[@]}" --part "$task/$(value parts)" -o "$(part "$task")"
+      unchanged "$(part "$task")"
       ;;
     merge)
       for ((i = 1; i <= $(value parts); ++i)); do files+=("$(part "$i")"); done
@@ -203,9 +208,12 @@ stage() {  # STAGE, in a job
       compute allocate "$folder/stats.h5" "${words[@]}" -o "$folder/map.h5"
       ;;
     perplexity)
+      unchanged
       read -ra words <<<"$(value perplexity | sed -n "${task}p")"
+      for i in json md csv; do files+=("$(result "$task" $i)"); done
       compute perplexity -m "$(value model)" -f "$(value evaluation)" --map "$folder/map.h5" "${words[@]}" \
-        --json "$(result "$task" json)" --md "$(result "$task" md)" --csv "$(result "$task" csv)"
+        --json "${files[0]}" --md "${files[1]}" --csv "${files[2]}"
+      unchanged "${files[@]}"
       ;;
     report) report ;;
   esac

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 
 #include "base/error.h"
@@ -47,18 +48,28 @@ std::string value(const Provenance& provenance, const std::string& key) {
 
 // One signature, and as many tokens: the last chunk of a shorter run may be cut where others are whole. The
 // error names what differs where the files say it.
-void require_one_run(const Stats& part, const std::string& name, const Stats& first,
-                     const std::string& first_name) {
-  const std::string tokens = value(part.provenance, "tokens"), allowed = value(first.provenance, "tokens");
-  if (part.signature == first.signature && (tokens == allowed || tokens.empty() || allowed.empty())) return;
+void require_one_run(const Stats& part, const std::string& name, const Stats& typical,
+                     const std::string& typical_name) {
+  const std::string tokens = value(part.provenance, "tokens"), allowed = value(typical.provenance, "tokens");
+  if (part.signature == typical.signature && (tokens == allowed || tokens.empty() || allowed.empty())) return;
   for (const char* key :
-       {"weights", "corpus_sha256", "tokens", "chunk", "bos", "dtype", "compat", "calibrate_from"})
-    if (const std::string found = value(part.provenance, key), want = value(first.provenance, key);
+       {"weights", "corpus_sha256", "chunk", "bos", "dtype", "compat", "calibrate_from", "tokens"})
+    if (const std::string found = value(part.provenance, key), want = value(typical.provenance, key);
         found != want)
-      fail_input("{}: statistics of another run than {}: {} '{}' found, '{}' allowed", name, first_name, key,
-                 found, want);
+      fail_input("{}: statistics of another run than {}: {} '{}' found, '{}' allowed", name, typical_name,
+                 key, found, want);
   fail_input("{}: statistics of another model, corpus or options: signature {} found, {} of {} allowed", name,
-             part.signature, first.signature, first_name);
+             part.signature, typical.signature, typical_name);
+}
+
+// The first of the run that most parts are of: the odd one is named, wherever it stands.
+size_t typical_part(const std::vector<Stats>& parts) {
+  std::map<std::string, int> count;
+  for (const Stats& part : parts) ++count[part.signature];
+  const auto most = std::max_element(parts.begin(), parts.end(), [&](const Stats& a, const Stats& b) {
+    return count[a.signature] < count[b.signature];
+  });
+  return size_t(most - parts.begin());
 }
 
 // Chunks of the run that all are of; 0 where none knows, as in files of version 1.
@@ -112,12 +123,13 @@ void require_complete(const Stats& stats, const std::string& name, const std::st
 Stats merge(std::vector<Stats> parts, const std::vector<std::string>& names) {
   check(!parts.empty() && parts.size() == names.size(),
         "merge: nothing to merge, or another number of names");
+  const size_t typical = typical_part(parts);
   for (size_t i = 0; i < parts.size(); ++i) {
     check_sizes(parts[i]);
-    require_one_run(parts[i], names[i], parts[0], names[0]);
-    if (!(parts[i].shape == parts[0].shape))
+    require_one_run(parts[i], names[i], parts[typical], names[typical]);
+    if (!(parts[i].shape == parts[typical].shape))
       fail_input("{}: heads, RoPE or modules differ from those of {} under the same signature", names[i],
-                 names[0]);
+                 names[typical]);
   }
   std::vector<size_t> order(parts.size());
   std::iota(order.begin(), order.end(), size_t(0));

@@ -11,11 +11,11 @@ class Cluster {
 
  public:
   std::string text = BLOCKGTQ_SOURCE_DIR "/data/texts/calibration.txt", tokens = "640", parts = "3", more;
-  const std::string out = dir_ / "run", slurm = dir_ / "slurm";
+  const std::string out = dir_ / "run", slurm = dir_ / "slurm", bin = dir_ / "bin";
 
   Cluster() {
-    for (const std::string& folder : {slurm, dir_ / "bin"}) std::filesystem::create_directory(folder);
-    std::filesystem::create_symlink(BLOCKGTQ_BINARY, dir_ / "bin/blockgtq");
+    for (const std::string& folder : {slurm, bin}) std::filesystem::create_directory(folder);
+    std::filesystem::create_symlink(BLOCKGTQ_BINARY, bin + "/blockgtq");
   }
   Outcome submit(std::vector<std::string> options = {}, std::vector<std::string> environment = {}) const {
     const std::string run_txt = dir_ / "run.txt";
@@ -44,9 +44,8 @@ class Cluster {
  private:
   Outcome script(std::vector<std::string> args, std::vector<std::string> environment) const {
     args.insert(args.begin(), {"/bin/bash", BLOCKGTQ_SOURCE_DIR "/apps/slurm/run.sh"});
-    environment.insert(environment.end(), {"FAKE_SLURM=" + slurm,
-                                           "PATH=" BLOCKGTQ_SOURCE_DIR "/tests/slurm/fake:" + (dir_ / "bin") +
-                                               ":" + std::getenv("PATH")});
+    const std::string path = BLOCKGTQ_SOURCE_DIR "/tests/slurm/fake:" + bin + ":" + std::getenv("PATH");
+    environment.insert(environment.end(), {"FAKE_SLURM=" + slurm, "PATH=" + path});
     return run(std::move(args), environment);
   }
 };

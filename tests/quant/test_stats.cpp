@@ -398,6 +398,8 @@ TEST_CASE("merge names the file that does not fit") {
   foreign.provenance = {{"corpus_sha256", "5678"}};
   CHECK(message_of({run(0, 2), foreign}, {"a.h5", "b.h5"}) ==
         "b.h5: statistics of another run than a.h5: corpus_sha256 '5678' found, '' allowed");
+  CHECK_THAT(message_of({foreign, run(0, 2), run(3, 1)}, {"a.h5", "b.h5", "c.h5"}),  // two against one
+             ContainsSubstring("a.h5: statistics of another run than b.h5: "));
   Stats longer = run(0, 2), shorter = run(2, 1);  // one signature: the text is the same
   longer.provenance = {{"tokens", "48"}};
   shorter.provenance = {{"tokens", "40"}};

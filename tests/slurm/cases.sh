@@ -72,6 +72,10 @@ begin() {
 slurm_says() {  # PATTERN: lines of slurmctld's log since the case began, without times
   tail -n "+$since" "$work/cluster/slurmctld.log" | sed 's/^\[[^]]*\] /slurmctld: /' | grep -E -e "$1" || true
 }
+restarts() {  # of the tasks of the array energy, as Slurm counts them
+  local task
+  for task in 1 2 3; do say "energy $task: $(scontrol show job "$1_$task" | grep -o 'Restarts=[0-9]*')"; done
+}
 finish() {  # FOLDER: waits, and compares with the undisturbed run
   settle
   local file
@@ -96,12 +100,14 @@ case_requeue() {  # by an administrator, of a running task
   hold energy-2
   submit requeue
   until_true "energy 2" held energy-2
-  say "\$ scontrol requeue $(array)_2"
-  scontrol requeue "$(array)_2"
+  local id
+  id=$(array)
+  say "\$ scontrol requeue ${id}_2"
+  scontrol requeue "${id}_2"
   until_true "energy 2 once more" held energy-2 2
   release
-  slurm_says 'equeue'
   finish requeue
+  restarts "$id"
 }
 
 case_preempt() {  # all nodes, by a partition of higher priority
@@ -113,9 +119,10 @@ case_preempt() {  # all nodes, by a partition of higher priority
   sbatch --partition=high --nodes=3 --mem=100 --output=/dev/null --wrap 'sleep 2' >/dev/null
   for i in 1 2 3; do until_true "energy $i once more" held "energy-$i" 2; done
   release
-  slurm_says 'reempt|equeue'
+  slurm_says 'reempt'
   finish "preempt-$partition"
   grep -h '^note' "$work/preempt-$partition"/logs/* || true
+  restarts "$(array)"
 }
 
 case_signal() {  # the time limit comes near: the batch shell alone is told
@@ -129,8 +136,8 @@ case_signal() {  # the time limit comes near: the batch shell alone is told
   for i in 1 2; do if held "energy-$i" 2; then die "energy $i was requeued, too"; fi; done
   release
   finish signal
-  slurm_says 'equeue'
   grep -h -e 'stopped by' "$work"/signal/logs/*
+  restarts "$(array)"
 }
 
 case_limit() {  # a time limit of 3 minutes; Slurm signals 2 minutes before it
@@ -140,8 +147,8 @@ case_limit() {  # a time limit of 3 minutes; Slurm signals 2 minutes before it
   until_true "energy 2 once more" held energy-2 2
   release
   finish limit
-  slurm_says 'equeue|arning'
   grep -h -e 'stopped by' "$work"/limit/logs/*
+  restarts "$(array)"
 }
 
 case_cancel() {  # what its user cancels does not come back by itself
@@ -203,7 +210,7 @@ case_mixed() {  # one folder, one run
   release
   finish mixed
 
-  # The text changes while the run goes: what would read the new one stops.
+  # The text changes under a task, before it is read.
   hold energy-2
   submit changed
   until_true "energy 2" held energy-2
@@ -212,10 +219,11 @@ case_mixed() {  # one folder, one run
   release
   settle
   no_output changed
-  log_has changed/logs/merge.txt 'differs in: calibration sha256'
+  log_has changed/logs/energy-0002.txt 'differs in: calibration sha256' | sed "s|$work/||g"
   refused 'holds another run, which differs in: calibration sha256' changed
   mv "$work/before.txt" "$work/calibration.txt"
   submit changed
+  log_has said 'energy --array=2$' >/dev/null || die "not the task alone whose text had changed"
   finish changed
 }
 
