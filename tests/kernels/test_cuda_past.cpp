@@ -1,6 +1,6 @@
 // A sequence continued on a GPU, piece by piece, is what the CPU makes of it.
 #include "both_backends.h"
-#include "kernels/device/device.h"
+#include "kernels/forward/blas.h"
 #include "model/cuda_plan.h"
 
 using namespace blockgtq;
