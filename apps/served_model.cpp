@@ -51,8 +51,7 @@ ServedModel::ServedModel(const ServeOptions& o, const GlobalOptions& global, Pro
   has_pages_ = has_pages(config, on_gpu_);
   if (on_gpu_ && !has_pages_)
     progress.warn(
-        fmt::format("no step for {}: every token is a forward pass, its weights streamed, over exact "
-                    "keys and values in float32",
+        fmt::format("no step for {}: every token is a forward pass, over exact keys and values in float32",
                     without_step(config)));
   else if (pages_in_fp16() && !has_pages_)
     progress.warn("no pages for a latent: it is held exactly, in float32");

@@ -1,6 +1,7 @@
 #include "model/cuda_backend.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "base/error.h"
 #include "base/stop.h"
@@ -30,6 +31,28 @@ const CudaOptions& use_device(const CudaOptions& options) {
   }
 }
 
+/// A run's weights: on their way through the arena, or there since a run before.
+class RunWeights {
+ public:
+  /// staging: null where they are there.
+  RunWeights(const Checkpoint& model, int device, const CudaPlan& plan, std::byte* arena, Staging* staging)
+      : plan_(plan), arena_(arena) {
+    if (staging) stream_.emplace(model, device, plan.parcels, arena, *staging);
+  }
+  /// As WeightStream.
+  const std::byte* acquire(size_t i, const cuda::Stream& stream) {
+    return stream_ ? stream_->acquire(i, stream) : arena_ + plan_.parcels[i].arena_offset;
+  }
+  void release(size_t i, const cuda::Stream& stream) {
+    if (stream_) stream_->release(i, stream);
+  }
+
+ private:
+  const CudaPlan& plan_;
+  std::byte* const arena_;
+  std::optional<WeightStream> stream_;
+};
+
 class CudaBackend : public Backend {
  public:
   explicit CudaBackend(const CudaOptions& options) : options_(use_device(options)) {}
@@ -40,40 +63,55 @@ class CudaBackend : public Backend {
 
  private:
   void run_layers(const CudaPlan& plan, const ForwardRequest& request, CudaDecoder& decoder,
-                  WeightStream& weights);
+                  RunWeights& weights);
   void run_output(const CudaPlan& plan, const ForwardRequest& request, int64_t vocab, CudaDecoder& decoder,
-                  WeightStream& weights);
+                  RunWeights& weights);
+  void let_go();
 
   const CudaOptions options_;  // first: the members below are made on its device
   cuda::Stream stream_;
   cuda::Blas blas_;
   Staging staging_;
+  cuda::Buffer kept_;                    // weights that stay from run to run
+  const Checkpoint* kept_of_ = nullptr;  // of this model; null: of none, whatever lies there
 };
+
+void CudaBackend::let_go() {
+  kept_of_ = nullptr;
+  kept_ = cuda::Buffer();
+}
 
 void CudaBackend::forward(const Checkpoint& model, const ForwardRequest& request) {
   check_request(model, request);
   if (request.past) request.past->layers.resize(model.config().kv_layers().size());
   cuda::set_device(options_.device);
-  const int64_t free =
-      cuda::free_device_bytes() + cuda::Blas::kWorkspaceBytes;  // the workspace is in the plan
+  if (kept_of_ != &model || !request.past) let_go();
+  const int64_t free = cuda::free_device_bytes() + int64_t(kept_.bytes()) +
+                       cuda::Blas::kWorkspaceBytes;  // the workspace is in the plan
   const CudaPlan plan(model, request, options_, free);
-  const cuda::Buffer activations{size_t(plan.activation_bytes)}, arena{size_t(plan.arena_bytes)};
+  if (!plan.resident) let_go();
+  const bool there = kept_of_ == &model;
+  if (plan.resident && !there) kept_ = cuda::Buffer(size_t(plan.arena_bytes));
+  const cuda::Buffer activations{size_t(plan.activation_bytes)},
+      passing{plan.resident ? 0 : size_t(plan.arena_bytes)};
   Region region(activations.as<std::byte>());
   const Workspace workspace = lay_out(model.config(), plan.run, region);
   CudaDecoder decoder(model, plan.run, request.past, workspace, blas_, stream_);
-  WeightStream weights(model, options_.device, plan.parcels, arena.as<std::byte>(), staging_);
+  RunWeights weights(model, options_.device, plan, (plan.resident ? kept_ : passing).as<std::byte>(),
+                     there ? nullptr : &staging_);
 
   if (request.progress) request.progress->begin("forward", model.config().n_layers);
   decoder.begin(plan.outer.embedding, request.tokens);
   run_layers(plan, request, decoder, weights);
   if (request.on_logits) run_output(plan, request, model.config().vocab, decoder, weights);
   stream_.synchronize();  // before the memory goes
+  if (plan.resident) kept_of_ = &model;
   if (request.past) request.past->n += plan.run.n_tokens;
   if (request.progress) request.progress->end();
 }
 
 void CudaBackend::run_layers(const CudaPlan& plan, const ForwardRequest& request, CudaDecoder& decoder,
-                             WeightStream& weights) {
+                             RunWeights& weights) {
   for (size_t l = 0; l < plan.layers.size(); ++l) {
     check_stop();
     const ResidentLayer layer{int(l), plan.layers[l], plan.parcels[l], weights.acquire(l, stream_)};
@@ -86,7 +124,7 @@ void CudaBackend::run_layers(const CudaPlan& plan, const ForwardRequest& request
 }
 
 void CudaBackend::run_output(const CudaPlan& plan, const ForwardRequest& request, int64_t vocab,
-                             CudaDecoder& decoder, WeightStream& weights) {
+                             CudaDecoder& decoder, RunWeights& weights) {
   const size_t output = plan.layers.size();
   const std::byte* base = weights.acquire(output, stream_);
   const int64_t most = std::min(kLogitTokens, plan.run.chunk), n_tokens = plan.run.n_tokens;

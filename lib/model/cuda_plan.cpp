@@ -15,6 +15,10 @@ namespace {
 constexpr int64_t kConvertedBytes = 256 << 20;  // of weights converted at a time, where they must be
 constexpr int64_t kReserveBytes = 256 << 20;  // left free for what the driver loads as kernels are first used
 
+int64_t aligned(int64_t bytes) {
+  return (bytes + 255) / 256 * 256;
+}
+
 double gib(int64_t bytes) {
   return double(bytes) / double(1 << 30);
 }
@@ -101,6 +105,19 @@ std::string without_kernel(const Config& c) {
   return "";
 }
 
+/// Gives every parcel a place of its own, if there is room for all.
+bool CudaPlan::keep_all(int64_t room) {
+  int64_t all = 0;
+  for (const Parcel& parcel : parcels) all += aligned(parcel.bytes);
+  if (all > room) return false;
+  for (Parcel& parcel : parcels) {
+    parcel.arena_offset = arena_bytes;
+    parcel.after = -1;
+    arena_bytes += aligned(parcel.bytes);
+  }
+  return resident = true;
+}
+
 CudaPlan::CudaPlan(const Checkpoint& model, const ForwardRequest& request, const CudaOptions& options,
                    int64_t free_bytes)
     : outer(outer_weights(model)) {
@@ -111,7 +128,7 @@ CudaPlan::CudaPlan(const Checkpoint& model, const ForwardRequest& request, const
     parcels.push_back(pack_layer(layers[size_t(layer)], layer + 1 == c.n_layers && !request.on_logits));
   int64_t layer_bytes = 0, output_bytes = 0;
   for (Parcel& parcel : parcels) layer_bytes = std::max(layer_bytes, parcel.bytes);
-  layer_bytes = (layer_bytes + 255) / 256 * 256;
+  layer_bytes = aligned(layer_bytes);
   if (request.on_logits) output_bytes = parcels.emplace_back(pack_output(outer)).bytes;
 
   run.n_tokens = int64_t(request.tokens.size());
@@ -132,6 +149,7 @@ CudaPlan::CudaPlan(const Checkpoint& model, const ForwardRequest& request, const
   const int64_t usable = free_bytes - kReserveBytes;
   const bool limited = options.memory_limit_bytes > 0 && options.memory_limit_bytes < usable;
   const int64_t room = limited ? options.memory_limit_bytes : usable;
+  if (run.continues && run.logits && keep_all(room - fixed)) return;
   int slots = c.n_layers > 1 ? 2 : 1;
   if (fixed + std::max(slots * layer_bytes, output_bytes) > room) slots = 1;
   arena_bytes = std::max(slots * layer_bytes, output_bytes);

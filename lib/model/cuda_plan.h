@@ -23,7 +23,11 @@ struct CudaPlan {
   std::vector<LayerWeights> layers;
   std::vector<Parcel> parcels;  // of the layers, then of the output layer where logits are asked for
   int64_t activation_bytes = 0;
-  int64_t arena_bytes = 0;  // for weights: two layers where they fit, else one
+  int64_t arena_bytes = 0;  // for weights: two layers where they fit, else one; or all
+  bool resident = false;    // every parcel has a place of its own: runs that continue a sequence come again
+
+ private:
+  bool keep_all(int64_t room);
 };
 
 }  // namespace blockgtq

@@ -21,7 +21,7 @@ std::string without_step(const Config& config);
 /// On a GPU, from the pages themselves: a prompt is read in chunks, whose tokens attend to what the pages
 /// hold of those before and exactly to each other, and are put into the pages; every token after the prompt
 /// attends to what the pages hold. A model without such a step has no pages: every chunk and every token is a
-/// forward pass, with the weights streamed, over an exact past in float32. model outlives it; context: the
+/// forward pass over an exact past in float32. model outlives it; context: the
 /// tokens it may come to; chunk: tokens of a chunk. Exit::device where the model has no sequence, or no step
 /// and packed pages are asked for, or the memory cannot be had.
 std::unique_ptr<Sequence> make_cuda_sequence(const Checkpoint& model, const AttentionShape& shape,

@@ -1,6 +1,7 @@
 // A sequence continued on a GPU, piece by piece, is what the CPU makes of it.
 #include "both_backends.h"
-#include "kernels/device/device.h"
+#include "kernels/forward/blas.h"
+#include "model/cuda_plan.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;
@@ -72,6 +73,36 @@ TEST_CASE("the trained models, and every family, continued on a GPU", "[past]") 
     CHECK(e.code == Exit::input);
     CHECK_THAT(e.what(), ContainsSubstring("gated delta nets"));
   }
+}
+
+TEST_CASE("weights that stay and weights that pass give the same", "[past]") {
+  if (!has_device()) return;
+  const Checkpoint model(trained_model("tiny-deepseek2"));
+  const std::vector<int32_t> tokens = some_tokens(150, model.config().vocab);
+  CudaOptions options = with_type(ComputeType::fp32);
+  ForwardRequest request;
+  request.tokens = tokens;
+  request.chunk = 0;
+  request.on_logits = [](int64_t, int64_t, const float*) {};
+  const int64_t free = cuda::free_device_bytes();
+  const CudaPlan passing(model, request, options, free);
+  Past past;
+  past.context = 150;
+  request.past = &past;
+  const CudaPlan staying(model, request, options, free);
+  REQUIRE(staying.resident);
+  REQUIRE(!passing.resident);
+  REQUIRE(staying.arena_bytes > passing.arena_bytes);
+  const std::vector<size_t> pieces = {64, 1, 85};
+  const auto backend = make_cuda_backend(options);
+  const std::vector<float> want = in_pieces(*backend, model, tokens, pieces).logits;
+  CHECK(in_pieces(*backend, model, tokens, pieces).logits == want);
+  const Checkpoint other(trained_model("tiny-llama3"));
+  in_pieces(*backend, other, std::span(tokens).first(9), {9});
+  CHECK(in_pieces(*backend, model, tokens, pieces).logits == want);
+  options.memory_limit_bytes = staying.activation_bytes + cuda::Blas::kWorkspaceBytes + passing.arena_bytes;
+  CHECK(!CudaPlan(model, request, options, free).resident);
+  CHECK(in_pieces(*make_cuda_backend(options), model, tokens, pieces).logits == want);
 }
 
 TEST_CASE("logits from a token on are those of all", "[past]") {
