@@ -59,7 +59,9 @@ ServedModel::ServedModel(const ServeOptions& o, const GlobalOptions& global, Pro
   for (const std::string& warning : tokenizer_->warnings()) progress.warn(warning);
   last_tokens_ = last_token_ids(folder_, config.vocab);
   if (o.chunk_given && !paged() && !on_gpu_)
-    throw Error(Exit::usage, "--prefill-chunk: pages are read in chunks: --kv, or a GPU, is expected");
+    throw Error(Exit::usage, pages()
+                                 ? "--prefill-chunk: pages are read in chunks, and a latent has none"
+                                 : "--prefill-chunk: pages are read in chunks: --kv, or a GPU, is expected");
   open_cache(progress);
   if (o.chat) chat_ = open_chat_format(folder_);
 }

@@ -151,6 +151,7 @@ TEST_CASE("generate --kv fp16 of a latent: held exactly") {
   CHECK(result.at("cache") == "exact");
   CHECK(result.at("prefill_chunk").is_null());
   CHECK_THAT(outcome.err, ContainsSubstring("no pages for a latent: it is held exactly, in float32"));
+  check_refused(with(command, {"--prefill-chunk", "64"}), 2, "a latent has none");
 }
 
 TEST_CASE("generate --kv serves from pages") {
