@@ -46,7 +46,7 @@ description() {
     case $key in
       '' | '#'*) ;;
       model)
-        found=$(blockgtq inspect "$text" | sed -n 's/^path  *//p') || fail "model $text: cannot be used"
+        found=$(blockgtq inspect "$text" | sed -n 's/^path  *//p') || exit 3  # it has said why
         echo "model $found"
         ;;
       calibration | evaluation)

@@ -137,6 +137,8 @@ TEST_CASE("slurm: a folder keeps to one run", "[slurm]") {
   cluster.parts = "3";
   cluster.more = "seed 3\n";
   check_refused(cluster.submit(), 2, "'seed' found");
+  cluster.more = "model /no/such\n";
+  check_refused(cluster.submit(), 3, "/no/such: no such folder");
   cluster.more = "parts 3\n";
   check_refused(cluster.submit(), 2, "2 lines of 'parts' found, 1 allowed");
   cluster.more = "";

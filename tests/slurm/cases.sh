@@ -1,7 +1,7 @@
 #!/bin/bash
 # apps/slurm/run.sh on a real Slurm: every case ends in the map and the report of an undisturbed run, byte for byte.
 #   tests/slurm/cases.sh BLOCKGTQ [CASE ...]
-# As root, with the packages that cluster.sh names, and with /usr/sbin in PATH. Some five minutes; nothing stays behind.
+# As root, with the packages that cluster.sh names, and with /usr/sbin in PATH. Some ten minutes; nothing stays behind.
 set -euo pipefail
 source_dir=$(realpath "$(dirname "$0")/../..")
 # shellcheck source=tests/slurm/cluster.sh
@@ -17,7 +17,8 @@ export PATH=$bin:$PATH
 say() { echo "$*" | sed "s|$work/||g; s|$source_dir/||g"; }
 die() {
   say "FAILED: $*"
-  tail -n 30 "$work/cluster/slurmctld.log" "$work"/*/logs/* | sed "s|$work/||g"
+  echo "its files are kept: $work"
+  trap stop_cluster EXIT
   exit 1
 }
 
@@ -42,6 +43,7 @@ refused() {  # WHAT FOLDER: submit says WHAT
 }
 array() { awk '$3 == "energy" { sub(":", "", $2); print $2 }' "$work/said"; }
 idle() { [ -z "$(squeue -h)" ]; }
+alone() { [ "$(squeue -h -r -t RUNNING,COMPLETING -o %i)" = "$1" ]; }  # TASK
 settle() { until_true "the queue to be empty" idle; }
 no_output() { for file in stats.h5 map.h5; do [ ! -e "$work/$1/$file" ] || die "$1 has $file"; done; }
 log_has() { grep -e "$2" "$work/$1"; }
@@ -214,6 +216,7 @@ case_mixed() {  # one folder, one run
   hold energy-2
   submit changed
   until_true "energy 2" held energy-2
+  until_true "energy 1 and 3" alone "$(array)_2"
   cp "$work/calibration.txt" "$work/before.txt"
   echo more >>"$work/calibration.txt"
   release

@@ -75,7 +75,7 @@ kill_node() {  # NAME: its daemon and all that runs there, at once
     done
   done
   # shellcheck disable=SC2086
-  kill -9 $pids
+  kill -9 $pids 2>/dev/null || true  # some may have ended since
 }
 
 stop_cluster() {
