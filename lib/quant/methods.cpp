@@ -118,13 +118,6 @@ Made or_plain(LinearCode code, uint64_t seed, Codebook codebook, std::vector<flo
   plain.before_rope = code.before_rope;
   return linear(with_fallback(std::move(code), std::move(plain), std::move(weight)));
 }
-/// The same of codes with a mean: what lies nearer to zero keeps it, as in pages (cache/packed_cache.h),
-/// which have one basis.
-Made or_uncentred(LinearCode code, std::vector<float> weight) {
-  LinearCode uncentred = code;
-  uncentred.mean.clear();
-  return linear(with_fallback(std::move(code), std::move(uncentred), std::move(weight)));
-}
 Made keys_or_plain(const HeadMap& head, Codebook codebook, LinearCode code) {
   return or_plain(std::move(code), head.seed, codebook, key_weight(head));
 }
@@ -169,13 +162,13 @@ const std::vector<Entry>& key_entries() {
       {{"block-gtq-centred", true, false, true, "Block-GTQ of centred keys, bits by their energy"},
        Codebook::reference,
        [](const HeadMap& h, Codebook c) {
-         return or_uncentred(centred_blocks(h, by_centred_energy(h), false, c, Balance::none), key_weight(h));
+         return keys_or_plain(h, c, centred_blocks(h, by_centred_energy(h), false, c, Balance::none));
        },
        by_centred_energy},
       {{"block-gtq-cb", true, false, true, "centred and balanced keys, product score, a norm per group"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
-         return or_uncentred(centred_blocks(h, by_product(h), false, c), key_weight(h));
+         return keys_or_plain(h, c, centred_blocks(h, by_product(h), false, c));
        },
        by_product},
       {{"block-gtq-cb1", true, false, true, "the same with one norm per key"},
@@ -196,7 +189,7 @@ const std::vector<Entry>& key_entries() {
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
          calibrated(h);
-         return or_uncentred(centred_uniform(h, whole(h), c), key_weight(h));
+         return keys_or_plain(h, c, centred_uniform(h, whole(h), c));
        },
        uniform},
       {{"tq-mse-centres", true, true, true, "the same with the nearest of many centres in place of the mean"},
@@ -253,7 +246,7 @@ const std::vector<Entry>& value_entries() {
        }},
       {{"tq-mse-centred", true, true, true, "TurboQuant-MSE of centred values"},
        Codebook::exact,
-       [](const HeadMap& h, Codebook c) { return or_uncentred(centred_values(h, c), {}); }},
+       [](const HeadMap& h, Codebook c) { return values_or_plain(h, c, centred_values(h, c)); }},
       {{"tq-mse-centres", true, true, true, "the same with the nearest of many centres in place of the mean"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
