@@ -15,6 +15,7 @@
 #include "quality_chart.h"
 #include "quality_report.h"
 #include "result_files.h"
+#include "serve/packed_specs.h"
 
 namespace blockgtq {
 namespace {
@@ -24,7 +25,7 @@ struct Options {
   CacheOptions caches;
   std::string bits_kv, choose, json, csv, markdown, chart;
   std::vector<std::string> gates;
-  bool force = false;
+  bool pages = false, force = false;
 };
 
 class Perplexity {
@@ -45,6 +46,8 @@ class Perplexity {
       if (o.set.calibration_tokens == 0)
         throw Error(Exit::usage, option + " needs tokens behind those of --calibration-tokens");
     }
+    if (o.pages && !choosing().empty())
+      throw Error(Exit::usage, "--pages excludes " + choosing() + ", which measures caches by method");
     for (const std::string& text : o.gates) gates_.emplace_back(text);
     check_chart();
   }
@@ -114,6 +117,7 @@ class Perplexity {
     ModelQuality model;
     model.name = job.name;
     model.codebook = codebook_;
+    model.pages = o_.pages;
     model.n_tokens = session.n_tokens();
     model.chunk = session.chunk;
     model.device = session.device;
@@ -133,8 +137,10 @@ class Perplexity {
           if (std::find(specs.begin(), specs.end(), spec) == specs.end()) specs.push_back(spec);
     }
     std::vector<QuantizedCache> caches;
-    for (const CacheSpec& spec : specs)
+    for (const CacheSpec& spec : specs) {
       caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr, codebook_));
+      if (o_.pages) caches.back() = as_in_pages(caches.back(), describe(spec));
+    }
     const QualityRun run = measure_quality(session, caches, job.name, *progress_);
     model.exact = run.exact;
     for (size_t c = 0; c < specs.size(); ++c)
@@ -213,6 +219,9 @@ void add_perplexity(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--bits-kv", o->bits_kv,
                       "Average bits per coordinate of keys and values together, as 4.5 or 2.5,3.5: the "
                       "calibration text chooses the split, and it and the even one are measured");
+  command->add_flag("--pages", o->pages,
+                    "Measure caches as pages hold them, for generate --kv and tasks with --pages: a key or "
+                    "value nearer to zero than to the mean keeps it, in place of a method's plain code");
   command->add_option("--json", o->json, "Results as JSON; - for standard output");
   command->add_option("--csv", o->csv, "One row per model and cache as CSV; - for standard output");
   command->add_option("--md", o->markdown, "Tables as Markdown; - for standard output");

@@ -54,6 +54,7 @@ Json model_json(const ModelQuality& m) {
       {"name", m.name},
       {"status", "ok"},
       {"codebook", name(m.codebook)},
+      {"cache", m.pages ? "pages" : "by method"},
       {"tokens", m.n_tokens},
       {"predicted", m.exact.n_predicted},
       {"chunk", m.chunk},

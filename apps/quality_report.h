@@ -28,6 +28,7 @@ struct ModelQuality {
   std::string name;
   Provenance provenance;
   Codebook codebook = Codebook::by_method;
+  bool pages = false;  // caches are as pages hold them
   int64_t n_tokens = 0, chunk = 0;
   std::string device;
   Quality exact;  // against itself: the noise floor

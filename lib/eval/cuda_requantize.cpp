@@ -22,7 +22,17 @@ struct OnDevice {
   bool trellis = false;
 };
 
-cuda::LinearSpec linear_spec(const LinearCode& code) {
+/// A flag for the mean as two centres of x - mean: none, and the mean's negative.
+LinearCode with_centres(LinearCode code) {
+  if (!code.mean_flag) return code;
+  code.mean_flag = false;
+  code.centres.resize(2 * code.mean.size());
+  for (size_t j = 0; j < code.mean.size(); ++j) code.centres[code.mean.size() + j] = -code.mean[j];
+  return code;
+}
+
+cuda::LinearSpec linear_spec(const LinearCode& of) {
+  const LinearCode code = with_centres(of);
   cuda::LinearSpec spec{code, std::vector<float>(size_t(code.n_centres() * code.n_coords()))};
   multiply_transposed(code.centres.data(), size_t(code.n_centres()), code.dim, code.forward.data(),
                       code.n_coords(), spec.z_centres.data());

@@ -6,14 +6,14 @@
 
 #include "base/error.h"
 #include "cache/trellis_cache.h"
+#include "quant/linear_quantizer.h"
 
 namespace blockgtq {
 namespace {
 
 constexpr const char* kWithPages =
     "block-gtq, tq-mse, tq-mse-cb and tq-mse-centred have pages; in trellis codes those of one group per "
-    "head "
-    "(tq-mse and its forms), 2 to 4 bits, head dimensions 64 and 128";
+    "head (tq-mse and its forms), 2 to 4 bits, head dimensions 64 and 128";
 
 /// What pages cannot hold of a code; empty where they can.
 std::string without_place(const std::optional<LinearCode>& code, bool keys) {
@@ -55,6 +55,19 @@ std::vector<PackedSpec> packed_specs(const QuantizedCache& cache, const Attentio
     specs.push_back(std::move(spec));
   }
   return specs;
+}
+
+QuantizedCache as_in_pages(const QuantizedCache& cache, const std::string& what) {
+  const auto side = [&](const std::vector<HeadQuantizers>& layers, bool keys) {
+    std::vector<HeadQuantizers> out;
+    for (const HeadQuantizers& heads : layers) {
+      HeadQuantizers& held = out.emplace_back();
+      for (LinearCode& code : codes_of(heads, keys, what))
+        held.push_back(std::make_unique<LinearQuantizer>(std::move(code)));
+    }
+    return out;
+  };
+  return {side(cache.keys, true), side(cache.values, false), cache.exact};
 }
 
 }  // namespace blockgtq

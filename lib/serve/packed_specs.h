@@ -16,4 +16,8 @@ namespace blockgtq {
 std::vector<PackedSpec> packed_specs(const QuantizedCache& cache, const AttentionShape& shape,
                                      const std::string& what);
 
+/// The same cache with what pages hold of its codes, to be measured by encoding and decoding in place; a side
+/// may be exact. Exit::input as above.
+QuantizedCache as_in_pages(const QuantizedCache& cache, const std::string& what);
+
 }  // namespace blockgtq

@@ -232,6 +232,29 @@ TEST_CASE("perplexity --codebook: for all methods; without it each has its own")
   }
 }
 
+TEST_CASE("perplexity --pages: what pages hold in place of a method's fallback") {
+  const auto kl_of = [](const std::string& method, const std::string& bits, bool pages) {
+    std::vector<std::string> args = {"--k-method", method, "--pairs", bits, "--json", "-"};
+    if (pages) args.push_back("--pages");
+    const Json m = Json::parse(good(perplexity(with(args, kCalibrated))).out).at("models").at(0);
+    CHECK(m.at("cache") == (pages ? "pages" : "by method"));
+    return m.at("caches").at(0).at("kl_mean").get<double>();
+  };
+  CHECK(kl_of("tq-mse", "K3", true) == kl_of("tq-mse", "K3", false));  // it has none
+  const double with_flag = kl_of("tq-mse-cb", "K3", true), plain = kl_of("tq-mse-cb", "K3", false);
+  CHECK(with_flag != plain);
+  CHECK(with_flag < 1.5 * plain);
+  const Outcome refused =
+      blockgtq(perplexity(with({"--k-method", "klt", "--pairs", "K3", "--pages"}, kCalibrated)));
+  CHECK(refused.code == 3);
+  CHECK_THAT(refused.err, ContainsSubstring("pages have no place for keys coded before RoPE"));
+  const Outcome chosen = blockgtq(perplexity(with({"--k-method", "tq-mse", "--v-method", "tq-mse", "--pairs",
+                                                   "K3V3", "--choose", "tq-mse/tq-mse", "--pages"},
+                                                  kCalibrated)));
+  CHECK(chosen.code == 2);
+  CHECK_THAT(chosen.err, ContainsSubstring("--pages excludes --choose"));
+}
+
 TEST_CASE("perplexity: gates") {
   const std::vector<std::string> args = perplexity({"--k-method", "tq-mse", "--pairs", "K2"});
   good(with(args, {"--fail-if", "kl>1000", "--fail-if", "top<0.0001"}));
