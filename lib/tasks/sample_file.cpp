@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "base/error.h"
 #include "tasks/json_lines.h"
@@ -31,12 +33,19 @@ std::string differences(const Json& file, const Json& here) {
   return text;
 }
 
+/// A run that was killed gives the file back once its device has let it go, which takes seconds.
+constexpr auto kPatience = std::chrono::seconds(10);
+
 void lock(int fd, const fs::path& path) {
   struct flock lock = {};
   lock.l_type = F_WRLCK;
   lock.l_whence = SEEK_SET;
-  if (fcntl(fd, F_OFD_SETLK, &lock) != 0 && (errno == EAGAIN || errno == EACCES))
-    fail_output("{}: locked: another run is writing it", path.string());
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  while (fcntl(fd, F_OFD_SETLK, &lock) != 0 && (errno == EAGAIN || errno == EACCES)) {
+    if (std::chrono::steady_clock::now() > end)
+      fail_output("{}: locked: another run is writing it", path.string());
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
 }
 
 std::string one_line(const Json& json) {

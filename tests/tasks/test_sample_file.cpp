@@ -1,4 +1,7 @@
+#include <chrono>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <thread>
 
 #include "base/expect_error.h"
 #include "base/temp_folder.h"
@@ -99,6 +102,17 @@ TEST_CASE("sample file: another run's is refused field by field, another file's 
              ContainsSubstring("a.jsonl:2: \"cache\" is missing"));
   CHECK_THAT(expect_error(Exit::output, [&] { SampleFile(dir / "none/a", kHead, Resume::automatic, false); }),
              ContainsSubstring("cannot write"));
+}
+
+TEST_CASE("sample file: a run that ends gives it to the next, which waits for it") {
+  TempFolder dir;
+  std::optional<SampleFile> first(std::in_place, dir / "a.jsonl", kHead, Resume::automatic, false);
+  std::thread ends([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    first.reset();
+  });
+  CHECK_NOTHROW(SampleFile(dir / "a.jsonl", kHead, Resume::automatic, false));
+  ends.join();
 }
 
 TEST_CASE("sample file: two runs do not write one") {
