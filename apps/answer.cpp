@@ -19,7 +19,7 @@ int32_t first_token(const Prompt& prompt, std::span<const float> logits, Random&
 
 }  // namespace
 
-void answer_prompts(std::span<const Prompt> prompts, Batch& batch,
+double answer_prompts(std::span<const Prompt> prompts, Batch& batch,
                     const std::function<void(size_t, const Answer&)>& on_answer) {
   std::vector<BatchText> texts;
   std::vector<Random> randoms;
@@ -39,7 +39,7 @@ void answer_prompts(std::span<const Prompt> prompts, Batch& batch,
     answer.ids.push_back(token);
     return int64_t(answer.ids.size()) < prompt.most ? std::optional(token) : std::nullopt;
   };
-  write_texts(batch, texts, next, [&](size_t i) { on_answer(i, std::exchange(answers[i], {})); });
+  return write_texts(batch, texts, next, [&](size_t i) { on_answer(i, std::exchange(answers[i], {})); });
 }
 
 }  // namespace blockgtq

@@ -26,8 +26,8 @@ struct Answer {
 
 /// Answers prompts, as many at once as the batch has slots and pages for; on_answer gets the index of each
 /// and its answer, in their order. An answer depends on its prompt alone, but for a device's order of sums.
-/// Exit::device for a prompt that finds no room even alone.
-void answer_prompts(std::span<const Prompt> prompts, Batch& batch,
+/// Returns the seconds that reading prompts took. Exit::device for a prompt that finds no room even alone.
+double answer_prompts(std::span<const Prompt> prompts, Batch& batch,
                     const std::function<void(size_t prompt, const Answer& answer)>& on_answer);
 
 }  // namespace blockgtq

@@ -92,7 +92,7 @@ class TaskRun {
     int64_t prompt_tokens = 0, tokens = 0;
     progress_.begin(fmt::format("{}, {}", model_.name(), held.name), int64_t(missing.size()));
     const std::unique_ptr<Batch> batch = model_.make_batch(cache, longest(prompts));
-    answer_prompts(prompts, *batch, [&](size_t p, const Answer& answer) {
+    const double reading = answer_prompts(prompts, *batch, [&](size_t p, const Answer& answer) {
       const TaskSample& sample = result_.samples[missing[p]];
       const Json record = make_record(held.name, sample, answer);
       if (file_) file_->add(record);
@@ -105,9 +105,10 @@ class TaskRun {
     progress_.end();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     global_.say(fmt::format(
-        "{}, {}: {} answers in {:.1f} s, {} prompt tokens, {} tokens written at {:.2f} per second, reading "
-        "included",
-        model_.name(), held.name, missing.size(), seconds, prompt_tokens, tokens,
+        "{}, {}: {} answers in {:.1f} s: {} prompt tokens read in {:.1f} s, {} tokens written at {:.2f} per "
+        "second, {:.2f} with reading",
+        model_.name(), held.name, missing.size(), seconds, prompt_tokens, reading, tokens,
+        seconds > reading ? double(tokens) / (seconds - reading) : 0,
         seconds > 0 ? double(tokens) / seconds : 0));
   }
 

@@ -1,17 +1,19 @@
 #include "serve/write_texts.h"
 
+#include <chrono>
 #include <vector>
 
 namespace blockgtq {
 
-void write_texts(Batch& batch, std::span<const BatchText> texts,
-                 const std::function<std::optional<int32_t>(size_t, int)>& next,
-                 const std::function<void(size_t)>& on_end) {
+double write_texts(Batch& batch, std::span<const BatchText> texts,
+                   const std::function<std::optional<int32_t>(size_t, int)>& next,
+                   const std::function<void(size_t)>& on_end) {
   for (const BatchText& text : texts) batch.require(text.most);
   std::vector<std::optional<size_t>> running(size_t(batch.slots()));  // texts
   std::vector<int32_t> last(running.size());
   std::vector<bool> ended(texts.size());
-  size_t given = 0;  // to on_end
+  size_t given = 0;    // to on_end
+  double reading = 0;  // seconds
   const auto go_on = [&](size_t slot) {
     const size_t text = *running[slot];
     if (const std::optional<int32_t> token = next(text, int(slot))) {
@@ -25,7 +27,9 @@ void write_texts(Batch& batch, std::span<const BatchText> texts,
   };
   for (size_t begun = 0; given < texts.size();) {
     while (begun < texts.size() && batch.has_room(texts[begun].most)) {
+      const auto since = std::chrono::steady_clock::now();
       const auto slot = size_t(batch.add(texts[begun].prompt, texts[begun].most));
+      reading += std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
       running[slot] = begun++;
       go_on(slot);
     }
@@ -33,6 +37,7 @@ void write_texts(Batch& batch, std::span<const BatchText> texts,
     for (size_t slot = 0; slot < running.size(); ++slot)
       if (running[slot]) go_on(slot);
   }
+  return reading;
 }
 
 int32_t next_token(Batch& batch, int slot, const Sampling& sampling, Random& random) {
