@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -71,6 +73,25 @@ std::string writer_of(const std::string& name, const std::string& prefix) {
   return pid.find_first_not_of("0123456789") == std::string::npos ? pid : "";
 }
 
+/// Whether a process of this machine is ending: it has given its memory back, and with it its arguments.
+bool is_ending(const std::string& pid) {
+  const int fd = open(("/proc/" + pid + "/cmdline").c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  char first;
+  const bool ending = read(fd, &first, 1) == 0;
+  close(fd);
+  return ending;
+}
+
+/// As lock_file(), of the file of another process. One that was killed keeps its locks until its device lets
+/// it go, which takes seconds.
+int lock_leftover(int fd, const std::string& pid) {
+  constexpr int kTenths = 300;
+  for (int i = 0; i < kTenths && lock_file(fd, false) == EAGAIN && is_ending(pid); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  return lock_file(fd, false);  // had already, or it ended meanwhile
+}
+
 /// Removes what killed runs left beside the target, and refuses where another run is writing it.
 void sweep_leftovers(const fs::path& target, const fs::path& own) {
   const std::string prefix = fmt::format(".{}.", target.filename().string());
@@ -81,7 +102,7 @@ void sweep_leftovers(const fs::path& target, const fs::path& own) {
     if (pid.empty() || name == own.filename().string()) continue;
     const int fd = open(it->path().c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
     if (fd < 0) continue;  // not ours to judge
-    const int error = lock_file(fd, false);
+    const int error = lock_leftover(fd, pid);
     if (error == 0) unlink(it->path().c_str());
     close(fd);
     if (error == EAGAIN) {
