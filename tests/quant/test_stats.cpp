@@ -8,9 +8,11 @@
 #include "quant/allocate.h"
 #include "quant/bit_map.h"
 #include "quant/random.h"
+#include "quant/same_sums.h"
 #include "quant/stats.h"
 
 using namespace blockgtq;
+using blockgtq::test::same;
 
 namespace {
 
@@ -72,15 +74,6 @@ Stats run(int64_t first, int64_t count, bool by_layer = false) {
   return s;
 }
 
-bool same(const DyadicSum& a, const DyadicSum& b) {
-  if (a.nodes().size() != b.nodes().size()) return false;
-  for (size_t i = 0; i < a.nodes().size(); ++i) {
-    const auto &x = a.nodes()[i], &y = b.nodes()[i];
-    if (x.first != y.first || x.count != y.count || x.value != y.value) return false;
-  }
-  return true;
-}
-
 void check_same(const Stats& a, const Stats& b) {
   CHECK(a.first_chunk == b.first_chunk);
   CHECK(a.chunk_tokens == b.chunk_tokens);
@@ -106,58 +99,6 @@ std::string message_of(std::vector<Stats> parts, const std::vector<std::string>&
 }
 
 }  // namespace
-
-TEST_CASE("a dyadic sum does not depend on how the range was cut") {
-  Random random(1);
-  const size_t size = 3;
-  std::vector<std::vector<double>> values(70, std::vector<double>(size));
-  for (auto& v : values)
-    for (double& x : v) x = random.standard_normal() * std::pow(10.0, double(random.next_u64() % 12));
-  for (int round = 0; round < 300; ++round) {
-    const int64_t first = int64_t(random.next_u64() % 40),
-                  end = first + 1 + int64_t(random.next_u64() % (70 - first));
-    DyadicSum whole, joined, piece;
-    int64_t edge = first;
-    for (int64_t c = first; c < end; ++c) {
-      whole.add_chunk(c, values[c]);
-      piece.add_chunk(c, values[c]);
-      if (random.next_u64() % 4 == 0) {
-        joined.append(piece);
-        piece = DyadicSum();
-        edge = c + 1;
-      }
-    }
-    if (edge < end) joined.append(piece);
-    REQUIRE(same(whole, joined));
-    REQUIRE(whole.total() == joined.total());
-    // The nodes are the maximal dyadic intervals: each one aligned, no two of them siblings.
-    int64_t at = first;
-    for (const auto& node : whole.nodes()) {
-      REQUIRE(node.first == at);
-      REQUIRE((node.count & (node.count - 1)) == 0);
-      REQUIRE(node.first % node.count == 0);
-      at += node.count;
-    }
-    REQUIRE(at == end);
-    double sum = 0;
-    for (int64_t c = first; c < end; ++c) sum += values[c][0];
-    double magnitude = 0;
-    for (int64_t c = first; c < end; ++c) magnitude += std::abs(values[c][0]);
-    REQUIRE(std::abs(whole.total()[0] - sum) <= 70 * 0x1p-52 * magnitude);
-  }
-  CHECK(DyadicSum().total().empty());
-}
-
-TEST_CASE("a dyadic sum refuses gaps and other sizes") {
-  DyadicSum sum;
-  sum.add_chunk(3, {1});
-  CHECK_THROWS_AS(sum.add_chunk(5, {1}), std::logic_error);
-  CHECK_THROWS_AS(sum.add_chunk(3, {1}), std::logic_error);
-  CHECK_THROWS_AS(sum.add_chunk(4, {1, 2}), std::logic_error);
-  DyadicSum later;
-  later.add_chunk(6, {1});
-  CHECK_THROWS_AS(sum.append(later), std::logic_error);
-}
 
 TEST_CASE("sums of one chunk against the definition") {
   // 7 tokens: one pass of four and three single ones in v v^T.
