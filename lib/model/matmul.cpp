@@ -12,7 +12,7 @@ namespace blockgtq {
 namespace {
 
 constexpr int64_t kTokenTile = 128;
-constexpr int64_t kRowTile = 320;            // at most: wide enough that copying x for it is cheap
+constexpr int64_t kRowTile = 384;            // at most: wide enough that copying x for it is cheap
 constexpr int64_t kPackedWeights = 1 << 20;  // at a time, or a tile's: they stay in a cache
 constexpr int64_t kGroupBytes = 32 << 20;    // of weights resident at a time
 
@@ -66,7 +66,7 @@ void linear_rows(const Linear& w, int64_t first, int64_t count, const float* x, 
 
 /// Rows of weights that are packed together.
 int64_t packed_rows(const Linear& w) {
-  return std::max<int64_t>(1, kPackedWeights / w.cols() / kRowTile) * kRowTile;
+  return std::max(kRowTile, kPackedWeights / w.cols() / kPanel * kPanel);
 }
 
 }  // namespace

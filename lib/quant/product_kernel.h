@@ -6,7 +6,7 @@ namespace blockgtq {
 
 // A tile of rows, copied from the left side of a product: so many columns at a time that it stays in the
 // first-level cache, at a stride that spreads it over that cache's sets.
-inline constexpr int64_t kTileDepth = 384, kTileStride = kTileDepth + 16;
+inline constexpr int64_t kTileDepth = 256, kTileStride = kTileDepth + 16;
 inline constexpr int kMostTileRows = 14;
 
 /// The innermost loop of multiply_packed(): out (rows, kPanel), rows out_stride apart, is a tile times one

@@ -11,9 +11,9 @@ using namespace blockgtq;
 
 TEST_CASE("a product is one fused chain per entry, whatever its shape") {
   Random random(3);
-  // Around the tiles of 6 and 14 rows, 384 deep, and the panels of 32 columns, and beyond.
+  // Around the tiles of 6 and 14 rows, 256 deep, and the panels of 32 columns, and beyond.
   for (const size_t n : {0, 1, 5, 6, 7, 13, 14, 15, 29})
-    for (const int depth : {1, 2, 31, 128, 384, 385, 770})
+    for (const int depth : {1, 2, 31, 128, 256, 257, 520})
       for (const int cols : {1, 2, 15, 16, 17, 32, 50}) {
         std::vector<float> a(n * depth), b(size_t(depth) * cols), bt(b.size()), out(n * cols, -1),
             out_t(n * cols, -1);
