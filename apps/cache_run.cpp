@@ -147,6 +147,9 @@ QualityRun measure_quality(const Session& session, const std::vector<QuantizedCa
   };
   ExactLogits window;
   run.on_logits = [&](int64_t w, size_t cache, int64_t first, int64_t n, const float* logits) {
+    if (caches.empty())
+      return score_exact(n, vocab, logits, next.data() + w * chunk + first,
+                         scores[0].data() + w * chunk + first);
     if (cache == 0 && first == 0) window.reset(std::min(chunk, n_tokens - w * chunk), vocab);
     judge(window, w, cache, first, n, logits);
   };

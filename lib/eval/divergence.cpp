@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/processor.h"
 
 namespace blockgtq {
 namespace {
@@ -18,7 +19,7 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 /// exp(x) for x <= 0 to two units in the last place, in a form that compilers vectorize; below -700 it is
 /// exp(-700), nothing beside the 1 that every sum here contains.
-inline double exp_below_zero(double x) {
+BLOCKGTQ_INLINED double exp_below_zero(double x) {
   constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to an integer
   constexpr double kLn2High = 6.93145751953125e-1,
                    kLn2Low = 1.42860682030941723212e-6;  // the sum is ln 2, the first product exact
@@ -45,14 +46,19 @@ inline double exp_below_zero(double x) {
 }
 
 float largest(const float* x, int64_t n) {
-  float most = x[0];
-  for (int64_t i = 1; i < n; ++i) most = x[i] > most ? x[i] : most;
-  return most;
+  std::array<float, 4 * kLanes> lanes;
+  lanes.fill(x[0]);
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes)
+    for (int64_t l = 0; l < 4 * kLanes; ++l)
+      lanes[size_t(l)] = x[i + l] > lanes[size_t(l)] ? x[i + l] : lanes[size_t(l)];
+  for (; i < n; ++i) lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+  return *std::max_element(lanes.begin(), lanes.end());
 }
 
 /// term(i) over [0, n) in kLanes interleaved chains of fixed order.
 template <class Term>
-double sum_lanes(int64_t n, const Term& term) {
+BLOCKGTQ_INLINED double sum_lanes(int64_t n, const Term& term) {
   std::array<double, kLanes> lanes{};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
@@ -61,6 +67,14 @@ double sum_lanes(int64_t n, const Term& term) {
   double total = 0;
   for (double lane : lanes) total += lane;
   return total;
+}
+
+/// sum(exp(x - most))
+BLOCKGTQ_INLINED double sum_exp(const float* x, double most, int64_t n) {
+  return sum_lanes(n, [&](int64_t i) { return exp_below_zero(x[i] - most); });
+}
+BLOCKGTQ_AVX512 double sum_exp_avx512(const float* x, double most, int64_t n) {
+  return sum_exp(x, most, n);
 }
 
 struct Mean {
@@ -81,11 +95,21 @@ Mean mean_of(const std::vector<double>& x) {
 
 double log_sum_exp(const float* logits, int64_t vocab) {
   const double most = largest(logits, vocab);
-  return most + std::log(sum_lanes(vocab, [&](int64_t i) { return exp_below_zero(logits[i] - most); }));
+  return most + std::log(has_avx512() ? sum_exp_avx512(logits, most, vocab) : sum_exp(logits, most, vocab));
 }
 
 int64_t likeliest(const float* logits, int64_t vocab) {
-  return std::max_element(logits, logits + vocab) - logits;
+  return std::find(logits, logits + vocab, largest(logits, vocab)) - logits;
+}
+
+void score_exact(int64_t n, int64_t vocab, const float* logits, const int32_t* next, TokenScore* scores) {
+  parallel_for(size_t(n), [&](size_t i) {
+    const float* row = logits + int64_t(i) * vocab;
+    TokenScore& score = scores[i];
+    score.kl = 0;
+    score.same_top = true;
+    score.nll = score.exact_nll = next[i] < 0 ? kNan : log_sum_exp(row, vocab) - double(row[next[i]]);
+  });
 }
 
 void ExactLogits::reset(int64_t n_tokens, int64_t vocab) {
@@ -97,9 +121,9 @@ void ExactLogits::reset(int64_t n_tokens, int64_t vocab) {
 
 void ExactLogits::set(int64_t first, int64_t n, const float* logits) {
   check(size_t(first + n) <= top_.size(), "ExactLogits::set: rows outside the window");
-  std::copy_n(logits, n * vocab_, logits_.data() + first * vocab_);
   parallel_for(size_t(n), [&](size_t i) {
     const float* row = logits + int64_t(i) * vocab_;
+    std::copy_n(row, vocab_, logits_.data() + (first + int64_t(i)) * vocab_);
     log_sums_[size_t(first) + i] = log_sum_exp(row, vocab_);
     top_[size_t(first) + i] = likeliest(row, vocab_);
   });

@@ -19,6 +19,10 @@ double log_sum_exp(const float* logits, int64_t vocab);
 /// The lowest id of the largest logit.
 int64_t likeliest(const float* logits, int64_t vocab);
 
+/// scores (n) of the exact cache on its own, whose divergence is none: logits (n, vocab); next (n) as in
+/// ExactLogits::compare.
+void score_exact(int64_t n, int64_t vocab, const float* logits, const int32_t* next, TokenScore* scores);
+
 /// The exact cache's logits of one window, for every other cache to be held against.
 class ExactLogits {
  public:

@@ -16,7 +16,7 @@ struct Heads {
 /// c tanh(x / c) of a logit; a sink is one more logit of a head, without a value. Where there are recent
 /// positions, a query sees recent_k and recent_v in the place of k and v at the last recent[chunk] positions,
 /// its own the last of them, under the same softmax. `past` keys lie before those of the tokens, which are
-/// then one chunk. Memory per thread: 64 rows of scores.
+/// then one chunk. Memory: a copy of the keys and values that are seen, and 64 rows of scores per thread.
 struct AttentionProblem {
   int64_t n_tokens = 0, chunk = 0, past = 0;
   int64_t n_heads = 0, group = 1;

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/fast_exp.h"
+#include "base/processor.h"
 #include "model/share.h"
 
 namespace blockgtq {
@@ -54,6 +55,25 @@ void over_blocks(int64_t n, const Body& body) {
   });
 }
 
+BLOCKGTQ_INLINED float exps(float* x, float shift, int64_t n) {
+  std::array<float, kLanes> lanes{};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int64_t l = 0; l < kLanes; ++l) lanes[size_t(l)] += x[i + l] = fast_exp(x[i + l] - shift);
+  for (; i < n; ++i) lanes[0] += x[i] = fast_exp(x[i] - shift);
+  return total(lanes);
+}
+BLOCKGTQ_AVX512 float exps_avx512(float* x, float shift, int64_t n) {
+  return exps(x, shift, n);
+}
+
+BLOCKGTQ_INLINED void silus(float* g, const float* u, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) g[i] = g[i] / (1.0f + fast_exp(-g[i])) * u[i];
+}
+BLOCKGTQ_AVX512 void silus_avx512(float* g, const float* u, int64_t n) {
+  silus(g, u, n);
+}
+
 inline bool finite_bits(float x) {
   return (std::bit_cast<uint32_t>(x) & 0x7f800000u) != 0x7f800000u;
 }
@@ -62,12 +82,7 @@ inline bool finite_bits(float x) {
 
 float exp_below_max(float* x, int64_t n) {
   const float shift = largest(x, n);
-  std::array<float, kLanes> lanes{};
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (int64_t l = 0; l < kLanes; ++l) lanes[size_t(l)] += x[i + l] = fast_exp(x[i + l] - shift);
-  for (; i < n; ++i) lanes[0] += x[i] = fast_exp(x[i] - shift);
-  return total(lanes);
+  return has_avx512() ? exps_avx512(x, shift, n) : exps(x, shift, n);
 }
 
 void rms_norm(const Tensor& weight, double eps, const float* x, int64_t x_stride, int64_t n, float* y,
@@ -89,9 +104,7 @@ void rms_norm(const Tensor& weight, double eps, const float* x, int64_t x_stride
 
 void silu_times(float* gate, const float* up, int64_t n) {
   over_blocks(n, [&](int64_t first, int64_t count) {
-    float* g = gate + first;
-    const float* u = up + first;
-    for (int64_t i = 0; i < count; ++i) g[i] = g[i] / (1.0f + fast_exp(-g[i])) * u[i];
+    has_avx512() ? silus_avx512(gate + first, up + first, count) : silus(gate + first, up + first, count);
   });
 }
 

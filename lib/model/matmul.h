@@ -5,8 +5,9 @@
 
 namespace blockgtq {
 
-/// y = x W^T + b: x (n, cols), y (n, rows), float32. Weights are converted tile by tile; the tiles do not
-/// depend on the number of threads, so neither does y.
+/// y = x W^T + b: x (n, cols), y (n, rows), float32. Some rows of weights at a time are converted and packed,
+/// once for all tokens. Every output is one chain of fused multiply-adds (quant/product.h): y depends neither
+/// on the number of threads, nor on what other tokens there are, nor on the processor.
 void linear(const Linear& w, const float* x, int64_t n, float* y);
 
 /// The same for weights that lie in this checkpoint: their pages leave the resident set as they are done

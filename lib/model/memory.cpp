@@ -22,12 +22,13 @@ int64_t attention_floats(const Config& c, int64_t n, int64_t chunk) {
     const DeltaConfig& d = c.delta;
     const int64_t keys = int64_t(d.n_key_heads) * d.key_dim, values = int64_t(d.n_value_heads) * d.value_dim;
     const int64_t delta = 4 * keys + 5 * values;  // projections, apart and convolved, and heads
-    return n * std::max(queries_and_keys + gates + (heads + c.n_kv_heads) * c.v_dim, delta);
+    const int64_t packed = c.n_kv_heads * (c.head_dim + c.v_dim);
+    return n * std::max(queries_and_keys + gates + (heads + c.n_kv_heads) * c.v_dim + packed, delta);
   }
   const MlaConfig& m = c.mla;
   const int64_t key_dim = m.nope_dim + m.rope_dim;
   const int64_t per_token = heads * (key_dim + m.rope_dim + m.v_dim) + 2 * (m.kv_lora_rank + m.rope_dim);
-  return n * per_token + std::min(n, latent_slab(chunk)) * heads * (m.nope_dim + m.v_dim + key_dim);
+  return n * per_token + std::min(n, latent_slab(chunk)) * heads * (m.nope_dim + 2 * m.v_dim + 2 * key_dim);
 }
 
 /// Floats of the feed-forward part of the widest layer.
