@@ -1,24 +1,28 @@
 #!/usr/bin/env python3
-"""Makes forward.json, what an independent forward pass says in a few numbers per tensor.
+"""Makes forward.json, what transformers computes in a few numbers per tensor.
 
-  make_forward.py --golden DIR --make-checkpoint BINARY > forward.json
+  make_forward.py --data DATA --make-checkpoint BINARY < forward.json > new.json
 
-"trained": seven models of data/models, from DIR/<model>.h5 (float32 activations of the first 64 test tokens).
-"random": small random checkpoints that make_checkpoint writes (the test writes the same bytes), run by transformers in
-float32: the config's corners that the trained models do not have. Every tensor is given as its Frobenius norm and
-values at evenly spaced flat indices. Needs numpy, h5py, torch and transformers.
+"trained": seven models of data/models on the tokens that the old file has (the start of WikiText-2's test part): logits, and
+Q and K of the first 64 tokens. "random": small random checkpoints that make_checkpoint writes (the test writes the same
+bytes): the config's corners that the trained models do not have. Both are run by transformers in float32. Every tensor is
+given as its Frobenius norm and values at evenly spaced flat indices. (transformers 5.24.0, torch 2.15.0, CPU)
+
+The numbers of "trained" in the tree are an independent implementation's; over whole tensors transformers' differ from it
+by at most 1e-6 of the norm.
 """
 import argparse
 import json
 import pathlib
 import re
 import subprocess
+import sys
 import tempfile
 
-import h5py
 import numpy as np
+import torch
+import transformers
 
-TRAINED = ["tiny-deepseek2", "tiny-glm", "tiny-llama3", "tiny-mistral", "tiny-qwen2", "tiny-qwen3", "tiny-qwen3-moe"]
 COMMON = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, vocab_size=160,
               max_position_embeddings=512, hidden_act="silu", rms_norm_eps=1e-6, tie_word_embeddings=False)
 DEEPSEEK = dict(COMMON, model_type="deepseek_v2", num_key_value_heads=4, kv_lora_rank=32, qk_nope_head_dim=24,
@@ -50,7 +54,8 @@ RANDOM = {
     "deepseek_v2, plain": dict(DEEPSEEK, q_lora_rank=None, n_shared_experts=1, routed_scaling_factor=1.0,
                                topk_method="greedy", n_group=1, topk_group=1, rope_theta=10000.0),
 }
-SEED, SCALE, SHARD_BYTES, N_TOKENS = 7, 0.12, 60000, 48
+SEED, SCALE, SHARD_BYTES = 7, 0.12, 60000
+N_RANDOM, N_SHOWN = 48, 64  # tokens; those whose Q and K are kept
 
 
 def digest(x, n_samples=16):
@@ -60,30 +65,19 @@ def digest(x, n_samples=16):
             "value": [float(f"{x[i]:.8g}") for i in at]}
 
 
-def trained(golden, name):
-    with h5py.File(golden / f"{name}.h5") as f:
-        layers = sorted(g for g in f if g.startswith("layer"))
-        return {"model": name, "tokens": f["tokens_test"][:256].tolist(),
-                "layers": [{"q": digest(f[g]["q"]), "k": digest(f[g]["k"])} for g in layers],
-                "logits": digest(f["logits_test"], 64)}
+def first(x, n_tokens):
+    return x.reshape(n_tokens, -1)[:N_SHOWN]
 
 
-def random(make_checkpoint, name, config):
-    import torch
-    import transformers
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder)
-        (path / "in.json").write_text(json.dumps(config))
-        subprocess.run([make_checkpoint, "--config", path / "in.json", "--out", path / "m", "--seed", str(SEED), "--scale",
-                        str(SCALE), "--shard-bytes", str(SHARD_BYTES)], check=True, stdout=subprocess.DEVNULL)
-        model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
-            path / "m", dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
-    assert not loaded["missing_keys"] and not loaded["mismatched_keys"], (name, loaded)
+def run(folder, config, tokens):
+    """Of every layer Q and K of the first tokens as attention has them before RoPE, and all logits."""
+    model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    assert not loaded["missing_keys"] and not loaded["mismatched_keys"], (folder, loaded)
     model.set_experts_implementation("eager") if hasattr(model, "set_experts_implementation") else None
     seen = {}
     for module_name, module in model.named_modules():
         module.register_forward_hook(lambda m, a, out, key=module_name: seen.__setitem__(key, out))
-    tokens = [(i * i * 31 + i * 17 + 3) % config["vocab_size"] for i in range(N_TOKENS)]
     with torch.no_grad():
         logits = model(torch.tensor([tokens]), use_cache=False).logits[0].numpy()
     layers = []
@@ -92,23 +86,38 @@ def random(make_checkpoint, name, config):
         if config["model_type"] == "deepseek_v2":
             nope, rope, heads = config["qk_nope_head_dim"], config["qk_rope_head_dim"], config["num_attention_heads"]
             q = seen[at + ("q_b_proj" if config["q_lora_rank"] else "q_proj")]
-            q = q.reshape(N_TOKENS, heads, nope + rope)[..., nope:]
+            q = q.reshape(len(tokens), heads, nope + rope)[..., nope:]
             k = seen[at + "kv_a_proj_with_mqa"][0, :, config["kv_lora_rank"]:]
         else:
             q = seen.get(at + "q_norm", seen[at + "q_proj"])
             k = seen.get(at + "k_norm", seen[at + "k_proj"])
-        layers.append({"q": digest(q), "k": digest(k)})
-    return {"name": name, "config": config, "seed": SEED, "scale": SCALE, "shard_bytes": SHARD_BYTES, "tokens": tokens,
-            "layers": layers, "logits": digest(logits, 64)}
+        layers.append({"q": digest(first(q, len(tokens))), "k": digest(first(k, len(tokens)))})
+    return {"layers": layers, "logits": digest(logits, 64)}
+
+
+def trained(data, name, tokens):
+    folder = data / "models" / name
+    return {"model": name, "tokens": tokens, **run(folder, json.loads((folder / "config.json").read_text()), tokens)}
+
+
+def random(make_checkpoint, name, config):
+    tokens = [(i * i * 31 + i * 17 + 3) % config["vocab_size"] for i in range(N_RANDOM)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder)
+        (path / "in.json").write_text(json.dumps(config))
+        subprocess.run([make_checkpoint, "--config", path / "in.json", "--out", path / "m", "--seed", str(SEED), "--scale",
+                        str(SCALE), "--shard-bytes", str(SHARD_BYTES)], check=True, stdout=subprocess.DEVNULL)
+        return {"name": name, "config": config, "seed": SEED, "scale": SCALE, "shard_bytes": SHARD_BYTES, "tokens": tokens,
+                **run(path / "m", config, tokens)}
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--golden", type=pathlib.Path, required=True)
+    parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--make-checkpoint", type=pathlib.Path, required=True)
     args = parser.parse_args()
     out = {"made_by": "make_forward.py",
-           "trained": [trained(args.golden, name) for name in TRAINED],
+           "trained": [trained(args.data, one["model"], one["tokens"]) for one in json.load(sys.stdin)["trained"]],
            "random": [random(args.make_checkpoint.resolve(), name, config) for name, config in RANDOM.items()]}
     text = json.dumps(out, indent=1)
     # Lists of numbers on one line each.

@@ -146,18 +146,24 @@ TEST_CASE("rope: yarn's options", "[rope]") {
   CHECK(met[1] == Approx(unscaled_inv_freq(tiny)[1] / 2).epsilon(1e-15));
 }
 
-TEST_CASE("rope: the whole list of known answers", "[rope]") {
-  const fs::path path = fs::path(BLOCKGTQ_SHARED_DIR) / "cases/rope/inv_freq_expected.json";
-  if (!fs::exists(path)) {
-    WARN("no file of known answers: skipped");
-    return;
-  }
-  const Json cases = read_json(path, 1 << 20).at("cases");
-  const auto list = [&](const char* name) {
-    return cases.at(name).at("inv_freq").get<std::vector<double>>();
-  };
+// golden/make_rope.py: float32, every block
+TEST_CASE("rope: every block as transformers computes it", "[rope]") {
+  const Json known = read_json(fs::path(BLOCKGTQ_SOURCE_DIR) / "tests/golden/rope.json", 1 << 20);
   RopeConfig llama3 = plain(RopeType::llama3, 10);
-  check_close(rope_frequencies(plain(RopeType::standard, 1), 2048, 1).inv_freq, list("default"), 0, 5);
-  check_close(rope_frequencies(llama3, 2048, 1).inv_freq, list("llama3"), 0, 5);
-  check_close(rope_frequencies(plain(RopeType::yarn, 10), 2048, 1).inv_freq, list("yarn"), 0, 5);
+  llama3.low_freq_factor = 1;
+  llama3.high_freq_factor = 4;
+  const std::pair<const char*, RopeConfig> cases[] = {{"default", plain(RopeType::standard, 1)},
+                                                      {"linear", plain(RopeType::linear, 10)},
+                                                      {"dynamic", plain(RopeType::dynamic, 10)},
+                                                      {"llama3", llama3},
+                                                      {"yarn", plain(RopeType::yarn, 10)}};
+  REQUIRE(known.size() == std::size(cases));
+  for (const auto& [name, config] : cases) {
+    INFO(name);
+    const RopeFrequencies got = rope_frequencies(config, 2048, 16384);
+    const auto expected = known[name]["inv_freq"].get<std::vector<double>>();
+    REQUIRE(expected.size() == got.inv_freq.size());
+    check_close(got.inv_freq, expected, 0, 8);
+    CHECK(got.attention_factor == Approx(known[name]["attention_factor"].get<double>()).epsilon(1e-15));
+  }
 }

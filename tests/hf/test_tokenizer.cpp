@@ -2,8 +2,10 @@
 #include "hf/tokenizer.h"
 
 #include <chrono>
+#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/parallel.h"
 #include "base/sha256.h"
 #include "byte_tokenizer.h"
@@ -17,7 +19,6 @@ namespace {
 using Ids = std::vector<int32_t>;
 
 const fs::path kModels = fs::path(BLOCKGTQ_SOURCE_DIR) / "data/models";
-const fs::path kShared = BLOCKGTQ_SHARED_DIR;
 
 Tokenizer tiny_llama() {
   return Tokenizer(kModels / "tiny-llama/tokenizer.json");
@@ -27,12 +28,6 @@ std::string hash(const Ids& ids) {
   Sha256 h;
   h.update(std::as_bytes(std::span(ids)));  // little-endian int32
   return h.hex();
-}
-
-size_t bytes_of_characters(std::string_view text, size_t n) {
-  size_t i = 0;
-  for (; n > 0 && i < text.size(); --n) i += size_t(decode_utf8(text.data() + i).length);
-  return i;
 }
 
 }  // namespace
@@ -75,24 +70,24 @@ TEST_CASE("decoding gives the text back", "[hf][tokenizer]") {
   CHECK(t.decode({5000, -1}).empty());  // no such tokens
 }
 
-TEST_CASE("token ids of the reference implementation", "[hf][tokenizer]") {
-  if (!fs::exists(kShared / "golden")) {
-    WARN("skipped: no shared folder with golden values");
-    return;
-  }
-  // golden/<model>.h5, tokens_train and tokens_test: 2048 ids as int32, the same for all seven models.
-  const std::pair<const char*, const char*> golden[] = {
-      {"wikitext2_train_part.txt", "2a63d022ebf74abf768cc55f6c406d48799bc3121cdb68752d5e584c0e65d7c0"},
-      {"wikitext2_test_part.txt", "9647168bc8c3537625529c02b74db9fb3ecc10d3d15280eb4d864617ecc201a2"}};
-  for (const char* model : {"tiny-deepseek2", "tiny-glm", "tiny-llama3", "tiny-mistral", "tiny-qwen2",
-                            "tiny-qwen3", "tiny-qwen3-moe"}) {
+// golden/make_token_ids.py
+TEST_CASE("ids of whole texts are the library's, for every model of data/", "[hf][tokenizer]") {
+  const fs::path root = BLOCKGTQ_SOURCE_DIR;
+  const Json known = read_json(root / "tests/golden/token_ids.json", 1 << 20);
+  REQUIRE(known.size() == 2);
+  for (const char* model :
+       {"tiny-llama", "tiny-llama3", "tiny-mistral", "tiny-qwen2", "tiny-qwen2-gqa8", "tiny-qwen2-hd64",
+        "tiny-qwen3", "tiny-qwen3-moe", "tiny-glm", "tiny-deepseek2"}) {
     const Tokenizer t(kModels / model / "tokenizer.json");
-    for (const auto& [file, expected] : golden) {
-      const MappedFile text(kShared / "corpus" / file);
-      Ids ids = t.encode(text.text().substr(0, bytes_of_characters(text.text(), 60'000)));
+    for (const auto& [file, expected] : known.items()) {
+      INFO(model << ", " << file);
+      const MappedFile text(root / "data/texts" / file);
+      Ids ids = t.encode(text.text());
+      CHECK(ids.size() == expected["n"].get<size_t>());
+      CHECK(hash(ids) == expected["sha256"].get<std::string>());
+      CHECK(t.decode(ids) == text.text());
       REQUIRE(ids.size() > 2048);
       ids.resize(2048);
-      CHECK(hash(ids) == expected);
       CHECK(t.encode(text.text(), 2048) == ids);
     }
   }

@@ -1,6 +1,5 @@
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
@@ -17,8 +16,6 @@ using namespace blockgtq;
 namespace {
 
 namespace fs = std::filesystem;
-
-const fs::path kCases = fs::path(BLOCKGTQ_SHARED_DIR) / "cases" / "numpy-random";
 
 template <class T>
 std::string hash(const T& values) {
@@ -105,32 +102,22 @@ TEST_CASE("two million standard normals of seed 42") {
   CHECK(x[42665] == 5.0072352319089966);
 }
 
-TEST_CASE("every known answer of numpy's own test set") {
-  if (!fs::exists(kCases)) {
-    WARN("skipped: no folder " << kCases.filename());
-    return;
-  }
-  for (const auto& [file, seed] :
-       {std::pair{"pcg64-testset-1.csv", 0xdeadbeafu}, {"pcg64-testset-2.csv", 0u}}) {
-    std::ifstream in(kCases / file);
-    std::string line;
-    std::getline(in, line);  // the seed
-    Random random(seed);
-    size_t n = 0;
-    for (; std::getline(in, line); ++n)
-      REQUIRE(random.next_u64() == std::stoull(line.substr(line.find("0x")), nullptr, 16));
-    CHECK(n == 1000);
-  }
-  const Json known = read_json(kCases / "default_rng_known_answers.json", 1 << 20);
-  for (const Json& entry : known["raw"]) {
+// golden/make_numpy_random.py; numpy's own tests have the same words for seeds 0 and 0xdeadbeaf.
+TEST_CASE("numpy's words and normals of many seeds") {
+  const Json known = read_json(fs::path(BLOCKGTQ_SOURCE_DIR) / "tests/golden/numpy_random.json", 1 << 20);
+  REQUIRE(known["streams"].size() == 18);
+  for (const Json& entry : known["streams"]) {
     const uint64_t seed = entry["seed"];
+    INFO("seed " << seed);
+    REQUIRE(entry["words"].size() == 20);
+    REQUIRE(entry["normals"].size() == 8);
     Random raw(seed), normal(seed);
-    for (const Json& word : entry["first_uint64"])
-      CHECK(raw.next_u64() == std::stoull(word.get<std::string>()));
-    for (const Json& x : entry["first_normals"]) CHECK(normal.standard_normal() == x.get<double>());
+    for (const Json& word : entry["words"]) CHECK(raw.next_u64() == word.get<uint64_t>());
+    for (const Json& x : entry["normals"]) CHECK(normal.standard_normal() == x.get<double>());
   }
-  for (const Json& entry : known["cases"]) {
+  REQUIRE(known["rotations"].size() == 168);
+  for (const Json& entry : known["rotations"]) {
     const size_t d = entry["d"];
-    CHECK(hash(normals(entry["seed"], d * d)) == entry["sha256_normals"].get<std::string>());
+    CHECK(hash(normals(entry["seed"], d * d)) == entry["sha256"].get<std::string>());
   }
 }
