@@ -6,6 +6,7 @@
 #include "choose.h"
 #include "commands.h"
 #include "map_choice.h"
+#include "resume_options.h"
 #include "session.h"
 
 namespace blockgtq {
@@ -16,6 +17,7 @@ struct Options {
   OutputOptions output;
   AllocationOptions allocation;
   MapChoiceOptions choice;
+  ResumeOptions resume;
 };
 
 }  // namespace
@@ -29,7 +31,8 @@ void add_calibrate(CLI::App& app, const GlobalOptions& global) {
   add_output_option(*command, o->output, "Bit map (MAP.h5)");
   add_allocation_options(*command, o->allocation);
   add_map_choice_options(*command, o->choice);
-  command->callback([o, &global] {
+  add_resume_options(*command, o->resume);
+  command->callback([o, command, &global] {
     check_allocation(o->allocation);
     if (o->choice.choose) check_map_choice(o->run, o->allocation);
     OutputFile file(o->output.path, o->output.force);
@@ -43,13 +46,17 @@ void add_calibrate(CLI::App& app, const GlobalOptions& global) {
       if (o->choice.exact.recent > 0) behind.without_kernel = "recent positions";
       text = open_session(behind, global, *progress);
     }
-    Calibration calibration = collect_calibration(session, *progress, o->allocation.centres);
+    const std::unique_ptr<ResumeFile> resume = open_resume(
+        o->output.path, o->resume, [&] { return joined(option_fields(*command), session_fields(session)); },
+        global, *progress);
+    Calibration calibration = collect_calibration(session, *progress, o->allocation.centres, resume.get());
     const Stats& stats = calibration.stats;
     BitMap map = allocate(stats, o->allocation, std::move(calibration.heads));
     if (text)
       map.choices =
           choose_methods(map, *text, o->choice.exact, codebook_of(CacheOptions(), o->run), *progress);
     write_and_report(map, stats, o->allocation, file, files, global);
+    resume->remove();
   });
 }
 

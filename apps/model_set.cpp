@@ -73,7 +73,7 @@ std::optional<BitMap> job_map(const ModelJob& job, const ModelSetOptions& o, con
   }
   if (job.calibration.files.empty()) return std::nullopt;
   Session session = open_session(job.calibration, global, progress);
-  Calibration calibration = collect_calibration(session, progress, o.centres);
+  Calibration calibration = collect_calibration(session, progress, o.centres, nullptr);
   return make_bit_map(calibration.stats, budgets, job.allocation, o.centres, std::move(calibration.heads));
 }
 
