@@ -8,6 +8,7 @@
 #include "map_choice.h"
 #include "resume_options.h"
 #include "session.h"
+#include "stats_resume.h"
 
 namespace blockgtq {
 namespace {
@@ -46,15 +47,16 @@ void add_calibrate(CLI::App& app, const GlobalOptions& global) {
       if (o->choice.exact.recent > 0) behind.without_kernel = "recent positions";
       text = open_session(behind, global, *progress);
     }
-    const std::unique_ptr<ResumeFile> resume = open_resume(
-        o->output.path, o->resume, [&] { return joined(option_fields(*command), session_fields(session)); },
-        global, *progress);
-    Calibration calibration = collect_calibration(session, *progress, o->allocation.centres, resume.get());
+    const std::unique_ptr<ResumeFile> resume = open_resume(o->output.path, o->resume, global, *progress);
+    const Stages stages{resume.get(), command};
+    Calibration calibration =
+        collect_calibration(session, *progress, o->allocation.centres, stages.begin("statistics", session));
+    if (text) end_stats(*resume, calibration.stats);
     const Stats& stats = calibration.stats;
     BitMap map = allocate(stats, o->allocation, std::move(calibration.heads));
     if (text)
       map.choices =
-          choose_methods(map, *text, o->choice.exact, codebook_of(CacheOptions(), o->run), *progress);
+          choose_methods(map, *text, o->choice.exact, codebook_of(CacheOptions(), o->run), *progress, stages);
     write_and_report(map, stats, o->allocation, file, files, global);
     resume->remove();
   });

@@ -19,7 +19,7 @@ struct Options {
 };
 
 /// Statistics of a dump: the same sums, in the same order, as the streamed pass.
-Stats stats_of_dump(const ActsReader& reader, int64_t from, Progress& progress, ResumeFile* resume) {
+Stats stats_of_dump(const ActsReader& reader, int64_t from, Progress& progress, ResumeFile& resume) {
   const ActsHeader& header = reader.header();
   const AttentionShape& shape = header.shape;
   const int64_t chunk = header.chunk == 0 ? header.n_tokens : header.chunk, dim = shape.layout.head_dim;
@@ -34,10 +34,10 @@ Stats stats_of_dump(const ActsReader& reader, int64_t from, Progress& progress, 
     stats.chunk_tokens.push_back(std::min(chunk, n_tokens - t) - from);
   stats.run_chunks = stats.n_chunks();
   stats.n_parts = 1;
-  const int first = resume ? load_stats(*resume, stats, 0).layer : 0;
+  const int first = load_stats(resume, stats, 0).layer;
   progress.begin("energy", shape.n_layers - first);
   for (int l = first; l < shape.n_layers; ++l) {
-    if (resume && resume->due()) save_stats(*resume, stats, l, {});
+    if (resume.due()) save_stats(resume, stats, l, {});
     check_stop();
     const ActsReader::Layer acts = reader.read_layer(l);
     for (int64_t c = 0; c < stats.n_chunks(); ++c)
@@ -69,20 +69,14 @@ void add_energy(CLI::App& app, const GlobalOptions& global) {
                                    : "ACTS.h5 and -m exclude each other");
     OutputFile output(o->output.path, o->output.force);
     auto progress = global.make_progress();
-    std::unique_ptr<ResumeFile> resume;
-    const auto open = [&](std::function<Json()> fields) {
-      resume = open_resume(
-          o->output.path, o->resume, [=] { return joined(option_fields(*command), fields()); }, global,
-          *progress);
-      return resume.get();
-    };
+    const std::unique_ptr<ResumeFile> resume = open_resume(o->output.path, o->resume, global, *progress);
     if (!o->activations.empty()) {
       const ActsReader reader(o->activations);
-      ResumeFile* kept = open([] { return Json::object(); });
-      write_stats(output.temporary(), stats_of_dump(reader, o->run.calibrate_from, *progress, kept));
+      resume->begin("statistics", [&] { return option_fields(*command); });
+      write_stats(output.temporary(), stats_of_dump(reader, o->run.calibrate_from, *progress, *resume));
     } else {
       Session session = open_session(o->run, global, *progress);
-      ResumeFile* kept = open([&] { return session_fields(session); });
+      ResumeFile* kept = Stages{resume.get(), command}.begin("statistics", session);
       write_stats(output.temporary(), collect_stats(session, *progress, kept));
     }
     output.commit();

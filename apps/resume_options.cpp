@@ -77,22 +77,26 @@ Json session_fields(const Session& session) {
   return fields;
 }
 
-Json joined(Json fields, const Json& more) {
-  for (const auto& [name, value] : more.items()) fields[name] = value;
-  return fields;
+ResumeFile* Stages::begin(const std::string& stage, const Session& session) const {
+  if (file)
+    file->begin(stage, [this_command = command, &session] {
+      Json fields = option_fields(*this_command);
+      fields.update(session_fields(session));
+      return fields;
+    });
+  return file;
 }
 
 std::unique_ptr<ResumeFile> open_resume(const std::string& output, const ResumeOptions& options,
-                                        std::function<Json()> signature, const GlobalOptions& global,
-                                        Progress& progress) {
+                                        const GlobalOptions& global, Progress& progress) {
   const Resume mode = resume_mode(options.resume);
   if (output.empty()) {
     if (mode == Resume::must)
       throw Error(Exit::usage, "--resume must: no output file, so that there is nothing to resume");
     return nullptr;
   }
-  auto resume = std::make_unique<ResumeFile>(output, mode, options.seconds, std::move(signature), progress);
-  if (resume->state()) global.say(fmt::format("{}: goes on from here", resume->path().string()));
+  auto resume = std::make_unique<ResumeFile>(output, mode, options.seconds, progress);
+  if (resume->found()) global.say(fmt::format("{}: goes on from here", resume->path().string()));
   return resume;
 }
 

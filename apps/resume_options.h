@@ -1,6 +1,5 @@
 #pragma once
 #include <CLI/CLI.hpp>
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -25,13 +24,20 @@ void add_resume_options(CLI::App& command, ResumeOptions& options);
 Json option_fields(const CLI::App& command);
 /// Everything that a session's numbers and provenance depend on. Waits for the fingerprint of the weights.
 Json session_fields(const Session& session);
-/// The fields of both, each once.
-Json joined(Json fields, const Json& more);
+
+/// What a command keeps its stages in.
+struct Stages {
+  ResumeFile* file = nullptr;  // null: nothing is kept
+  const CLI::App* command = nullptr;
+
+  /// Begins the next stage, which depends on the command's options and the session, and lasts no longer than
+  /// that. Returns the file.
+  ResumeFile* begin(const std::string& stage, const Session& session) const;
+};
 
 /// The file to go on with beside `output`; null where that is empty, for there is nothing to resume then
 /// (Exit::usage where it must).
 std::unique_ptr<ResumeFile> open_resume(const std::string& output, const ResumeOptions& options,
-                                        std::function<Json()> signature, const GlobalOptions& global,
-                                        Progress& progress);
+                                        const GlobalOptions& global, Progress& progress);
 
 }  // namespace blockgtq

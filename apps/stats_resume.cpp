@@ -11,6 +11,8 @@ namespace {
 
 using Arrays = std::vector<ResumeFile::Array>;
 
+constexpr int kBehindAll = 1 << 30;  // a layer that no model has
+
 /// [first, count] of the nodes, their values behind `arrays`.
 Json keep(const DyadicSum& sum, const std::string& name, Arrays& arrays) {
   Json nodes = Json::array();
@@ -31,16 +33,7 @@ DyadicSum nodes_of(const ResumeFile& resume, const Json& nodes, const std::strin
   return sum;
 }
 
-}  // namespace
-
-int n_summed(const Stats& stats) {
-  int n = 0;
-  while (n < int(stats.layers.size()) && !stats.layers[size_t(n)].q2.empty()) ++n;
-  return n;
-}
-
-void save_stats(ResumeFile& resume, const Stats& stats, int layer, std::span<const float> residual) {
-  Arrays arrays = {{"residual", residual}};
+Json keep_layers(const Stats& stats, Arrays& arrays) {
   Json layers = Json::array();
   for (int l = 0; l < n_summed(stats); ++l) {
     const LayerStats& s = stats.layers[size_t(l)];
@@ -56,13 +49,34 @@ void save_stats(ResumeFile& resume, const Stats& stats, int layer, std::span<con
                       {"k_sample", s.k_sample.size()},
                       {"v_sample", s.v_sample.size()}});
   }
-  resume.save({{"layer", layer}, {"residual", residual.size()}, {"layers", layers}}, arrays);
+  return layers;
+}
+
+}  // namespace
+
+int n_summed(const Stats& stats) {
+  int n = 0;
+  while (n < int(stats.layers.size()) && !stats.layers[size_t(n)].q2.empty()) ++n;
+  return n;
+}
+
+void save_stats(ResumeFile& resume, const Stats& stats, int layer, std::span<const float> residual) {
+  Arrays arrays;
+  Json state = {{"layer", layer}, {"residual", residual.size()}, {"layers", keep_layers(stats, arrays)}};
+  arrays.emplace_back("residual", residual);
+  resume.save(state, arrays);
+}
+
+void end_stats(ResumeFile& resume, const Stats& stats) {
+  Arrays arrays;
+  resume.end({{"layer", kBehindAll}, {"residual", 0}, {"layers", keep_layers(stats, arrays)}}, arrays);
 }
 
 LayerBoundary load_stats(ResumeFile& resume, Stats& stats, size_t residual_size) {
   const Json* state = resume.state();
   if (!state) return {};
-  LayerBoundary at{state->at("layer"), resume.array<float>("residual", state->at("residual"))};
+  LayerBoundary at{state->at("layer"), {}};
+  if (const size_t n = state->at("residual"); n > 0) at.x = resume.array<float>("residual", n);
   check(at.x.empty() || at.x.size() == residual_size, "a residual stream of another size");
   const AttentionShape& shape = stats.shape;
   const int64_t heads = shape.n_kv_heads, chunks = stats.n_chunks() * heads, dim = shape.layout.head_dim;
@@ -79,7 +93,6 @@ LayerBoundary load_stats(ResumeFile& resume, Stats& stats, size_t residual_size)
     s.k_sample = resume.array<float>(name + "k_sample", layer.at("k_sample"));
     s.v_sample = resume.array<float>(name + "v_sample", layer.at("v_sample"));
   }
-  resume.forget();
   return at;
 }
 

@@ -6,8 +6,11 @@
 namespace blockgtq {
 
 /// Keeps the layers of stats that have sums, [0, n) of them, and where the run that makes them stands: in
-/// front of decoder layer `layer`, with this residual stream; empty behind the last one.
+/// front of decoder layer `layer`, with this residual stream; empty where that has no part in what follows.
 void save_stats(ResumeFile& resume, const Stats& stats, int layer, std::span<const float> residual);
+
+/// The stage ends with these statistics.
+void end_stats(ResumeFile& resume, const Stats& stats);
 
 /// What save_stats() kept, into stats, which has its shape, chunks and empty layers; nothing and layer 0
 /// where it kept nothing.

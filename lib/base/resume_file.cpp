@@ -12,25 +12,22 @@ namespace {
 constexpr const char* kSchema = "blockgtq.resume/1";
 constexpr size_t kDigestBytes = 64;
 
+std::string_view text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+bool is_stage(const Json& stage) {
+  if (!stage.is_object()) return false;
+  for (const char* name : {"signature", "state", "arrays"})
+    if (!stage.contains(name) || !stage[name].is_object()) return false;
+  return true;
+}
+
 }  // namespace
 
-ResumeFile::ResumeFile(const fs::path& output, Resume mode, double seconds, std::function<Json()> signature,
-                       Progress& progress)
-    : path_(output.string() + ".resume"),
-      seconds_(seconds),
-      make_signature_(std::move(signature)),
-      progress_(progress) {
+ResumeFile::ResumeFile(const fs::path& output, Resume mode, double seconds, Progress& progress)
+    : path_(output.string() + ".resume"), seconds_(seconds), progress_(progress), last_(Clock::now()) {
   next_.emplace(path_, true);
-  load(mode);
-  last_ = Clock::now();
-}
-
-const Json& ResumeFile::signature() {
-  if (!signature_) signature_ = make_signature_();
-  return *signature_;
-}
-
-void ResumeFile::load(Resume mode) {
   if (mode == Resume::never) return;
   std::error_code error;
   if (!fs::exists(path_, error)) {
@@ -43,10 +40,6 @@ void ResumeFile::load(Resume mode) {
     if (mode == Resume::must || e.code != Exit::input) throw;
     progress_.warn(fmt::format("{}: computed anew", e.what()));
   }
-  if (!loaded_) return;
-  if (const std::string what = differences(loaded_->head.at("signature"), signature()); !what.empty())
-    throw Error(Exit::input, fmt::format("{}: of another run: {}", path_.string(), what),
-                "another output, or --resume never, begins anew");
 }
 
 /// Exit::input where it is not as it was written.
@@ -58,25 +51,56 @@ ResumeFile::Loaded ResumeFile::read() const {
   if (line == std::string_view::npos || text.size() < line + 1 + kDigestBytes) damaged();
   const std::string_view body = text.substr(0, text.size() - kDigestBytes);
   if (sha256_hex(body) != text.substr(body.size())) damaged();
-  Json& head = loaded.head = parse_json(body.substr(0, line), path_.string());
-  for (const char* name : {"signature", "state", "arrays"})
-    if (!head.is_object() || !head.contains("schema") || head["schema"] != kSchema || !head.contains(name) ||
-        !head[name].is_object())
-      fail_input("{}: not a file of schema {}", path_.string(), kSchema);
+  const Json head = parse_json(body.substr(0, line), path_.string());
+  if (!head.is_object() || !head.contains("schema") || head["schema"] != kSchema || !head.contains("stages"))
+    fail_input("{}: not a file of schema {}", path_.string(), kSchema);
+  loaded.stages = head["stages"];
   std::span<const std::byte> rest = loaded.file.bytes().subspan(line + 1, body.size() - line - 1);
-  for (const auto& [name, bytes] : head["arrays"].items()) {
-    const size_t n = bytes.is_number_unsigned() ? bytes.get<size_t>() : SIZE_MAX;
-    if (n > rest.size()) damaged();
-    loaded.arrays.emplace_back(name, rest.first(n));
-    rest = rest.subspan(n);
+  for (const Json& stage : loaded.stages) {
+    if (!is_stage(stage)) damaged();
+    auto& arrays = loaded.arrays.emplace_back();
+    for (const auto& [name, bytes] : stage["arrays"].items()) {
+      const size_t n = bytes.is_number_unsigned() ? bytes.get<size_t>() : SIZE_MAX;
+      if (n > rest.size()) damaged();
+      arrays.emplace_back(name, rest.first(n));
+      rest = rest.subspan(n);
+    }
   }
   if (!rest.empty()) damaged();
   return loaded;
 }
 
+void ResumeFile::begin(const std::string& stage, Signature signature) {
+  if (ended_.size() < n_begun_)
+    ended_.push_back({{"signature", Json::object()}, {"state", Json::object()}, {"arrays", Json::object()}});
+  ++n_begun_;
+  signature_ = [stage, signature, made = std::optional<Json>()]() mutable {
+    if (!made) {
+      made = Json{{"stage", stage}};
+      made->update(signature());
+    }
+    return *made;
+  };
+  const Json* loaded = loaded_stage();
+  if (!loaded || loaded->at("signature").empty()) return;
+  if (const std::string what = differences(loaded->at("signature"), signature_()); !what.empty())
+    throw ForeignResume(Exit::input, fmt::format("{}: of another run: {}", path_.string(), what),
+                        "another output, or --resume never, begins anew");
+}
+
+const Json* ResumeFile::loaded_stage() const {
+  return loaded_ && n_begun_ > 0 && n_begun_ <= loaded_->stages.size() ? &loaded_->stages[n_begun_ - 1]
+                                                                       : nullptr;
+}
+
+const Json* ResumeFile::state() const {
+  const Json* stage = loaded_stage();
+  return stage && !stage->at("state").empty() ? &stage->at("state") : nullptr;
+}
+
 std::span<const std::byte> ResumeFile::find(const std::string& name, size_t n_bytes) const {
-  check(loaded_.has_value(), "an array of no state");
-  for (const auto& [key, bytes] : loaded_->arrays) {
+  check(loaded_stage(), "an array of no state");
+  for (const auto& [key, bytes] : loaded_->arrays[n_begun_ - 1]) {
     if (key != name) continue;
     if (bytes.size() != n_bytes)
       fail_input("{}: {}: {} bytes, expected {}", path_.string(), name, bytes.size(), n_bytes);
@@ -89,12 +113,19 @@ bool ResumeFile::due() const {
   return next_ && (stop_pending() || std::chrono::duration<double>(Clock::now() - last_).count() >= seconds_);
 }
 
-void ResumeFile::save(const Json& state, const std::vector<Array>& arrays) {
-  if (!next_) return;
+Json ResumeFile::describe(const Json& state, const std::vector<Array>& arrays) {
   Json sizes = Json::object();
   for (const Array& array : arrays) sizes[array.name] = array.bytes.size();
-  const Json head = {
-      {"schema", kSchema}, {"signature", signature()}, {"state", state}, {"arrays", std::move(sizes)}};
+  check(sizes.size() == arrays.size(), "an array's name comes twice");
+  return {{"signature", signature_()}, {"state", state}, {"arrays", std::move(sizes)}};
+}
+
+void ResumeFile::save(const Json& state, const std::vector<Array>& arrays) {
+  if (!next_) return;
+  loaded_.reset();
+  Json stages = ended_;
+  stages.push_back(describe(state, arrays));
+  const Json head = {{"schema", kSchema}, {"stages", std::move(stages)}};
   try {
     Sha256 digest;
     const auto write = [&](std::string_view text) {
@@ -102,8 +133,8 @@ void ResumeFile::save(const Json& state, const std::vector<Array>& arrays) {
       next_->write(text);
     };
     write(head.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
-    for (const Array& array : arrays)
-      write({reinterpret_cast<const char*>(array.bytes.data()), array.bytes.size()});
+    write(ended_bytes_);
+    for (const Array& array : arrays) write(text_of(array.bytes));
     next_->write(digest.hex());
     next_->commit();
     next_.emplace(path_, true);
@@ -113,6 +144,11 @@ void ResumeFile::save(const Json& state, const std::vector<Array>& arrays) {
     progress_.warn(fmt::format("{}: nothing to resume from is kept from here on", e.what()));
   }
   last_ = Clock::now();
+}
+
+void ResumeFile::end(const Json& state, const std::vector<Array>& arrays) {
+  ended_.push_back(describe(state, arrays));
+  for (const Array& array : arrays) ended_bytes_ += text_of(array.bytes);
 }
 
 void ResumeFile::remove() {

@@ -20,12 +20,14 @@ struct Kept {
   Warnings warnings;
   std::string path = dir / "out.resume";
 
-  ResumeFile open(Resume mode = Resume::automatic, const Json& signature = kSignature, double seconds = 0) {
-    return ResumeFile(
-        dir / "out", mode, seconds, [=] { return signature; }, warnings);
+  std::unique_ptr<ResumeFile> open(Resume mode = Resume::automatic, const Json& signature = kSignature,
+                                   double seconds = 0) {
+    auto file = std::make_unique<ResumeFile>(dir / "out", mode, seconds, warnings);
+    file->begin("first", [=] { return signature; });
+    return file;
   }
   void save() {
-    open().save({{"layer", 7}}, {{"x", std::vector<double>{1, -0.0, 1e300}}, {"none", kNothing}});
+    open()->save({{"layer", 7}}, {{"x", std::vector<double>{1, -0.0, 1e300}}, {"none", kNothing}});
   }
   const std::vector<float> kNothing;
 };
@@ -34,16 +36,17 @@ struct Kept {
 
 TEST_CASE("a state reads back bit for bit, and is there until the output is") {
   Kept kept;
-  CHECK(!kept.open().state());
+  CHECK(!kept.open()->state());
   CHECK(kept.dir.entries() == 0);
   const std::vector<double> x = {1, -0.0, 1e300, 5e-324};
   {
-    ResumeFile file = kept.open();
-    file.save({{"layer", 3}}, {{"x", x}});
-    file.save({{"layer", 7}}, {{"x", x}, {"none", std::vector<float>()}});
+    const auto file = kept.open();
+    file->save({{"layer", 3}}, {{"x", x}});
+    file->save({{"layer", 7}}, {{"x", x}, {"none", std::vector<float>()}});
   }
   CHECK(kept.dir.entries() == 1);
-  ResumeFile file = kept.open(Resume::must);
+  const auto opened = kept.open(Resume::must);
+  ResumeFile& file = *opened;
   REQUIRE(file.state());
   CHECK(file.state()->at("layer") == 7);
   const std::vector<double> again = file.array<double>("x", 4);
@@ -52,10 +55,32 @@ TEST_CASE("a state reads back bit for bit, and is there until the output is") {
   CHECK_THAT(expect_error(Exit::input, [&] { file.array<double>("x", 3); }),
              ContainsSubstring("x: 32 bytes, expected 24"));
   CHECK_THAT(expect_error(Exit::input, [&] { file.array<double>("y", 3); }), ContainsSubstring("y: missing"));
-  file.forget();
-  CHECK(!file.state());
   file.remove();
   CHECK(kept.dir.entries() == 0);
+}
+
+TEST_CASE("a stage that has ended is there beside the one that goes on") {
+  Kept kept;
+  const std::vector<float> one = {1, 2}, two = {3, 4, 5};
+  {
+    const auto file = kept.open();
+    file->end({{"ended", true}}, {{"x", one}});
+    CHECK(kept.dir.entries() == 1);  // what it writes to
+    file->begin("second", [] { return kSignature; });
+    file->save({{"at", 1}}, {{"x", two}});
+  }
+  auto file = kept.open(Resume::must);
+  CHECK(file->state()->at("ended") == true);
+  CHECK(file->array<float>("x", 2) == one);
+  CHECK(expect_error(Exit::input, [&] { file->begin("third", [] { return kSignature; }); }) ==
+        kept.path + ": of another run: stage: second in the file, third here");
+  file.reset();
+  const auto again = kept.open(Resume::must);
+  again->begin("second", [] { return kSignature; });
+  CHECK(again->state()->at("at") == 1);
+  CHECK(again->array<float>("x", 3) == two);
+  again->begin("third", [] { return kSignature; });
+  CHECK(!again->state());
 }
 
 TEST_CASE("another signature is refused field by field, unless the file is to be ignored") {
@@ -65,8 +90,8 @@ TEST_CASE("another signature is refused field by field, unless the file is to be
   for (const Resume mode : {Resume::automatic, Resume::must})
     CHECK(expect_error(Exit::input, [&] { kept.open(mode, other); }) ==
           kept.path + ": of another run: text: abc in the file, abd here; seed: nothing in the file, 1 here");
-  CHECK(!kept.open(Resume::never, other).state());
-  CHECK(kept.open().state());  // and nothing was done to it
+  CHECK(!kept.open(Resume::never, other)->state());
+  CHECK(kept.open()->state());  // and nothing was done to it
 }
 
 TEST_CASE("a file that is not as it was written is a warning, or refused where it must be there") {
@@ -81,7 +106,7 @@ TEST_CASE("a file that is not as it was written is a warning, or refused where i
   for (const std::string& bytes : damaged) {
     put_file(kept.path, bytes);
     kept.warnings.texts.clear();
-    CHECK(!kept.open().state());
+    CHECK(!kept.open()->state());
     CHECK(kept.warnings.texts.size() == 1);
     CHECK_THAT(expect_error(Exit::input, [&] { kept.open(Resume::must); }), ContainsSubstring(kept.path));
   }
@@ -92,9 +117,10 @@ TEST_CASE("a file that is not as it was written is a warning, or refused where i
 
 TEST_CASE("a save waits for its time, and one that fails ends the saving, not the run") {
   Kept kept;
-  CHECK(kept.open().due());
-  CHECK(!kept.open(Resume::automatic, kSignature, 1000).due());
-  ResumeFile file = kept.open();
+  CHECK(kept.open()->due());
+  CHECK(!kept.open(Resume::automatic, kSignature, 1000)->due());
+  const auto opened = kept.open();
+  ResumeFile& file = *opened;
   for (const auto& entry : std::filesystem::directory_iterator(kept.dir.path()))
     std::filesystem::remove(entry.path());  // what it writes to
   file.save({{"layer", 1}}, {});

@@ -18,19 +18,22 @@ Args joined(Args args, const Args& more) {
   return args;
 }
 
-/// The state that is kept; null: none.
-Json kept(const std::string& path) {
+/// The state that is kept of this stage, the last one; null: none.
+Json kept(const std::string& path, int stage) {
   std::string head;
   std::ifstream file(path);
   std::getline(file, head);
-  return head.empty() ? Json() : Json::parse(head).at("state");
+  if (head.empty()) return Json();
+  const Json stages = Json::parse(head).at("stages");
+  return int(stages.size()) == stage + 1 ? stages.back().at("state") : Json();
 }
 
 struct Command {
-  Args args;            // without the output
-  std::string output;   // the option that names it
-  std::string counter;  // of the state: how far it is
-  int most;             // of it, where the run is to be killed at last
+  Args args;                 // without the output
+  std::string output;        // the option that names it
+  std::string counter;       // of the state: how far it is
+  std::vector<int> moments;  // of it, where the run is to be killed
+  int stage = 0;             // whose counter it is
 };
 
 /// Kills the command at `at` of its counter. It is repeated where the run was faster.
@@ -41,7 +44,7 @@ void kill_at(const Command& command, const std::string& out, int at, int signal,
     const int ended = run_killed(
         joined(command.args, {command.output, out, "--checkpoint-seconds", "0", "-q", "--resume", "never"}),
         [&] {
-          const Json state = kept(out + ".resume");
+          const Json state = kept(out + ".resume", command.stage);
           return !state.is_null() && state.at(command.counter) >= at;
         },
         signal);
@@ -55,7 +58,7 @@ void check_killed(const Command& command) {
   const std::string whole = dir / "whole", out = dir / "out";
   good(joined(command.args, {command.output, whole, "-q"}));
   CHECK(dir.entries() == 1);
-  for (const int at : {1, command.most - 1, command.most}) {
+  for (const int at : command.moments) {
     kill_at(command, out, at, SIGKILL, 128 + SIGKILL);
     CHECK(!std::filesystem::exists(out));
     const Outcome again = good(joined(command.args, {command.output, out, "--resume", "must"}));
@@ -63,7 +66,8 @@ void check_killed(const Command& command) {
     CHECK(same_bytes(out, whole));
     CHECK(dir.entries() == 2);
   }
-  kill_at(command, out, 1, SIGTERM, 75);
+  if (command.stage > 0) return;
+  kill_at(command, out, command.moments[0], SIGTERM, 75);
   CHECK(dir.entries() == 2);  // the whole one and the checkpoint
   good(joined(command.args, {command.output, out, "-q"}));
   CHECK(same_bytes(out, whole));
@@ -74,7 +78,7 @@ void check_killed(const Command& command) {
 std::string of_version(const std::string& version, const std::string& bytes) {
   const size_t line = bytes.find('\n');
   nlohmann::ordered_json head = nlohmann::ordered_json::parse(bytes.substr(0, line));
-  head["signature"]["blockgtq"] = version;
+  for (auto& stage : head["stages"]) stage["signature"]["blockgtq"] = version;
   const std::string body = head.dump() + bytes.substr(line, bytes.size() - 64 - line);
   return body + sha256_hex(body);
 }
@@ -122,25 +126,27 @@ Args run_of(const std::string& command, const std::string& name, const std::stri
 }  // namespace
 
 TEST_CASE("energy and calibrate: killed and run again, the same bytes") {
-  check_killed({run_of("energy", "tiny-llama", "calibration", "1500"), "-o", "layer", 3});
-  check_killed({run_of("energy", "tiny-deepseek2", "calibration", "1500"), "-o", "layer", 3});
+  check_killed({run_of("energy", "tiny-llama", "calibration", "1500"), "-o", "layer", {1, 2, 3}});
+  check_killed({run_of("energy", "tiny-deepseek2", "calibration", "1500"), "-o", "layer", {1, 2, 3}});
   check_killed({joined(run_of("energy", "tiny-qwen3-moe", "calibration", "1500"),
                        {"--part", "2/3", "--calibrate-from", "4"}),
-                "-o", "layer", 3});
-  check_killed({run_of("calibrate", "tiny-llama", "calibration", "1500"), "-o", "layer", 4});
+                "-o",
+                "layer",
+                {1, 2, 3}});
+  check_killed({run_of("calibrate", "tiny-llama", "calibration", "1500"), "-o", "layer", {1, 3, 4}});
 }
 
 TEST_CASE("energy of a dump: killed and run again, the same bytes") {
   const TempFolder dir;
   const std::string acts = dir / "acts.h5";
   good(joined(run_of("dump", "tiny-llama", "calibration", "1500"), {"-o", acts, "-q"}));
-  check_killed({{"energy", acts}, "-o", "layer", 3});
+  check_killed({{"energy", acts}, "-o", "layer", {1, 2, 3}});
 }
 
 TEST_CASE("energy and calibrate: a checkpoint of another run is refused, field by field") {
   const std::string tokens = "1500";
   check_refused(
-      {run_of("energy", "tiny-llama", "calibration", tokens), "-o", "layer", 3},
+      {run_of("energy", "tiny-llama", "calibration", tokens), "-o", "layer", {1, 2, 3}},
       {{run_of("energy", "tiny-llama", "evaluation", tokens), "corpus_sha256: "},
        {run_of("energy", "tiny-llama3", "calibration", tokens), "weights: "},
        {run_of("energy", "tiny-llama", "calibration", "1200"), "tokens: 1500 in the file, 1200 here"},
@@ -152,9 +158,60 @@ TEST_CASE("energy and calibrate: a checkpoint of another run is refused, field b
         "calibrate_from: nothing in the file, 4 here"},
        {run_of("calibrate", "tiny-llama", "calibration", tokens),
         "command: energy in the file, calibrate here"}});
-  check_refused({run_of("calibrate", "tiny-llama", "calibration", tokens), "-o", "layer", 3},
+  check_refused({run_of("calibrate", "tiny-llama", "calibration", tokens), "-o", "layer", {1, 2, 3}},
                 {{joined(run_of("calibrate", "tiny-llama", "calibration", tokens), {"--bits", "2"}),
                   "--bits: nothing in the file, 2 here"}});
+}
+
+const Args kCaches = {"--k-method", "tq-mse", "--v-method", "tq-mse", "--pairs", "K2V2,K4V4"};
+
+TEST_CASE("perplexity: killed and run again, the same bytes") {
+  const Args long_text = {
+      "perplexity", "-m",   model("tiny-llama"), "-f", text("evaluation"), "-f", text("calibration"),
+      "--tokens",   "9000", "--chunk",           "250"};
+  check_killed({long_text, "--json", "window", {32}});
+  const auto windows = [](const std::string& chunk, const std::string& pairs) {
+    return joined(run_of("perplexity", "tiny-llama", "evaluation", "5000"),
+                  {"--chunk", chunk, "--k-method", "tq-mse", "--v-method", "tq-mse", "--pairs", pairs});
+  };
+  check_killed({windows("250", "K2V2,K4V4"), "--json", "window", {8, 16}});
+  // 8192 tokens are 4.2 windows of 5 caches, and 0.8 of such a window.
+  check_killed({windows("380", "K2V2,K3V3,K4V4"), "--json", "window", {4, 8}});
+  check_killed({windows("2000", "K2V2,K3V3,K4V4"), "--json", "window", {1, 2}});
+}
+
+TEST_CASE("perplexity: killed in its calibration, while it chooses, and behind that") {
+  const Args args = joined(
+      run_of("perplexity", "tiny-llama", "evaluation", "1500"),
+      {"--chunk", "100", "--calibration", text("calibration"), "--calibration-tokens", "600", "--k-method",
+       "block-gtq,tq-mse-cb", "--v-method", "tq-mse", "--pairs", "K2V2", "--choose", "tq-mse/tq-mse"});
+  check_killed({args, "--json", "layer", {3}, 0});
+  check_killed({args, "--json", "window", {1}, 1});
+  check_killed({args, "--json", "window", {8}, 2});
+}
+
+TEST_CASE("calibrate --choose: killed while it chooses, the same bytes") {
+  check_killed({joined(run_of("calibrate", "tiny-llama", "calibration", "600"),
+                       {"--choose", "--bits", "2", "--choose-chunk", "100", "--choose-tokens", "600"}),
+                "-o",
+                "window",
+                {1},
+                1});
+}
+
+TEST_CASE("perplexity: a checkpoint of another run is refused, field by field") {
+  const Args args = joined(run_of("perplexity", "tiny-llama", "evaluation", "5000"), kCaches);
+  check_refused(
+      {args, "--json", "window", {1}},
+      {{joined(run_of("perplexity", "tiny-llama", "calibration", "5000"), kCaches), "corpus_sha256: "},
+       {joined(run_of("perplexity", "tiny-llama3", "evaluation", "5000"), kCaches), "weights: "},
+       {joined(args, {"--chunk", "256"}), "chunk: 512 in the file, 256 here"},
+       {joined(args, {"--recent", "4"}), "--recent: 0 in the file, 4 here"},
+       {joined(args, {"--calibration", text("calibration")}),
+        "stage: quality in the file, calibration here"}});
+  const Outcome none = blockgtq(joined(args, {"--json", "-", "--resume", "must"}));
+  CHECK(none.code == 2);
+  CHECK_THAT(none.err, ContainsSubstring("no output file"));
 }
 
 TEST_CASE("a short run leaves nothing and pays for nothing") {
