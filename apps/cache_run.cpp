@@ -81,11 +81,13 @@ int64_t run_pass(const Session& session, const CacheRun& run, std::span<const It
   };
   request.on_logits = [&](int64_t first, int64_t n, const float* logits) {
     const Item& item = items[size_t(first / length)];
+    if (run.start && item.window < run.start->window) return;
     run.on_logits(item.window, item.cache, first % length, n, logits);
   };
   if (run.on_device_logits)
     request.on_device_logits = [&](int64_t first, int64_t n, const float* logits, void* stream) {
       const Item& item = items[size_t(first / length)];
+      if (run.start && item.window < run.start->window) return;
       run.on_device_logits(item.window, item.cache, first % length, n, logits, stream);
     };
   session.backend->forward(*session.model, request);
@@ -102,23 +104,93 @@ void run_caches(const Session& session, const CacheRun& run, const std::string& 
     for (size_t c = 0; c < run.caches.size(); ++c) items.push_back({w, c});
   auto length = [&](const Item& item) { return std::min(chunk, n_tokens - item.window * chunk); };
 
-  const auto most = size_t(std::max<int64_t>(1, pass_tokens(session, chunk) / chunk));
+  CachePlace place =
+      run.start.value_or(CachePlace{std::max<int64_t>(1, pass_tokens(session, chunk) / chunk), 0, 0, 0});
+  const auto most = size_t(place.pass_items);
+  const int64_t first_item = place.item, first_window = place.window;
   std::optional<CudaRequantizer> device;
-  int64_t clipped = 0;
-  progress.begin(what, (n_tokens + chunk - 1) / chunk);
-  for (size_t i = 0; i < items.size();) {
+  int64_t clipped = place.clipped;
+  progress.begin(what, (n_tokens + chunk - 1) / chunk - first_window);
+  for (auto i = size_t(first_item); i < items.size();) {
+    if (run.on_place && int64_t(i) > first_item) run.on_place(place);
     size_t end = i;
     while (end < items.size() && end - i < most && length(items[end]) == length(items[i])) ++end;
+    const int64_t pass = int64_t(i), clipped_before = clipped;
     clipped += run_pass(session, run, std::span(items).subspan(i, end - i), length(items[i]), device);
-    for (; i < end; ++i)
-      if (items[i].cache + 1 == run.caches.size()) progress.step(fmt::format("window {}", items[i].window));
+    for (; i < end; ++i) {
+      const int64_t window = items[i].window;
+      if (items[i].cache == 0) place = {place.pass_items, pass, window, clipped_before};
+      if (items[i].cache + 1 < run.caches.size() || window < first_window) continue;
+      progress.step(fmt::format("window {}", window));
+    }
+    if (i < items.size() && items[i].cache == 0)
+      place = {place.pass_items, int64_t(i), items[i].window, clipped};
   }
   progress.end();
   warn_clipped(clipped, "keys or values of the quantized caches", progress);
 }
 
+namespace {
+
+using Scores = std::vector<std::vector<TokenScore>>;  // (exact and caches, T)
+
+/// The part of a cache's scores that windows before this one have.
+std::span<const TokenScore> before(int64_t window, int64_t chunk, const std::vector<TokenScore>& scores) {
+  return std::span(scores).first(size_t(std::min(window * chunk, int64_t(scores.size()))));
+}
+
+void save_scores(ResumeFile& resume, const CachePlace& place, int64_t chunk, const Scores& scores) {
+  std::vector<ResumeFile::Array> arrays;
+  for (const std::vector<TokenScore>& s : scores)
+    arrays.emplace_back(fmt::format("{}", arrays.size()), before(place.window, chunk, s));
+  resume.save({{"pass_items", place.pass_items},
+               {"item", place.item},
+               {"window", place.window},
+               {"clipped", place.clipped}},
+              arrays);
+}
+
+/// Where an earlier run of the stage was, its scores in the place of these; nothing where there is none.
+std::optional<CachePlace> read_scores(const ResumeFile& resume, int64_t chunk, Scores& scores) {
+  const Json* state = resume.state();
+  if (!state) return std::nullopt;
+  const CachePlace place{state->at("pass_items"), state->at("item"), state->at("window"),
+                         state->at("clipped")};
+  for (size_t c = 0; c < scores.size(); ++c) {
+    const size_t n = before(place.window, chunk, scores[c]).size();
+    const std::vector<TokenScore> read = resume.array<TokenScore>(fmt::format("{}", c), n);
+    std::copy(read.begin(), read.end(), scores[c].begin());
+  }
+  return place;
+}
+
+bool has_result(const ResumeFile& resume) {
+  return resume.state() && resume.state()->contains("ended");
+}
+
+void end_with(ResumeFile& resume, const QualityRun& result) {
+  std::vector<ResumeFile::Array> arrays = {{"exact", std::span(&result.exact, 1)}, {"caches", result.caches}};
+  for (const std::vector<double>& kl : result.kl)
+    arrays.emplace_back(fmt::format("kl/{}", arrays.size() - 2), kl);
+  resume.end({{"ended", true}}, arrays);
+}
+
+/// The result that the stage ended with, which is kept for what follows.
+QualityRun read_result(ResumeFile& resume, size_t n_caches, int64_t n_tokens) {
+  QualityRun result;
+  result.exact = resume.array<Quality>("exact", 1)[0];
+  result.caches = resume.array<Quality>("caches", n_caches);
+  for (size_t c = 0; c < n_caches; ++c)
+    result.kl.push_back(resume.array<double>(fmt::format("kl/{}", c), size_t(n_tokens)));
+  end_with(resume, result);
+  return result;
+}
+
+}  // namespace
+
 QualityRun measure_quality(const Session& session, const std::vector<QuantizedCache>& caches,
-                           const std::string& what, Progress& progress) {
+                           const std::string& what, Progress& progress, ResumeFile* resume) {
+  if (resume && has_result(*resume)) return read_result(*resume, caches.size(), session.n_tokens());
   const std::vector<int32_t>& ids = session.corpus.ids;
   const int64_t n_tokens = session.n_tokens(), chunk = session.chunk, vocab = session.model->config().vocab;
   std::vector<int32_t> next(ids.begin() + 1, ids.end());  // (T), -1 at the end of a window
@@ -134,6 +206,14 @@ QualityRun measure_quality(const Session& session, const std::vector<QuantizedCa
   for (const QuantizedCache& cache : caches) run.caches.push_back(&cache);
   std::vector<std::vector<TokenScore>> scores(caches.size() + 1);  // (exact and caches, T)
   for (auto& s : scores) s.resize(size_t(n_tokens));
+  if (resume) {
+    run.start = read_scores(*resume, chunk, scores);
+    run.on_place = [&, saved = int64_t(0)](const CachePlace& place) mutable {
+      if (place.window == saved || !resume->due()) return;
+      save_scores(*resume, place, chunk, scores);
+      saved = place.window;
+    };
+  }
   // reference: ExactLogits or its twin on a device, whose logits lie on `stream`
   auto judge = [&](auto& reference, int64_t w, size_t cache, int64_t first, int64_t n, const float* logits,
                    auto... stream) {
@@ -170,6 +250,7 @@ QualityRun measure_quality(const Session& session, const std::vector<QuantizedCa
     for (const TokenScore& s : scores[c]) kl.push_back(s.kl);
     scores[c] = {};
   }
+  if (resume) end_with(*resume, result);
   return result;
 }
 

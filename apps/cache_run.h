@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -10,6 +11,14 @@
 #include "session.h"
 
 namespace blockgtq {
+
+/// Where a run over caches stands between two passes, and goes on: with the pass that begins with `item`,
+/// which is what windows from `window` on need, while all before them has been seen.
+struct CachePlace {
+  int64_t pass_items = 0;  // of one pass at most
+  int64_t item = 0, window = 0;
+  int64_t clipped = 0;  // fp16 norms and scales that were cut so far
+};
 
 /// Tokens to run the model over in windows of `chunk`, each from position 0, once with every cache.
 struct CacheRun {
@@ -23,6 +32,8 @@ struct CacheRun {
   std::function<void(int64_t window, size_t cache, int64_t first, int64_t n, const float* logits,
                      void* stream)>
       on_device_logits;
+  std::optional<CachePlace> start;                  // where it goes on; else at the first window
+  std::function<void(const CachePlace&)> on_place;  // when set, called between two passes
 };
 
 /// The windows of all caches go through the layers side by side, so that weights are read once for many of
@@ -37,7 +48,8 @@ struct QualityRun {
   std::vector<Quality> caches;
   std::vector<std::vector<double>> kl;  // (n_caches, T) of every position
 };
+/// resume: null, or a stage that keeps what has been measured, and its result.
 QualityRun measure_quality(const Session& session, const std::vector<QuantizedCache>& caches,
-                           const std::string& what, Progress& progress);
+                           const std::string& what, Progress& progress, ResumeFile* resume);
 
 }  // namespace blockgtq

@@ -122,7 +122,7 @@ RunOptions text_behind(RunOptions calibration, int64_t tokens, int64_t chunk) {
 
 std::vector<Choice> choose_caches(const std::vector<ChooseSpec>& references, const Session& text,
                                   const BitMap* map, Codebook codebook, const std::string& what,
-                                  Progress& progress) {
+                                  Progress& progress, ResumeFile* resume) {
   std::vector<Choice> all;
   std::vector<CacheSpec> specs;  // of all references, each once
   for (const ChooseSpec& one : references) {
@@ -134,7 +134,7 @@ std::vector<Choice> choose_caches(const std::vector<ChooseSpec>& references, con
   }
   std::vector<QuantizedCache> caches;
   for (const CacheSpec& spec : specs) caches.push_back(make_cache(spec, text.shape, map, codebook));
-  const QualityRun run = measure_quality(text, caches, what, progress);
+  const QualityRun run = measure_quality(text, caches, what, progress, resume);
   for (Choice& one : all) {
     std::vector<Candidate> priced;
     for (CacheQuality& candidate : one.candidates) {

@@ -40,9 +40,10 @@ double n_numbers(const BitPair& bits, const AttentionShape& shape);
 /// them, not 0), in windows of `chunk`. What fits those too closely must not win by it.
 RunOptions text_behind(RunOptions calibration, int64_t tokens, int64_t chunk);
 
-/// Measures the candidates of all references on `text` and takes what eval/candidate.h chooses of each.
+/// resume: as measure_quality's. Measures the candidates of all references on `text` and takes what
+/// eval/candidate.h chooses of each.
 std::vector<Choice> choose_caches(const std::vector<ChooseSpec>& references, const Session& text,
                                   const BitMap* map, Codebook codebook, const std::string& what,
-                                  Progress& progress);
+                                  Progress& progress, ResumeFile* resume);
 
 }  // namespace blockgtq

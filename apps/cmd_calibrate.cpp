@@ -6,7 +6,9 @@
 #include "choose.h"
 #include "commands.h"
 #include "map_choice.h"
+#include "resume_options.h"
 #include "session.h"
+#include "stats_resume.h"
 
 namespace blockgtq {
 namespace {
@@ -16,6 +18,7 @@ struct Options {
   OutputOptions output;
   AllocationOptions allocation;
   MapChoiceOptions choice;
+  ResumeOptions resume;
 };
 
 }  // namespace
@@ -29,7 +32,8 @@ void add_calibrate(CLI::App& app, const GlobalOptions& global) {
   add_output_option(*command, o->output, "Bit map (MAP.h5)");
   add_allocation_options(*command, o->allocation);
   add_map_choice_options(*command, o->choice);
-  command->callback([o, &global] {
+  add_resume_options(*command, o->resume);
+  command->callback([o, command, &global] {
     check_allocation(o->allocation);
     if (o->choice.choose) check_map_choice(o->run, o->allocation);
     OutputFile file(o->output.path, o->output.force);
@@ -43,13 +47,18 @@ void add_calibrate(CLI::App& app, const GlobalOptions& global) {
       if (o->choice.exact.recent > 0) behind.without_kernel = "recent positions";
       text = open_session(behind, global, *progress);
     }
-    Calibration calibration = collect_calibration(session, *progress, o->allocation.centres);
+    const std::unique_ptr<ResumeFile> resume = open_resume(o->output.path, o->resume, global, *progress);
+    const Stages stages{resume.get(), command};
+    Calibration calibration =
+        collect_calibration(session, *progress, o->allocation.centres, stages.begin("statistics", session));
+    if (text) end_stats(*resume, calibration.stats);
     const Stats& stats = calibration.stats;
     BitMap map = allocate(stats, o->allocation, std::move(calibration.heads));
     if (text)
       map.choices =
-          choose_methods(map, *text, o->choice.exact, codebook_of(CacheOptions(), o->run), *progress);
+          choose_methods(map, *text, o->choice.exact, codebook_of(CacheOptions(), o->run), *progress, stages);
     write_and_report(map, stats, o->allocation, file, files, global);
+    resume->remove();
   });
 }
 

@@ -2,7 +2,9 @@
 #include "base/file.h"
 #include "base/stop.h"
 #include "commands.h"
+#include "resume_options.h"
 #include "session.h"
+#include "stats_resume.h"
 #include "store/acts_file.h"
 #include "store/stats_file.h"
 
@@ -13,11 +15,11 @@ struct Options {
   std::string activations;
   RunOptions run;
   OutputOptions output;
+  ResumeOptions resume;
 };
 
 /// Statistics of a dump: the same sums, in the same order, as the streamed pass.
-Stats stats_of_dump(const fs::path& path, int64_t from, Progress& progress) {
-  const ActsReader reader(path);
+Stats stats_of_dump(const ActsReader& reader, int64_t from, Progress& progress, ResumeFile& resume) {
   const ActsHeader& header = reader.header();
   const AttentionShape& shape = header.shape;
   const int64_t chunk = header.chunk == 0 ? header.n_tokens : header.chunk, dim = shape.layout.head_dim;
@@ -32,8 +34,10 @@ Stats stats_of_dump(const fs::path& path, int64_t from, Progress& progress) {
     stats.chunk_tokens.push_back(std::min(chunk, n_tokens - t) - from);
   stats.run_chunks = stats.n_chunks();
   stats.n_parts = 1;
-  progress.begin("energy", shape.n_layers);
-  for (int l = 0; l < shape.n_layers; ++l) {
+  const int first = load_stats(resume, stats, 0).layer;
+  progress.begin("energy", shape.n_layers - first);
+  for (int l = first; l < shape.n_layers; ++l) {
+    if (resume.due()) save_stats(resume, stats, l, {});
     check_stop();
     const ActsReader::Layer acts = reader.read_layer(l);
     for (int64_t c = 0; c < stats.n_chunks(); ++c)
@@ -57,20 +61,26 @@ void add_energy(CLI::App& app, const GlobalOptions& global) {
   add_calibrate_from(*command, o->run.calibrate_from);
   command->add_option("--part", o->run.part, "I/N: only the I-th of N ranges of chunks, to be merged");
   add_output_option(*command, o->output, "Statistics (STATS.h5)");
-  command->callback([o, &global] {
+  add_resume_options(*command, o->resume);
+  command->callback([o, command, &global] {
     if (o->activations.empty() == o->run.model.empty())
       throw Error(Exit::usage, o->activations.empty()
                                    ? "an input is missing: give ACTS.h5, or -m MODEL and -f TEXT"
                                    : "ACTS.h5 and -m exclude each other");
     OutputFile output(o->output.path, o->output.force);
     auto progress = global.make_progress();
+    const std::unique_ptr<ResumeFile> resume = open_resume(o->output.path, o->resume, global, *progress);
     if (!o->activations.empty()) {
-      write_stats(output.temporary(), stats_of_dump(o->activations, o->run.calibrate_from, *progress));
+      const ActsReader reader(o->activations);
+      resume->begin("statistics", [&] { return option_fields(*command); });
+      write_stats(output.temporary(), stats_of_dump(reader, o->run.calibrate_from, *progress, *resume));
     } else {
       Session session = open_session(o->run, global, *progress);
-      write_stats(output.temporary(), collect_stats(session, *progress));
+      ResumeFile* kept = Stages{resume.get(), command}.begin("statistics", session);
+      write_stats(output.temporary(), collect_stats(session, *progress, kept));
     }
     output.commit();
+    resume->remove();
   });
 }
 

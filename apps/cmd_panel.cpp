@@ -19,6 +19,7 @@
 #include "quant/codebook.h"
 #include "report/panel_report.h"
 #include "report/table.h"
+#include "resume_options.h"
 
 namespace blockgtq {
 namespace {
@@ -69,6 +70,7 @@ class Panel {
         allocator_(given_over(command, o.allocator, spec_.allocation)),
         share_(share_spec(allocator_)),
         out_(o.output.path),
+        resume_(resume_mode(o.resume)),
         progress_(global.make_progress()) {}
 
   void run() {
@@ -126,7 +128,7 @@ class Panel {
     std::error_code error;
     fs::create_directories(out_ / "models", error);
     if (error) fail_output("{}: cannot create the folder: {}", out_.string(), error.message());
-    if (o_.resume == "never" && fs::exists(out_ / "panel.json") && !o_.output.force)
+    if (resume_ == Resume::never && fs::exists(out_ / "panel.json") && !o_.output.force)
       throw Error(Exit::output, fmt::format("{}: exists", (out_ / "panel.json").string()),
                   "--force replaces it");
   }
@@ -161,10 +163,10 @@ class Panel {
       Session calibration = open_session(run_options(model, run, true), global_, *progress_);
       Session evaluation = open_session(run_options(model, run, false), global_, *progress_);
       std::string damage;
-      if (o_.resume != "never" && state.exists())
+      if (resume_ != Resume::never && state.exists())
         if (std::optional<Json> earlier = state.load(signature(calibration, evaluation), damage))
           return std::move(*earlier);
-      if (o_.resume == "must") {
+      if (resume_ == Resume::must) {
         if (!damage.empty()) fail_input("{}", damage);
         fail_input("{}: no result of these inputs to resume from", state.path().string());
       }
@@ -181,7 +183,7 @@ class Panel {
                  Session& evaluation) {
     check_blocks(share_.allocator, calibration.shape.layout.n_blocks());
     PanelState::Writer files(state);
-    Calibration calibrated = collect_calibration(calibration, *progress_, kCentres);
+    Calibration calibrated = collect_calibration(calibration, *progress_, kCentres, nullptr);
     const BitMap map =
         make_bit_map(calibrated.stats, spec_.bits, share_, kCentres, std::move(calibrated.heads));
     EvalRequest request;
@@ -252,6 +254,7 @@ class Panel {
   AllocatorOptions allocator_;
   ShareSpec share_;
   fs::path out_;
+  Resume resume_;
   std::unique_ptr<Progress> progress_;
 };
 
@@ -270,10 +273,7 @@ void add_panel(CLI::App& app, const GlobalOptions& global) {
   add_calibrate_from(*command, o->run.calibrate_from);
   add_allocator_options(*command, o->allocator);
   add_device_options(*command, o->run);
-  command
-      ->add_option("--resume", o->resume, "Reuse results of the same inputs in the folder: auto, never, must")
-      ->check(CLI::IsMember({"auto", "never", "must"}))
-      ->capture_default_str();
+  add_resume_option(*command, o->resume, "Reuse results of the same inputs in the folder: auto, never, must");
   add_output_option(*command, o->output,
                     "Folder for panel.json, panel.csv, panel.md, index.html and models/");
   command->callback([o, command, &global] { Panel(*o, *command, global).run(); });

@@ -26,12 +26,14 @@ struct Options {
   std::string bits_kv, choose, json, csv, markdown, chart;
   std::vector<std::string> gates;
   bool pages = false, force = false;
+  ResumeOptions resume;
 };
 
 class Perplexity {
  public:
-  Perplexity(const Options& o, const GlobalOptions& global)
+  Perplexity(const Options& o, const CLI::App& command, const GlobalOptions& global)
       : o_(o),
+        command_(command),
         global_(global),
         progress_(global.make_progress()),
         codebook_(codebook_of(o.caches, o.set.run)) {
@@ -56,6 +58,7 @@ class Perplexity {
     ResultFiles files(o_.json, o_.csv, o_.markdown, o_.force);
     std::optional<OutputFile> picture;
     if (!o_.chart.empty()) files.include(picture.emplace(o_.chart, o_.force));
+    resume_ = open_resume(o_.json == "-" ? "" : o_.json, o_.resume, global_, *progress_);
     for_each_model(
         o_.set, *progress_, [&](const ModelJob& job) { models_.push_back(run_model(job)); },
         [&](const std::vector<ModelFailure>& failures) {
@@ -63,10 +66,13 @@ class Perplexity {
           files.write(quality_json(models_, failures), quality_rows(models_).csv(), report(&Table::markdown),
                       report(&Table::text));
         });
+    if (resume_) resume_->remove();
     check_gates();
   }
 
  private:
+  Stages stages() const { return {resume_.get(), &command_}; }
+
   /// A model and a text, and nothing about a quantized cache.
   bool exact_alone() const {
     const CacheOptions& c = o_.caches;
@@ -126,7 +132,7 @@ class Perplexity {
     const std::vector<ChooseSpec> choose = choose_of_model(job, session.shape, specs);
     const std::optional<BitMap> map =
         job_map(job, o_.set, session.shape, choose.empty() ? budgets_of(specs) : choose_budgets(choose),
-                global_, *progress_);
+                global_, *progress_, stages());
     if (choose.empty()) {
       specs = resolve_chosen(specs, map ? &*map : nullptr, *progress_);
     } else {
@@ -141,7 +147,8 @@ class Perplexity {
       caches.push_back(make_cache(spec, session.shape, map ? &*map : nullptr, codebook_));
       if (o_.pages) caches.back() = as_in_pages(caches.back(), describe(spec));
     }
-    const QualityRun run = measure_quality(session, caches, job.name, *progress_);
+    const QualityRun run =
+        measure_quality(session, caches, job.name, *progress_, stages().begin("quality", session));
     model.exact = run.exact;
     for (size_t c = 0; c < specs.size(); ++c)
       model.caches.push_back({specs[c], caches[c].key_bytes(session.chunk),
@@ -156,7 +163,8 @@ class Perplexity {
                                             const BitMap& map) const {
     const Session text = open_session(
         text_behind(job.calibration, job.calibration.tokens, job.evaluation.chunk), global_, *progress_);
-    return choose_caches(choose, text, &map, codebook_, job.name + ", choosing", *progress_);
+    return choose_caches(choose, text, &map, codebook_, job.name + ", choosing", *progress_,
+                         stages().begin("choosing", text));
   }
 
   /// Everything for a reader, each table as `form` writes it.
@@ -191,6 +199,7 @@ class Perplexity {
   }
 
   const Options& o_;
+  const CLI::App& command_;
   const GlobalOptions& global_;
   std::unique_ptr<Progress> progress_;
   Codebook codebook_;
@@ -199,6 +208,7 @@ class Perplexity {
   std::vector<std::string> k_methods_, v_methods_;
   std::vector<Gate> gates_;
   std::vector<ModelQuality> models_;
+  std::unique_ptr<ResumeFile> resume_;
 };
 
 }  // namespace
@@ -234,9 +244,10 @@ void add_perplexity(CLI::App& app, const GlobalOptions& global) {
           "Exit 7 when a cache is as bad as this: kl>0.1, kl99>1, ratio>1.05, top<0.95; may be repeated")
       ->allow_extra_args(false);
   command->add_flag("--force", o->force, "Replace existing outputs");
-  command->callback([o, &global] {
+  add_resume_options(*command, o->resume);
+  command->callback([o, command, &global] {
     require_kernels(o->caches, o->set.run);
-    Perplexity(*o, global).run();
+    Perplexity(*o, *command, global).run();
   });
 }
 

@@ -79,7 +79,7 @@ void check_map_choice(const RunOptions& calibration, const AllocationOptions& al
 }
 
 std::vector<MethodChoice> choose_methods(const BitMap& map, const Session& text, const ExactWindow& exact,
-                                         Codebook codebook, Progress& progress) {
+                                         Codebook codebook, Progress& progress, const Stages& stages) {
   std::vector<MethodChoice> choices;
   for (const Budget& budget : map.budgets) {
     const double bits = budget.average_bits;
@@ -87,8 +87,8 @@ std::vector<MethodChoice> choose_methods(const BitMap& map, const Session& text,
     for (const CacheSpec& spec : side_specs(Side::values, bits, exact, map)) specs.push_back(spec);
     std::vector<QuantizedCache> caches;
     for (const CacheSpec& spec : specs) caches.push_back(make_cache(spec, text.shape, &map, codebook));
-    const QualityRun run =
-        measure_quality(text, caches, fmt::format("choosing at {:g} bits", bits), progress);
+    const std::string what = fmt::format("choosing at {:g} bits", bits);
+    const QualityRun run = measure_quality(text, caches, what, progress, stages.begin(what, text));
     for (const Side side : {Side::keys, Side::values}) {
       const BitPair pair = pair_of(side, bits);
       MethodChoice choice{side, bits, text.n_tokens(), {}, 0, exact};

@@ -5,6 +5,7 @@
 #include "allocation.h"
 #include "quant/method_choice.h"
 #include "report/table.h"
+#include "resume_options.h"
 #include "session.h"
 
 namespace blockgtq {
@@ -23,9 +24,9 @@ void check_map_choice(const RunOptions& calibration, const AllocationOptions& al
 
 /// For every budget of the map and side of the cache, the other side exact: TQ-MSE, or what `text` chooses in
 /// its place (eval/candidate.h) among methods and codes that the map and the model have. Budgets ascending,
-/// keys before values.
+/// keys before values. Every budget is a stage.
 std::vector<MethodChoice> choose_methods(const BitMap& map, const Session& text, const ExactWindow& exact,
-                                         Codebook codebook, Progress& progress);
+                                         Codebook codebook, Progress& progress, const Stages& stages);
 
 /// One row per choice.
 Table map_choice_table(const std::vector<MethodChoice>& choices);

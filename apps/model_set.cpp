@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "allocator_options.h"
 #include "base/error.h"
 #include "evaluation.h"
@@ -63,9 +65,32 @@ std::vector<ModelJob> model_jobs(const ModelSetOptions& o) {
   return jobs;
 }
 
+namespace {
+
+/// A file beside the one that goes on, to write a map to and read it again.
+OutputFile beside(const ResumeFile& resume) {
+  return OutputFile(resume.path().string() + ".map", true);
+}
+
+/// The stage ends with this map, as the bytes of its file.
+void end_with(ResumeFile& resume, const BitMap& map) {
+  const OutputFile file = beside(resume);
+  write_map(file.temporary(), map);
+  const MappedFile bytes(file.temporary());
+  resume.end({{"map_bytes", bytes.bytes().size()}}, {{"map", bytes.bytes()}});
+}
+
+BitMap map_of(const std::vector<char>& bytes, const ResumeFile& resume) {
+  OutputFile file = beside(resume);
+  file.write({bytes.data(), bytes.size()});
+  return read_map(file.temporary());
+}
+
+}  // namespace
+
 std::optional<BitMap> job_map(const ModelJob& job, const ModelSetOptions& o, const AttentionShape& shape,
                               const std::vector<double>& budgets, const GlobalOptions& global,
-                              Progress& progress) {
+                              Progress& progress, const Stages& stages) {
   if (!o.map.empty()) {
     BitMap map = read_map(o.map);
     check_same_attention(map.shape, shape);
@@ -73,8 +98,17 @@ std::optional<BitMap> job_map(const ModelJob& job, const ModelSetOptions& o, con
   }
   if (job.calibration.files.empty()) return std::nullopt;
   Session session = open_session(job.calibration, global, progress);
-  Calibration calibration = collect_calibration(session, progress, o.centres);
-  return make_bit_map(calibration.stats, budgets, job.allocation, o.centres, std::move(calibration.heads));
+  ResumeFile* resume = stages.begin("calibration", session);
+  if (resume && resume->state() && resume->state()->contains("map_bytes")) {
+    BitMap map = map_of(resume->array<char>("map", resume->state()->at("map_bytes")), *resume);
+    end_with(*resume, map);
+    return map;
+  }
+  Calibration calibration = collect_calibration(session, progress, o.centres, resume);
+  BitMap map =
+      make_bit_map(calibration.stats, budgets, job.allocation, o.centres, std::move(calibration.heads));
+  if (resume) end_with(*resume, map);
+  return map;
 }
 
 void for_each_model(const ModelSetOptions& o, Progress& progress,
@@ -85,6 +119,8 @@ void for_each_model(const ModelSetOptions& o, Progress& progress,
   for (const ModelJob& job : jobs) {
     try {
       body(job);
+    } catch (const ForeignResume&) {
+      throw;
     } catch (const Error& e) {
       const bool its_own = e.code == Exit::input || e.code == Exit::nonfinite || e.code == Exit::device;
       if (o.panel.empty() || !its_own) throw;

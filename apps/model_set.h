@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "quant/bit_map.h"
+#include "resume_options.h"
 #include "session.h"
 
 namespace blockgtq {
@@ -34,10 +35,10 @@ struct ModelJob {
 /// evaluation text gives way to -f.
 std::vector<ModelJob> model_jobs(const ModelSetOptions& options);
 
-/// --map, held against the model; or a calibration of these budgets; or nothing.
+/// --map, held against the model; or a calibration of these budgets, a stage of its own; or nothing.
 std::optional<BitMap> job_map(const ModelJob& job, const ModelSetOptions& options,
                               const AttentionShape& shape, const std::vector<double>& budgets,
-                              const GlobalOptions& global, Progress& progress);
+                              const GlobalOptions& global, Progress& progress, const Stages& stages);
 
 /// A model of a panel that could not be run, and why.
 struct ModelFailure {

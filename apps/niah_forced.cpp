@@ -57,7 +57,7 @@ class NiahForced {
     std::vector<CacheSpec> specs =
         specs_of_model(specs_, session.shape, job.name, !o_.task.set.panel.empty(), *progress_);
     const std::optional<BitMap> map =
-        job_map(job, o_.task.set, session.shape, budgets_of(specs), global_, *progress_);
+        job_map(job, o_.task.set, session.shape, budgets_of(specs), global_, *progress_, {});
     specs = resolve_chosen(specs, map ? &*map : nullptr, *progress_);
     const Codebook codebook = codebook_of(o_.task.caches, o_.task.set.run);
     std::vector<QuantizedCache> caches(1);  // the exact one

@@ -21,6 +21,7 @@
 #include "model/nonfinite.h"
 #include "model/output_moment.h"
 #include "quant/calibrate.h"
+#include "stats_resume.h"
 
 namespace blockgtq {
 namespace {
@@ -209,7 +210,7 @@ class LayersBehind {
   std::future<void> worker_;  // last: it ends before the rest goes
 };
 
-Stats collect_stats(Session& session, Progress& progress, const OnLayers& on_layers) {
+Stats collect_stats(Session& session, Progress& progress, ResumeFile* resume, const OnLayers& on_layers) {
   Stats stats;
   stats.shape = session.shape;
   stats.first_chunk = session.first_chunk;
@@ -222,15 +223,20 @@ Stats collect_stats(Session& session, Progress& progress, const OnLayers& on_lay
 
   const AttentionShape& shape = session.shape;
   const int64_t dim = shape.layout.head_dim;
+  const int n_layers = session.model->config().n_layers;
+  const LayerBoundary start =
+      resume ? load_stats(*resume, stats, size_t(session.n_tokens() * session.model->config().hidden))
+             : LayerBoundary();
   LayersBehind behind(session, stats, on_layers);
+  for (int layer = 0; layer < n_summed(stats); ++layer) behind.add(layer);
   std::optional<CudaStats> on_device;
   if (cuda) on_device.emplace(stats, session.from, [&](int layer) { behind.add(layer); });
   ForwardRequest request;
   request.tokens = session.corpus.ids;
   request.chunk = session.chunk;
   request.progress = &progress;
+  if (start.layer > 0) request.start = &start;
   request.on_layer = [&](LayerActivations& acts) {
-    check_stop();
     if (acts.stream) return on_device->add_layer(acts.layer, acts.q, acts.k, acts.v, acts.stream);
     for (int64_t c = 0; c < stats.n_chunks(); ++c) {
       const int64_t first = c * session.chunk;
@@ -240,8 +246,15 @@ Stats collect_stats(Session& session, Progress& progress, const OnLayers& on_lay
     }
     behind.add(acts.layer);
   };
-  session.backend->forward(*session.model, request);
+  if (resume)
+    request.on_boundary = [&](int layer, const std::function<std::span<const float>()>& residual) {
+      if (!resume->due()) return;
+      if (on_device) on_device->finish();
+      save_stats(*resume, stats, layer, residual());
+    };
+  if (start.layer < n_layers) session.backend->forward(*session.model, request);
   if (on_device) on_device->finish();
+  if (resume && resume->due()) save_stats(*resume, stats, n_layers, {});
   behind.wait();
   stats.signature = session.signature();
   stats.provenance = session.provenance();
@@ -250,15 +263,15 @@ Stats collect_stats(Session& session, Progress& progress, const OnLayers& on_lay
 
 }  // namespace
 
-Stats collect_stats(Session& session, Progress& progress) {
-  return collect_stats(session, progress, {});
+Stats collect_stats(Session& session, Progress& progress, ResumeFile* resume) {
+  return collect_stats(session, progress, resume, {});
 }
 
-Calibration collect_calibration(Session& session, Progress& progress, int n_centres) {
+Calibration collect_calibration(Session& session, Progress& progress, int n_centres, ResumeFile* resume) {
   const int n_heads = session.shape.n_kv_heads;
   Calibration result;
   result.heads.resize(size_t(session.shape.n_layers) * size_t(n_heads));
-  result.stats = collect_stats(session, progress, [&](const Stats& stats, int first, int end) {
+  result.stats = collect_stats(session, progress, resume, [&](const Stats& stats, int first, int end) {
     parallel_for(size_t((end - first) * n_heads), [&](size_t i) {
       const int layer = first + int(i) / n_heads, head = int(i) % n_heads;
       result.heads[size_t(layer * n_heads + head)] = calibrate_head(stats, layer, head, n_centres);

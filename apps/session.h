@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "base/resume_file.h"
 #include "eval/metrics.h"
 #include "hf/corpus.h"
 #include "model/backend.h"
@@ -45,8 +46,9 @@ std::string beyond_positions(const Checkpoint& model, int64_t tokens);
 /// values are not cached per head.
 std::vector<double> output_moment(const Session& session, int layer);
 
-/// Block statistics of the whole session, streamed: no activation is kept.
-Stats collect_stats(Session& session, Progress& progress);
+/// Block statistics of the whole session, streamed: no activation is kept. resume: null, or what keeps them
+/// between two layers and goes on with those of an earlier run.
+Stats collect_stats(Session& session, Progress& progress, ResumeFile* resume);
 
 /// The same, and calibrate_head() of every layer and KV head (L * H), made of a layer as soon as its
 /// statistics are whole: beside the forward pass where that runs on a GPU.
@@ -54,7 +56,7 @@ struct Calibration {
   Stats stats;
   std::vector<HeadCalibration> heads;
 };
-Calibration collect_calibration(Session& session, Progress& progress, int n_centres);
+Calibration collect_calibration(Session& session, Progress& progress, int n_centres, ResumeFile* resume);
 
 /// The tokens of a text of n_tokens in these chunks that statistics from position `from` of every chunk on
 /// have to do with: all but those of a last chunk that ends before. Exit::usage where every chunk does.

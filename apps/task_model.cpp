@@ -57,7 +57,7 @@ void TaskModel::open_caches(const ModelJob& job, Progress& progress) {
   std::vector<CacheSpec> specs =
       specs_of_model(task_specs(o_), shape, name_, !o_.set.panel.empty(), progress);
   std::optional<BitMap> map;
-  if (!specs.empty()) map = job_map(job, o_.set, shape, budgets_of(specs), global_, progress);
+  if (!specs.empty()) map = job_map(job, o_.set, shape, budgets_of(specs), global_, progress, {});
   specs = resolve_chosen(specs, map ? &*map : nullptr, progress);
   if (!o_.set.map.empty())
     quantizers_ = "map " + sha256_hex(MappedFile(o_.set.map).text());

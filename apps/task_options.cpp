@@ -1,12 +1,9 @@
 #include "task_options.h"
 
+#include "resume_options.h"
 #include "serve/batch.h"
 
 namespace blockgtq {
-
-Resume TaskOptions::resume_mode() const {
-  return resume == "auto" ? Resume::automatic : resume == "never" ? Resume::never : Resume::must;
-}
 
 void add_task_options(CLI::App& command, TaskOptions& o, const std::string& default_tokens) {
   add_cache_options(command, o.caches);
@@ -27,11 +24,8 @@ void add_task_options(CLI::App& command, TaskOptions& o, const std::string& defa
       "-o,--output", o.folder,
       "Folder that keeps every answer as it comes, MODEL.jsonl: run again, only what is missing "
       "is answered");
-  command
-      .add_option("--resume", o.resume,
-                  "Go on with the answers in the folder: auto, never (--force begins them anew), must")
-      ->check(CLI::IsMember({"auto", "never", "must"}))
-      ->capture_default_str();
+  add_resume_option(command, o.resume,
+                    "Go on with the answers in the folder: auto, never (--force begins them anew), must");
   command.add_option("--json", o.json, "Results as JSON; - for standard output");
   command.add_option("--csv", o.csv, "A row per answer as CSV; - for standard output");
   command.add_option("--md", o.markdown, "The table as Markdown; - for standard output");

@@ -17,8 +17,6 @@ struct TaskOptions {
   std::string json, csv, markdown;
   int batch = 8;       // answers at once from pages on a GPU
   int64_t tokens = 0;  // of an answer at most; 0: the task's own
-
-  Resume resume_mode() const;
 };
 
 /// --chat, --system, --pages, --batch, --answer-tokens, -o, --resume, --json, --csv, --md, --force and the

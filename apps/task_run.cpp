@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/sha256.h"
 #include "base/stop.h"
+#include "resume_options.h"
 #include "session.h"
 #include "tasks/text.h"
 #include "written_text.h"
@@ -68,7 +69,7 @@ class TaskRun {
     fs::create_directories(o.folder, error);
     if (error) fail_output("{}: cannot create the folder: {}", o.folder, error.message());
     file_path_ = fs::path(o.folder) / (model_.name() + ".jsonl");
-    file_.emplace(file_path_, result_.head, o.resume_mode(), o.force);
+    file_.emplace(file_path_, result_.head, resume_mode(o.resume), o.force);
   }
 
   void run_cache(size_t cache) {

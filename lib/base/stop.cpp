@@ -54,4 +54,9 @@ void check_stop() {
   }
 }
 
+bool stop_pending() {
+  const int signal = first_signal.load(std::memory_order_relaxed);
+  return signal == SIGTERM || signal == SIGUSR1;
+}
+
 }  // namespace blockgtq

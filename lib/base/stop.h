@@ -10,4 +10,8 @@ void install_stop_handlers();
 /// Called between layers and chunks; throws Error(Exit::interrupted or Exit::stopped) once a signal came.
 void check_stop();
 
+/// Whether SIGTERM or SIGUSR1 came: the next check_stop() throws Exit::stopped, and what is worth keeping is
+/// to be saved before.
+bool stop_pending();
+
 }  // namespace blockgtq

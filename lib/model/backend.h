@@ -32,6 +32,12 @@ struct LayerActivations {
   RecentPositions recent;  // set by who is shown this; only where stream is null
 };
 
+/// A place between two layers: the next one's number, and the residual stream (T, hidden) that it gets.
+struct LayerBoundary {
+  int layer = 0;
+  std::vector<float> x;
+};
+
 struct ForwardRequest {
   std::span<const int32_t> tokens;  // (T)
   int64_t chunk = 256;              // every chunk starts at position 0; 0: one window
@@ -49,7 +55,12 @@ struct ForwardRequest {
   /// When set beside on_logits, a backend that computes on a device calls it instead: logits are device
   /// memory, in order on `stream` (a CUDA stream) and only until this returns.
   std::function<void(int64_t first, int64_t n, const float* logits, void* stream)> on_device_logits;
-  Progress* progress = nullptr;  // one step per layer
+  /// When set, the run begins here: all behind is as it is in a run from the tokens. Not with past.
+  const LayerBoundary* start = nullptr;
+  /// When set, called at every boundary but the one at the start. residual() is what LayerBoundary::x is
+  /// there: asked for only where it is wanted, valid until this returns.
+  std::function<void(int layer, const std::function<std::span<const float>()>& residual)> on_boundary;
+  Progress* progress = nullptr;  // one step per layer that is computed
 };
 
 /// Runs the decoder layer by layer, one layer's weights in use at a time. The CPU computes in float32

@@ -36,12 +36,18 @@ void CpuBackend::forward(const Checkpoint& model, const ForwardRequest& request)
   if (c.local_rope) state.local_rotary = rotary_table(c, positions, true);
   state.x.resize(size_t(state.n_tokens * c.hidden));
   state.scratch.resize(state.x.size());
-  embed(model, outer.embedding, request.tokens, state.x.data());
+  const int first = request.start ? request.start->layer : 0;
+  if (request.start)
+    state.x = request.start->x;
+  else
+    embed(model, outer.embedding, request.tokens, state.x.data());
 
-  if (request.progress) request.progress->begin("forward", c.n_layers);
-  LayerWeights next = layer_weights(model, 0);
+  if (request.progress) request.progress->begin("forward", c.n_layers - first);
+  LayerWeights next = layer_weights(model, first);
   prefetch(model, next);
-  for (int layer = 0; layer < c.n_layers; ++layer) {
+  for (int layer = first; layer < c.n_layers; ++layer) {
+    if (request.on_boundary && layer > first)
+      request.on_boundary(layer, [&] { return std::span<const float>(state.x); });
     check_stop();
     const LayerWeights weights = std::move(next);
     const bool last = layer + 1 == c.n_layers;

@@ -34,10 +34,11 @@ const CudaOptions& use_device(const CudaOptions& options) {
 /// A run's weights: on their way through the arena, or there since a run before.
 class RunWeights {
  public:
-  /// staging: null where they are there.
-  RunWeights(const Checkpoint& model, int device, const CudaPlan& plan, std::byte* arena, Staging* staging)
+  /// staging: null where they are there. Those before parcel `first` are left out.
+  RunWeights(const Checkpoint& model, int device, const CudaPlan& plan, std::byte* arena, Staging* staging,
+             size_t first)
       : plan_(plan), arena_(arena) {
-    if (staging) stream_.emplace(model, device, plan.parcels, arena, *staging);
+    if (staging) stream_.emplace(model, device, plan.parcels, arena, *staging, first);
   }
   /// As WeightStream.
   const std::byte* acquire(size_t i, const cuda::Stream& stream) {
@@ -91,6 +92,7 @@ void CudaBackend::forward(const Checkpoint& model, const ForwardRequest& request
   const CudaPlan plan(model, request, options_, free);
   if (!plan.resident) let_go();
   const bool there = kept_of_ == &model;
+  const int first = request.start ? request.start->layer : 0;
   if (plan.resident && !there) kept_ = cuda::Buffer(size_t(plan.arena_bytes));
   const cuda::Buffer activations{size_t(plan.activation_bytes)},
       passing{plan.resident ? 0 : size_t(plan.arena_bytes)};
@@ -98,10 +100,11 @@ void CudaBackend::forward(const Checkpoint& model, const ForwardRequest& request
   const Workspace workspace = lay_out(model.config(), plan.run, region);
   CudaDecoder decoder(model, plan.run, request.past, workspace, blas_, stream_);
   RunWeights weights(model, options_.device, plan, (plan.resident ? kept_ : passing).as<std::byte>(),
-                     there ? nullptr : &staging_);
+                     there ? nullptr : &staging_, size_t(first));
 
-  if (request.progress) request.progress->begin("forward", model.config().n_layers);
+  if (request.progress) request.progress->begin("forward", model.config().n_layers - first);
   decoder.begin(plan.outer.embedding, request.tokens);
+  if (request.start) decoder.set_residual(request.start->x);
   run_layers(plan, request, decoder, weights);
   if (request.on_logits) run_output(plan, request, model.config().vocab, decoder, weights);
   stream_.synchronize();  // before the memory goes
@@ -112,7 +115,15 @@ void CudaBackend::forward(const Checkpoint& model, const ForwardRequest& request
 
 void CudaBackend::run_layers(const CudaPlan& plan, const ForwardRequest& request, CudaDecoder& decoder,
                              RunWeights& weights) {
-  for (size_t l = 0; l < plan.layers.size(); ++l) {
+  const size_t first = request.start ? size_t(request.start->layer) : 0;
+  std::vector<float> residual;
+  for (size_t l = first; l < plan.layers.size(); ++l) {
+    if (request.on_boundary && l > first)
+      request.on_boundary(int(l), [&] {
+        residual = decoder.residual();
+        return std::span<const float>(residual);
+      });
+    residual = {};
     check_stop();
     const ResidentLayer layer{int(l), plan.layers[l], plan.parcels[l], weights.acquire(l, stream_)};
     const bool stop = l + 1 == plan.layers.size() && !request.on_logits;

@@ -47,6 +47,20 @@ void CudaDecoder::begin(const Tensor& embedding, std::span<const int32_t> tokens
   stream_.synchronize();
 }
 
+void CudaDecoder::set_residual(const std::vector<float>& x) {
+  cuda::upload(ws_.x, x.data(), x.size() * sizeof(float), stream_);
+  stream_.synchronize();
+}
+
+std::vector<float> CudaDecoder::residual() {
+  require_finite(pending_);
+  pending_.clear();
+  std::vector<float> x(size_t(run_.n_tokens * config().hidden));
+  cuda::download(x.data(), ws_.x, x.size() * sizeof(float), stream_);
+  stream_.synchronize();
+  return x;
+}
+
 cuda::RopeTable CudaDecoder::upload_rope(bool local, float* cos, float* sin) {
   const RotaryTable table = rotary_table(config(), past_ ? past_->context : run_.chunk, local);
   const int64_t n = run_.chunk * table.layout.n_rotary(), first = run_.past * table.layout.n_rotary();

@@ -32,6 +32,9 @@ class CudaDecoder {
 
   /// Sets x to the tokens' embeddings, and the tables.
   void begin(const Tensor& embedding, std::span<const int32_t> tokens);
+  /// The residual stream (T, hidden), in the place of what begin() set; and what it is now, found finite.
+  void set_residual(const std::vector<float>& x);
+  std::vector<float> residual();  // waits
   /// Projects q, k and v, shows them, and unless `stop` adds the attention's output to x. A layer without
   /// keys and values shows nothing.
   void attention(const ResidentLayer& layer, const Show& show, bool stop);

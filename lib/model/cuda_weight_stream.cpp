@@ -23,14 +23,16 @@ void Staging::ensure(int64_t bytes) {
 }
 
 WeightStream::WeightStream(const Checkpoint& model, int device, const std::vector<Parcel>& parcels,
-                           std::byte* arena, Staging& staging)
+                           std::byte* arena, Staging& staging, size_t first)
     : model_(model),
       device_(device),
       parcels_(parcels),
       arena_(arena),
       staging_(staging),
       arrived_(parcels.size()),
-      finished_(parcels.size()) {
+      finished_(parcels.size()),
+      n_arrived_(first),
+      n_finished_(first) {
   int64_t largest = 0;
   for (const Parcel& parcel : parcels_) {
     split(parcel);
@@ -107,8 +109,9 @@ bool WeightStream::wait_for_room(size_t i) {
 void WeightStream::run() {
   try {
     cuda::set_device(device_);
-    parallel_for(std::min(kPrefetchPieces, pieces_.size()), [&](size_t p) { prefetch(p); });
-    for (size_t i = 0; i < parcels_.size(); ++i) {
+    const size_t first = n_arrived_, first_piece = batches_[first].front().first_piece;
+    parallel_for(kPrefetchPieces, [&](size_t p) { prefetch(first_piece + p); });
+    for (size_t i = first; i < parcels_.size(); ++i) {
       if (!wait_for_room(i)) return;
       for (const Batch& batch : batches_[i]) {
         if (stop_) return;

@@ -27,9 +27,9 @@ struct Staging {
 /// caller computes with an earlier parcel.
 class WeightStream {
  public:
-  /// Parcels go to arena + their offset. model, parcels and staging outlive this.
+  /// Parcels from number `first` on go to arena + their offset. model, parcels and staging outlive this.
   WeightStream(const Checkpoint& model, int device, const std::vector<Parcel>& parcels, std::byte* arena,
-               Staging& staging);
+               Staging& staging, size_t first = 0);
   WeightStream(const WeightStream&) = delete;
   ~WeightStream();
 
@@ -73,7 +73,7 @@ class WeightStream {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  size_t n_arrived_ = 0, n_finished_ = 0;  // parcels whose events are recorded
+  size_t n_arrived_, n_finished_;  // parcels whose events are recorded, or that are left out
   std::atomic<bool> stop_ = false;
   std::exception_ptr error_;
   std::thread thread_;  // last: it uses all of the above

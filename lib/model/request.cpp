@@ -23,6 +23,10 @@ void check_request(const Checkpoint& model, const ForwardRequest& request) {
   const int64_t n = int64_t(request.tokens.size());
   check(request.logits_from == 0 || (request.logits_from < n && chunk_tokens(request) == n),
         "logits from a token on: of one window");
+  if (const LayerBoundary* start = request.start)
+    check(!request.past && start->layer > 0 && start->layer < c.n_layers &&
+              int64_t(start->x.size()) == n * c.hidden,
+          "a start between two layers");
   if (!request.past) return;
   check(request.chunk == 0 && request.past->n + n <= request.past->context, "a sequence beyond its context");
   const int64_t delta_nets = c.n_layers - int64_t(c.kv_layers().size());

@@ -4,10 +4,9 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/resume.h"
 
 namespace blockgtq {
-
-enum class Resume { automatic, never, must };
 
 /// What a run has answered so far: a file of JSON lines. The first says what the answers depend on, every
 /// other one is an answer, with its "cache" and "id". A line is on the disk before add() returns; one that a

@@ -1,13 +1,9 @@
 // niah --score generate, longbench and aime: answers that a model writes under several caches.
-#include <signal.h>
-
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <thread>
 
-#include "cli/command.h"
+#include "cli/killed.h"
 
 namespace blockgtq {
 namespace {
@@ -56,28 +52,6 @@ std::string read_if_there(const std::string& path) {
   return std::filesystem::exists(path) ? get_file(path) : "";
 }
 
-/// Starts the command and kills it once the file has so many lines.
-void run_killed(Args args, const std::string& file, size_t most) {
-  const pid_t child = fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    args.insert(args.begin(), BLOCKGTQ_BINARY);
-    std::vector<char*> argv;
-    for (std::string& a : args) argv.push_back(a.data());
-    argv.push_back(nullptr);
-    const int null = open("/dev/null", O_WRONLY);
-    dup2(null, STDOUT_FILENO);
-    dup2(null, STDERR_FILENO);
-    execv(argv[0], argv.data());
-    _exit(127);
-  }
-  int status = 0;
-  while (lines(read_if_there(file)) < most && waitpid(child, &status, WNOHANG) == 0)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  kill(child, SIGKILL);
-  waitpid(child, &status, 0);
-}
-
 void check_refused(const Args& args, int code, const std::string& words) {
   const Outcome outcome = blockgtq(args);
   INFO(outcome.err);
@@ -100,7 +74,8 @@ TEST_CASE("tasks: a killed run goes on where it ended, with the same answers and
     CHECK(good(with(command, {"--json", "-"})).out == whole);  // and without a folder
     for (const size_t most : {size_t(1), size_t(4), lines(answers) - 2}) {
       const std::string folder = "killed" + std::to_string(most);
-      run_killed(in(folder.c_str()), (dir / folder).string() + file, most);
+      run_killed(in(folder.c_str()),
+                 [&] { return lines(read_if_there((dir / folder).string() + file)) >= most; });
       const std::string before = get_file((dir / folder).string() + file);
       CHECK(lines(before) >= most);
       CHECK(answers.starts_with(before.substr(0, before.rfind('\n') + 1)));

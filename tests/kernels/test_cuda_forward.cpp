@@ -38,6 +38,19 @@ TEST_CASE("every panel model in float32 gives the CPU's activations, energies an
   }
 }
 
+TEST_CASE("a run on the device that begins between two layers is the rest of a whole one") {
+  if (!has_device()) return;
+  const auto download = [](const LayerActivations& a, const float* x, int64_t n) {
+    return to_host<float>(x, n, cuda::Stream(a.stream));
+  };
+  for (const char* name : {"tiny-llama", "tiny-qwen3-moe"})
+    for (const ComputeType type : {ComputeType::fp32, ComputeType::bf16}) {
+      INFO(name);
+      const Checkpoint model(trained_model(name));
+      check_boundaries(*make_cuda_backend(with_type(type)), download, model, 32);
+    }
+}
+
 TEST_CASE("quantized weights of a GGUF file are the CPU's numbers") {
   if (!has_device()) return;
   const TempDir dir;

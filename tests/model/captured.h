@@ -22,11 +22,14 @@ struct Captured {
 };
 
 using OnLayer = std::function<void(LayerActivations&)>;  // may be empty
+using Prepare = std::function<void(ForwardRequest&)>;    // may be empty
 
-/// A run of `backend`; to_host(layer, x, n) has n of the layer's numbers from x on.
+/// A run of `backend`; to_host(layer, x, n) has n of the layer's numbers from x on. prepare: sees the request
+/// before it runs.
 template <class ToHost>
 Captured capture(Backend& backend, const ToHost& to_host, const Checkpoint& model,
-                 std::span<const int32_t> tokens, int64_t chunk, bool with_logits, const OnLayer& change) {
+                 std::span<const int32_t> tokens, int64_t chunk, bool with_logits, const OnLayer& change,
+                 const Prepare& prepare = nullptr) {
   const Config& c = model.config();
   Captured out;
   ForwardRequest request;
@@ -43,8 +46,50 @@ Captured capture(Backend& backend, const ToHost& to_host, const Checkpoint& mode
       if (int64_t(out.logits.size()) != first * c.vocab) throw std::logic_error("logits out of order");
       out.logits.insert(out.logits.end(), logits, logits + n * c.vocab);
     };
+  if (prepare) prepare(request);
   backend.forward(model, request);
   return out;
+}
+
+inline std::vector<int32_t> some_tokens(size_t n, int vocab = 2048) {
+  std::vector<int32_t> out(n);
+  for (size_t i = 0; i < n; ++i) out[i] = int32_t((i * i * 31 + i * 17 + 3) % size_t(vocab));
+  return out;
+}
+
+/// A run from every boundary of a run is the rest of that run, bit for bit.
+template <class ToHost>
+void check_boundaries(Backend& backend, const ToHost& to_host, const Checkpoint& model, int64_t chunk) {
+  const std::vector<int32_t> tokens = some_tokens(100);
+  std::vector<LayerBoundary> boundaries;
+  const auto keep = [&](ForwardRequest& request) {
+    request.on_boundary = [&](int layer, const std::function<std::span<const float>()>& residual) {
+      const std::span<const float> x = residual();
+      boundaries.push_back({layer, {x.begin(), x.end()}});
+    };
+  };
+  const Captured whole = capture(backend, to_host, model, tokens, chunk, true, nullptr, keep);
+  CHECK(whole == capture(backend, to_host, model, tokens, chunk, true, nullptr));
+  REQUIRE(int(boundaries.size()) == model.config().n_layers - 1);
+  const std::vector<LayerBoundary> all = std::move(boundaries);
+  for (const LayerBoundary& start : all) {
+    INFO(start.layer);
+    boundaries.clear();
+    const Captured rest =
+        capture(backend, to_host, model, tokens, chunk, true, nullptr, [&](ForwardRequest& request) {
+          request.start = &start;
+          keep(request);
+        });
+    const auto from = [&](const std::vector<std::vector<float>>& layers) {
+      return std::vector(layers.begin() + start.layer, layers.end());
+    };
+    CHECK(rest.q == from(whole.q));
+    CHECK(rest.k == from(whole.k));
+    CHECK(rest.v == from(whole.v));
+    CHECK(rest.logits == whole.logits);
+    REQUIRE(int(boundaries.size()) == model.config().n_layers - 1 - start.layer);
+    for (const LayerBoundary& b : boundaries) CHECK(b.x == all[size_t(b.layer - 1)].x);
+  }
 }
 
 inline Captured run_forward(const Checkpoint& model, std::span<const int32_t> tokens, int64_t chunk,
@@ -68,12 +113,6 @@ inline double relative_distance(std::span<const float> a, std::span<const float>
 
 inline fs::path trained_model(const std::string& name) {
   return fs::path(BLOCKGTQ_SOURCE_DIR) / "data/models" / name;
-}
-
-inline std::vector<int32_t> some_tokens(size_t n, int vocab = 2048) {
-  std::vector<int32_t> out(n);
-  for (size_t i = 0; i < n; ++i) out[i] = int32_t((i * i * 31 + i * 17 + 3) % size_t(vocab));
-  return out;
 }
 
 /// A tensor with its bytes, to be written elsewhere.

@@ -218,6 +218,17 @@ TEST_CASE("without on_logits the same activations, every layer once, in order") 
   CHECK(with.k.size() == size_t(model.config().n_layers));
 }
 
+TEST_CASE("a run that begins between two layers is the rest of a whole one") {
+  const auto copy = [](const LayerActivations&, const float* x, int64_t n) {
+    return std::vector<float>(x, x + n);
+  };
+  for (const char* name : {"tiny-llama", "tiny-glm", "tiny-qwen3-moe"}) {
+    INFO(name);
+    const Checkpoint model(trained_model(name));
+    check_boundaries(*make_cpu_backend(), copy, model, 32);
+  }
+}
+
 TEST_CASE("progress: one step per layer") {
   struct Counter : Progress {
     void begin(const std::string&, int64_t steps) override { announced = steps; }
