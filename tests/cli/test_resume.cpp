@@ -182,12 +182,12 @@ TEST_CASE("perplexity: killed and run again, the same bytes") {
 
 TEST_CASE("perplexity: killed in its calibration, while it chooses, and behind that") {
   const Args args = joined(
-      run_of("perplexity", "tiny-llama", "evaluation", "1500"),
-      {"--chunk", "100", "--calibration", text("calibration"), "--calibration-tokens", "600", "--k-method",
+      run_of("perplexity", "tiny-llama", "evaluation", "2500"),
+      {"--chunk", "250", "--calibration", text("calibration"), "--calibration-tokens", "1250", "--k-method",
        "block-gtq,tq-mse-cb", "--v-method", "tq-mse", "--pairs", "K2V2", "--choose", "tq-mse/tq-mse"});
   check_killed({args, "--json", "layer", {3}, 0});
   check_killed({args, "--json", "window", {1}, 1});
-  check_killed({args, "--json", "window", {8}, 2});
+  check_killed({args, "--json", "window", {1}, 2});
 }
 
 TEST_CASE("calibrate --choose: killed while it chooses, the same bytes") {
