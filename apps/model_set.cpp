@@ -100,9 +100,9 @@ std::optional<BitMap> job_map(const ModelJob& job, const ModelSetOptions& o, con
   Session session = open_session(job.calibration, global, progress);
   ResumeFile* resume = stages.begin("calibration", session);
   if (resume && resume->state() && resume->state()->contains("map_bytes")) {
-    BitMap map = map_of(resume->array<char>("map", resume->state()->at("map_bytes")), *resume);
-    end_with(*resume, map);
-    return map;
+    const auto bytes = resume->array<char>("map", resume->state()->at("map_bytes"));
+    resume->end({{"map_bytes", bytes.size()}}, {{"map", bytes}});
+    return map_of(bytes, *resume);
   }
   Calibration calibration = collect_calibration(session, progress, o.centres, resume);
   BitMap map =

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_lock.h"
 #include "base/temporaries.h"
 
 namespace blockgtq {
@@ -29,20 +30,6 @@ constexpr const char* kForceHint = "--force overwrites";
 
 fs::path folder_of(const fs::path& target) {
   return target.has_parent_path() ? target.parent_path() : fs::path(".");
-}
-
-/// A lock that lives as long as this open file, so that the leftover of a killed run can be told from another
-/// run's work: exclusive (F_WRLCK), or shared (F_RDLCK) for a file that is open for reading only. Not
-/// flock(): HDF5 opens the same file again and wants that one for itself. Returns 0 or the error; EAGAIN:
-/// somebody else has it.
-int lock_file(int fd, bool wait, short type = F_WRLCK) {
-  struct flock lock = {};
-  lock.l_type = type;
-  lock.l_whence = SEEK_SET;
-  while (fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock) != 0) {
-    if (errno != EINTR) return errno == EACCES ? EAGAIN : errno;
-  }
-  return 0;
 }
 
 void check_target(const fs::path& target, bool force) {

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/file_lock.h"
 #include "tasks/json_lines.h"
 
 namespace blockgtq {
@@ -20,11 +21,8 @@ namespace {
 constexpr auto kPatience = std::chrono::seconds(10);
 
 void lock(int fd, const fs::path& path) {
-  struct flock lock = {};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
   const auto end = std::chrono::steady_clock::now() + kPatience;
-  while (fcntl(fd, F_OFD_SETLK, &lock) != 0 && (errno == EAGAIN || errno == EACCES)) {
+  while (lock_file(fd, false) == EAGAIN) {
     if (std::chrono::steady_clock::now() > end)
       fail_output("{}: locked: another run is writing it", path.string());
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
