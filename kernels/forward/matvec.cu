@@ -213,7 +213,7 @@ int64_t n_candidates(int64_t rows) {
 }
 
 int64_t max_vector_bytes() {
-  // Of the sums, and of what the driver keeps.
+  // Bytes of the sums, and of what the driver keeps.
   constexpr int kOther = (2 * kWarps * kMaxVectors * kTileRows * 4) + 1024;
   return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - kOther - kQueueBytes;
 }
