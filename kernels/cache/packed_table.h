@@ -13,21 +13,20 @@ struct alignas(16) UnitEntry {
   int32_t group = 0;
 };
 
-/// What follows a group's pairs of whole slabs: nothing; half a product, for units that fill no slab; or a
-/// whole product, for one more slab and such units.
+/// What follows a group's pairs of whole slabs: nothing; half a product, for one more slab or for units that
+/// fill no slab; or a whole product, for both, or at 4 bits for such units.
 enum Tail : int32_t { kNoTail, kHalfTail, kWholeTail };
 
 /// A group of keys of one width, up to kByteBits, in the order in which products take it. Whole slabs come in
 /// pairs, one pair per product. Then comes the tail: one more slab or none, and up to four units that fill no
-/// slab. Such units take half a product alone, or a whole one together with the slab. A slab of 4 bits is a
-/// pair of its own: its codes are looked up twice, and both results are multiplied by the same queries.
+/// slab, each half a product or together a whole one. A slab of 4 bits is a pair of its own: its codes are
+/// looked up twice, and both results are multiplied by the same queries.
 struct alignas(16) KeyGroup {
   int32_t slabs = 0;  // bytes from the start of the block
   int32_t pairs = 0;  // pairs of whole slabs
   int32_t tail = kNoTail;
-  int32_t lanes = 0;  // TailLane of the tail: bytes from the start of the table
-  // 16 bytes, stored twice. At 4 bits the look-ups in the first and in the last 8 add up.
-  int32_t books[8] = {};
+  int32_t lanes = 0;      // TailLane of the tail: bytes from the start of the table
+  int32_t books[8] = {};  // 16 bytes, twice; at 4 bits look-ups in the first and in the last 8 add up
   int32_t bits = 0;
   int32_t norms = 0;      // where groups have norms: bytes from the start of the block
   float longest_row = 1;  // the longest row of PackedLayer::query_map, among those of this norm
@@ -54,18 +53,14 @@ struct alignas(16) TailLane {
 
 inline constexpr float kQuerySteps = 127 * 256;  // the bound of q in fixed point
 
-/// Where a row of PackedLayer::query_map goes among the operands (Queries).
+/// Where a row of PackedLayer::query_map goes among the operands (Queries). The halves of all products are
+/// numbered on. One more half at the end takes the rows that belong to no product.
 struct alignas(16) QueryRow {
-  // 256 times the index of the first half of this row's product, plus the place of the high byte
-  // among the bytes of head 0. Halves are counted over all products. The last one is for rows that
-  // belong to no product.
-  int32_t at = 0;
-  // Bytes from head to head: 64, or 32 in half a product. The low byte lies an eighth of that further on.
-  uint16_t pitch = 32;
-  uint16_t twice = 0;  // 1: both bytes are stored again, 4 bytes further on
-  float steps = 0;     // of fixed point: kQuerySteps / KeyGroup::longest_row
-  // 16 times its slab + 4 times its unit + its coordinate; -1: its codes have up to kByteBits.
-  int32_t wide = -1;
+  int32_t at = 0;       // 256 times the number of its product's first half + the place of head 0's high byte
+  uint16_t pitch = 32;  // bytes from head to head: 64, in half a product 32; an eighth on: the low byte
+  uint16_t twice = 0;   // 1: both bytes are stored again, 4 bytes further on
+  float steps = 0;      // of fixed point: kQuerySteps / KeyGroup::longest_row
+  int32_t wide = -1;    // 16 times its slab + 4 times its unit + its coordinate; -1: it is not wide
 };
 
 /// What attention needs of one KV head beside its matrices, (H, table_bytes) in device memory. Every part is
@@ -75,17 +70,14 @@ struct alignas(16) QueryRow {
 ///   [TailLane (32)]... [KeyGroup (n_groups)]
 ///
 /// A book holds centroids by stored code, as parts of the largest one, which is a factor of the matrices.
-///
-///   up to kByteBits   16 signed bytes, the largest 127, stored twice. At 4 bits the negative ones among the
-///                     first 8 are complemented (see look_up()).
-///   5 to 8 bits       fp16
+/// Up to kByteBits it is 16 signed bytes, the largest 127, and the same once more. At 4 bits the negative
+/// ones among the first 8 are complemented (see look_up()). For 5 to 8 bits it is fp16.
 struct alignas(16) PackedTable {
   int32_t key_slabs = 0, value_slabs = 0;
   int32_t group_norms = 0;                    // keys: a norm per group, not per key
   int32_t block_offset = 0, block_bytes = 0;  // of this head in a page
   int32_t key_norms = 0, value_norms = 0;     // bytes from the start of the block
-  // A factor of query_map, which is stored divided by it, so that no row is longer than 1.
-  float query_scale = 1;
+  float query_scale = 1;  // query_map is stored divided by it, so that no row is longer than 1
   uint32_t wide_keys = 0, wide_values = 0;  // slabs that need the fp16 product, one bit each
   int32_t n_groups = 0;                     // groups of up to kByteBits; 4, one per width, where by_width
   int32_t groups = 0;                       // bytes from the start of the table
@@ -99,9 +91,8 @@ struct MeanCoordinate {
   float sign = 0;
 };
 
-/// Which vectors x keep their mean (lib/cache/mean_rule.h): those with sum_d weight_d m_d x_d < limit.
-/// For keys m is R_t mean. For values m is contained in the weights. The sign bit of the position's first
-/// norm is then set.
+/// Which vectors x keep their mean (lib/cache/mean_rule.h): those with sum_d weight_d m_d x_d < limit. m is
+/// R_t mean for keys, and contained in the weights for values. The position's first norm is then negative.
 struct MeanRules {
   const float* weights = nullptr;  // (H, D); null: no mean
   const float* limits = nullptr;   // (H)
@@ -112,15 +103,12 @@ struct PackedLayer {
   int dim = 0, n_heads = 0, n_kv_heads = 0;  // D, Hq, H
   int key_slabs = 0, value_slabs = 0;        // the largest number of any head; value_slabs is at most D / 16
   bool wide_keys = false;                    // whether any head has wide keys
-  // Halves of products: two of a pair, and one for rows that no product takes. The largest
-  // number of any head.
-  int key_halves = 0;
-  bool by_width = false;  // every head has one norm and one group of each width up to kByteBits
-  // The width of all coordinates of all heads, where there is one norm; 0: there is no such width.
-  int uniform_key = 0, uniform_value = 0;
-  int64_t page_bytes = 0;  // of 64 positions, all KV heads of one layer
-  int side_bytes = 0;      // the longest codes of keys or values in a block
-  int block_bytes = 0;     // the longest block
+  int key_halves = 0;                        // halves of products, the most of any head; see QueryRow
+  bool by_width = false;  // every head has one norm, at most one group per width, and none above kByteBits
+  int uniform_key = 0, uniform_value = 0;  // the one width of all heads, with one norm; 0: there is none
+  int64_t page_bytes = 0;                  // of 64 positions, all KV heads of one layer
+  int side_bytes = 0;                      // the longest codes of keys or values in a block
+  int block_bytes = 0;                     // the longest block
   int table_bytes = 0;
   const uint8_t* tables = nullptr;  // (H, table_bytes)
   // (H, D / 16, D / 16, 32): backward^T as A operand, rows in the order of slabs. It is fp16 in fragment
@@ -135,9 +123,8 @@ struct PackedLayer {
   const void* key_expand = nullptr;    // (H, D / 16, key_slabs, 32): B operand, keys divided by query_scale
   const void* value_expand = nullptr;  // (H, D / 16, value_slabs, 32): A operand
   const float* value_mean = nullptr;   // (H, D) or null
-  // For centred keys, otherwise null.
-  // (H, 4, D / 16, 32): R_j mean for the positions j of a page as A operand, by rotary blocks.
-  const void* key_mean = nullptr;
+  // For centred keys, otherwise null. The first is an A operand, with j the positions of a page:
+  const void* key_mean = nullptr;               // (H, 4, D / 16, 32): R_j mean, by rotary blocks
   const float* page_angles = nullptr;           // (pages, D / 2, 2): cos and sin of 64 t theta_i for page t
   const int16_t* block_coords = nullptr;        // (D / 2, 2): the coordinates of every rotary block
   const float* key_rows = nullptr;              // (H, 64, D): R_j mean
