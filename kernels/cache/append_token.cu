@@ -56,15 +56,15 @@ __device__ inline float block_sum(float x, float* sums) {
   return sum;
 }
 
-/// The same for every norm: the sums of warps go to `to` (n_norms, kWarps). norm: that of this
-/// thread, -1: none.
+/// The first half of the same for every norm: the sums of warps go to `to` (n_norms, kWarps). norm: of this
+/// thread; -1: none.
 __device__ inline void leave_sums(float x, int norm, int n_norms, float* to) {
   for (int i = 0; i < n_norms; ++i) {
     const float sum = warp_sum(norm == i ? x : 0.0f);
     if (threadIdx.x % 32 == 0) to[i * kWarps + threadIdx.x / 32] = sum;
   }
 }
-/// The sum that leave_sums() has left for a norm.
+/// The second half, after a barrier: the sum over the block for a norm.
 __device__ inline float sum_of(const float* sums, int norm) {
   float sum = 0;
 #pragma unroll

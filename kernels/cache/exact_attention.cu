@@ -17,8 +17,8 @@
 // Weights are fp16 in the second product. The largest possible is 2^15, so that a weight of 2^-29 of it has
 // all its digits, and one of 2^-39 still counts.
 //
-// Bytes moved: 4 D per position. 192 KB of them are in flight on every multiprocessor. At 1.5 us to memory
-// and back 48 KB would do if they were asked for evenly.
+// Bytes moved: 4 D per position. 192 KB of them are in flight on every multiprocessor. At 1.5 us to
+// memory and back 48 KB would do if loads were spread evenly.
 #include <algorithm>
 
 #include "cache/exact_page.h"
@@ -96,8 +96,8 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
   const int seen = kRuled ? first_seen(a, sequence, length) : 0;
   const Range range = items_of(seen / kPartPositions, a.items, blockIdx.x, a.splits);
   const int first = range.first + warp;
-  // From a window's first position on, the most items possible may be more than there are, and
-  // than have pages.
+  // Counted from a window's first position, the largest possible number of items may exceed those that exist
+  // and have pages.
   const int listed = kRuled ? min(range.last, (length + kPartPositions - 1) / kPartPositions) : range.last;
   const int32_t* const pages = a.cache.block_table + sequence * a.cache.stride;
   int ids[kStages];

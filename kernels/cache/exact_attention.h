@@ -13,8 +13,8 @@ namespace blockgtq::cuda {
 struct ExactPages {
   PageTable cache;
   int64_t longest = 0;  // an upper bound of lengths, which decides how the context is split
-  // So many are a sequence's first positions, and those behind them its last. It means nothing where the
-  // sequence has no other positions.
+  // How many of the positions are the sequence's first ones; the others are its last. It means nothing where
+  // the sequence has no positions elsewhere.
   int64_t first = 0;
 };
 

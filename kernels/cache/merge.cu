@@ -65,8 +65,8 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
       const float* rows = kBoth && s >= n_packed ? behind_rows : first_rows;
       x[k] = s < n_splits ? *reinterpret_cast<const float4*>(rows + s * stride) : float4{};
     }
-    // Every warp computes all factors, so that none waits for another. The sum with 0 x makes the compiler
-    // load x here. It would put most of these loads off until the factors are there (0.8 us).
+    // Every warp computes all factors, so that none waits for another. Adding 0 x makes the compiler load x
+    // here. Otherwise it puts most of these loads off until the factors are known (0.8 us).
     float2 ml[kOfLane];
     float largest = most;
 #pragma unroll

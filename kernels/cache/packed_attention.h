@@ -13,13 +13,13 @@ struct DecodeAttention {
   const PackedLayer* layer = nullptr;
   PageTable cache;
   int batch = 0;
-  // An upper bound of lengths, which decides how the context is split. The block table has as many pages;
-  // those behind a length may be anything.
+  // An upper bound of lengths, which decides how the context is split. The block table covers it; its entries
+  // behind a length may be anything.
   int64_t longest = 0;
   int first_page = 0;  // packed positions are [64 first_page, length); earlier pages are not read
-  // So many of the last positions may be written by the kernel just before this step. All else in pages,
-  // block table and lengths was written by kernels that had ended when that one began, and is read while it
-  // still runs. -1: not known.
+  // How many of the last positions the kernel just before this step may write. All else in pages, block table
+  // and lengths was written by kernels that had ended when that one began, and is read while it still runs.
+  // -1: not known.
   int fresh = -1;
   const ExactPages* exact = nullptr;  // more positions, in fp16: the first and the last ones; or null
   const void* q = nullptr;            // (B, Hq, D) fp16, after RoPE

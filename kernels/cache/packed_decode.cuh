@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled ? 1 : 0)
   const __half* q = a.q + (int64_t(sequence) * a.layer.n_heads + first_head) * kDim;
   const Queries queries = queries_at(plan, shared);
   const uint4* mean = reinterpret_cast<const uint4*>(shared + plan.mean);
-  // The table is not waited for before the queries are here: the loads that follow would be late by as much.
+  // Nothing waits for the table before the queries are here. Such a wait would delay the loads that follow.
   load_constants<kDim, kTiles>(a.layer, kv_head, plan, shared, kKeyBits <= 0);
   unsigned char* const stages = shared + plan.end + warp * a.warp_bytes;
   Arrivals<kStages> arrivals(barriers[warp]);
@@ -135,8 +135,8 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled ? 1 : 0)
   int length = 0, ids = 0;  // ids: pages of this warp's items, one per lane
   const auto read_ids = [&](int n) {
     const int item = first + (n + int(threadIdx.x % 32)) * n_warps;
-    // From a window's first position on, the most items possible may be more than there are, and
-    // than have pages.
+    // Counted from a window's first position, the largest possible number of items may exceed those that
+    // exist and have pages.
     if (item < (kRuled ? min(range.last, (length + 16 * kParts - 1) / (16 * kParts)) : range.last))
       ids = pages[item / kItems];
   };

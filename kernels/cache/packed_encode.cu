@@ -248,7 +248,7 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
   const SharedPlan plan = shared_plan(a.layer, a.encoder, kSteps);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = blockIdx.y;
   unsigned char* const mine = shared + plan.warps + warp * plan.warp_bytes;
-  // What is known of this page and of the next one, by turns. It is in shared memory, since all
+  // What is known of this page and of the next one, in two buffers. It is in shared memory, since all
   // registers are taken.
   Piece* const pieces = reinterpret_cast<Piece*>(mine + plan.pieces);
   const int stride = gridDim.x * (blockDim.x / 32);

@@ -20,7 +20,7 @@ __device__ inline int position_of(int i) {
   return kKeys ? 8 * i + lane / 4 : 8 * (i / 2) + 2 * (lane % 4) + i % 2;
 }
 
-/// scale = 1 / |z| of the lane's positions. The sums start over.
+/// scale = 1 / |z| of the lane's positions. Sets the sums to zero.
 template <bool kKeys, int kTiles>
 __device__ inline void take_scale(const float* inverse, int norm, PerPosition<kKeys> (&scale)[kTiles],
                                   PerPosition<kKeys> (&sums)[kTiles]) {

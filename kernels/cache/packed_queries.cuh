@@ -47,8 +47,8 @@ __device__ inline QueryRow uniform_row(int slab, int place) {
   return row;
 }
 
-/// Sixteen rows of the query map, and what a warp has to know about them. kBits: the width of all
-/// coordinates; 0 or less: as the layer says.
+/// Sixteen rows of the query map, and what a warp needs for them. kBits: the width of all coordinates; 0 or
+/// less: as the layer says.
 template <int kDim, int kBits>
 struct QueryMap {
   static constexpr int kSteps = kDim / 16;
@@ -81,8 +81,8 @@ struct QueryMap {
 };
 
 /// Multiplies queries by the query map and stores them as operands. rows: see load_queries(). map holds this
-/// warp's first rows, and the weights. kBits: as above. Where it is 0 or less, `to` is zero before. Where it
-/// is less, no slab is wide.
+/// warp's first rows, and the weights. kBits: as above. Where it is 0 or less, `to` has been set to zero.
+/// Where it is less, no slab is wide.
 template <int kDim, int kTiles, int kBits>
 __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __half* rows,
                                 QueryMap<kDim, kBits>& map, const Queries& to) {

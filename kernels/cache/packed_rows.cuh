@@ -23,7 +23,7 @@ struct alignas(16) Piece {
   int sequence, page;
   int from, to;           // [from, to) of the page's positions are new
   int64_t first_row;      // the row of x that the page's position 0 and KV head 0 would have
-  uint32_t keep_mean[2];  // of the tiles at work, the rows that convert_rows() returned
+  uint32_t keep_mean[2];  // what convert_rows() returned for the tiles that are being encoded
   __device__ bool whole() const { return from <= 0 && to >= kPagePositions; }
 };
 __device__ inline int sequence_of(const EncodeArguments& a, int index) {

@@ -20,7 +20,7 @@ using Scores = float[kTiles][kParts][4];
 template <int kTiles, int kParts>
 using Sums = int[kTiles][kParts][4];
 
-/// This lane's index among the lanes of a slab's four units, which lie behind each other, 8 lanes each.
+/// This lane's index among the 32 lanes of a slab's four units, which are stored one after the other.
 __device__ inline int unit_lane() {
   return threadIdx.x % 4 * 8 + threadIdx.x % 32 / 4;
 }
@@ -374,7 +374,7 @@ __device__ void score_groups(Scores<kTiles, kParts>& s, const uint8_t* block, co
 }
 
 /// s += (R_-t0 q) . R_j mean, in units of the bound times query_scale, for positions that do not keep their
-/// mean. t0 is the page's first position and j counts from there. norms: the page's first ones of keys.
+/// mean. t0 is the page's first position, and j counts from it. norms: the first norms of the page's keys.
 /// angles (D / 2, 2): cos and sin of t0 theta.
 template <int kDim, int kTiles, int kParts>
 __device__ void score_mean(Scores<kTiles, kParts>& s, const uint8_t* norms, const float4* angles,

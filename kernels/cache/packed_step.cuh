@@ -57,8 +57,8 @@ __device__ inline Queries queries_at(const SharedPlan& p, unsigned char* shared)
           reinterpret_cast<uint2*>(shared + p.plain_queries), reinterpret_cast<float*>(shared + p.bounds)};
 }
 
-/// Starts to copy what does not depend on the step. It is there after wait_for_lines(). several: queries
-/// start as zero, as prepare_queries() wants it where there are several widths.
+/// Starts to copy what does not depend on the step. It is there after wait_for_lines(). several: queries are
+/// set to zero, which prepare_queries() needs where there are several widths.
 template <int kDim, int kTiles>
 __device__ inline void load_constants(const PackedLayer& layer, int kv_head, const SharedPlan& p,
                                       unsigned char* shared, bool several) {

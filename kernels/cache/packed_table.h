@@ -8,7 +8,7 @@ struct alignas(16) UnitEntry {
   int32_t offset = 0;  // bytes from the start of the block
   int8_t bits = 0;     // 0: there is no unit, as the slab is not full
   int8_t half = 0;     // 1: a key unit of two coordinates
-  int16_t norm = 0;    // which of the position's norms is its
+  int16_t norm = 0;    // the index of its norm among those of a position
   int32_t book = 0;    // its centroids: bytes from the start of the table; see PackedTable
   int32_t group = 0;
 };
@@ -115,8 +115,8 @@ struct PackedLayer {
   // order, 16 bytes per lane, and zero where a slab has no coordinate.
   const void* query_map = nullptr;
   const QueryRow* query_rows = nullptr;  // (H, D): where its rows go
-  // (H, D / 16, 4, 4) fp16, of coordinates 16 k + 2 c, + 1, + 8 and + 9: W^2. W is such that no number of
-  // B^T q, divided by its norm's longest row, is larger than |W q|.
+  // (H, D / 16, 4, 4) fp16, of coordinates 16 k + 2 c, + 1, + 8 and + 9: W^2. W makes |W q| a bound of every
+  // number of B^T q divided by its norm's longest row.
   const void* query_weights = nullptr;
   const void* value_back = nullptr;  // (H, 16 value_slabs, D) row-major: rows of backward^T in slab order
   // The matrices that turn keys and values back, scaled for the entries of packed_tiles.cuh; slabs in order:

@@ -35,7 +35,7 @@ __device__ inline float largest_score(const float (&s)[kParts][4], int j) {
   return most;
 }
 
-/// Adds up the weights of positions that do not keep their mean. weights: they stand in place of the scores.
+/// Adds up the weights of positions that do not keep their mean. weights: they have replaced the scores.
 template <int kParts>
 __device__ inline void add_centred(const float (&weights)[kParts][4], const uint32_t (&pair)[4], int part,
                                    float (&sum)[2]) {
@@ -48,8 +48,8 @@ __device__ inline void add_centred(const float (&weights)[kParts][4], const uint
   }
 }
 
-/// Turns the scores s into weights, in their place and as operands w. first: there is nothing in the state
-/// yet. centred: values are centred.
+/// Turns the scores s into weights, in their place and as operands w. first: the state is still empty.
+/// centred: values are centred.
 template <int kSlabs, int kTiles, int kParts>
 __device__ void weigh(State<kSlabs, kTiles>& state, Scores<kTiles, kParts>& s,
                       const float (&factor)[kTiles][2], const uint32_t (&pair)[4], int part, bool first,

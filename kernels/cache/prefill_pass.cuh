@@ -38,7 +38,8 @@ constexpr int place_of(int row, int piece) {
   return row * kRowBytes + ((piece ^ row) & 7) * 16;
 }
 
-/// Rows of queries are (token, head of the group) of one KV head. A block computes at most so many.
+/// Rows of queries are (token, head of the group) of one KV head. A block computes at most this
+/// number of rows.
 constexpr int kBlockRows = 128;
 
 /// A piece of the prefix; the last one comes with the chunk itself.
@@ -49,7 +50,7 @@ struct PrefillPass {
   // Of the prefix's tiles, which are packed ones and then exact ones: the first of this piece, and how many
   // fit, an even number.
   int first_tile, room;
-  int chunk_tiles;   // an even number, too
+  int chunk_tiles;   // the number of tiles of the chunk, which is even
   bool first, last;  // whether this is the first, or the last, of the pieces
   uint8_t* prefix;   // (B, H, room, tile)
   uint8_t* chunk;    // (B, H, chunk_tiles, tile)

@@ -175,7 +175,7 @@ __device__ __forceinline__ void load_rows(const PrefillPass& a, int64_t head, in
     }
   }
 }
-/// Stores them.
+/// Stores these columns.
 template <int kDim, int kCount>
 __device__ __forceinline__ void keep_rows(const PrefillPass& a, int64_t head, int split, int row, int first,
                                           const float (&o)[kCount]) {

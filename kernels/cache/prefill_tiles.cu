@@ -51,7 +51,7 @@ __device__ inline void put_square(unsigned char* tile, int row, int column, uint
   put(tile, row + 8 + r, column + 8 + 2 * c, x.w);
 }
 
-/// R_t mean at the coordinates that a lane has of its warp's.
+/// R_t mean, at this lane's coordinates among those of its warp.
 template <int kDim>
 struct TurnedMean {
   static constexpr int kCount = kColumns<kDim> / 8;

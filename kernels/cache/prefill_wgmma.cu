@@ -6,7 +6,7 @@
 // threads. One brings tiles to shared memory (one thread, bulk copies, two steps ahead). Two multiply, 64
 // rows each: Q, K and V come from shared memory, while scores, weights and outputs are in registers. While
 // this step's weights are multiplied with the values, the next step's scores are computed and become weights.
-// The two warpgroups do so by turns, though nothing makes them.
+// The two warpgroups fall into taking turns at this.
 //
 // Work: 4 D operations per row and position on the tensor cores, and an exponential.
 #include <algorithm>

@@ -1,6 +1,6 @@
 // Attention of one new token per sequence over short packed contexts, in one launch. Mathematics and operands
-// are those of packed_attention.cu. There the second kernel and the combining of warps take the longest part
-// of a short context's time.
+// are those of packed_attention.cu. In that file the second kernel and the combining of warps take most of a
+// short context's time.
 //
 // Grid: a cluster of blocks per KV head and eight query heads of its group; sequences. The pages of a
 // sequence are divided among the blocks of its cluster. A block holds all of its pages at once.
@@ -59,8 +59,8 @@ struct Arguments {
   int fresh;                         // DecodeAttention::fresh
 };
 
-/// kParts: tiles of 16 positions in an item, 4 (a page) or 2. kKeyBits, kValueBits: see Widths. Two
-/// blocks per multiprocessor are stated, where there is one: left to itself the compiler spills to make
+/// kParts: tiles of 16 positions in an item, 4 (a page) or 2. kKeyBits, kValueBits: see Widths. Two blocks
+/// per multiprocessor are stated, although one is resident: left to itself the compiler spills to make
 /// room for four.
 template <int kDim, int kParts, int kKeyBits, int kValueBits>
 __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a) {
@@ -328,7 +328,7 @@ struct Plan {
   int stage_bytes = 0, weights = 0, sent = 0, arrived = 0, back = 0, shared_bytes = 0;
 };
 
-/// Allows clusters of more than 8 blocks, and so much shared memory.
+/// Allows clusters of more than 8 blocks, and this much shared memory.
 template <class Kernel>
 void allow_clusters(Kernel kernel, int shared_bytes) {
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
@@ -336,7 +336,7 @@ void allow_clusters(Kernel kernel, int shared_bytes) {
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "clusters");
 }
 
-/// How many clusters of so many blocks the device holds at a time.
+/// How many clusters of `blocks` blocks the device holds at a time.
 int clusters_at_once(int blocks, int shared_bytes) {
   static std::mutex mutex;
   static std::map<std::tuple<int, int, int>, int> known;  // device, blocks, shared bytes

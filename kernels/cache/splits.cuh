@@ -12,7 +12,7 @@
 
 namespace blockgtq::cuda {
 
-/// The number of splits for a device of so many multiprocessors, with a block on each. The merge has
+/// The number of splits for a device with this number of multiprocessors, one block on each. The merge has
 /// multiprocessors of its own, where that costs a split no more than `spare` of its items. It then waits
 /// beside the attention kernel, and the blocks of the next step do not wait for it.
 inline int splits_on(int64_t multiprocessors, int64_t blocks_per_split, int64_t merges, int64_t items,

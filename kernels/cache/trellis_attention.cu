@@ -2,19 +2,18 @@
 // look-ups of windows in place of scalar codes (trellis_look_up.cuh). Queries, scores, weights, splits and
 // merge are the same.
 //
-// Grid: splits of the context, KV heads, sequences. The look-up tables in shared memory (64 or 128 KB; up
-// to 160 KB where widths differ) are filled while the preceding kernel ends. Little is left for pages. So
-// a warp has one stage for the keys of an item and one for its values: one of them is loaded while the
-// other is at work.
+// Grid: splits of the context, KV heads, sequences. The look-up tables in shared memory (64 or 128 KB; up to
+// 160 KB where widths differ) are filled while the preceding kernel ends. Little is left for pages. So a warp
+// has one stage for the keys of an item and one for its values: one is loaded while the other is used.
 //
 //   S^T (positions, heads)  = K (positions, D) q^T (D, heads)
 //   O^T (D, heads)         += V^T (D, positions) P^T (positions, heads)
 //
 // One look-up gives several coordinates of a position, which for values are rows of the operand. So a word of
 // the operand holds two coordinates of two positions, and is multiplied by the weights twice: for one
-// coordinate the weights are in the even bytes and the odd ones are zero, for the other one the other way
-// round. That takes twice the products, of which the tensor cores can do five times as many, and saves half
-// of the transposition.
+// coordinate the weights are in the even bytes and the odd bytes are zero, and for the other coordinate it is
+// the reverse. That takes twice the products, of which the tensor cores can do five times as many, and saves
+// half of the transposition.
 //
 // Cost at D = 128 of a page of one KV head, by a warp whose lanes have 512 coordinates each. The columns are:
 // instructions as compiled, less what is jumped over; how many of them the pipe of shifts, masks and

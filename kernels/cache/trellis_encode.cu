@@ -29,7 +29,7 @@ namespace blockgtq::cuda {
 namespace {
 
 constexpr int kRows = 4, kWarps = 4;
-constexpr int64_t kFewVectors = 1 << 10;  // up to so many keys and values, a warp takes one
+constexpr int64_t kFewVectors = 1 << 10;  // up to this number of keys and values a warp takes one
 
 /// The arguments for keys, or for values.
 struct Arguments {

@@ -94,7 +94,7 @@ __device__ __forceinline__ uint32_t cut(uint32_t x, uint32_t y) {
   return z;
 }
 
-/// A table in shared memory, and what a lane needs for looking something up in it. kOther: the bits of
+/// A look-up table in shared memory, and what a lane needs for reading it. kOther: the bits of
 /// the other side.
 template <int kBits, int kOther>
 struct LookUpTable {

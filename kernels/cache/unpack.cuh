@@ -114,7 +114,7 @@ using ByteBook = uint4;
 
 /// Brings the nibbles of the upper half to the lower half. kBits: no nibble is larger than that. Bit
 /// operations and permutations run at half rate and are what the kernels wait for. A product with one is not.
-/// Nibbles below 8 never read as an fp16 that is infinite or no number.
+/// Nibbles below 8 never read as an fp16 that is infinite or NaN.
 template <int kBits>
 __device__ inline uint32_t upper(uint32_t select) {
   if constexpr (kBits < 4) return times_one_upper(select);

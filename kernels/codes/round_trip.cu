@@ -2,9 +2,9 @@
 // code where that has the smaller error. quant/linear_code.h defines a code, and quant/linear_quantizer.cpp
 // is the CPU twin.
 //
-// A warp takes kRows vectors through a code, without waiting for other warps. All of its lanes read
-// the matrices side by side, from L1 and L2, and use an element for kRows products. Lane l has columns
-// l, l + 32, ...
+// A warp takes kRows vectors through a code, without waiting for other warps. Its lanes read
+// neighbouring elements of the matrices, from L1 and L2, and use each for kRows products. Lane l has
+// columns l, l + 32, ...
 //
 // Shared memory per warp, with S = D padded to a multiple of 32:
 //

@@ -28,7 +28,7 @@ DeviceReport probe_devices();
 /// Where a buffer lies: on the device, or in page-locked host memory, whose copies overlap with work.
 enum class Memory { device, pinned };
 
-/// Memory with one owner. The constructor throws Exit::device when the memory cannot be had. For device
+/// Memory with one owner. The constructor throws Exit::device when the memory cannot be allocated. For device
 /// memory the error names the bytes that are needed and free.
 template <Memory where>
 class MemoryBuffer {

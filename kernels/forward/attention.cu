@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// Calls launch(n_chunks, n_tiles, blocks, out) for tiles of so many queries.
+/// Calls launch(n_chunks, n_tiles, blocks, out) for tiles of `queries` queries.
 template <class Launch>
 void with_tiles(const AttentionProblem& a, int queries, const Launch& launch) {
   const int64_t n_chunks = (a.n_tokens + a.chunk - 1) / a.chunk;

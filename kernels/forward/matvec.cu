@@ -173,7 +173,7 @@ __global__ void __launch_bounds__(kThreads, 2) matvec_kernel(const MatVec p, con
   if (p.best) write_best(p, best);
 }
 
-/// The tiles of so many rows, and the blocks that share so many tiles.
+/// The number of tiles of a matrix, and the number of blocks that share them.
 int64_t tiles_of(int64_t rows) {
   return (rows + kTileRows - 1) / kTileRows;
 }

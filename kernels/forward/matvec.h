@@ -41,7 +41,7 @@ struct MatVec {
   Candidate* best = nullptr;
 };
 
-/// Candidates that a product of so many rows leaves for each vector on this device.
+/// The number of candidates that a product of `rows` rows leaves for each vector on this device.
 int64_t n_candidates(int64_t rows);
 
 /// The most bytes that n vectors of `cols` numbers of the product's type may take, where they are not of that
