@@ -130,6 +130,17 @@ void run_caches(const Session& session, const CacheRun& run, const std::string& 
   warn_clipped(clipped, "keys or values of the quantized caches", progress);
 }
 
+Json json_of(const CachePlace& place) {
+  return {{"pass_items", place.pass_items},
+          {"item", place.item},
+          {"window", place.window},
+          {"clipped", place.clipped}};
+}
+
+CachePlace place_of(const Json& json) {
+  return {json.at("pass_items"), json.at("item"), json.at("window"), json.at("clipped")};
+}
+
 namespace {
 
 using Scores = std::vector<std::vector<TokenScore>>;  // (exact and caches, T)
@@ -143,19 +154,14 @@ void save_scores(ResumeFile& resume, const CachePlace& place, int64_t chunk, con
   std::vector<ResumeFile::Array> arrays;
   for (const std::vector<TokenScore>& s : scores)
     arrays.emplace_back(fmt::format("{}", arrays.size()), before(place.window, chunk, s));
-  resume.save({{"pass_items", place.pass_items},
-               {"item", place.item},
-               {"window", place.window},
-               {"clipped", place.clipped}},
-              arrays);
+  resume.save(json_of(place), arrays);
 }
 
 /// Where an earlier run of the stage was, its scores in the place of these; nothing where there is none.
 std::optional<CachePlace> read_scores(const ResumeFile& resume, int64_t chunk, Scores& scores) {
   const Json* state = resume.state();
   if (!state) return std::nullopt;
-  const CachePlace place{state->at("pass_items"), state->at("item"), state->at("window"),
-                         state->at("clipped")};
+  const CachePlace place = place_of(*state);
   for (size_t c = 0; c < scores.size(); ++c) {
     const size_t n = before(place.window, chunk, scores[c]).size();
     const std::vector<TokenScore> read = resume.array<TokenScore>(fmt::format("{}", c), n);

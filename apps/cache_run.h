@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "eval/divergence.h"
 #include "eval/quantized_cache.h"
 #include "session.h"
@@ -19,6 +20,9 @@ struct CachePlace {
   int64_t item = 0, window = 0;
   int64_t clipped = 0;  // fp16 norms and scales that were cut so far
 };
+
+Json json_of(const CachePlace& place);
+CachePlace place_of(const Json& json);
 
 /// Tokens to run the model over in windows of `chunk`, each from position 0, once with every cache.
 struct CacheRun {

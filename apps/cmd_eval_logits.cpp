@@ -8,11 +8,13 @@
 #include "base/file.h"
 #include "base/stop.h"
 #include "commands.h"
+#include "eval_resume.h"
 #include "evaluation.h"
 #include "model/model_shape.h"
 #include "quant/methods.h"
 #include "report/table.h"
 #include "result_files.h"
+#include "resume_options.h"
 #include "store/acts_file.h"
 #include "store/map_file.h"
 
@@ -25,13 +27,17 @@ struct Options {
   std::string activations, map, bits, methods, codebook, theta = "model", json, csv, markdown;
   int window = 1024, offsets = 50;
   bool force = false;
+  ResumeOptions resume;
 };
 
-std::vector<LayerResult> evaluate_dump(const EvalSpec& spec, const ActsReader& reader, Progress& progress) {
+std::vector<LayerResult> evaluate_dump(const EvalSpec& spec, const ActsReader& reader, Progress& progress,
+                                       ResumeFile* resume) {
   std::vector<LayerResult> layers;
   const ActsHeader& header = reader.header();
-  progress.begin("eval-logits", header.shape.n_layers);
-  for (int l = 0; l < header.shape.n_layers; ++l) {
+  const int first = resume ? load_results(*resume, layers, 0).layer : 0;
+  progress.begin("eval-logits", header.shape.n_layers - first);
+  for (int l = first; l < header.shape.n_layers; ++l) {
+    if (resume && resume->due()) save_results(*resume, layers, l, {});
     check_stop();
     const ActsReader::Layer acts = reader.read_layer(l);
     layers.push_back(evaluate_layer(spec, l, acts.q.data(), acts.k.data(), header.n_tokens,
@@ -156,6 +162,71 @@ void warn_about_origin(const BitMap& map, const Provenance& run, Progress& progr
     progress.warn("scored on the text the map was calibrated on");
 }
 
+/// Everything for a reader, each table as `form` writes it.
+std::string report(const std::vector<LayerResult>& layers, const ExactWindow& exact,
+                   std::string (Table::*form)() const) {
+  std::vector<Table> tables = {result_table(layers), summary_table(layers, exact)};
+  if (const size_t n = layers.at(0).results.at(0).metrics.size()) {
+    for (size_t m = 1; m < n; ++m) tables.insert(tables.end() - 1, metric_table(layers, m, exact));
+    tables.push_back(metric_summary(layers, exact));
+  }
+  std::string text;
+  for (const Table& table : tables) text += (text.empty() ? "" : "\n") + (table.*form)();
+  return text;
+}
+
+void run(const Options& o, const CLI::App& command, const GlobalOptions& global) {
+  if (o.activations.empty() == o.run.model.empty())
+    throw Error(Exit::usage, o.activations.empty()
+                                 ? "an input is missing: give -m MODEL and -f TEXT, or --activations ACTS.h5"
+                                 : "--activations and -m exclude each other");
+  ResultFiles files(o.json, o.csv, o.markdown, o.force);
+
+  std::optional<BitMap> map;
+  if (!o.map.empty()) map = read_map(o.map);
+  EvalRequest request;
+  request.methods = parse_methods(!o.methods.empty() ? o.methods : map ? "tq-mse,block-gtq" : "tq-mse");
+  if (!o.bits.empty() || !map) request.bits = parse_bits(o.bits.empty() ? "3" : o.bits);
+  chosen_metrics(o.metrics);  // a mistake ends here, not behind the model
+  request.map = map ? &*map : nullptr;
+  request.theta = o.theta;
+  request.codebook = parse_codebook(o.codebook.empty() && o.run.reference() ? "reference" : o.codebook);
+  request.window = o.window;
+  request.offsets = o.offsets;
+
+  auto progress = global.make_progress();
+  const std::unique_ptr<ResumeFile> resume = open_resume(files.first(), o.resume, global, *progress);
+  std::vector<LayerResult> layers;
+  ExactWindow exact;
+  Json json;
+  if (!o.activations.empty()) {
+    const ActsReader reader(o.activations);
+    const ActsHeader& header = reader.header();
+    EvalSpec spec = make_eval_spec(request, header.shape);
+    set_metrics(spec, o.metrics, dumped_attention(header), header.chunk, *progress);
+    exact = spec.exact;
+    if (map) warn_about_origin(*map, header.provenance, *progress);
+    if (resume) resume->begin("evaluation", [&] { return option_fields(command); });
+    layers = evaluate_dump(spec, reader, *progress, resume.get());
+    warn_clipped(layers, *progress);
+    json = eval_json(spec, layers, header.provenance, header.n_tokens, header.chunk, "cpu");
+  } else {
+    Session session = open_session(o.run, global, *progress);
+    EvalSpec spec = make_eval_spec(request, session.shape);
+    set_metrics(spec, o.metrics, attention_shape(session.model->config(), session.chunk), session.chunk,
+                *progress);
+    exact = spec.exact;
+    layers = evaluate_session(spec, session, *progress,
+                              Stages{resume.get(), command}.begin("evaluation", session));
+    const Provenance provenance = session.provenance();
+    if (map) warn_about_origin(*map, provenance, *progress);
+    json = eval_json(spec, layers, provenance, session.n_tokens(), session.chunk, session.device);
+  }
+  files.write(json, csv_table(layers, exact).csv(), report(layers, exact, &Table::markdown),
+              report(layers, exact, &Table::text));
+  if (resume) resume->remove();
+}
+
 }  // namespace
 
 void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
@@ -186,65 +257,8 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--csv", o->csv, "Per-layer table as CSV; - for standard output");
   command->add_option("--md", o->markdown, "Tables as Markdown; - for standard output");
   command->add_flag("--force", o->force, "Replace existing outputs");
-  command->callback([o, &global] {
-    if (o->activations.empty() == o->run.model.empty())
-      throw Error(Exit::usage,
-                  o->activations.empty()
-                      ? "an input is missing: give -m MODEL and -f TEXT, or --activations ACTS.h5"
-                      : "--activations and -m exclude each other");
-    ResultFiles files(o->json, o->csv, o->markdown, o->force);
-
-    std::optional<BitMap> map;
-    if (!o->map.empty()) map = read_map(o->map);
-    EvalRequest request;
-    request.methods = parse_methods(!o->methods.empty() ? o->methods : map ? "tq-mse,block-gtq" : "tq-mse");
-    if (!o->bits.empty() || !map) request.bits = parse_bits(o->bits.empty() ? "3" : o->bits);
-    chosen_metrics(o->metrics);  // a mistake ends here, not behind the model
-    request.map = map ? &*map : nullptr;
-    request.theta = o->theta;
-    request.codebook = parse_codebook(o->codebook.empty() && o->run.reference() ? "reference" : o->codebook);
-    request.window = o->window;
-    request.offsets = o->offsets;
-
-    auto progress = global.make_progress();
-    std::vector<LayerResult> layers;
-    ExactWindow exact;
-    Json json;
-    if (!o->activations.empty()) {
-      const ActsReader reader(o->activations);
-      const ActsHeader& header = reader.header();
-      EvalSpec spec = make_eval_spec(request, header.shape);
-      set_metrics(spec, o->metrics, dumped_attention(header), header.chunk, *progress);
-      exact = spec.exact;
-      if (map) warn_about_origin(*map, header.provenance, *progress);
-      layers = evaluate_dump(spec, reader, *progress);
-      warn_clipped(layers, *progress);
-      json = eval_json(spec, layers, header.provenance, header.n_tokens, header.chunk, "cpu");
-    } else {
-      Session session = open_session(o->run, global, *progress);
-      EvalSpec spec = make_eval_spec(request, session.shape);
-      set_metrics(spec, o->metrics, attention_shape(session.model->config(), session.chunk), session.chunk,
-                  *progress);
-      exact = spec.exact;
-      layers = evaluate_session(spec, session, *progress);
-      const Provenance provenance = session.provenance();
-      if (map) warn_about_origin(*map, provenance, *progress);
-      json = eval_json(spec, layers, provenance, session.n_tokens(), session.chunk, session.device);
-    }
-
-    std::vector<Table> tables = {result_table(layers), summary_table(layers, exact)};
-    if (const size_t n = layers.at(0).results.at(0).metrics.size()) {
-      for (size_t m = 1; m < n; ++m) tables.insert(tables.end() - 1, metric_table(layers, m, exact));
-      tables.push_back(metric_summary(layers, exact));
-    }
-    std::string text, markdown;
-    for (const Table& table : tables) {
-      const char* gap = text.empty() ? "" : "\n";
-      text += gap + table.text();
-      markdown += gap + table.markdown();
-    }
-    files.write(json, csv_table(layers, exact).csv(), markdown, text);
-  });
+  add_resume_options(*command, o->resume);
+  command->callback([o, command, &global] { run(*o, *command, global); });
 }
 
 }  // namespace blockgtq

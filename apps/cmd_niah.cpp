@@ -13,8 +13,8 @@ namespace {
 
 /// Options that only one form of the command knows.
 constexpr const char* kForcedOnly[] = {"--questions", "--needles"};
-constexpr const char* kTasksOnly[] = {"--task",  "--depths", "--trials",        "--chart", "--chat",
-                                      "--pages", "--output", "--answer-tokens", "--resume"};
+constexpr const char* kTasksOnly[] = {"--task", "--depths", "--trials", "--chart",
+                                      "--chat", "--pages",  "--output", "--answer-tokens"};
 
 void refuse_given(const CLI::App& command, std::span<const char* const> names, const char* why) {
   for (const char* name : names)
@@ -84,7 +84,7 @@ void add_niah(CLI::App& app, const GlobalOptions& global) {
     } else {
       refuse_given(*command, kTasksOnly, "belongs to --score generate");
       require_kernels(o->task.caches, o->task.set.run);
-      run_niah_forced(*o, global);
+      run_niah_forced(*o, *command, global);
     }
   });
 }

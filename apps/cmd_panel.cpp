@@ -193,7 +193,7 @@ class Panel {
     EvalSpec eval = make_eval_spec(request, evaluation.shape);
     set_metrics(eval, o_.metrics, attention_shape(evaluation.model->config(), evaluation.chunk),
                 evaluation.chunk, *progress_);
-    const std::vector<LayerResult> layers = evaluate_session(eval, evaluation, *progress_);
+    const std::vector<LayerResult> layers = evaluate_session(eval, evaluation, *progress_, nullptr);
     Json result = {{"name", model.name},
                    {"status", "ok"},
                    {"architecture", architecture(evaluation.model->config())},

@@ -58,7 +58,7 @@ class Perplexity {
     ResultFiles files(o_.json, o_.csv, o_.markdown, o_.force);
     std::optional<OutputFile> picture;
     if (!o_.chart.empty()) files.include(picture.emplace(o_.chart, o_.force));
-    resume_ = open_resume(o_.json == "-" ? "" : o_.json, o_.resume, global_, *progress_);
+    resume_ = open_resume(files.first(), o_.resume, global_, *progress_);
     for_each_model(
         o_.set, *progress_, [&](const ModelJob& job) { models_.push_back(run_model(job)); },
         [&](const std::vector<ModelFailure>& failures) {

@@ -8,10 +8,10 @@
 #include <optional>
 
 #include "base/error.h"
-#include "base/stop.h"
 #include "device.h"
 #include "eval/bootstrap.h"
 #include "eval/cuda_evaluate.h"
+#include "eval_resume.h"
 #include "quant/methods.h"
 
 namespace blockgtq {
@@ -153,22 +153,35 @@ void warn_clipped(const std::vector<LayerResult>& layers, Progress& progress) {
                progress);
 }
 
-std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session, Progress& progress) {
+std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session, Progress& progress,
+                                          ResumeFile* resume) {
   std::vector<LayerResult> layers;
+  const size_t residual_size = size_t(session.n_tokens() * session.model->config().hidden);
+  const LayerBoundary start = resume ? load_results(*resume, layers, residual_size) : LayerBoundary();
   std::optional<CudaEvaluator> on_device;
   if (session.device == "cuda" && spec.metrics.empty()) on_device.emplace(spec);
+  const auto so_far = [&] {
+    std::vector<LayerResult> all = layers;
+    if (on_device)
+      for (LayerResult& layer : on_device->finish()) all.push_back(std::move(layer));
+    return all;
+  };
   ForwardRequest request;
   request.tokens = session.corpus.ids;
   request.chunk = session.chunk;
   request.progress = &progress;
+  if (start.layer > 0) request.start = &start;
   request.on_layer = [&](LayerActivations& acts) {
-    check_stop();
     if (on_device) return on_device->add_layer(acts.layer, acts.q, acts.k, acts.n_tokens, acts.stream);
     const HostActivations host(acts, session.shape);
     layers.push_back(evaluate_layer(spec, acts.layer, host.q, host.k, acts.n_tokens, host.v));
   };
+  if (resume)
+    request.on_boundary = [&](int layer, const std::function<std::span<const float>()>& residual) {
+      if (resume->due()) save_results(*resume, so_far(), layer, residual());
+    };
   session.backend->forward(*session.model, request);
-  if (on_device) layers = on_device->finish();
+  layers = so_far();
   warn_clipped(layers, progress);
   return layers;
 }

@@ -46,8 +46,10 @@ void warn_clipped(int64_t clipped, const std::string& of, Progress& progress);
 /// The same of all results.
 void warn_clipped(const std::vector<LayerResult>& layers, Progress& progress);
 
-/// One forward pass, every layer scored as it comes by.
-std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session, Progress& progress);
+/// One forward pass, every layer scored as it comes by. resume: null, or what keeps the results between two
+/// layers and goes on with those of an earlier run.
+std::vector<LayerResult> evaluate_session(const EvalSpec& spec, Session& session, Progress& progress,
+                                          ResumeFile* resume);
 
 /// The document of `eval-logits --json` (schema blockgtq.eval-logits/1).
 Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, const Provenance& provenance,

@@ -29,8 +29,9 @@ struct Row {
 
 class NiahForced {
  public:
-  NiahForced(const NiahOptions& o, const GlobalOptions& global)
+  NiahForced(const NiahOptions& o, const CLI::App& command, const GlobalOptions& global)
       : o_(o),
+        command_(command),
         global_(global),
         progress_(global.make_progress()),
         contexts_(niah_contexts(o)),
@@ -41,15 +42,19 @@ class NiahForced {
 
   void run() {
     ResultFiles files(o_.task.json, o_.task.csv, o_.task.markdown, o_.task.force);
+    resume_ = open_resume(files.first(), o_.task.resume, global_, *progress_);
     for_each_model(
         o_.task.set, *progress_, [&](const ModelJob& job) { run_model(job); },
         [&](const std::vector<ModelFailure>& failures) {
           const Table table = result_table();
           files.write(document(failures), table.csv(), table.markdown(), table.text());
         });
+    if (resume_) resume_->remove();
   }
 
  private:
+  Stages stages() const { return {resume_.get(), &command_}; }
+
   void run_model(const ModelJob& job) {
     RunOptions haystack = job.evaluation;
     haystack.bos = false;  // questions have it, not the text they are put into
@@ -57,7 +62,7 @@ class NiahForced {
     std::vector<CacheSpec> specs =
         specs_of_model(specs_, session.shape, job.name, !o_.task.set.panel.empty(), *progress_);
     const std::optional<BitMap> map =
-        job_map(job, o_.task.set, session.shape, budgets_of(specs), global_, *progress_, {});
+        job_map(job, o_.task.set, session.shape, budgets_of(specs), global_, *progress_, stages());
     specs = resolve_chosen(specs, map ? &*map : nullptr, *progress_);
     const Codebook codebook = codebook_of(o_.task.caches, o_.task.set.run);
     std::vector<QuantizedCache> caches(1);  // the exact one
@@ -73,7 +78,8 @@ class NiahForced {
       needles.context = context;
       const std::vector<Retrieval> found =
           ask(session, caches, make_needles(tokenizer, session.corpus.ids, needles),
-              fmt::format("{}, context {}", job.name, context));
+              fmt::format("{}, context {}", job.name, context),
+              stages().begin(fmt::format("context {}", context), session));
       for (size_t c = 0; c < caches.size(); ++c)
         rows_.push_back({job.name, context, c ? specs[c - 1] : CacheSpec(),
                          caches[c].key_bytes(context) + caches[c].value_bytes(context), found[c]});
@@ -81,26 +87,51 @@ class NiahForced {
   }
 
   std::vector<Retrieval> ask(const Session& session, const std::vector<QuantizedCache>& caches,
-                             const std::vector<NeedleQuestion>& questions, const std::string& what) const {
+                             const std::vector<NeedleQuestion>& questions, const std::string& what,
+                             ResumeFile* resume) const {
+    const std::vector<int64_t> right = right_tokens(session, caches, questions, what, resume);
+    std::vector<Retrieval> found(caches.size());
+    for (size_t i = 0; i < right.size(); ++i)
+      found[i % found.size()].add(questions[i / found.size()].n_answer, right[i]);
+    return found;
+  }
+
+  /// Tokens of the answers that are the likeliest ones, (questions, caches). resume: null, or a stage that
+  /// keeps them.
+  std::vector<int64_t> right_tokens(const Session& session, const std::vector<QuantizedCache>& caches,
+                                    const std::vector<NeedleQuestion>& questions, const std::string& what,
+                                    ResumeFile* resume) const {
     const int64_t vocab = session.model->config().vocab;
+    const auto n_caches = int64_t(caches.size());
     std::vector<int32_t> tokens;
     for (const NeedleQuestion& q : questions) tokens.insert(tokens.end(), q.tokens.begin(), q.tokens.end());
     CacheRun run;
     run.tokens = tokens;
     run.chunk = int64_t(questions.at(0).tokens.size());
     for (const QuantizedCache& cache : caches) run.caches.push_back(&cache);
-    std::vector<Retrieval> found(caches.size());
-    int64_t right = 0;
+    std::vector<int64_t> right(questions.size() * caches.size());
+    const auto before = [&](int64_t window) { return std::span(right).first(size_t(window * n_caches)); };
+    if (const Json* state = resume ? resume->state() : nullptr) {
+      run.start = place_of(*state);
+      std::ranges::copy(resume->array<int64_t>("right", before(run.start->window).size()), right.begin());
+    }
     run.on_logits = [&](int64_t window, size_t cache, int64_t first, int64_t n, const float* logits) {
       const NeedleQuestion& q = questions[size_t(window)];
-      if (first == 0) right = 0;
       // the token at t is predicted at t - 1
       for (int64_t t = std::max(q.answer, first + 1); t < std::min(q.answer + q.n_answer, first + n + 1); ++t)
-        right += likeliest(logits + (t - 1 - first) * vocab, vocab) == q.tokens[size_t(t)];
-      if (first + n == run.chunk) found[cache].add(q.n_answer, right);
+        right[size_t(window * n_caches) + cache] +=
+            likeliest(logits + (t - 1 - first) * vocab, vocab) == q.tokens[size_t(t)];
     };
-    run_caches(session, run, what, *progress_);
-    return found;
+    if (resume)
+      run.on_place = [&, saved = int64_t(0)](const CachePlace& place) mutable {
+        if (place.window == saved || !resume->due()) return;
+        resume->save(json_of(place), {{"right", before(place.window)}});
+        saved = place.window;
+      };
+    const auto n_questions = int64_t(questions.size());
+    if (!run.start || run.start->window < n_questions) run_caches(session, run, what, *progress_);
+    if (resume) resume->end(json_of({0, 0, n_questions, 0}), {{"right", right}});
+    return right;
   }
 
   Table result_table() const {
@@ -145,17 +176,19 @@ class NiahForced {
   }
 
   const NiahOptions& o_;
+  const CLI::App& command_;
   const GlobalOptions& global_;
   std::unique_ptr<Progress> progress_;
   std::vector<int64_t> contexts_;
   std::vector<CacheSpec> specs_;
   std::vector<Row> rows_;
+  std::unique_ptr<ResumeFile> resume_;
 };
 
 }  // namespace
 
-void run_niah_forced(const NiahOptions& options, const GlobalOptions& global) {
-  NiahForced(options, global).run();
+void run_niah_forced(const NiahOptions& options, const CLI::App& command, const GlobalOptions& global) {
+  NiahForced(options, command, global).run();
 }
 
 }  // namespace blockgtq

@@ -17,6 +17,8 @@ class ResultFiles {
   ResultFiles(const std::string& json, const std::string& csv, const std::string& markdown, bool force);
   explicit ResultFiles(const std::string& json, bool force) : ResultFiles(json, "", "", force) {}
 
+  /// The first one, beside which a run keeps what it goes on with; empty: there is none.
+  std::string first() const { return all_.empty() ? "" : all_[0]->target().string(); }
   /// The command's own output, written by whoever made it, appears with them.
   void include(OutputFile& output) { all_.push_back(&output); }
   /// Text for what was asked for. Standard output gets what "-" was given for, else `text`. Exit::output.

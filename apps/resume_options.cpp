@@ -35,10 +35,8 @@ Resume resume_mode(const std::string& resume) {
   return resume == "auto" ? Resume::automatic : resume == "never" ? Resume::never : Resume::must;
 }
 
-void add_resume_options(CLI::App& command, ResumeOptions& o) {
-  add_resume_option(
-      command, o.resume,
-      "Go on with what a killed run left beside the output, as OUTPUT.resume: auto, never, must");
+void add_resume_options(CLI::App& command, ResumeOptions& o, const std::string& what) {
+  add_resume_option(command, o.resume, what);
   command
       .add_option("--checkpoint-seconds", o.seconds,
                   "Write OUTPUT.resume after so many seconds, and then as often; 0: as often as there is "
@@ -80,7 +78,7 @@ Json session_fields(const Session& session) {
 ResumeFile* Stages::begin(const std::string& stage, const Session& session) const {
   if (file)
     file->begin(stage, [this_command = command, &session] {
-      Json fields = option_fields(*this_command);
+      Json fields = this_command ? option_fields(*this_command) : Json{{"blockgtq", BLOCKGTQ_VERSION}};
       fields.update(session_fields(session));
       return fields;
     });

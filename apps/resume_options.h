@@ -17,7 +17,10 @@ struct ResumeOptions {
   std::string resume = "auto";
   double seconds = 20;
 };
-void add_resume_options(CLI::App& command, ResumeOptions& options);
+void add_resume_options(CLI::App& command, ResumeOptions& options,
+                        const std::string& what =
+                            "Go on with what a killed run left beside the output, as "
+                            "OUTPUT.resume: auto, never, must");
 
 /// The options of a command that its output depends on, by name, as they were given; of a file that is read,
 /// the digest. Not the model, the text and what is computed on: session_fields has them.
@@ -27,8 +30,8 @@ Json session_fields(const Session& session);
 
 /// What a command keeps its stages in.
 struct Stages {
-  ResumeFile* file = nullptr;  // null: nothing is kept
-  const CLI::App* command = nullptr;
+  ResumeFile* file = nullptr;         // null: nothing is kept
+  const CLI::App* command = nullptr;  // null: its options make no difference
 
   /// Begins the next stage, which depends on the command's options and the session, and lasts no longer than
   /// that. Returns the file.

@@ -32,6 +32,12 @@ void require_single_tokens(const TaskCache& held) {
 TaskModel::TaskModel(const ModelJob& job, const TaskOptions& o, const GlobalOptions& global,
                      Progress& progress)
     : o_(o), global_(global), run_(job.evaluation), name_(job.name), folder_(resolve_model(run_.model)) {
+  if (!o.folder.empty()) {
+    std::error_code error;
+    fs::create_directories(o.folder, error);
+    if (error) fail_output("{}: cannot create the folder: {}", o.folder, error.message());
+    answers_ = fs::path(o.folder) / (name_ + ".jsonl");
+  }
   model_.emplace(folder_);
   const Config& config = model_->config();
   for (const std::string& remark : check_weights(*model_)) progress.warn(remark);
@@ -52,12 +58,27 @@ TaskModel::TaskModel(const ModelJob& job, const TaskOptions& o, const GlobalOpti
   open_caches(job, progress);
 }
 
+/// What a calibration has so far lies beside the answers. Only its sums, whatever caches are made of them.
+std::optional<BitMap> TaskModel::open_map(const ModelJob& job, const AttentionShape& shape,
+                                          const std::vector<double>& budgets, Progress& progress) {
+  if (!answers_.empty() && o_.set.map.empty() && !job.calibration.files.empty()) {
+    ResumeOptions options = o_.resume;
+    if (options.resume == "must") options.resume = "auto";  // the answers must be there
+    calibration_ = open_resume(answers_.string(), options, global_, progress);
+  }
+  return job_map(job, o_.set, shape, budgets, global_, progress, {calibration_.get(), nullptr});
+}
+
+void TaskModel::finish() const {
+  if (calibration_) calibration_->remove();
+}
+
 void TaskModel::open_caches(const ModelJob& job, Progress& progress) {
   const AttentionShape shape = attention_shape(model_->config(), 1, run_.reference());
   std::vector<CacheSpec> specs =
       specs_of_model(task_specs(o_), shape, name_, !o_.set.panel.empty(), progress);
   std::optional<BitMap> map;
-  if (!specs.empty()) map = job_map(job, o_.set, shape, budgets_of(specs), global_, progress, {});
+  if (!specs.empty()) map = open_map(job, shape, budgets_of(specs), progress);
   specs = resolve_chosen(specs, map ? &*map : nullptr, progress);
   if (!o_.set.map.empty())
     quantizers_ = "map " + sha256_hex(MappedFile(o_.set.map).text());

@@ -43,8 +43,15 @@ class TaskModel {
   /// What answers depend on beside their prompts: version, weights, tokenizer, device, cache options.
   Json facts() const;
 
+  /// The file of -o that keeps the answers, in a folder that is there; empty without.
+  const fs::path& answers() const { return answers_; }
+  /// All is answered: what was calibrated for it is not needed again.
+  void finish() const;
+
  private:
   void open_caches(const ModelJob& job, Progress& progress);
+  std::optional<BitMap> open_map(const ModelJob& job, const AttentionShape& shape,
+                                 const std::vector<double>& budgets, Progress& progress);
   KvKind kv_kind(const TaskCache& cache, const AttentionShape& shape) const;
 
   const TaskOptions& o_;
@@ -52,7 +59,8 @@ class TaskModel {
   const RunOptions run_;
   bool paged_ = false;  // whether answers come from pages: --pages of a model that has some
   std::string name_, device_, dtype_, quantizers_ = "none";  // quantizers_: what they are made from
-  fs::path folder_;
+  fs::path folder_, answers_;
+  std::unique_ptr<ResumeFile> calibration_;  // null: there is none to be kept
   std::optional<Checkpoint> model_;
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatFormat> chat_;

@@ -1,6 +1,5 @@
 #include "task_options.h"
 
-#include "resume_options.h"
 #include "serve/batch.h"
 
 namespace blockgtq {
@@ -24,8 +23,8 @@ void add_task_options(CLI::App& command, TaskOptions& o, const std::string& defa
       "-o,--output", o.folder,
       "Folder that keeps every answer as it comes, MODEL.jsonl: run again, only what is missing "
       "is answered");
-  add_resume_option(command, o.resume,
-                    "Go on with the answers in the folder: auto, never (--force begins them anew), must");
+  add_resume_options(command, o.resume,
+                     "Go on with the answers in the folder: auto, never (--force begins them anew), must");
   command.add_option("--json", o.json, "Results as JSON; - for standard output");
   command.add_option("--csv", o.csv, "A row per answer as CSV; - for standard output");
   command.add_option("--md", o.markdown, "The table as Markdown; - for standard output");

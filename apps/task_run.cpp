@@ -37,12 +37,14 @@ class TaskRun {
       result_.cache_names.push_back(held.name);
       result_.specs.push_back(held.spec);
     }
-    if (!o.folder.empty()) open_file(o);
+    if (!model.answers().empty())
+      file_.emplace(model.answers(), result_.head, resume_mode(o.resume.resume), o.force);
   }
 
   TaskResult run() {
     for (size_t c = 0; c < model_.caches().size(); ++c) run_cache(c);
     for (TaskSample& sample : result_.samples) sample.prompt.tokens = {};
+    model_.finish();
     return std::move(result_);
   }
 
@@ -62,14 +64,6 @@ class TaskRun {
     }
     if (const std::string text = beyond_positions(model_.model(), longest); !text.empty())
       progress_.warn(text);
-  }
-
-  void open_file(const TaskOptions& o) {
-    std::error_code error;
-    fs::create_directories(o.folder, error);
-    if (error) fail_output("{}: cannot create the folder: {}", o.folder, error.message());
-    file_path_ = fs::path(o.folder) / (model_.name() + ".jsonl");
-    file_.emplace(file_path_, result_.head, resume_mode(o.resume), o.force);
   }
 
   void run_cache(size_t cache) {
@@ -129,7 +123,7 @@ class TaskRun {
   void keep(size_t cache, size_t i, const Json& record) {
     const TaskSample& sample = result_.samples[i];
     const auto bad = [&](const char* what) {
-      fail_input("{}: the answer to {} {}", file_path_.string(), sample.id, what);
+      fail_input("{}: the answer to {} {}", model_.answers().string(), sample.id, what);
     };
     TaskRecord& kept = result_.records[cache][i];
     try {
@@ -149,7 +143,6 @@ class TaskRun {
   const GlobalOptions& global_;
   Progress& progress_;
   TaskResult result_;
-  fs::path file_path_;
   std::optional<SampleFile> file_;
 };
 

@@ -51,6 +51,10 @@ class OutputFile {
   const fs::path& target() const { return target_; }
   void write(std::string_view text);  // appends to the temporary file, every byte checked
   void commit();                      // commit_all of this one
+  /// What is written so far, on the disk and under a second name, which stays where this goes without
+  /// commit(): a later run may go on with it. Takes the name from another file. Exit::output where that
+  /// fails, as on a file system without hard links.
+  void keep_as(const fs::path& name);
 
  private:
   friend void commit_all(std::span<OutputFile* const> files);
@@ -61,6 +65,7 @@ class OutputFile {
   void finish() noexcept;
   void discard() noexcept;
   bool is_at(const fs::path& path) const noexcept;
+  fs::path second_name() const;
 
   fs::path target_, temporary_;
   fs::path former_;  // a second name of the file that place() replaced; empty: none was there, or none could

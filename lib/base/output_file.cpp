@@ -206,6 +206,23 @@ bool OutputFile::is_at(const fs::path& path) const noexcept {
   return lstat(path.c_str(), &st) == 0 && st.st_ino == inode_ && st.st_dev == device_;
 }
 
+/// A name beside the target for a moment, swept where a killed run left it.
+fs::path OutputFile::second_name() const {
+  return fs::path(temporary_).replace_extension(".old");
+}
+
+void OutputFile::keep_as(const fs::path& name) {
+  seal();
+  if (is_at(name)) return;
+  const fs::path between = second_name();
+  unlink(between.c_str());  // of a killed process with this number
+  if (link(temporary_.c_str(), between.c_str()) == 0 && std::rename(between.c_str(), name.c_str()) == 0)
+    return sync_folder(name);
+  const int error = errno;
+  unlink(between.c_str());
+  fail_write(name, error);
+}
+
 /// Every byte on the disk, under the temporary name.
 void OutputFile::seal() {
   check(fd_ >= 0, "commit twice");
@@ -225,7 +242,7 @@ void OutputFile::place() {
   struct stat st;
   replaced_ = force_ && lstat(target_.c_str(), &st) == 0;
   if (replaced_) {
-    former_ = fs::path(temporary_).replace_extension(".old");
+    former_ = second_name();
     unlink(former_.c_str());  // of a killed process with this number
     if (link(target_.c_str(), former_.c_str()) == 0) {
       former_fd_ = open(former_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);

@@ -26,7 +26,11 @@ bool is_stage(const Json& stage) {
 }  // namespace
 
 ResumeFile::ResumeFile(const fs::path& output, Resume mode, double seconds, Progress& progress)
-    : path_(output.string() + ".resume"), seconds_(seconds), progress_(progress), last_(Clock::now()) {
+    : path_(output.string() + ".resume"),
+      mode_(mode),
+      seconds_(seconds),
+      progress_(progress),
+      last_(Clock::now()) {
   next_.emplace(path_, true);
   if (mode == Resume::never) return;
   std::error_code error;
@@ -37,9 +41,14 @@ ResumeFile::ResumeFile(const fs::path& output, Resume mode, double seconds, Prog
   try {
     loaded_ = read();
   } catch (const Error& e) {
-    if (mode == Resume::must || e.code != Exit::input) throw;
-    progress_.warn(fmt::format("{}: computed anew", e.what()));
+    begin_anew(e);
   }
+}
+
+void ResumeFile::begin_anew(const Error& why) {
+  if (mode_ == Resume::must || why.code != Exit::input) throw why;
+  loaded_.reset();
+  progress_.warn(fmt::format("{}: computed anew", why.what()));
 }
 
 /// Exit::input where it is not as it was written.
@@ -139,11 +148,15 @@ void ResumeFile::save(const Json& state, const std::vector<Array>& arrays) {
     next_->commit();
     next_.emplace(path_, true);
   } catch (const Error& e) {
-    if (e.code != Exit::output) throw;
-    next_.reset();
-    progress_.warn(fmt::format("{}: nothing to resume from is kept from here on", e.what()));
+    give_up(e);
   }
   last_ = Clock::now();
+}
+
+void ResumeFile::give_up(const Error& why) {
+  if (why.code != Exit::output) throw why;
+  next_.reset();
+  progress_.warn(fmt::format("{}: nothing to resume from is kept from here on", why.what()));
 }
 
 void ResumeFile::end(const Json& state, const std::vector<Array>& arrays) {

@@ -67,6 +67,12 @@ class ResumeFile {
   /// Replaces the file: the stages that have ended, and this one's state. Where it cannot be written the run
   /// goes on with a warning, and without.
   void save(const Json& state, const std::vector<Array>& arrays);
+  /// This run keeps nothing from here on: a warning says why. Throws the error again where it is not
+  /// Exit::output.
+  void give_up(const Error& why);
+  /// What an earlier run kept cannot be used: a warning says why, and this run begins anew. Throws the error
+  /// again where it is not Exit::input, and with Resume::must.
+  void begin_anew(const Error& why);
   /// The stage has ended with this state, a copy of which stands in every later save().
   void end(const Json& state, const std::vector<Array>& arrays);
   /// The output is complete: there is nothing to go on with any more.
@@ -86,6 +92,7 @@ class ResumeFile {
   Json describe(const Json& state, const std::vector<Array>& arrays);
 
   fs::path path_;
+  Resume mode_;
   double seconds_;
   Progress& progress_;
   Signature signature_;

@@ -36,21 +36,40 @@ Dims output_dims(const AttentionShape& shape) {
 struct ActsWriter::State {
   H5Output file;
   ActsHeader header;
-  std::vector<bool> written;  // (L)
+  int n_layers = 0;  // written
+  size_t n_before;   // chunks of the arrays in front of the layers
 
-  void write(const std::string& name, const Dims& dims, const float* values) {
+  /// `packed`, where it is not null, gives the array's chunks in place of the values.
+  void write(const std::string& name, const Dims& dims, const float* values, PackedChunks* packed) {
+    const H5Type type = header.type == ActsType::f32 ? H5Type::f32 : stored(header.type);
+    const std::string stored_type = header.type == ActsType::bf16 ? "bf16" : "";
+    if (packed) return file.write_packed(name, dims, type, stored_type, *packed);
     if (header.type == ActsType::f32) return file.write(name, dims, values);
     const size_t n = dims[0] * dims[1] * dims[2];
     std::vector<uint16_t> bits(n);
     for (size_t i = 0; i < n; ++i)
       bits[i] = header.type == ActsType::bf16 ? to_bf16(values[i]) : to_half(values[i]);
-    file.write(name, dims, bits.data(), stored(header.type), header.type == ActsType::bf16 ? "bf16" : "");
+    file.write(name, dims, bits.data(), type, stored_type);
+  }
+
+  void write_layer(const float* q, const float* k, const float* v, PackedChunks* packed) {
+    const AttentionShape& shape = header.shape;
+    check(n_layers < shape.n_layers, "a layer too many");
+    const std::string name = layer_name(n_layers);
+    file.group(name);
+    if (!header.output.empty() && packed)
+      file.write_packed(name + "/output", output_dims(shape), H5Type::f64, "", *packed);
+    else if (!header.output.empty())
+      file.write(name + "/output", output_dims(shape), header.output.at(size_t(n_layers)).data());
+    write(name + "/q", dims_of(header, shape.n_heads, shape.layout.head_dim), q, packed);
+    write(name + "/k", dims_of(header, shape.n_kv_heads, shape.layout.head_dim), k, packed);
+    if (shape.v_dim > 0) write(name + "/v", dims_of(header, shape.n_kv_heads, shape.v_dim), v, packed);
+    ++n_layers;
   }
 };
 
 ActsWriter::ActsWriter(const fs::path& path, const ActsHeader& header)
-    : state_(new State{
-          {path, kSchema, version_for(header.shape)}, header, std::vector<bool>(header.shape.n_layers)}) {
+    : state_(new State{{path, kSchema, version_for(header.shape)}, header, 0, 0}) {
   check(header.tokens.size() == size_t(header.n_tokens), "one token id per token");
   H5Output& file = state_->file;
   write_preamble(file, header.shape, header.signature, header.provenance);
@@ -58,26 +77,32 @@ ActsWriter::ActsWriter(const fs::path& path, const ActsHeader& header)
   file.put_int("chunk", header.chunk);
   file.put_text("dtype", kTypeNames[int(header.type)]);
   file.write("tokens", {header.tokens.size()}, header.tokens.data());
+  state_->n_before = file.chunks().size();
 }
 
 ActsWriter::~ActsWriter() = default;
 
 void ActsWriter::write_layer(int layer, const float* q, const float* k, const float* v) {
-  const ActsHeader& h = state_->header;
-  const AttentionShape& shape = h.shape;
-  check(layer >= 0 && layer < shape.n_layers && !state_->written[layer], "layer to write");
-  check(v != nullptr || shape.v_dim == 0, "values of a layer");
-  const std::string name = layer_name(layer);
-  state_->file.group(name);
-  if (!h.output.empty()) state_->file.write(name + "/output", output_dims(shape), h.output.at(layer).data());
-  state_->write(name + "/q", dims_of(h, shape.n_heads, shape.layout.head_dim), q);
-  state_->write(name + "/k", dims_of(h, shape.n_kv_heads, shape.layout.head_dim), k);
-  if (shape.v_dim > 0) state_->write(name + "/v", dims_of(h, shape.n_kv_heads, shape.v_dim), v);
-  state_->written[layer] = true;
+  check(layer == state_->n_layers, "the next layer to write");
+  check(v != nullptr || state_->header.shape.v_dim == 0, "values of a layer");
+  state_->write_layer(q, k, v, nullptr);
+}
+
+ActsProgress ActsWriter::progress() const {
+  const std::vector<ChunkPlace>& chunks = state_->file.chunks();
+  return {state_->n_layers, {chunks.begin() + int64_t(state_->n_before), chunks.end()}};
+}
+
+void ActsWriter::take_layers(const fs::path& unfinished, const ActsProgress& progress) {
+  check(state_->n_layers == 0, "layers that are taken are the first");
+  PackedChunks packed(unfinished, progress.chunks);
+  for (int layer = 0; layer < progress.n_layers; ++layer)
+    state_->write_layer(nullptr, nullptr, nullptr, &packed);
+  check(packed.at_end(), "chunks of another file");
 }
 
 void ActsWriter::finish() {
-  for (bool written : state_->written) check(written, "a layer was not written");
+  check(state_->n_layers == state_->header.shape.n_layers, "a layer was not written");
   state_->file.finish();
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "quant/attention_shape.h"
+#include "store/packed_chunks.h"
 
 namespace blockgtq {
 
@@ -24,12 +25,24 @@ struct ActsHeader {
   Provenance provenance;
 };
 
+/// How far an unfinished file is: its first layers, and where in it their data lies.
+struct ActsProgress {
+  int n_layers = 0;
+  std::vector<ChunkPlace> chunks;
+};
+
 class ActsWriter {
  public:
   /// Writes to `path` (an OutputFile's temporary name).
   ActsWriter(const fs::path& path, const ActsHeader& header);
   ~ActsWriter();
-  void write_layer(int layer, const float* q, const float* k, const float* v);  // v may be null
+  /// Layer by layer, in order. v may be null.
+  void write_layer(int layer, const float* q, const float* k, const float* v);
+  ActsProgress progress() const;
+  /// The first layers, of an unfinished file of the same header that was left at `progress`: their data as
+  /// it lies there, so that the file becomes what it would have become. HDF5 does not see the unfinished
+  /// one, which may be damaged: Exit::input where a checksum is not the one noted.
+  void take_layers(const fs::path& unfinished, const ActsProgress& progress);
   void finish();  // marks the file complete; every close is checked
 
  private:

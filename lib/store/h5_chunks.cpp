@@ -9,31 +9,13 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "store/fletcher32.h"
 
 namespace blockgtq {
 namespace {
 
-constexpr size_t kChecksumBytes = 4;
 constexpr unsigned kNoDeflate = 1 << 1;  // deflate, the second filter, may give up on what it cannot shrink
 constexpr size_t kAtOnce = 64;           // chunks that are packed or unpacked side by side
-
-/// As HDF5's filter 3 has it: sums of 16-bit words, high byte first, an odd byte as the high one; of the two
-/// zeros of such sums 0xffff, unless all words are zero.
-uint32_t fletcher32(const std::string& bytes, size_t n) {
-  constexpr size_t kBlock = 720;  // so many bytes' sums fit 32 bits
-  const auto byte = [&](size_t i) { return i < n ? uint32_t(uint8_t(bytes[i])) : 0; };
-  const auto fold = [](uint32_t sum) { return (sum & 0xffff) + (sum >> 16); };
-  uint32_t a = 0, b = 0;
-  for (size_t first = 0; first < n; first += kBlock) {
-    for (size_t i = first; i < std::min(n, first + kBlock); i += 2) {
-      a += byte(i) << 8 | byte(i + 1);
-      b += a;
-    }
-    a = fold(a);
-    b = fold(b);
-  }
-  return fold(b) << 16 | fold(a);
-}
 
 /// Exactly out.size() bytes, or false.
 bool inflate_to(const std::string& in, size_t n, std::vector<char>& out) {
@@ -111,7 +93,7 @@ std::string pack(const char* data, const Dims& first, const Extent& e) {
                [&](uint64_t from, uint64_t to, uint64_t n) { std::memcpy(&plain[from], data + to, n); });
   shuffle(plain, e.item_bytes, shuffled);
   std::string bytes = deflate(shuffled);
-  const uint32_t sum = fletcher32(bytes, bytes.size());
+  const uint32_t sum = fletcher32(bytes);
   bytes.append(reinterpret_cast<const char*>(&sum), kChecksumBytes);
   return bytes;
 }
@@ -120,9 +102,7 @@ std::string pack(const char* data, const Dims& first, const Extent& e) {
 void unpack(const StoredChunk& chunk, const Extent& e, const std::string& where, char* out) {
   std::vector<char> shuffled(e.chunk_bytes()), plain(shuffled.size());
   const size_t n = chunk.bytes.size() - kChecksumBytes;
-  uint32_t stored = 0;
-  std::memcpy(&stored, chunk.bytes.data() + n, kChecksumBytes);
-  if (stored != fletcher32(chunk.bytes, n)) fail_input("{}: cannot be read: wrong checksum", where);
+  if (!has_its_checksum(chunk.bytes)) fail_input("{}: cannot be read: wrong checksum", where);
   bool whole = chunk.left_out == 0 && inflate_to(chunk.bytes, n, shuffled);
   if (chunk.left_out == kNoDeflate && n == shuffled.size()) {
     std::copy_n(chunk.bytes.begin(), n, shuffled.begin());
@@ -175,21 +155,42 @@ void read_chunks(hid_t set, const Extent& extent, const std::string& where, char
   unpack_waiting();
 }
 
-herr_t write_chunks(hid_t set, const Extent& extent, const char* data) {
-  std::vector<Dims> places;
-  Dims place(extent.dims.size(), 0);
+namespace {
+
+herr_t write_chunk(hid_t set, const Dims& first, std::string_view packed, std::vector<ChunkPlace>& places) {
+  const std::vector<hsize_t> at(first.begin(), first.end());
+  if (H5Dwrite_chunk(set, H5P_DEFAULT, 0, at.data(), packed.size(), packed.data()) < 0) return -1;
+  unsigned mask = 0;
+  haddr_t address = HADDR_UNDEF;
+  hsize_t bytes = 0;
+  if (H5Dget_chunk_info_by_coord(set, at.data(), &mask, &address, &bytes) < 0) return -1;
+  places.push_back({address, bytes, checksum_of(packed)});
+  return 0;
+}
+
+}  // namespace
+
+herr_t write_chunks(hid_t set, const Extent& extent, const char* data, std::vector<ChunkPlace>& places) {
+  std::vector<Dims> firsts;
+  Dims first(extent.dims.size(), 0);
   for (bool more = extent.n > 0; more;) {
-    places.push_back(place);
-    more = next_chunk(extent, place);
-    if (more && places.size() < kAtOnce) continue;
-    std::vector<std::string> packed(places.size());
-    parallel_for(places.size(), [&](size_t i) { packed[i] = pack(data, places[i], extent); });
-    for (size_t i = 0; i < places.size(); ++i) {
-      const std::vector<hsize_t> at(places[i].begin(), places[i].end());
-      if (H5Dwrite_chunk(set, H5P_DEFAULT, 0, at.data(), packed[i].size(), packed[i].data()) < 0) return -1;
-    }
-    places.clear();
+    firsts.push_back(first);
+    more = next_chunk(extent, first);
+    if (more && firsts.size() < kAtOnce) continue;
+    std::vector<std::string> packed(firsts.size());
+    parallel_for(firsts.size(), [&](size_t i) { packed[i] = pack(data, firsts[i], extent); });
+    for (size_t i = 0; i < firsts.size(); ++i)
+      if (write_chunk(set, firsts[i], packed[i], places) < 0) return -1;
+    firsts.clear();
   }
+  return 0;
+}
+
+herr_t write_packed_chunks(hid_t set, const Extent& extent, PackedChunks& from,
+                           std::vector<ChunkPlace>& places) {
+  Dims first(extent.dims.size(), 0);
+  for (bool more = extent.n > 0; more; more = next_chunk(extent, first))
+    if (write_chunk(set, first, from.next(), places) < 0) return -1;
   return 0;
 }
 

@@ -1,8 +1,10 @@
 #pragma once
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "store/h5_extent.h"
+#include "store/packed_chunks.h"
 
 // The data of a dataset, HDF5 chunk by HDF5 chunk, past the library's own filters: 1.10 takes a chunk that
 // inflates to less than it should for whole, and hands out what lies behind it in memory; and it has one
@@ -26,7 +28,12 @@ void for_each_chunk(hid_t set, const Extent& extent, const std::string& where,
 void read_chunks(hid_t set, const Extent& extent, const std::string& where, char* out);
 
 /// The whole array, elements of the file's type, to a new dataset with the filters shuffle, gzip and
-/// fletcher32: the bytes that the library would write, packed side by side. Negative where HDF5 fails.
-herr_t write_chunks(hid_t set, const Extent& extent, const char* data);
+/// fletcher32: the bytes that the library would write, packed side by side. `places` gets where every chunk
+/// lies, in the array's order. Negative where HDF5 fails.
+herr_t write_chunks(hid_t set, const Extent& extent, const char* data, std::vector<ChunkPlace>& places);
+
+/// The same of an array whose chunks are packed already.
+herr_t write_packed_chunks(hid_t set, const Extent& extent, PackedChunks& from,
+                           std::vector<ChunkPlace>& places);
 
 }  // namespace blockgtq

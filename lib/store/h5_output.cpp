@@ -1,5 +1,6 @@
 #include "store/h5_output.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -61,11 +62,12 @@ int64_t H5Output::must(int64_t id_or_status) {
 
 /// HDF5 keeps what it could not write and tries again at every later close; where that fails too, 1.10 may
 /// free the object and keep its identifier. So the file stays open, untouched, until the process ends; only
-/// its blocks are given back.
+/// its blocks are given back, unless it has a second name, under which a later run wants them.
 void H5Output::abandon() {
   const std::string reason = last_error();
   abandoned_ = true;
-  if (file_ >= 0) [[maybe_unused]]
+  struct stat st;
+  if (file_ >= 0 && stat(path_.c_str(), &st) == 0 && st.st_nlink == 1) [[maybe_unused]]
     const int best_effort = truncate(path_.c_str(), 0);
   fail_output("{}: cannot write: {}", path_.string(), reason);
 }
@@ -107,8 +109,9 @@ void H5Output::group(const std::string& name) {
   must(group.close());
 }
 
-void H5Output::write_typed(const std::string& name, const Dims& dims, const void* data, int64_t type,
-                           uint64_t item_bytes, const std::string& stored_type) {
+void H5Output::write_typed(const std::string& name, const Dims& dims, int64_t type, uint64_t item_bytes,
+                           const std::string& stored_type,
+                           const std::function<int(int64_t, const Extent&)>& write_data) {
   if (std::find(dims.begin(), dims.end(), 0) != dims.end()) return;
   const std::vector<hsize_t> extent(dims.begin(), dims.end()), chunk = chunk_dims(extent, item_bytes);
   const Handle creation(must(H5Pcreate(H5P_DATASET_CREATE)), H5Pclose);
@@ -123,13 +126,23 @@ void H5Output::write_typed(const std::string& name, const Dims& dims, const void
   if (!stored_type.empty()) put_text(set, "stored_type", stored_type);
   Extent whole{dims, Dims(chunk.begin(), chunk.end()), 1, item_bytes};
   for (const uint64_t d : dims) whole.n *= d;
-  must(write_chunks(set, whole, static_cast<const char*>(data)));
+  must(write_data(set, whole));
   must(set.close());
 }
 
 void H5Output::write_raw(const std::string& name, const Dims& dims, const void* data, H5Type type,
                          const std::string& stored_type) {
-  write_typed(name, dims, data, number_type(type), item_bytes(type), stored_type);
+  write_typed(name, dims, number_type(type), item_bytes(type), stored_type,
+              [&](int64_t set, const Extent& whole) {
+                return write_chunks(set, whole, static_cast<const char*>(data), chunks_);
+              });
+}
+
+void H5Output::write_packed(const std::string& name, const Dims& dims, H5Type type,
+                            const std::string& stored_type, PackedChunks& from) {
+  write_typed(
+      name, dims, number_type(type), item_bytes(type), stored_type,
+      [&](int64_t set, const Extent& whole) { return write_packed_chunks(set, whole, from, chunks_); });
 }
 
 void H5Output::write_strings(const std::string& name, const Dims& dims,
@@ -148,7 +161,9 @@ void H5Output::write_strings(const std::string& name, const Dims& dims,
   std::string table(n * bytes, '\0');  // (n, bytes)
   for (size_t i = 0; i < values.size(); ++i)
     std::memcpy(table.data() + i * bytes, values[i].data(), values[i].size());
-  write_typed(name, dims, table.data(), text_type(bytes), bytes, "");
+  write_typed(name, dims, text_type(bytes), bytes, "", [&](int64_t set, const Extent& whole) {
+    return write_chunks(set, whole, table.data(), chunks_);
+  });
 }
 
 void H5Output::finish() {

@@ -1,8 +1,13 @@
 #pragma once
+#include <functional>
+
 #include "base/file.h"
 #include "store/h5.h"
+#include "store/packed_chunks.h"
 
 namespace blockgtq {
+
+struct Extent;
 
 /// A file being written. Every failure is an Exit::output error "PATH: cannot write: ..."; after one the file
 /// is abandoned: nothing may be asked of the library about it again.
@@ -25,7 +30,13 @@ class H5Output {
              const std::string& stored_type = "") {
     write_raw(name, dims, data, type, stored_type);
   }
+  /// The same of an array whose chunks are packed already.
+  void write_packed(const std::string& name, const Dims& dims, H5Type type, const std::string& stored_type,
+                    PackedChunks& from);
   void write_strings(const std::string& name, const Dims& dims, const std::vector<std::string>& values);
+  /// Where the data of all arrays so far lies, in the order of their writing: in the file already, whatever
+  /// else HDF5 still holds back.
+  const std::vector<ChunkPlace>& chunks() const { return chunks_; }
 
   /// Everything to disk, then complete = 1, then closed.
   void finish();
@@ -35,14 +46,16 @@ class H5Output {
   [[noreturn]] void abandon();
   void write_raw(const std::string& name, const Dims& dims, const void* data, H5Type type,
                  const std::string& stored_type);
-  void write_typed(const std::string& name, const Dims& dims, const void* data, int64_t type,
-                   uint64_t item_bytes, const std::string& stored_type);
+  void write_typed(const std::string& name, const Dims& dims, int64_t type, uint64_t item_bytes,
+                   const std::string& stored_type,
+                   const std::function<int(int64_t set, const Extent& extent)>& write_data);
   void put_scalar(int64_t object, const std::string& name, int64_t type, const void* value);
   void put_text(int64_t object, const std::string& name, const std::string& value);
 
   fs::path path_;
   int64_t file_ = -1;
   bool abandoned_ = false;
+  std::vector<ChunkPlace> chunks_;
 };
 
 }  // namespace blockgtq

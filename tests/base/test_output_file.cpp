@@ -205,6 +205,41 @@ TEST_CASE("a former file that a killed run kept is swept") {
   CHECK(folder.entries() == 2);
 }
 
+TEST_CASE("what an output has so far stays under a second name") {
+  const TempFolder folder;
+  const fs::path kept = folder / "a.txt.part";
+  {
+    OutputFile out(folder / "a.txt", false);
+    out.write("one ");
+    out.keep_as(kept);
+    out.write("two ");
+    out.keep_as(kept);
+    out.write("three");
+    CHECK(folder.entries() == 2);
+  }
+  CHECK(folder.entries() == 1);
+  CHECK(get_file(kept) == "one two three");  // the same file, to which somebody may have written since
+  {
+    OutputFile out(folder / "a.txt", false);
+    out.write("other");
+    CHECK(get_file(kept) == "one two three");
+    out.keep_as(kept);
+    CHECK(get_file(kept) == "other");
+    out.commit();
+  }
+  CHECK(get_file(folder / "a.txt") == "other");
+  CHECK(folder.entries() == 2);
+  OutputFile out(folder / "b.txt", false);
+  links_fail = true;
+  const std::string error = expect_error(Exit::output, [&] { out.keep_as(kept); });
+  links_fail = false;
+  CHECK(error == kept.string() + ": cannot write: Operation not permitted");
+  CHECK(get_file(kept) == "other");
+  CHECK_THAT(expect_error(Exit::output, [&] { out.keep_as(folder / "none" / "b"); }),
+             ContainsSubstring("No such file or directory"));
+  CHECK(folder.entries() == 3);
+}
+
 TEST_CASE("a target that appears meanwhile is not replaced") {
   const TempFolder folder;
   OutputFile out(folder / "a", false);

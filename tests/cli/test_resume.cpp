@@ -34,6 +34,7 @@ struct Command {
   std::string counter;       // of the state: how far it is
   std::vector<int> moments;  // of it, where the run is to be killed
   int stage = 0;             // whose counter it is
+  int n_kept = 1;            // files beside the output
 };
 
 /// Kills the command at `at` of its counter. It is repeated where the run was faster.
@@ -68,7 +69,7 @@ void check_killed(const Command& command) {
   }
   if (command.stage > 0) return;
   kill_at(command, out, command.moments[0], SIGTERM, 75);
-  CHECK(dir.entries() == 2);  // the whole one and the checkpoint
+  CHECK(dir.entries() == 1 + command.n_kept);  // the whole one and the checkpoint
   good(joined(command.args, {command.output, out, "-q"}));
   CHECK(same_bytes(out, whole));
   CHECK(dir.entries() == 2);
@@ -163,6 +164,85 @@ TEST_CASE("energy and calibrate: a checkpoint of another run is refused, field b
                   "--bits: nothing in the file, 2 here"}});
 }
 
+TEST_CASE("eval-logits: killed and run again, the same bytes") {
+  const TempFolder dir;
+  const std::string map = dir / "map.h5", other = dir / "other.h5", acts = dir / "acts.h5";
+  for (const auto& [file, tokens] : {std::pair(map, "600"), std::pair(other, "700")})
+    good(joined(run_of("calibrate", "tiny-llama", "calibration", tokens),
+                {"--bits", "2.5,3", "-o", file, "-q"}));
+  const Args every = {"--map", map,        "--methods", "tq-mse,block-gtq,kivi", "--metrics", "all", "--sink",
+                      "4",     "--recent", "4"};
+  const Args args = run_of("eval-logits", "tiny-llama", "evaluation", "700");
+  check_killed({joined(args, every), "--json", "layer", {1, 3}});
+  check_killed(
+      {joined(args, {"--chunk", "0", "--metrics", "weighted"}), "--csv", "layer", {2}});  // no intervals
+  check_killed({run_of("eval-logits", "tiny-deepseek2", "evaluation", "1500"), "--md", "layer", {1, 3}});
+  good(joined(run_of("dump", "tiny-llama", "evaluation", "1000"), {"-o", acts, "-q"}));
+  const Args dumped = joined({"eval-logits", "--activations", acts}, every);
+  check_killed({dumped, "--json", "layer", {1, 3}});
+
+  const auto with_map = [&](const std::string& file) { return joined(args, {"--map", file}); };
+  check_refused(
+      {with_map(map), "--json", "layer", {1}},
+      {{with_map(other), "--map: "},
+       {joined(with_map(map), {"--methods", "tq-mse"}), "--methods: nothing in the file, tq-mse here"},
+       {joined(with_map(map), {"--window", "512"}), "--window: 1024 in the file, 512 here"},
+       {joined(with_map(map), {"--metrics", "kl"}), "--metrics: mae in the file, kl here"},
+       {dumped, "--activations: nothing in the file"}});
+}
+
+TEST_CASE("dump: killed and run again, the same bytes") {
+  const std::string tokens = "1500";
+  check_killed({run_of("dump", "tiny-llama", "calibration", tokens), "-o", "layer", {1, 2, 3}, 0, 2});
+  check_killed({joined(run_of("dump", "tiny-qwen3-moe", "calibration", tokens), {"--store", "bf16"}),
+                "-o",
+                "layer",
+                {1, 3},
+                0,
+                2});
+  check_killed({joined(run_of("dump", "tiny-deepseek2", "calibration", tokens), {"--store", "f16"}),
+                "-o",
+                "layer",
+                {2},
+                0,
+                2});
+  const Args args = run_of("dump", "tiny-llama", "calibration", tokens);
+  check_refused({args, "-o", "layer", {1}},
+                {{joined(args, {"--store", "f16"}), "--store: f32 in the file, f16 here"},
+                 {run_of("dump", "tiny-llama", "evaluation", tokens), "corpus_sha256: "}});
+}
+
+TEST_CASE("dump: an unfinished file that is not as it was left is not gone on with") {
+  const TempFolder dir;
+  const std::string whole = dir / "whole", out = dir / "out", part = out + ".resume.part";
+  const Command dump = {run_of("dump", "tiny-llama", "calibration", "1500"), "-o", "layer", {}};
+  good(joined(dump.args, {"-o", whole, "-q"}));
+  const auto damaged = [](std::string bytes) {
+    for (size_t i = 64; i < bytes.size(); i += 5000) bytes[i] ^= 0x40;
+    return bytes;
+  };
+  const auto shortened = [](const std::string& bytes) { return bytes.substr(0, bytes.size() / 2); };
+  const auto foreign = [](const std::string& bytes) { return std::string(bytes.size(), 'x'); };
+  for (const auto& change :
+       std::vector<std::function<std::string(const std::string&)>>{damaged, shortened, foreign, {}}) {
+    kill_at(dump, out, 2, SIGKILL, 128 + SIGKILL);
+    if (change)
+      put_file(part, change(get_file(part)));
+    else
+      std::filesystem::remove(part);
+    const Outcome must = blockgtq(joined(dump.args, {"-o", out, "--resume", "must", "-q"}));
+    INFO(must.err);
+    CHECK(must.code == 3);
+    CHECK(error_lines(must) == 1);
+    CHECK_THAT(must.err, ContainsSubstring("error: " + part + ": "));
+    const Outcome anew = good(joined(dump.args, {"-o", out, "-q"}));
+    CHECK(warning_lines(anew) == 1);
+    CHECK_THAT(anew.err, ContainsSubstring("computed anew"));
+    CHECK(same_bytes(out, whole));
+    CHECK(dir.entries() == 2);
+  }
+}
+
 const Args kCaches = {"--k-method", "tq-mse", "--v-method", "tq-mse", "--pairs", "K2V2,K4V4"};
 
 TEST_CASE("perplexity: killed and run again, the same bytes") {
@@ -212,6 +292,67 @@ TEST_CASE("perplexity: a checkpoint of another run is refused, field by field") 
   const Outcome none = blockgtq(joined(args, {"--json", "-", "--resume", "must"}));
   CHECK(none.code == 2);
   CHECK_THAT(none.err, ContainsSubstring("no output file"));
+}
+
+TEST_CASE("niah in one pass: killed in its calibration, and among the questions of each context") {
+  const Args args = {"niah",
+                     "-m",
+                     model("tiny-llama"),
+                     "-f",
+                     text("evaluation"),
+                     "--context",
+                     "200,300",
+                     "--questions",
+                     "30",
+                     "--k-method",
+                     "block-gtq",
+                     "--pairs",
+                     "K2,K4",
+                     "--calibration",
+                     text("calibration"),
+                     "--calibration-tokens",
+                     "1000"};
+  check_killed({args, "--json", "layer", {2}, 0});
+  check_killed({args, "--json", "window", {10}, 1});
+  check_killed({args, "--json", "window", {8}, 2});
+}
+
+TEST_CASE("tasks: a calibration that was killed goes on, and is kept until all is answered") {
+  const TempFolder dir;
+  const std::string whole = dir / "whole", out = dir / "out", kept_in = out + "/tiny-llama.jsonl.resume";
+  const auto in = [&](const std::string& folder) {
+    return Args{"aime",
+                "-m",
+                model("tiny-llama"),
+                "--data",
+                BLOCKGTQ_SOURCE_DIR "/tests/cli/tasks/aime.jsonl",
+                "--answer-tokens",
+                "8",
+                "--k-method",
+                "block-gtq",
+                "--pairs",
+                "K2",
+                "--calibration",
+                text("calibration"),
+                "--calibration-tokens",
+                "1000",
+                "--json",
+                "-",
+                "-o",
+                folder};
+  };
+  const std::string results = good(joined(in(whole), {"-q"})).out;
+  const Args slow = joined(in(out), {"--checkpoint-seconds", "0"});
+  for (int attempt = 0; !std::filesystem::exists(kept_in); ++attempt) {
+    REQUIRE(attempt < 20);
+    std::filesystem::remove_all(out);
+    run_killed(slow, [&] { return std::filesystem::exists(kept_in) && kept(kept_in, 0).at("layer") >= 2; });
+  }
+  const Outcome again = good(slow);
+  CHECK_THAT(again.err, ContainsSubstring("tiny-llama.jsonl.resume: goes on from here"));
+  CHECK(again.out == results);
+  CHECK(same_bytes(out + "/tiny-llama.jsonl", whole + "/tiny-llama.jsonl"));
+  CHECK(!std::filesystem::exists(kept_in));
 }
 
 TEST_CASE("a short run leaves nothing and pays for nothing") {

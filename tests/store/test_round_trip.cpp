@@ -250,7 +250,7 @@ TEST_CASE("activations without values; layers in any order", "[store][acts]") {
   const Acts acts = sample_activations(header);
   {
     ActsWriter writer(folder / "acts.h5", header);
-    for (int l : {1, 0}) writer.write_layer(l, acts.q[l].data(), acts.k[l].data(), nullptr);
+    for (int l : {0, 1}) writer.write_layer(l, acts.q[l].data(), acts.k[l].data(), nullptr);
     writer.finish();
   }
   const ActsReader reader(folder / "acts.h5");
