@@ -1,6 +1,7 @@
 #include "base/file.h"
 #include "commands.h"
 #include "completion.h"
+#include "config_file.h"
 #include "manual.h"
 
 namespace blockgtq {
@@ -20,6 +21,7 @@ void add_manual(CLI::App& app, const GlobalOptions&) {
   command->group("");  // not shown
   command->add_option("folder", *folder, "An existing folder")->required();
   command->callback([folder, &app] {
+    name_variables(app);
     for (const auto& [name, text] : manual_pages(app)) write_file(fs::path(*folder) / name, text, true);
   });
 }

@@ -325,6 +325,11 @@ void require_environment(CLI::App& app) {
   for (CLI::App* command : app.get_subcommands()) require_environment(*command);
 }
 
+void name_variables(CLI::App& app) {
+  set_variables(app);
+  for (CLI::App* command : app.get_subcommands({})) name_variables(*command);
+}
+
 const ConfigFile& add_environment_and_config(CLI::App& app) {
   const auto file = std::make_shared<ConfigFile>(app);
   app.config_formatter(file);

@@ -101,7 +101,7 @@ const std::map<std::string, std::vector<Example>>& examples() {
         {"blockgtq plan -m MODEL --kv fp16,K3V3 --bandwidth 4.8TB",
          "Of a model; with the least time of a step at this memory rate"}}},
       {"blockgtq bench diagnostics",
-       {{"blockgtq bench diagnostics --layers 36 --kv-heads 2 --tokens 2048", "Of Qwen2.5-3B's shape"}}},
+       {{"blockgtq bench diagnostics --heads 16 --kv-heads 2 --tokens 2048", "Of Qwen2.5-3B's heads"}}},
       {"blockgtq bench attention",
        {{"blockgtq bench attention --context 4k,128k --bits K3V3,K2V2", "Two widths, two lengths"},
         {"blockgtq bench attention --keys trellis --sink 64 --recent 128",

@@ -49,16 +49,15 @@ int report_parse(const CLI::App& app, const ConfigFile& config, const CLI::Parse
 
 /// --version, and with --json what the binary was built of.
 void add_version(CLI::App& app) {
-  CLI::Option* json = app.add_flag("--json");
-  json->description("With --version: commit, compiler and libraries, as JSON");
-  json->configurable(false);
-  const auto text = [json] {
-    if (json->count() == 0) return std::string("blockgtq " BLOCKGTQ_VERSION);
+  const auto text = [&app] {
+    if (app.count("--json") == 0) return std::string("blockgtq " BLOCKGTQ_VERSION);
     std::string text = dump_json(build_info());
     text.pop_back();  // CLI11 writes a newline behind it
     return text;
   };
-  json->needs(app.set_version_flag("--version", text, "The version"));
+  CLI::Option* version = app.set_version_flag("--version", text, "The version");
+  CLI::Option* json = app.add_flag("--json")->needs(version)->configurable(false);
+  json->description("With --version: commit, compiler and libraries, as JSON");
 }
 
 int run(int argc, char** argv) {
@@ -82,8 +81,8 @@ int run(int argc, char** argv) {
         add_plan,      add_doctor,    add_completion,  add_manual})
     add(app, global);
   require_decimal_numbers(app);
-  name_groups(app);
   const ConfigFile& config = add_environment_and_config(app);
+  name_groups(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

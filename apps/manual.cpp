@@ -92,7 +92,8 @@ std::string commands_text(const CLI::App& app) {
 std::string examples_text(const CLI::App& command) {
   std::string text;
   for (const Example& example : examples_of(full_name(command))) {
-    text += fmt::format(".PP\n{}.PP\n.nf\n.RS 4\n", paragraph(example.what + std::string(":")));
+    if (!text.empty()) text += ".PP\n";
+    text += fmt::format("{}.PP\n.nf\n.RS 4\n", paragraph(example.what + std::string(":")));
     const std::vector<std::string> lines = wrapped(example.line, 68);
     for (size_t i = 0; i < lines.size(); ++i)
       text += fmt::format("{}{}{}\n", i ? "    " : "", plain(lines[i]), i + 1 < lines.size() ? " \\e" : "");
@@ -123,7 +124,7 @@ std::string page(const CLI::App& command) {
                                  build_date(), BLOCKGTQ_VERSION);
   std::string description = command.get_description();
   if (description.ends_with('.')) description.pop_back();
-  text += section("NAME", fmt::format("{} \\- {}\n", plain(page_name(command)), plain(description)));
+  text += section("NAME", paragraph(page_name(command) + " - " + description));
   text += section("SYNOPSIS", fmt::format(".B {}\n", plain(usage_of(command))));
   text += section("COMMANDS", commands_text(command));
   text += section("OPTIONS", all_options(command));

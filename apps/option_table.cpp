@@ -131,6 +131,7 @@ constexpr Facts kTable[] = {
     {"repeat", kMeasuring, "N"},
     {"prefill", kMeasuring},
     {"values", kMeasuring},
+    {"spread", kMeasuring, "X"},
 
     {"answer-tokens", kAnswers, "N"},
     {"temperature", kAnswers, "T"},

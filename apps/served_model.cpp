@@ -66,13 +66,17 @@ ServedModel::ServedModel(const ServeOptions& o, const GlobalOptions& global, Pro
   if (o.chat) chat_ = open_chat_format(folder_);
 }
 
-/// What --kv MAP holds where nothing else is said: the published methods, in trellis codes the best ones that
-/// have pages; the map's first budget.
+/// What --kv MAP holds where nothing else is said: the published methods, which have no pages of trellis
+/// codes, or the best ones that do; the map's first budget.
 CacheSpec ServedModel::spec_of_map(const BitMap& map) const {
   CacheOptions caches = o_.caches;
-  const bool trellis = codes_of(caches) == std::vector{Code::trellis};
-  if (caches.k_methods.empty()) caches.k_methods = trellis ? "tq-mse-cb" : "block-gtq";
-  if (caches.v_methods.empty()) caches.v_methods = trellis ? "tq-mse-centred" : "tq-mse";
+  if (caches.k_methods.empty() && caches.v_methods.empty() &&
+      codes_of(caches) == std::vector{Code::trellis}) {
+    caches.k_methods = "tq-mse-cb";
+    caches.v_methods = "tq-mse-centred";
+  }
+  if (caches.k_methods.empty()) caches.k_methods = "block-gtq";
+  if (caches.v_methods.empty()) caches.v_methods = "tq-mse";
   if (caches.pairs.empty() && caches.bits_k.empty() && caches.bits_v.empty()) {
     const std::string bits = bits_text(map.budgets.at(0).average_bits);
     caches.pairs = fmt::format("K{}V{}", bits, bits);

@@ -111,13 +111,12 @@ TEST_CASE("- is a stream where a file is text or JSON") {
   CHECK_FALSE(want.empty());
   CHECK(perplexity("--ids - <ids.txt").out == want);
   const std::string quantized =
-      "-f '" + kText + "' --k-method tq-mse-centred --pairs K3 --calibration-tokens 128 ";
+      "-f '" + kText + "' --k-method block-gtq --pairs K3 --calibration-tokens 128 ";
   CHECK(perplexity(quantized + "--calibration - --json a.json <'" + kText + "'").code == 0);
   CHECK(perplexity(quantized + "--calibration '" + kText + "' --json b.json").code == 0);
   CHECK(parse_json(get_file(dir / "a.json"), "a")["models"][0]["caches"] ==
         parse_json(get_file(dir / "b.json"), "b")["models"][0]["caches"]);
-  const Outcome twice =
-      perplexity("-f - --calibration - --k-method tq-mse-centred --pairs K3 <'" + kText + "'");
+  const Outcome twice = perplexity("-f - --calibration - --k-method block-gtq --pairs K3 <'" + kText + "'");
   CHECK(twice.code == 2);
   CHECK_THAT(twice.err, ContainsSubstring("standard input can be read once"));
 
