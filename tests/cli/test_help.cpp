@@ -125,7 +125,7 @@ TEST_CASE("bash completes commands, options and values") {
   CHECK(completed("blockgtq bench dec") == "decode\n");
   CHECK(completed("blockgtq calibrate --min") == "--min-bits\n");
   CHECK(completed("blockgtq bench decode --ste") == "--steps\n");
-  CHECK(completed("blockgtq calibrate --dtype ''") == "auto fp32 bf16 fp16\n");
+  CHECK(completed("blockgtq calibrate --resume ''") == "auto never must\n");
   CHECK(completed("blockgtq -q --progress j") == "json\n");
   CHECK(completed("blockgtq tokenize --progress = pl") == "plain\n");
   CHECK(completed("blockgtq completion ''").find("--") == std::string::npos);
@@ -151,7 +151,7 @@ TEST_CASE("fish completes commands, options and values") {
   CHECK(completed("blockgtq calib") == "calibrate ");
   CHECK(completed("blockgtq bench dec") == "decode ");
   CHECK(completed("blockgtq calibrate --min") == "--min-bits ");
-  CHECK(completed("blockgtq calibrate --dtype b") == "bf16 ");
+  CHECK(completed("blockgtq calibrate --resume n") == "never ");
   CHECK(completed("blockgtq tokenize --min") == "");
 }
 
@@ -179,7 +179,7 @@ zpty -d shell
   CHECK(completed("blockgtq calib") == "blockgtq calibrate ");
   CHECK(completed("blockgtq bench dec") == "blockgtq bench decode ");
   CHECK(completed("blockgtq calibrate --min-b") == "blockgtq calibrate --min-bits ");
-  CHECK(completed("blockgtq calibrate --dtype bf") == "blockgtq calibrate --dtype bf16 ");
+  CHECK(completed("blockgtq calibrate --resume n") == "blockgtq calibrate --resume never ");
   CHECK(completed("blockgtq tokenize --min-b") == "blockgtq tokenize --min-b");
 }
 
