@@ -10,6 +10,7 @@
 #include "serve/cuda_prompt.h"
 #include "serve/cuda_steps.h"
 #include "serve/sequence.h"
+#include "serving_size.h"
 
 namespace blockgtq {
 
@@ -41,16 +42,6 @@ double step_bytes(const CudaWeights& weights) {
     for (const CudaMatrix* m : {&layer.experts.gate_up, &layer.experts.down})
       if (m->w)
         sum -= double(m->rows) * double(m->cols) * each * (1 - double(c.moe.n_per_token) / c.moe.n_experts);
-  return sum;
-}
-
-/// Bytes of one sequence's pages that a step reads: of a layer with a window no more than that.
-double page_bytes(const CudaKvCache& cache, const AttentionShape& shape, int64_t context) {
-  double sum = 0;
-  for (int l = 0; l < shape.n_layers; ++l) {
-    const int64_t window = shape.window(l);
-    sum += double(cache.bytes(window > 0 ? std::min(window, context) : context)) / shape.n_layers;
-  }
   return sum;
 }
 
@@ -129,14 +120,12 @@ DecodeTime DecodeBench::time(const CacheBench& bench, int steps, int64_t memory,
   out.weight_bytes = state_->weights.bytes();
   out.cache_bytes = cache.bytes();
   out.peak_bytes = state_->free_before - std::min(least_free, cuda::free_device_bytes());
-  const double read = step_bytes(state_->weights) + page_bytes(cache, shape, bench.context) * bench.batch;
+  const auto held = [&](int64_t n) { return cache.bytes(n); };
+  const double read = step_bytes(state_->weights) + bench.batch * bytes_read(shape, bench.context, held);
   out.floor_milliseconds = 1e3 * read / state_->copy;
-  // What grows with the context: pages and the angles of RoPE.
-  const double each = (double(cache.bytes(bench.context)) * bench.batch +
-                       4.0 * double(bench.context) * shape.layout.rotary_dim) /
-                      double(bench.context);
+  const double each = bytes_per_position(shape, bench.batch, bench.context, held);
   const double fixed = double(out.peak_bytes) - each * double(bench.context);
-  out.longest_context = std::max<int64_t>(0, int64_t((double(memory) - fixed) / each));
+  out.longest_context = longest_context(double(memory), fixed, each);
   return out;
 }
 

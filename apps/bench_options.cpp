@@ -31,6 +31,13 @@ std::vector<BitPair> whole_pairs(const std::string& text, const char* option) {
   return pairs;
 }
 
+std::vector<PageKind> page_kinds(const std::string& text, const char* option) {
+  std::vector<PageKind> kinds;
+  for (const std::string& name : split(text, ','))
+    kinds.push_back({name, name == "fp16" ? BitPair{} : whole_pairs(name, option).at(0)});
+  return kinds;
+}
+
 void check_trellis_bits(const std::vector<BitPair>& pairs, const char* option) {
   for (const BitPair& pair : pairs)
     if (!has_trellis_page(64, int(pair.k)) || !has_trellis_page(64, int(pair.v)))

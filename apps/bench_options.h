@@ -13,6 +13,15 @@ int64_t parse_count(const std::string& text, const char* option);
 /// "K3V2,K4V4" -> pairs of whole bits for keys and for values; Exit::usage otherwise.
 std::vector<BitPair> whole_pairs(const std::string& text, const char* option = "--bits");
 
+/// Pages of a cache: "fp16", or "K3V3".
+struct PageKind {
+  std::string name;
+  BitPair bits;
+  bool is_exact() const { return bits == BitPair{}; }
+};
+/// "fp16,K3V3" -> kinds in that order, whole bits of both sides; Exit::usage otherwise.
+std::vector<PageKind> page_kinds(const std::string& text, const char* option);
+
 /// Exit::usage, which names the option, for bits that trellis codes have no pages for.
 void check_trellis_bits(const std::vector<BitPair>& pairs, const char* option);
 

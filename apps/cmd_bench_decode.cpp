@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/stop.h"
@@ -30,25 +31,6 @@ struct Options {
   bool prefill = false;
 };
 
-/// "fp16" or bits, as they were asked for.
-struct Kind {
-  std::string name;
-  BitPair bits;
-};
-
-std::vector<Kind> kinds_of(const std::string& text, bool trellis) {
-  std::vector<Kind> kinds;
-  for (const std::string& name : split(text, ',')) {
-    kinds.push_back({name, name == "fp16" ? BitPair{} : whole_pairs(name, "--kv").at(0)});
-    if (trellis && name != "fp16") check_trellis_bits({kinds.back().bits}, "--kv");
-  }
-  return kinds;
-}
-
-double gib(double bytes) {
-  return bytes / double(1 << 30);
-}
-
 std::vector<std::string> columns(bool prefill) {
   std::vector<std::string> all = {"kv",       "batch",    "context",   "ms",       "p5",     "p95",
                                   "floor ms", "tokens/s", "cache GiB", "peak GiB", "longest"};
@@ -69,7 +51,9 @@ class BenchDecode {
   }
 
   void run() {
-    const std::vector<Kind> kinds = kinds_of(o_.kinds, o_.cache.keys == "trellis");
+    const std::vector<PageKind> kinds = page_kinds(o_.kinds, "--kv");
+    for (const PageKind& kind : kinds)
+      if (o_.cache.keys == "trellis" && !kind.is_exact()) check_trellis_bits({kind.bits}, "--kv");
     for (const std::string& text : split(o_.contexts, ',')) {
       contexts_.push_back(parse_count(text, "--context"));
       if (contexts_.back() < std::max<int64_t>(kLeastContext, o_.steps + 16))
@@ -85,7 +69,7 @@ class BenchDecode {
     }
     open();
     for (const int batch : batches_)
-      for (const Kind& kind : kinds) measure(kind, batch);
+      for (const PageKind& kind : kinds) measure(kind, batch);
     json_["rows"] = rows_;
     if (picture_) picture_->write(line_chart(chart_));
     files_.write(json_, table_.text());
@@ -121,14 +105,14 @@ class BenchDecode {
               true};
   }
 
-  void measure(const Kind& kind, int batch) {
+  void measure(const PageKind& kind, int batch) {
     Series times{fmt::format("{} batch {}", kind.name, batch), {}};
     Series floor{times.name + ", bytes / copy rate", {}, int(chart_.series.size() / 2), 1};
     times.color = floor.color;
     for (const int64_t context : contexts_) {
       check_stop();
       CacheBench cache = o_.cache;
-      if (kind.name == "fp16") {
+      if (kind.is_exact()) {
         cache.keys = "fp16";
         cache.window = {};
       } else {

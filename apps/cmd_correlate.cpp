@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "commands.h"
 #include "eval/rank_correlation.h"
+#include "json_input.h"
 #include "report/table.h"
 #include "result_files.h"
 
@@ -39,7 +40,7 @@ double number_or_nan(const Json& row, const char* key) {
 /// Runs `read` on a document; what it lacks is an input error that names the file.
 template <class Read>
 void read_document(const std::string& path, const Read& read) {
-  const Json json = read_json(path, kMaxResultBytes);
+  const Json json = read_json_input(path, kMaxResultBytes);
   try {
     read(json);
   } catch (const nlohmann::json::exception& e) {

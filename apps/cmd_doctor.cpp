@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 #include <sys/utsname.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/parallel.h"
@@ -67,8 +67,7 @@ void add_doctor(CLI::App& app, const GlobalOptions&) {
     line("system", fmt::format("{} {} {}", system.sysname, system.release, system.machine));
     line("processor", first_value("/proc/cpuinfo", "model name"));
     line("threads", std::to_string(threads()));
-    line("memory", fmt::format("{:.1f} GiB", double(sysconf(_SC_PHYS_PAGES)) *
-                                                 double(sysconf(_SC_PAGE_SIZE)) / double(1 << 30)));
+    line("memory", fmt::format("{:.1f} GiB", gib(physical_memory())));
     for (const std::string& text_line : describe_cuda()) line("cuda", text_line);
     line("model cache", hub ? hub : home ? std::string(home) + "/hub" : "~/.cache/huggingface/hub");
     bool good = true;

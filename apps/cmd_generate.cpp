@@ -149,7 +149,7 @@ void add_generate(CLI::App& app, const GlobalOptions& global) {
       ->check(in_range(1, kMostTexts))
       ->capture_default_str()
       ->needs(prompts);
-  command->add_option("-o,--output", o->list.output, "Results of --prompts; default: standard output");
+  command->add_option("-o,--output", o->list.output, "Results of --prompts; default, and -: standard output");
   add_serve_options(*command, o->serve);
   add_write_options(*command, o->write);
   command->add_option("--json", o->json, "Result of one text as JSON; - for standard output");

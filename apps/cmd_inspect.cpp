@@ -3,11 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "commands.h"
@@ -18,11 +18,12 @@
 #include "hf/tokenizer.h"
 #include "map_choice.h"
 #include "model/backend.h"
-#include "model/matmul.h"
+#include "model/run_cost.h"
 #include "model/weights.h"
 #include "report/map_export.h"
 #include "result_files.h"
 #include "session.h"
+#include "sheet.h"
 #include "store/acts_file.h"
 #include "store/map_file.h"
 #include "store/packed_file.h"
@@ -36,66 +37,6 @@ struct Options {
   std::string path, json, bits;
   int64_t tokens = 2048, chunk = 256;
 };
-
-/// Key and value, one per line; the JSON holds the same under the same names.
-class Sheet {
- public:
-  void add(const std::string& key, const Json& value) { json_[key] = value; }
-  std::string text() const {
-    std::string text;
-    for (const auto& [key, value] : json_.items()) {
-      if (value.is_array() && !value.empty() && value.front().is_object()) continue;  // a table of its own
-      std::string shown = value.is_string() ? value.get<std::string>() : value.dump();
-      if (value.is_array() && value.size() > 8)
-        shown = fmt::format("{} values, {} to {}", value.size(), value.front().dump(), value.back().dump());
-      text += fmt::format("{:<20} {}\n", key, shown);
-    }
-    return text;
-  }
-  const Json& json() const { return json_; }
-
- private:
-  Json json_ = Json::object();
-};
-
-std::string bytes_text(double bytes) {
-  if (bytes >= 1e9) return fmt::format("{:.2f} GB", bytes / 1e9);
-  return fmt::format("{:.1f} MB", bytes / 1e6);
-}
-
-/// Multiplications and additions of the weight products; of experts only those that a token visits.
-double forward_flops(const Checkpoint& model, int64_t n_tokens) {
-  const Config& config = model.config();
-  double products = 0;  // per token
-  for (int l = 0; l < config.n_layers; ++l) {
-    const LayerWeights weights = layer_weights(model, l);
-    for (const Tensor* t : weights.without_experts())
-      if (t->shape.size() == 2) products += double(t->elements());
-    for (const Mlp& expert : weights.experts)
-      for (const Linear* w : expert.parts())
-        products += double(w->weight.elements()) * config.moe.n_per_token / config.moe.n_experts;
-  }
-  return 2 * products * double(n_tokens);
-}
-
-/// Measured rate of the forward pass's own matrix product, in operations per second.
-double machine_rate() {
-  constexpr int64_t kN = 256, kSize = 1024;
-  const std::vector<uint16_t> bits(kSize * kSize, 0x3f80);  // bf16 ones
-  Linear w;
-  w.weight.dtype = DType::bf16;
-  w.weight.shape = {kSize, kSize};
-  w.weight.data = std::as_bytes(std::span(bits));
-  std::vector<float> x(kN * kSize, 1.0f), y(kN * kSize);
-  double best = 0;
-  for (int i = 0; i < 4; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    linear(w, x.data(), kN, y.data());
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    best = std::max(best, 2.0 * kN * kSize * kSize / seconds);
-  }
-  return best;
-}
 
 void add_rope(Sheet& sheet, const Config& config, int64_t chunk) {
   const RopeConfig& rope = config.rope;
@@ -153,9 +94,7 @@ void inspect_weights(Sheet& sheet, const Options& o, const fs::path& folder) {
   sheet.add("memory",
             fmt::format("{} of activations and {} of weights at a time",
                         bytes_text(double(plan.activation_bytes)), bytes_text(double(plan.layer_bytes))));
-  const double flops = forward_flops(model, o.tokens), rate = machine_rate();
-  sheet.add("time", fmt::format("about {:.1f} s a pass on this CPU ({:.3g} TFLOP at {:.0f} GFLOP/s)",
-                                flops / rate, flops / 1e12, rate / 1e9));
+  sheet.add("time", pass_time(model_size(model.config()), o.tokens).text());
 }
 
 /// A model whose texts cannot be read still runs on token ids.

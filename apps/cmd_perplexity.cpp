@@ -84,7 +84,6 @@ class Perplexity {
 
   void check_chart() const {
     if (o_.chart.empty()) return;
-    if (o_.chart == "-") throw Error(Exit::usage, "--chart: '-': the name of a file is expected");
     if (exact_alone()) throw Error(Exit::usage, "--chart: no cache to draw: give --k-method or --v-method");
     if (!choosing().empty())
       throw Error(Exit::usage,

@@ -28,6 +28,9 @@ void add_bench(CLI::App& app, const GlobalOptions& global);
 /// The subcommands of bench that time the packed cache.
 void add_bench_cache(CLI::App& bench, const GlobalOptions& global);
 void add_bench_decode(CLI::App& bench, const GlobalOptions& global);
+void add_plan(CLI::App& app, const GlobalOptions& global);
 void add_doctor(CLI::App& app, const GlobalOptions& global);
+void add_completion(CLI::App& app, const GlobalOptions& global);
+void add_manual(CLI::App& app, const GlobalOptions& global);
 
 }  // namespace blockgtq

@@ -46,9 +46,7 @@ std::string nearest(const std::string& word, const std::vector<std::string>& nam
 
 /// What the file may say of an option: not --help, --version and --config.
 bool has_variable(const CLI::Option& option) {
-  if (option.get_lnames().empty()) return false;
-  const std::string& name = option.get_lnames()[0];
-  return name != "help" && name != "version" && name != "config";
+  return !option.get_lnames().empty() && option.get_configurable();
 }
 
 std::vector<const CLI::Option*> options_of(const CLI::App& command) {
@@ -307,7 +305,8 @@ void set_variables_when_parsed(CLI::App& app) {
 
 std::vector<CLI::ConfigItem> ConfigFile::from_config(std::istream& in) const {
   const std::string text(std::istreambuf_iterator<char>(in), {});
-  return Reader(app_, app_.get_config_ptr()->results().back(), text, origins_).read();
+  const std::string file = app_.get_config_ptr()->results().back();
+  return Reader(app_, file == "-" ? "standard input" : file, text, origins_).read();
 }
 
 std::string ConfigFile::origin(const std::string& option) const {
@@ -326,11 +325,17 @@ void require_environment(CLI::App& app) {
   for (CLI::App* command : app.get_subcommands()) require_environment(*command);
 }
 
+void name_variables(CLI::App& app) {
+  set_variables(app);
+  for (CLI::App* command : app.get_subcommands({})) name_variables(*command);
+}
+
 const ConfigFile& add_environment_and_config(CLI::App& app) {
   const auto file = std::make_shared<ConfigFile>(app);
   app.config_formatter(file);
   app.set_config("--config", "",
-                 "Options from a TOML file: those of all commands at the top, then [command] sections");
+                 "Options from a TOML file: those of all commands at the top, then [command] sections")
+      ->transform([](const std::string& file) { return file == "-" ? "/dev/stdin" : file; });
   set_variables(app);
   set_variables_when_parsed(app);
   return *file;

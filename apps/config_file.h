@@ -27,6 +27,9 @@ class ConfigFile final : public CLI::ConfigTOML {
 /// line. CLI11 2.4 leaves it out without a word (App::_process_env), 2.1 reports it.
 void require_environment(CLI::App& app);
 
+/// Once the command line is parsed: options of all commands have their variables' names, to be shown.
+void name_variables(CLI::App& app);
+
 /// Gives every option of every command its BLOCKGTQ_ variable, and --config FILE.toml behind them: flag, then
 /// environment, then file.
 const ConfigFile& add_environment_and_config(CLI::App& app);

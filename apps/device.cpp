@@ -1,11 +1,13 @@
 #include "device.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <mutex>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "decimal.h"
 #include "model/split_product.h"
@@ -136,6 +138,10 @@ GpuInfo gpu_info(int gpu) {
 #endif
 }
 
+int64_t physical_memory() {
+  return int64_t(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
+}
+
 std::vector<std::string> describe_cuda() {
 #ifdef BLOCKGTQ_CUDA
   const cuda::DeviceReport report = cuda::probe_devices();
@@ -144,10 +150,9 @@ std::vector<std::string> describe_cuda() {
                   report.driver.empty() ? "none" : report.driver, report.architectures),
       cuda::describe_blas()};
   for (const cuda::DeviceInfo& d : report.devices)
-    lines.push_back(
-        fmt::format("cuda:{} {}, compute capability {}.{}, {} multiprocessors, {:.1f} of {:.1f} GiB free",
-                    d.index, d.name, d.major, d.minor, d.multiprocessors, double(d.free_bytes) / (1 << 30),
-                    double(d.total_bytes) / (1 << 30)));
+    lines.push_back(fmt::format(
+        "cuda:{} {}, compute capability {}.{}, {} multiprocessors, {:.1f} of {:.1f} GiB free", d.index,
+        d.name, d.major, d.minor, d.multiprocessors, gib(double(d.free_bytes)), gib(double(d.total_bytes))));
   if (report.devices.empty()) lines.push_back(report.why_none);
   return lines;
 #else

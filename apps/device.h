@@ -31,6 +31,9 @@ struct GpuInfo {
 };
 GpuInfo gpu_info(int gpu);
 
+/// Bytes of this machine's memory.
+int64_t physical_memory();
+
 /// What `doctor` says of CUDA: one line per device, or why there is none.
 std::vector<std::string> describe_cuda();
 

@@ -41,7 +41,7 @@ class GenerateList {
   GenerateList(const ListOptions& list, const WriteOptions& write, const ServeOptions& serve,
                const GlobalOptions& global)
       : o_(write), chat_(serve.chat), global_(global), progress_(global.make_progress()) {
-    if (!list.output.empty()) output_.emplace(list.output, list.force);
+    if (!list.output.empty() && list.output != "-") output_.emplace(list.output, list.force);
     const std::vector<ListedPrompt> listed = read_prompts(list.prompts);
     served_.emplace(serve, global, *progress_);
     int64_t longest = 0;

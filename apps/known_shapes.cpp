@@ -1,9 +1,10 @@
+#include "known_shapes.h"
+
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "bench_decode.h"
 
 namespace blockgtq {
 namespace {

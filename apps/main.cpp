@@ -11,9 +11,12 @@
 #include "base/parallel.h"
 #include "base/printable.h"
 #include "base/stop.h"
+#include "build_info.h"
+#include "command_help.h"
 #include "commands.h"
 #include "config_file.h"
 #include "decimal.h"
+#include "option_table.h"
 
 namespace blockgtq {
 namespace {
@@ -44,25 +47,42 @@ int report_parse(const CLI::App& app, const ConfigFile& config, const CLI::Parse
   return report(Exit::usage, what, "blockgtq COMMAND --help lists the options");
 }
 
+/// --version, and with --json what the binary was built of.
+void add_version(CLI::App& app) {
+  const auto text = [&app] {
+    if (app.count("--json") == 0) return std::string("blockgtq " BLOCKGTQ_VERSION);
+    std::string text = dump_json(build_info());
+    text.pop_back();  // CLI11 writes a newline behind it
+    return text;
+  };
+  CLI::Option* version = app.set_version_flag("--version", text, "The version");
+  CLI::Option* json = app.add_flag("--json")->needs(version)->configurable(false);
+  json->description("With --version: commit, compiler and libraries, as JSON");
+}
+
 int run(int argc, char** argv) {
   CLI::App app("RoPE-aware bit allocation for KV-cache quantization: calibrate, measure, export.",
                "blockgtq");
-  app.set_version_flag("--version", "blockgtq " BLOCKGTQ_VERSION);
+  app.formatter(std::make_shared<HelpFormatter>());
+  add_version(app);
   app.require_subcommand(1);
   app.fallthrough();
-  app.get_formatter()->column_width(36);
   GlobalOptions global;
   add_global_options(app, global);
   app.parse_complete_callback([&] {
     require_environment(app);
+    refuse_standard_streams(app);
     set_threads(global.threads);
   });
-  for (auto* add : {add_inspect, add_tokenize, add_dump, add_energy, add_merge, add_allocate, add_calibrate,
-                    add_quantize, add_eval_logits, add_export_bitmap, add_panel, add_perplexity, add_niah,
-                    add_longbench, add_aime, add_generate, add_correlate, add_bench, add_doctor})
+  for (auto* add :
+       {add_inspect,   add_tokenize,  add_dump,        add_energy,        add_merge,     add_allocate,
+        add_calibrate, add_quantize,  add_eval_logits, add_export_bitmap, add_panel,     add_perplexity,
+        add_niah,      add_longbench, add_aime,        add_generate,      add_correlate, add_bench,
+        add_plan,      add_doctor,    add_completion,  add_manual})
     add(app, global);
   require_decimal_numbers(app);
   const ConfigFile& config = add_environment_and_config(app);
+  name_groups(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

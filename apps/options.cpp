@@ -48,8 +48,8 @@ std::unique_ptr<Progress> GlobalOptions::make_progress() const {
 
 bool GlobalOptions::use_color() const {
   if (color != "auto") return color == "always";
-  const char* no_color = std::getenv("NO_COLOR");
-  return isatty(STDOUT_FILENO) && !(no_color && *no_color);
+  const char *no_color = std::getenv("NO_COLOR"), *term = std::getenv("TERM");
+  return isatty(STDOUT_FILENO) && !(no_color && *no_color) && !(term && std::string(term) == "dumb");
 }
 
 CorpusSpec RunOptions::corpus() const {
@@ -140,8 +140,8 @@ void add_codebook_option(CLI::App& command, std::string& codebook) {
   command
       .add_option(
           "--codebook", codebook,
-          "reference (as published) or exact (converged, for the group's dimension); default: reference "
-          "for tq-mse and block-gtq, exact for the methods that are new here")
+          "Centroids: reference (as published) or exact (converged, for the group's dimension); default: "
+          "reference for the published methods, exact for those that are new here")
       ->check(CLI::IsMember({"reference", "exact"}));
 }
 
@@ -203,14 +203,15 @@ std::vector<std::string> parse_methods(const std::string& text) {
 
 int64_t parse_bytes(const std::string& text, const char* option) {
   static constexpr std::pair<const char*, double> kUnits[] = {
-      {"", 1}, {"B", 1}, {"MB", 1e6}, {"GB", 1e9}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
+      {"", 1},     {"B", 1},    {"M", 1e6},   {"MB", 1e6},        {"G", 1e9},
+      {"GB", 1e9}, {"T", 1e12}, {"TB", 1e12}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
   for (const auto& [unit, factor] : kUnits) {
     if (!text.ends_with(unit)) continue;
     const std::string_view number(text.data(), text.size() - std::string_view(unit).size());
     const std::optional<double> value = parse_decimal(number);
     if (value && *value > 0 && *value * factor < 1e15) return int64_t(*value * factor);
   }
-  throw usage(fmt::format("{}: '{}' is not a size: 8GiB, 8000MB", option, text));
+  throw usage(fmt::format("{}: '{}' is not a size: 8GiB, 8000MB, 80G (of 10^9)", option, text));
 }
 
 std::vector<Metric> parse_metrics(const std::string& text) {

@@ -20,7 +20,7 @@ struct GlobalOptions {
   int verbose = 0;
 
   std::unique_ptr<Progress> make_progress() const;
-  bool use_color() const;                    // of stdout; NO_COLOR honoured
+  bool use_color() const;                    // of stdout; NO_COLOR and TERM=dumb honoured
   void say(const std::string& text) const;   // to stderr, without -q
   void note(const std::string& text) const;  // to stderr, with -v
 };
@@ -82,7 +82,7 @@ void add_exact_options(CLI::App& command, ExactWindow& exact, const std::string&
 void require_whole_pages(const ExactWindow& exact);
 /// "sink 4, recent 64"; empty where none is exact.
 std::string exact_text(const ExactWindow& exact);
-/// "8GiB", "8000MB", "4e9" -> bytes; `option` for the message.
+/// "8GiB", "8000MB", "80G" (of 10^9), "4e9" -> bytes; `option` for the message.
 int64_t parse_bytes(const std::string& text, const char* option);
 /// "3" or "2.5": the shortest text of a budget.
 std::string bits_text(double bits);

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "hf/config.h"
+#include "json_input.h"
 #include "options.h"
 #include "quant/codebook.h"
 #include "quant/methods.h"
@@ -29,7 +30,7 @@ T value_of(const Json& json, const char* key, const std::string& file) {
 }  // namespace
 
 PanelSpec read_panel_spec(const fs::path& path, const std::string& bits, const std::string& methods) {
-  const Json json = read_json(path, kMaxConfigBytes);
+  const Json json = read_json_input(path, kMaxConfigBytes);
   const std::string file = path.string();
   const auto schema = value_of<std::string>(json, "schema", file);
   if (schema != "blockgtq.panel-spec/1")

@@ -53,7 +53,7 @@ Json option_fields(const CLI::App& command) {
     const auto values = option->count() > 0 ? option->results() : std::vector{option->get_default_str()};
     std::string text = fmt::format("{}", fmt::join(values, " "));
     if (text.empty()) continue;
-    if (one_of(kFiles, name)) text = sha256_hex(MappedFile(text).text());
+    if (one_of(kFiles, name) && text != "-") text = sha256_hex(MappedFile(text).text());
     fields[option->get_lnames().empty() ? name : "--" + name] = text;
   }
   return fields;

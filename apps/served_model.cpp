@@ -66,14 +66,24 @@ ServedModel::ServedModel(const ServeOptions& o, const GlobalOptions& global, Pro
   if (o.chat) chat_ = open_chat_format(folder_);
 }
 
-/// What --kv MAP holds where nothing else is said: the published methods at the map's first budget.
+/// What --kv MAP holds where nothing else is said: the published methods, which have no pages of trellis
+/// codes, or the best ones that do; the map's first budget.
 CacheSpec ServedModel::spec_of_map(const BitMap& map) const {
   CacheOptions caches = o_.caches;
+  if (caches.k_methods.empty() && caches.v_methods.empty() &&
+      codes_of(caches) == std::vector{Code::trellis}) {
+    caches.k_methods = "tq-mse-cb";
+    caches.v_methods = "tq-mse-centred";
+  }
   if (caches.k_methods.empty()) caches.k_methods = "block-gtq";
   if (caches.v_methods.empty()) caches.v_methods = "tq-mse";
-  const std::string bits = bits_text(map.budgets.at(0).average_bits);
-  if (caches.pairs.empty() && caches.bits_k.empty() && caches.bits_v.empty())
+  if (caches.pairs.empty() && caches.bits_k.empty() && caches.bits_v.empty()) {
+    const std::string bits = bits_text(map.budgets.at(0).average_bits);
     caches.pairs = fmt::format("K{}V{}", bits, bits);
+    if (map.budgets.size() > 1)
+      global_.say(fmt::format("--kv {}: {}, the first of its {} budgets: --pairs names another", o_.kv,
+                              caches.pairs, map.budgets.size()));
+  }
   return only_spec(caches);
 }
 
@@ -163,9 +173,10 @@ void add_serve_options(CLI::App& command, ServeOptions& o) {
   command.add_flag("--bos,!--no-bos", o.run.bos, "Begin with the model's first-token id (default: no)");
   command.add_option(
       "--kv", o.kv,
-      "Serve from pages: fp16, or packed as this bit map of calibrate says (--k-method block-gtq, "
-      "--v-method tq-mse, --pairs its first budget where they are not given); on a GPU the default "
-      "is fp16");
+      "Serve from pages: fp16, or packed as this bit map of calibrate says (where they are not given "
+      "--k-method block-gtq, --v-method tq-mse; with --code trellis tq-mse-cb and tq-mse-centred; --pairs "
+      "its "
+      "first budget); on a GPU the default is fp16");
   command.add_option("--map", o.map, "Simulate a cache by this bit map of calibrate, on the CPU");
   command
       .add_option("--prefill-chunk", o.prefill_chunk,

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 #include "base/stop.h"
@@ -36,6 +37,9 @@ void wait_for_bytes(int fd) {
 
 TextSource::TextSource(const fs::path& path, size_t max_bytes) : name_(path.string()), max_bytes_(max_bytes) {
   if (name_ == "-") {
+    static bool taken = false;
+    if (std::exchange(taken, true))
+      throw Error(Exit::usage, "standard input can be read once: '-' stands for two texts, or is read again");
     name_ = "standard input";
     is_stream_ = true;
     read_stream(STDIN_FILENO);

@@ -10,7 +10,7 @@ namespace blockgtq {
 /// held in memory.
 class TextSource {
  public:
-  /// Exit::input names what cannot be opened or read; waiting for a pipe ends with check_stop().
+  /// Exit::input names what cannot be opened or read, Exit::usage a second "-"; waiting for a pipe ends with check_stop().
   TextSource(const fs::path& path, size_t max_bytes);
 
   /// At most max_bytes.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "kernels/forward/attention.h"
 #include "kernels/forward/blas.h"
@@ -17,10 +18,6 @@ constexpr int64_t kReserveBytes = 256 << 20;  // left free for what the driver l
 
 int64_t aligned(int64_t bytes) {
   return (bytes + 255) / 256 * 256;
-}
-
-double gib(int64_t bytes) {
-  return double(bytes) / double(1 << 30);
 }
 
 cuda::FloatType product_type(ComputeType asked, DType stored) {

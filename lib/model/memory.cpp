@@ -6,6 +6,7 @@
 #include "model/backend.h"
 #include "model/mlp.h"
 #include "model/output_layer.h"
+#include "model/run_cost.h"
 #include "model/weights.h"
 
 namespace blockgtq {
@@ -49,15 +50,18 @@ int64_t feed_forward_floats(const Config& c, int64_t n) {
 
 }  // namespace
 
-MemoryPlan plan_memory(const Checkpoint& model, int64_t n_tokens, int64_t chunk, bool logits) {
-  const Config& c = model.config();
+int64_t activation_bytes(const Config& c, int64_t n_tokens, int64_t chunk, bool logits) {
   chunk = chunk == 0 ? n_tokens : std::min(chunk, n_tokens);
   int64_t most = std::max(attention_floats(c, n_tokens, chunk), feed_forward_floats(c, n_tokens));
   if (logits) most = std::max(most, std::min(chunk, kLogitTokens) * (int64_t(c.hidden) + c.vocab));
-  MemoryPlan plan;
   const int64_t streams = c.norm_place == NormPlace::parallel ? 3 : 2, tables = c.local_rope ? 2 : 1;
-  plan.activation_bytes = 4 * (streams * n_tokens * c.hidden + tables * chunk * c.rope.rotary_dim + most);
-  for (int layer = 0; layer < c.n_layers; ++layer) {
+  return 4 * (streams * n_tokens * c.hidden + tables * chunk * c.rope.rotary_dim + most);
+}
+
+MemoryPlan plan_memory(const Checkpoint& model, int64_t n_tokens, int64_t chunk, bool logits) {
+  MemoryPlan plan;
+  plan.activation_bytes = activation_bytes(model.config(), n_tokens, chunk, logits);
+  for (int layer = 0; layer < model.config().n_layers; ++layer) {
     const LayerWeights weights = layer_weights(model, layer);
     int64_t bytes = 0;
     for (const Tensor* tensor : weights.all()) bytes += tensor->stored_bytes();

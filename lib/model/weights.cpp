@@ -291,17 +291,36 @@ OuterWeights outer_weights(const Checkpoint& model) {
   return find_outer(source(model), model.config());
 }
 
+namespace {
+
+/// Whatever is asked for is there.
+WeightSource any_source(std::vector<std::pair<std::string, std::vector<int64_t>>>& asked) {
+  return {[&asked](const std::string& name, const std::vector<int64_t>& shape) {
+            asked.emplace_back(name, shape);
+            Tensor tensor;
+            tensor.name = name;
+            tensor.dtype = DType::bf16;
+            tensor.shape = shape;
+            return tensor;
+          },
+          [](const std::string&) { return nullptr; }};
+}
+
+}  // namespace
+
+LayerWeights expected_layer(const Config& config, int layer) {
+  std::vector<std::pair<std::string, std::vector<int64_t>>> asked;
+  return find_layer(any_source(asked), config, layer);
+}
+
+OuterWeights expected_outer(const Config& config) {
+  std::vector<std::pair<std::string, std::vector<int64_t>>> asked;
+  return find_outer(any_source(asked), config);
+}
+
 std::vector<std::pair<std::string, std::vector<int64_t>>> expected_tensors(const Config& config) {
   std::vector<std::pair<std::string, std::vector<int64_t>>> out;
-  const WeightSource record = {[&out](const std::string& name, const std::vector<int64_t>& shape) {
-                                 out.emplace_back(name, shape);
-                                 Tensor tensor;
-                                 tensor.name = name;
-                                 tensor.dtype = DType::bf16;
-                                 tensor.shape = shape;
-                                 return tensor;
-                               },
-                               [](const std::string&) { return nullptr; }};
+  const WeightSource record = any_source(out);
   find_outer(record, config);
   for (int layer = 0; layer < config.n_layers; ++layer) find_layer(record, config, layer);
   return out;

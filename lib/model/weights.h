@@ -75,6 +75,10 @@ struct OuterWeights {
 };
 OuterWeights outer_weights(const Checkpoint& model);
 
+/// The same of any model of this config, in bf16: shapes without data.
+LayerWeights expected_layer(const Config& config, int layer);
+OuterWeights expected_outer(const Config& config);
+
 /// "model.layers.0." or the dialect's own name.
 std::string layer_prefix(const Config& config, int layer);
 /// "model.layers.0.self_attn" or the dialect's own name.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/stop.h"
 #include "eval/divergence.h"
@@ -25,8 +26,7 @@ int64_t room_for_pages(const CudaWeights& weights, const CudaOptions& options, i
     throw Error(Exit::device,
                 fmt::format("device memory: {:.2f} GiB needed beside the cache (weights {:.2f}, reading of "
                             "prompts {:.2f}), {:.2f} GiB allowed",
-                            double(fixed) / (1 << 30), double(weights.bytes()) / (1 << 30),
-                            double(reading) / (1 << 30), double(allowed) / (1 << 30)),
+                            gib(fixed), gib(weights.bytes()), gib(reading), gib(allowed)),
                 "a smaller --prefill-chunk, a larger --gpu-memory, or --device cpu");
   return allowed - fixed;
 }

@@ -165,11 +165,9 @@ float CudaKvCache::scale() const {
 }
 
 int64_t CudaKvCache::bytes(int64_t n) const {
-  int64_t sum = 0;
-  for (int l = 0; l < shape_.n_layers && kind_.is_packed(); ++l)
-    sum += (pages_of(packed_end(window(), n)) - sinks_) * packed_page_bytes(l);
-  if (!exact_.empty()) sum += pages_of(exact_length(window(), n)) * shape_.n_layers * page_bytes_of_exact();
-  return sum;
+  int64_t packed = 0;
+  for (int l = 0; l < shape_.n_layers && kind_.is_packed(); ++l) packed += packed_page_bytes(l);
+  return kv_bytes(window(), n, packed, shape_.n_layers * page_bytes_of_exact());
 }
 
 int64_t CudaKvCache::bytes() const {

@@ -53,12 +53,10 @@ class PagedSequence final : public PastSequence {
   }
 
   int64_t cache_bytes() const override {
-    const ExactWindow exact = window();
-    const int64_t end = packed_end(exact, past_.n), first = exact.sink / kPagePositions;
-    int64_t sum = pages_of(exact_length(exact, past_.n)) * shape_.n_layers *
-                  exact_page_bytes(shape_.n_kv_heads, shape_.layout.head_dim);
-    for (const auto& cache : caches_) sum += (pages_of(end) - first) * cache->page_bytes();
-    return sum;
+    int64_t packed = 0;
+    for (const auto& cache : caches_) packed += cache->page_bytes();
+    return kv_bytes(window(), past_.n, packed,
+                    shape_.n_layers * exact_page_bytes(shape_.n_kv_heads, shape_.layout.head_dim));
   }
 
  private:

@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "hf/corpus.h"
+#include "hf/text_source.h"
 
 namespace blockgtq {
 namespace {
@@ -24,20 +26,21 @@ const Json& field(const Json& line, const char* name, const std::string& where) 
 
 void for_each_line(const fs::path& path, int64_t limit,
                    const std::function<void(const Json&, const std::string&)>& body) {
-  const MappedFile file(path);
-  std::string_view text = file.text();
+  const TextSource source(path, kMaxCorpusBytes);
+  if (source.is_cut()) fail_input("{}: more than {} bytes", source.name(), kMaxCorpusBytes);
+  std::string_view text = source.text();
   int64_t n = 0;
   for (int64_t number = 1; !text.empty() && (limit == 0 || n < limit); ++number) {
     const std::string_view line = text.substr(0, text.find('\n'));
     text.remove_prefix(std::min(text.size(), line.size() + 1));
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const std::string where = fmt::format("{}:{}", path.string(), number);
+    const std::string where = fmt::format("{}:{}", source.name(), number);
     const Json json = parse_json(line, where);
     if (!json.is_object()) fail_input("{}: not a JSON object: {} found", where, json.type_name());
     body(json, where);
     ++n;
   }
-  if (n == 0) fail_input("{}: no lines of JSON", path.string());
+  if (n == 0) fail_input("{}: no lines of JSON", source.name());
 }
 
 std::string text_field(const Json& line, const char* name, const std::string& where) {

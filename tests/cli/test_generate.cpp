@@ -255,6 +255,14 @@ TEST_CASE("generate --kv --code trellis serves from pages of trellis codes") {
   // Codes of 8 bits are scalar ones: a trellis gains nothing there.
   refused(map("3,8"), {"tq-mse", "--pairs", "K8V3"}, "values alone: keys and values are expected");
   refused(three, {"block-gtq"}, "one group of all coordinates is expected");
+  // Without methods: the best that have such pages, and of several budgets the first, which is said.
+  std::vector<std::string> plain = {"generate", "-m",   model("tiny-llama3"), "--ids",  ids,       "--device",
+                                    "cpu",      "--kv", map("3,4"),           "--code", "trellis", "-n",
+                                    "2"};
+  const Outcome chosen = good(plain);
+  CHECK_THAT(chosen.err, ContainsSubstring("K3V3, the first of its 2 budgets: --pairs names another"));
+  CHECK_THAT(chosen.err, ContainsSubstring("K3V3 tq-mse-cb / tq-mse-centred, trellis, pages"));
+  CHECK_THAT(good(with(plain, {"--pairs", "K4V4"})).err, !ContainsSubstring("budgets"));
 }
 
 TEST_CASE("what generate refuses") {

@@ -99,4 +99,78 @@ TEST_CASE("texts come from pipes") {
   CHECK_THAT(closed.err, ContainsSubstring("standard input: cannot read"));
 }
 
+TEST_CASE("- is a stream where a file is text or JSON") {
+  TempFolder dir;
+  const std::string ids = good({"tokenize", "-m", kModel, "-f", kText, "--tokens", "300"}).out;
+  put_file(dir / "ids.txt", ids);
+  const auto perplexity = [&](const std::string& more) {
+    return shell("cd '" + dir.path().string() + "'; \"$BLOCKGTQ\" perplexity -q -m '" + kModel +
+                 "' --tokens 128 " + more);
+  };
+  const std::string want = perplexity("-f '" + kText + "'").out;
+  CHECK_FALSE(want.empty());
+  CHECK(perplexity("--ids - <ids.txt").out == want);
+  const std::string quantized =
+      "-f '" + kText + "' --k-method block-gtq --pairs K3 --calibration-tokens 128 ";
+  CHECK(perplexity(quantized + "--calibration - --json a.json <'" + kText + "'").code == 0);
+  CHECK(perplexity(quantized + "--calibration '" + kText + "' --json b.json").code == 0);
+  CHECK(parse_json(get_file(dir / "a.json"), "a")["models"][0]["caches"] ==
+        parse_json(get_file(dir / "b.json"), "b")["models"][0]["caches"]);
+  const Outcome twice = perplexity("-f - --calibration - --k-method block-gtq --pairs K3 <'" + kText + "'");
+  CHECK(twice.code == 2);
+  CHECK_THAT(twice.err, ContainsSubstring("standard input can be read once"));
+
+  // A configuration, and a list of prompts.
+  const std::string tokenize = "\"$BLOCKGTQ\" tokenize -m '" + kModel + "' -f '" + kText + "' --config - ";
+  CHECK(shell("printf '[tokenize]\\ntokens = 3\\n' | " + tokenize).out ==
+        good({"tokenize", "-m", kModel, "-f", kText, "--tokens", "3"}).out);
+  CHECK_THAT(shell("printf '[tokenize]\\ntokns = 3\\n' | " + tokenize).err,
+             ContainsSubstring(
+                 "standard input: line 2: unknown key 'tokns' in [tokenize], the nearest is 'tokens'"));
+  const Outcome listed =
+      shell("cd '" + dir.path().string() +
+            "'; echo '{\"prompt\": \"The sea\", \"n\": 2}' | \"$BLOCKGTQ\" generate -q -m '" + kModel +
+            "' --prompts - -o -");
+  CHECK(listed.code == 0);
+  CHECK(parse_json(listed.out, "-")["ids"].size() == 2);
+  CHECK_FALSE(std::filesystem::exists(dir / "-"));
+}
+
+TEST_CASE("- is refused where a file is neither text nor JSON") {
+  const std::vector<std::string> run = {"-m", kModel, "-f", kText};
+  const auto command = [&](std::vector<std::string> args, const std::vector<std::string>& more) {
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  };
+  const std::pair<std::vector<std::string>, std::string> mistakes[] = {
+      {command({"calibrate", "-o", "-"}, run), "--output: '-': HDF5 needs a file"},
+      {command({"dump", "-o", "-"}, run), "--output: '-': HDF5"},
+      {command({"energy", "-o", "-"}, run), "--output: '-': HDF5"},
+      {{"energy", "-", "-o", "x.h5"}, "activations: '-': HDF5"},
+      {{"merge", "a.h5", "-", "-o", "x.h5"}, "stats: '-': HDF5"},
+      {{"allocate", "-", "-o", "x.h5"}, "stats: '-': HDF5"},
+      {{"quantize", "a.h5", "--map", "-", "-o", "x.h5"}, "--map: '-': HDF5"},
+      {command({"eval-logits", "--map", "-"}, run), "--map: '-': HDF5"},
+      {{"eval-logits", "--activations", "-"}, "--activations: '-': HDF5"},
+      {{"export-bitmap", "-", "-o", "x.json"}, "map: '-': HDF5"},
+      {{"tokenize", "-m", "-", "-f", kText}, "--model: '-': a model is a folder"},
+      {{"inspect", "-"}, "path: '-': the name of a file or folder"},
+      {{"panel", "panel.json", "-o", "-"}, "--output: '-': the name of a folder"},
+      {{"longbench", "-m", kModel, "--data", "-"}, "--data: '-': the name of a folder"},
+      {{"niah", "-m", kModel, "--task", "single-1", "--chart", "-"}, "--chart: '-': the name of a file"},
+      {command({"perplexity", "--k-method", "tq-mse", "--chart", "-"}, run),
+       "--chart: '-': the name of a file"},
+      {{"bench", "decode", "--shape", "qwen2.5-3b", "--chart", "-"}, "--chart: '-': the name of a file"},
+      {{"generate", "-m", kModel, "-p", "x", "--kv", "-"}, "--kv: '-': HDF5"},
+  };
+  for (const auto& [args, says] : mistakes) {
+    const Outcome o = blockgtq(args);
+    CAPTURE(o.err);
+    CHECK(o.code == 2);
+    CHECK(error_lines(o) == 1);
+    CHECK_THAT(o.err, ContainsSubstring(says));
+  }
+  CHECK(blockgtq({"calibrate", "-m", kModel, "-f", kText}, {"BLOCKGTQ_OUTPUT=-"}).code == 2);
+}
+
 }  // namespace blockgtq
