@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "command_text.h"
 #include "commands.h"
 #include "result_files.h"
 #include "sampling_options.h"
@@ -22,14 +23,14 @@ struct Options {
 
 class Aime {
  public:
-  Aime(const Options& o, const GlobalOptions& global)
-      : o_(o), global_(global), progress_(global.make_progress()) {
+  Aime(const Options& o, const CLI::App& command, const GlobalOptions& global)
+      : o_(o), global_(global), typed_(command_text(command)), progress_(global.make_progress()) {
     report_.command = "aime";
   }
 
   void run() {
     task_specs(o_.task);  // a mistake ends here
-    ResultFiles files(o_.task.json, o_.task.csv, o_.task.markdown, o_.task.force);
+    ResultFiles files(o_.task.json, o_.task.csv, o_.task.markdown, o_.task.force, o_.task.html);
     const std::vector<Problem> problems = read_problems(o_.data, o_.limit);
     const TaskModel model(model_jobs(o_.task.set).at(0), o_.task, global_, *progress_);
     std::vector<TaskSample> samples;
@@ -43,7 +44,8 @@ class Aime {
                         {"seed", o_.seed}};
     report_.results.push_back(run_task(model, std::move(samples), facts, o_.task, global_, *progress_));
     const Table table = report_.table();
-    files.write(report_.json({}), report_.answers().csv(), table.markdown(), table.text());
+    files.write(report_.json({}), report_.answers().csv(), table.markdown(), table.text(),
+                [&] { return report_.html({}, typed_); });
   }
 
  private:
@@ -65,6 +67,7 @@ class Aime {
 
   const Options& o_;
   const GlobalOptions& global_;
+  std::string typed_;  // the command, for a page
   std::unique_ptr<Progress> progress_;
   TaskReport report_;
 };
@@ -87,7 +90,7 @@ void add_aime(CLI::App& app, const GlobalOptions& global) {
   add_sampling_options(*command, o->sampling);
   command->add_option("--seed", o->seed, "Of the draws, which every cache shares")->capture_default_str();
   add_task_options(*command, o->task, std::to_string(kAnswerTokens));
-  command->callback([o, &global] { Aime(*o, global).run(); });
+  command->callback([o, command, &global] { Aime(*o, *command, global).run(); });
 }
 
 }  // namespace blockgtq

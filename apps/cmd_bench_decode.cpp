@@ -9,11 +9,12 @@
 #include "base/stop.h"
 #include "bench_decode.h"
 #include "bench_options.h"
+#include "command_text.h"
 #include "commands.h"
 #include "device.h"
 #include "eval/divergence.h"
 #include "options.h"
-#include "report/chart.h"
+#include "report/decode_report.h"
 #include "report/table.h"
 #include "result_files.h"
 
@@ -26,7 +27,7 @@ struct Options {
   CacheBench cache;
   RunOptions run;
   std::string shape, contexts = "4k,32k,128k", batches = "1", kinds = "fp16,K3V3,K2V2", memory;
-  std::string json, chart;
+  std::string json, html, chart;
   int steps = 100;
   bool prefill = false;
 };
@@ -40,7 +41,8 @@ std::vector<std::string> columns(bool prefill) {
 
 class BenchDecode {
  public:
-  BenchDecode(const Options& o, const GlobalOptions& global) : o_(o), global_(global), files_(o.json, true) {
+  BenchDecode(const Options& o, const CLI::App& command, const GlobalOptions& global)
+      : o_(o), global_(global), typed_(command_text(command)), files_(o.json, "", "", true, o.html) {
     if (o.shape.empty() == o.run.model.empty()) throw Error(Exit::usage, "one of --shape and -m is expected");
     if (!o.shape.empty()) known_shape(o.shape);  // is it one? found out before a device is asked for
     require_whole_pages(o.cache.window);
@@ -71,8 +73,9 @@ class BenchDecode {
     for (const int batch : batches_)
       for (const PageKind& kind : kinds) measure(kind, batch);
     json_["rows"] = rows_;
-    if (picture_) picture_->write(line_chart(chart_));
-    files_.write(json_, table_.text());
+    if (picture_) picture_->write(line_chart(decode_chart(json_)));
+    files_.write(json_, "", "", table_.text(),
+                 [&] { return decode_html(json_, table_, typed_, BLOCKGTQ_VERSION); });
   }
 
  private:
@@ -96,19 +99,9 @@ class BenchDecode {
              {"recent", o_.cache.window.recent},
              {"steps", o_.steps},
              {"memory_bytes", memory_}};
-    chart_ = {fmt::format("A decoding step of {} on {}", name, device.name),
-              "context (positions)",
-              "milliseconds per step",
-              {contexts_.begin(), contexts_.end()},
-              {},
-              true,
-              true};
   }
 
   void measure(const PageKind& kind, int batch) {
-    Series times{fmt::format("{} batch {}", kind.name, batch), {}};
-    Series floor{times.name + ", bytes / copy rate", {}, int(chart_.series.size() / 2), 1};
-    times.color = floor.color;
     for (const int64_t context : contexts_) {
       check_stop();
       CacheBench cache = o_.cache;
@@ -122,17 +115,12 @@ class BenchDecode {
       cache.batch = batch;
       cache.context = context;
       const DecodeTime time = bench_->time(cache, o_.steps, memory_, o_.prefill);
-      const double median = quantile(time.milliseconds, 0.5), least = time.floor_milliseconds;
-      add_row(kind.name, batch, context, time, median, least);
-      times.y.push_back(median);
-      floor.y.push_back(least);
+      add_row(kind.name, batch, context, time);
     }
-    chart_.series.push_back(times);
-    chart_.series.push_back(floor);
   }
 
-  void add_row(const std::string& kind, int batch, int64_t context, const DecodeTime& time, double median,
-               double least) {
+  void add_row(const std::string& kind, int batch, int64_t context, const DecodeTime& time) {
+    const double median = quantile(time.milliseconds, 0.5), least = time.floor_milliseconds;
     const double low = quantile(time.milliseconds, 0.05), high = quantile(time.milliseconds, 0.95);
     std::vector<std::string> cells = {kind,
                                       fmt::format("{}", batch),
@@ -169,6 +157,7 @@ class BenchDecode {
 
   const Options& o_;
   const GlobalOptions& global_;
+  std::string typed_;  // the command, for a page
   ResultFiles files_;
   std::optional<OutputFile> picture_;
   std::optional<Checkpoint> model_;
@@ -177,7 +166,6 @@ class BenchDecode {
   std::vector<int> batches_;
   int64_t memory_ = 0;
   Table table_{columns(o_.prefill)};
-  Chart chart_;
   Json json_, rows_ = Json::array();
 };
 
@@ -220,7 +208,8 @@ void add_bench_decode(CLI::App& bench, const GlobalOptions& global) {
   decode->add_option("--device", o->run.device, "auto, cuda, cuda:N")->capture_default_str();
   decode->add_option("--chart", o->chart, "Time against context as SVG, with the floor that the bytes set");
   decode->add_option("--json", o->json, "The same as JSON; - for standard output");
-  decode->callback([o, &global] { BenchDecode(*o, global).run(); });
+  add_html_option(*decode, o->html);
+  decode->callback([o, decode, &global] { BenchDecode(*o, *decode, global).run(); });
 }
 
 }  // namespace blockgtq

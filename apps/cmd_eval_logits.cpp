@@ -7,11 +7,13 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/stop.h"
+#include "command_text.h"
 #include "commands.h"
 #include "eval_resume.h"
 #include "evaluation.h"
 #include "model/model_shape.h"
 #include "quant/methods.h"
+#include "report/panel_report.h"
 #include "report/table.h"
 #include "result_files.h"
 #include "resume_options.h"
@@ -24,7 +26,7 @@ namespace {
 struct Options {
   RunOptions run;
   MetricOptions metrics;
-  std::string activations, map, bits, methods, codebook, theta = "model", json, csv, markdown;
+  std::string activations, map, bits, methods, codebook, theta = "model", json, csv, markdown, html;
   int window = 1024, offsets = 50;
   bool force = false;
   ResumeOptions resume;
@@ -120,6 +122,19 @@ Table metric_summary(const std::vector<LayerResult>& layers, const ExactWindow& 
   return table;
 }
 
+/// What a page shows of the metrics beside the error; empty without any.
+std::string metric_parts(const std::vector<LayerResult>& layers, const ExactWindow& exact) {
+  const std::vector<MetricValue>& metrics = layers.at(0).results.at(0).metrics;
+  if (metrics.empty()) return "";
+  std::string out =
+      "<h3>Metrics with 95 % intervals over chunks</h3>\n" + metric_summary(layers, exact).html("Metrics");
+  for (size_t m = 1; m < metrics.size(); ++m)
+    out += fmt::format("<details><summary>Every layer: {}</summary>{}</details>\n",
+                       metric_column(metrics[m].metric, exact),
+                       metric_table(layers, m, exact).html(name(metrics[m].metric)));
+  return out;
+}
+
 /// The per-layer table of --csv: errors, then every other metric and all intervals.
 Table csv_table(const std::vector<LayerResult>& layers, const ExactWindow& exact) {
   std::vector<std::string> header = {"layer"};
@@ -180,7 +195,7 @@ void run(const Options& o, const CLI::App& command, const GlobalOptions& global)
     throw Error(Exit::usage, o.activations.empty()
                                  ? "an input is missing: give -m MODEL and -f TEXT, or --activations ACTS.h5"
                                  : "--activations and -m exclude each other");
-  ResultFiles files(o.json, o.csv, o.markdown, o.force);
+  ResultFiles files(o.json, o.csv, o.markdown, o.force, o.html);
 
   std::optional<BitMap> map;
   if (!o.map.empty()) map = read_map(o.map);
@@ -223,7 +238,10 @@ void run(const Options& o, const CLI::App& command, const GlobalOptions& global)
     json = eval_json(spec, layers, provenance, session.n_tokens(), session.chunk, session.device);
   }
   files.write(json, csv_table(layers, exact).csv(), report(layers, exact, &Table::markdown),
-              report(layers, exact, &Table::text));
+              report(layers, exact, &Table::text), [&] {
+                return eval_html({json, map ? &*map : nullptr, metric_parts(layers, exact),
+                                  command_text(command), BLOCKGTQ_VERSION});
+              });
   if (resume) resume->remove();
 }
 
@@ -256,6 +274,7 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--json", o->json, "Results as JSON; - for standard output");
   command->add_option("--csv", o->csv, "Per-layer table as CSV; - for standard output");
   command->add_option("--md", o->markdown, "Tables as Markdown; - for standard output");
+  add_html_option(*command, o->html);
   command->add_flag("--force", o->force, "Replace existing outputs");
   add_resume_options(*command, o->resume);
   command->callback([o, command, &global] { run(*o, *command, global); });

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "command_text.h"
 #include "commands.h"
 #include "result_files.h"
 #include "task_report.h"
@@ -28,15 +29,15 @@ std::string task_names() {
 
 class LongBench {
  public:
-  LongBench(const Options& o, const GlobalOptions& global)
-      : o_(o), global_(global), progress_(global.make_progress()) {
+  LongBench(const Options& o, const CLI::App& command, const GlobalOptions& global)
+      : o_(o), global_(global), typed_(command_text(command)), progress_(global.make_progress()) {
     report_.command = "longbench";
     report_.columns = {"task"};
   }
 
   void run() {
     task_specs(o_.task);  // a mistake ends here
-    ResultFiles files(o_.task.json, o_.task.csv, o_.task.markdown, o_.task.force);
+    ResultFiles files(o_.task.json, o_.task.csv, o_.task.markdown, o_.task.force, o_.task.html);
     const std::vector<const LongBenchTask*> tasks = chosen_tasks();
     std::vector<std::vector<LongBenchSample>> data;
     for (const LongBenchTask* task : tasks) data.push_back(read_longbench(file_of(*task), o_.limit));
@@ -48,7 +49,8 @@ class LongBench {
         {"command", "longbench"}, {"context", context(model)}, {"answer_tokens", o_.task.tokens}};
     report_.results.push_back(run_task(model, std::move(samples), facts, o_.task, global_, *progress_));
     const Table table = report_.table();
-    files.write(report_.json({}), report_.answers().csv(), table.markdown(), table.text());
+    files.write(report_.json({}), report_.answers().csv(), table.markdown(), table.text(),
+                [&] { return report_.html({}, typed_); });
   }
 
  private:
@@ -121,6 +123,7 @@ class LongBench {
 
   const Options& o_;
   const GlobalOptions& global_;
+  std::string typed_;  // the command, for a page
   std::unique_ptr<Progress> progress_;
   TaskReport report_;
 };
@@ -146,7 +149,7 @@ void add_longbench(CLI::App& app, const GlobalOptions& global) {
       ->check(in_range(int64_t(0), int64_t(1) << 40))
       ->capture_default_str();
   add_task_options(*command, o->task, "the task's");
-  command->callback([o, &global] { LongBench(*o, global).run(); });
+  command->callback([o, command, &global] { LongBench(*o, *command, global).run(); });
 }
 
 }  // namespace blockgtq

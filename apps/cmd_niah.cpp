@@ -80,7 +80,7 @@ void add_niah(CLI::App& app, const GlobalOptions& global) {
     const bool generate = score->empty() ? command->count("--task") > 0 : *score == "generate";
     if (generate) {
       refuse_given(*command, kForcedOnly, "belongs to --score forced");
-      run_niah_tasks(*o, global);
+      run_niah_tasks(*o, *command, global);
     } else {
       refuse_given(*command, kTasksOnly, "belongs to --score generate");
       require_kernels(o->task.caches, o->task.set.run);

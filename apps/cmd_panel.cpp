@@ -17,12 +17,17 @@
 #include "panel_spec.h"
 #include "panel_state.h"
 #include "quant/codebook.h"
+#include "report/map_view.h"
 #include "report/panel_report.h"
+#include "report/panel_view.h"
+#include "report/risks.h"
 #include "report/table.h"
 #include "resume_options.h"
 
 namespace blockgtq {
 namespace {
+
+constexpr int kStateForm = 2;  // of what a model's result holds: one that holds less is computed anew
 
 struct Options {
   std::string spec, bits, methods, codebook, resume = "auto";
@@ -31,23 +36,6 @@ struct Options {
   RunOptions run;              // only where it computes, and from which position on it calibrates
   OutputOptions output;
 };
-
-/// Share of blocks at 1..8 bits, per budget and layer.
-Json bit_shares(const BitMap& map) {
-  Json all = Json::array();
-  for (const Budget& budget : map.budgets) {
-    Json layers = Json::array();
-    for (int l = 0; l < map.shape.n_layers; ++l) {
-      std::vector<double> share(kMaxBits);
-      const int n_blocks = map.shape.n_kv_heads * map.n_blocks();
-      for (int h = 0; h < map.shape.n_kv_heads; ++h)
-        for (uint8_t b : map.head_bits(budget, l, h)) share[b - 1] += 1.0 / n_blocks;
-      layers.push_back(share);
-    }
-    all.push_back({{"bits", budget.average_bits}, {"layers", layers}});
-  }
-  return all;
-}
 
 Json architecture(const Config& config) {
   return {{"model_type", config.model_type},
@@ -144,7 +132,7 @@ class Panel {
 
   /// Of everything that can change a result.
   std::string signature(const Session& calibration, const Session& evaluation) const {
-    std::string all = fmt::format("{} {} {} {}", BLOCKGTQ_VERSION, fmt::join(spec_.bits, ","),
+    std::string all = fmt::format("{} {} {} {} {}", kStateForm, BLOCKGTQ_VERSION, fmt::join(spec_.bits, ","),
                                   fmt::join(spec_.methods, ","), o_.codebook) +
                       (chosen_metrics(o_.metrics).empty() ? "" : metric_arguments()) +
                       difference(allocator_, {});
@@ -198,6 +186,8 @@ class Panel {
                    {"status", "ok"},
                    {"architecture", architecture(evaluation.model->config())},
                    {"bit_shares", bit_shares(map)},
+                   {"map", map_view(map)},
+                   {"norms", layer_norms(calibrated.stats)},
                    {"eval", eval_json(eval, layers, evaluation.provenance(), evaluation.n_tokens(),
                                       evaluation.chunk, evaluation.device)},
                    {"signature", signature(calibration, evaluation)}};
@@ -245,6 +235,7 @@ class Panel {
         break;
       }
     panel["models"] = std::move(models);
+    panel["summary"] = panel_summary(panel);
     return panel;
   }
 

@@ -9,11 +9,14 @@
 #include "base/file.h"
 #include "cache_run.h"
 #include "choose.h"
+#include "command_text.h"
 #include "commands.h"
 #include "gate.h"
 #include "model_set.h"
 #include "quality_chart.h"
+#include "quality_page.h"
 #include "quality_report.h"
+#include "report/map_view.h"
 #include "result_files.h"
 #include "serve/packed_specs.h"
 
@@ -23,7 +26,7 @@ namespace {
 struct Options {
   ModelSetOptions set;
   CacheOptions caches;
-  std::string bits_kv, choose, json, csv, markdown, chart;
+  std::string bits_kv, choose, json, csv, markdown, html, chart;
   std::vector<std::string> gates;
   bool pages = false, force = false;
   ResumeOptions resume;
@@ -55,7 +58,7 @@ class Perplexity {
   }
 
   void run() {
-    ResultFiles files(o_.json, o_.csv, o_.markdown, o_.force);
+    ResultFiles files(o_.json, o_.csv, o_.markdown, o_.force, o_.html);
     std::optional<OutputFile> picture;
     if (!o_.chart.empty()) files.include(picture.emplace(o_.chart, o_.force));
     resume_ = open_resume(files.first(), o_.resume, global_, *progress_);
@@ -64,7 +67,9 @@ class Perplexity {
         [&](const std::vector<ModelFailure>& failures) {
           if (picture) picture->write(chart());
           files.write(quality_json(models_, failures), quality_rows(models_).csv(), report(&Table::markdown),
-                      report(&Table::text));
+                      report(&Table::text), [&] {
+                        return quality_html(models_, failures, !choosing().empty(), command_text(command_));
+                      });
         });
     if (resume_) resume_->remove();
     check_gates();
@@ -152,6 +157,7 @@ class Perplexity {
     for (size_t c = 0; c < specs.size(); ++c)
       model.caches.push_back({specs[c], caches[c].key_bytes(session.chunk),
                               caches[c].value_bytes(session.chunk), run.caches[c]});
+    if (map && !o_.html.empty()) model.map = {{"bit_shares", bit_shares(*map)}, {"heads", map_view(*map)}};
     model.provenance = provenance_from(job.calibration.calibrate_from, session.provenance());
     if (const std::string text = describe(job.allocation); !text.empty())
       model.provenance.emplace_back("allocator", text);
@@ -234,6 +240,7 @@ void add_perplexity(CLI::App& app, const GlobalOptions& global) {
   command->add_option("--json", o->json, "Results as JSON; - for standard output");
   command->add_option("--csv", o->csv, "One row per model and cache as CSV; - for standard output");
   command->add_option("--md", o->markdown, "Tables as Markdown; - for standard output");
+  add_html_option(*command, o->html);
   command->add_option("--chart", o->chart,
                       "KL against bytes per token as SVG, a line per methods and code over the budgets; of a "
                       "panel the geometric mean");

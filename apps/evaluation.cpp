@@ -215,6 +215,7 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
   for (const LayerResult& layer : layers) {
     Json row;
     row["layer"] = layer.layer;
+    if (!std::isnan(layer.sink_attention)) row["sink_attention"] = layer.sink_attention;
     for (const MethodResult& r : layer.results) {
       Json result;
       result["method"] = r.method;
@@ -236,6 +237,7 @@ Json eval_json(const EvalSpec& spec, const std::vector<LayerResult>& layers, con
     row["bits"] = s.bits;
     row["mae"] = s.mae;
     row["ratio_to_tq_mse"] = std::isnan(s.ratio_to_tq_mse) ? Json() : Json(s.ratio_to_tq_mse);
+    row["ratio_at_equal_bytes"] = std::isnan(s.ratio_at_equal_bytes) ? Json() : Json(s.ratio_at_equal_bytes);
     row["wins"] = s.wins;
     row["layers"] = s.layers;
     row["effective_bits"] = s.effective_bits;

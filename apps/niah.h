@@ -22,6 +22,6 @@ std::vector<int64_t> niah_contexts(const NiahOptions& options);
 /// Numbers in a text: are their tokens the likeliest ones behind the right ones before?
 void run_niah_forced(const NiahOptions& options, const CLI::App& command, const GlobalOptions& global);
 /// The tasks of RULER, answered and scored as there.
-void run_niah_tasks(const NiahOptions& options, const GlobalOptions& global);
+void run_niah_tasks(const NiahOptions& options, const CLI::App& command, const GlobalOptions& global);
 
 }  // namespace blockgtq

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -7,11 +9,16 @@
 #include "base/file.h"
 #include "cache_run.h"
 #include "cache_spec.h"
+#include "command_text.h"
 #include "eval/needle.h"
 #include "hf/tokenizer.h"
 #include "model_set.h"
 #include "niah.h"
+#include "report/chart.h"
+#include "report/heat_map.h"
 #include "report/number.h"
+#include "report/page.h"
+#include "report/panel_view.h"
 #include "report/table.h"
 #include "result_files.h"
 
@@ -33,6 +40,7 @@ class NiahForced {
       : o_(o),
         command_(command),
         global_(global),
+        typed_(command_text(command)),
         progress_(global.make_progress()),
         contexts_(niah_contexts(o)),
         specs_(cache_specs(o.task.caches)) {
@@ -41,13 +49,14 @@ class NiahForced {
   }
 
   void run() {
-    ResultFiles files(o_.task.json, o_.task.csv, o_.task.markdown, o_.task.force);
+    ResultFiles files(o_.task.json, o_.task.csv, o_.task.markdown, o_.task.force, o_.task.html);
     resume_ = open_resume(files.first(), o_.task.resume, global_, *progress_);
     for_each_model(
         o_.task.set, *progress_, [&](const ModelJob& job) { run_model(job); },
         [&](const std::vector<ModelFailure>& failures) {
           const Table table = result_table();
-          files.write(document(failures), table.csv(), table.markdown(), table.text());
+          files.write(document(failures), table.csv(), table.markdown(), table.text(),
+                      [&] { return page(table, failures); });
         });
     if (resume_) resume_->remove();
   }
@@ -84,6 +93,9 @@ class NiahForced {
         rows_.push_back({job.name, context, c ? specs[c - 1] : CacheSpec(),
                          caches[c].key_bytes(context) + caches[c].value_bytes(context), found[c]});
     }
+    Json facts = Json::object();
+    for (const auto& [key, value] : session.provenance()) facts[key] = value;
+    origins_.emplace_back(job.name, std::move(facts));
   }
 
   std::vector<Retrieval> ask(const Session& session, const std::vector<QuantizedCache>& caches,
@@ -146,6 +158,46 @@ class NiahForced {
     return table;
   }
 
+  /// Exact matches of every model over caches and contexts.
+  HeatMaps heat_maps() const {
+    HeatMaps maps{"Numbers found", "tokens", "cache", {}, {}, {}};
+    for (const int64_t context : contexts_) maps.columns.push_back(std::to_string(context));
+    for (const Row& r : rows_) {
+      if (maps.maps.empty() || maps.maps.back().name != r.model) maps.maps.push_back({r.model, {}});
+      const std::string cache = r.spec == CacheSpec() ? "exact" : describe(r.spec);
+      auto& values = maps.maps.back().values;
+      const auto at = size_t(std::find(maps.rows.begin(), maps.rows.end(), cache) - maps.rows.begin());
+      if (at == maps.rows.size()) maps.rows.push_back(cache);
+      values.resize(std::max(values.size(), at + 1));
+      values[at].push_back(r.found.accuracy());
+    }
+    for (HeatMaps::Map& map : maps.maps) {  // a cache that some model has not
+      map.values.resize(maps.rows.size());
+      for (std::vector<double>& row : map.values) row.resize(maps.columns.size(), std::nan(""));
+    }
+    return maps;
+  }
+
+  std::string page(const Table& table, const std::vector<ModelFailure>& failures) const {
+    Page page;
+    page.title = "Numbers in a text, read under quantized caches";
+    page.lead = fmt::format(
+        "{} at every context, {} hidden in every text. A number is found where every token of it is the "
+        "likeliest "
+        "one behind the right ones before.",
+        count_title(size_t(o_.needles.questions), "question"),
+        count_title(size_t(o_.needles.needles), "number"));
+    page.body = page_section("Found", table.html("Found"));
+    if (!rows_.empty()) page.body += page_section("Where", page_figure(heat_map_svg(heat_maps()), "map"));
+    for (const ModelFailure& f : failures)
+      page.body += fmt::format("<p class=\"error\">{} failed: {}</p>\n", escape(f.name), escape(f.error));
+    page.command = typed_;
+    page.version = BLOCKGTQ_VERSION;
+    page.data = document(failures);
+    page.provenance = origins_;
+    return page_html(page);
+  }
+
   Json document(const std::vector<ModelFailure>& failures) const {
     Json json = {{"schema", "blockgtq.niah/1"},
                  {"codebook", name(codebook_of(o_.task.caches, o_.task.set.run))},
@@ -178,11 +230,13 @@ class NiahForced {
   const NiahOptions& o_;
   const CLI::App& command_;
   const GlobalOptions& global_;
+  std::string typed_;  // the command, for a page
   std::unique_ptr<Progress> progress_;
   std::vector<int64_t> contexts_;
   std::vector<CacheSpec> specs_;
   std::vector<Row> rows_;
   std::unique_ptr<ResumeFile> resume_;
+  std::vector<std::pair<std::string, Json>> origins_;  // of every model
 };
 
 }  // namespace

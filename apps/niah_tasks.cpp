@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/sha256.h"
+#include "command_text.h"
 #include "decimal.h"
 #include "hf/corpus.h"
 #include "hf/text_source.h"
@@ -46,9 +47,10 @@ std::vector<double> depths_of(const std::string& text) {
 
 class NiahTasks {
  public:
-  NiahTasks(const NiahOptions& o, const GlobalOptions& global)
+  NiahTasks(const NiahOptions& o, const CLI::App& command, const GlobalOptions& global)
       : o_(o),
         global_(global),
+        typed_(command_text(command)),
         progress_(global.make_progress()),
         contexts_(niah_contexts(o)),
         depths_(depths_of(o.depths)),
@@ -62,14 +64,15 @@ class NiahTasks {
 
   void run() {
     task_specs(o_.task);  // a mistake ends here
-    ResultFiles files(o_.task.json, o_.task.csv, o_.task.markdown, o_.task.force);
+    ResultFiles files(o_.task.json, o_.task.csv, o_.task.markdown, o_.task.force, o_.task.html);
     for_each_model(
         o_.task.set, *progress_, [&](const ModelJob& job) { run_model(job); },
         [&](const std::vector<ModelFailure>& failures) {
           if (chart_) chart_->write(heat_map_svg(heat_maps()));
           if (chart_) files.include(*chart_);
           const Table table = report_.table();
-          files.write(report_.json(failures), report_.answers().csv(), table.markdown(), table.text());
+          files.write(report_.json(failures), report_.answers().csv(), table.markdown(), table.text(),
+                      [&] { return report_.html(failures, typed_, heat_map_svg(heat_maps())); });
         });
   }
 
@@ -154,6 +157,7 @@ class NiahTasks {
 
   const NiahOptions& o_;
   const GlobalOptions& global_;
+  std::string typed_;  // the command, for a page
   std::unique_ptr<Progress> progress_;
   std::vector<int64_t> contexts_;
   std::vector<double> depths_;  // per cent
@@ -164,8 +168,8 @@ class NiahTasks {
 
 }  // namespace
 
-void run_niah_tasks(const NiahOptions& options, const GlobalOptions& global) {
-  NiahTasks(options, global).run();
+void run_niah_tasks(const NiahOptions& options, const CLI::App& command, const GlobalOptions& global) {
+  NiahTasks(options, command, global).run();
 }
 
 }  // namespace blockgtq

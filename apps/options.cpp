@@ -131,6 +131,12 @@ void add_calibrate_from(CLI::App& command, int64_t& position) {
       ->capture_default_str();
 }
 
+void add_html_option(CLI::App& command, std::string& html) {
+  command.add_option("--html", html,
+                     "The result as a page, one file that needs nothing else: tables that sort, charts, the "
+                     "numbers; - for standard output");
+}
+
 void add_output_option(CLI::App& command, OutputOptions& output, const std::string& what) {
   command.add_option("-o,--output", output.path, what)->required();
   command.add_flag("--force", output.force, "Replace an existing output");

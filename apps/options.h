@@ -63,6 +63,9 @@ CLI::Validator in_range(T low, T high) {
   return range.description("");
 }
 
+/// --html FILE|-: the result as one page.
+void add_html_option(CLI::App& command, std::string& html);
+
 /// "a,b" -> "a", "b"; one empty part of an empty text.
 std::vector<std::string> split(const std::string& text, char separator);
 /// "3", "2,3,4" or "2.5" -> ascending averages without repetition, each in 1..8.

@@ -14,7 +14,6 @@ namespace {
 struct Line {
   CacheSpec kind;  // without bits
   std::vector<CacheMean> points;
-  int n_best = 0;  // points that no other is below at as many bytes
 };
 
 CacheSpec kind_of(CacheSpec spec) {
@@ -38,33 +37,15 @@ std::vector<Line> lines_of(const std::vector<CacheMean>& means) {
   return lines;
 }
 
-/// The lowest KL that any cache reaches at no more bytes, in steps; counts in every line the points on it.
-Series envelope(std::vector<CacheMean> means, std::vector<Line>& lines) {
-  Series steps{"lowest KL within these bytes", {}, 0};
-  steps.stroke = Stroke::band;
-  std::stable_sort(means.begin(), means.end(), cheaper);
-  auto step = [&](double bytes, double kl) {
-    steps.x.push_back(bytes);
-    steps.y.push_back(kl);
-  };
-  for (const CacheMean& mean : means) {
-    if (!steps.y.empty() && mean.kl >= steps.y.back()) continue;
-    if (!steps.y.empty()) step(mean.bytes, steps.y.back());
-    step(mean.bytes, mean.kl);
-    for (Line& line : lines) line.n_best += line.kind == kind_of(mean.spec);
-  }
-  if (!means.empty()) step(means.back().bytes, steps.y.back());
-  return steps;
-}
-
 /// The published method with plain values, or the uniform one, in scalar codes.
 bool is_plain(const CacheSpec& kind, const char* keys) {
   return kind.code == CodePair{} && (kind.v_method.empty() || kind.v_method == "tq-mse") &&
          (kind.k_method == keys || (kind.k_method.empty() && std::string("tq-mse") == keys));
 }
 
-/// Colours of the palette, 0 for those that stay grey.
-std::vector<int> colors_of(const std::vector<Line>& lines) {
+/// Colours of the palette, 0 for those that stay grey. n_best: of every line the points that no other is
+/// below at as many bytes.
+std::vector<int> colors_of(const std::vector<Line>& lines, const std::vector<int>& n_best) {
   constexpr int kPublished = 5, kUniform = 2;
   std::vector<int> free = {1, 3, 4, 7, 6}, colors(lines.size(), 0), order;
   for (size_t i = 0; i < lines.size(); ++i) {
@@ -72,11 +53,10 @@ std::vector<int> colors_of(const std::vector<Line>& lines) {
       colors[i] = kPublished;
     else if (is_plain(lines[i].kind, "tq-mse"))
       colors[i] = kUniform;
-    else if (lines[i].n_best > 0)
+    else if (n_best[i] > 0)
       order.push_back(int(i));
   }
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int a, int b) { return lines[a].n_best > lines[b].n_best; });
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return n_best[a] > n_best[b]; });
   for (size_t i = 0; i < std::min(order.size(), free.size()); ++i) colors[order[i]] = free[i];
   return colors;
 }
@@ -127,19 +107,25 @@ std::string quality_chart(const std::vector<ModelQuality>& models, std::vector<s
   chart.names_at_ends = true;
   if (means.empty()) return line_chart(chart);
 
-  chart.series.push_back(envelope(means, lines));
-  const std::vector<int> colors = colors_of(lines);
+  std::vector<Series> all;
+  for (const Line& line : lines) {
+    Series series{line_name(line, any_keys, any_values), {}};
+    series.mark = line.kind.code == CodePair{} ? 0 : 1;
+    for (const CacheMean& point : line.points) {
+      series.x.push_back(point.bytes);
+      series.y.push_back(point.kl);
+    }
+    all.push_back(std::move(series));
+  }
+  std::vector<int> n_best;
+  chart.series.push_back(lowest_within("lowest KL within these bytes", all, &n_best));
+  const std::vector<int> colors = colors_of(lines, n_best);
   for (const bool grey : {true, false})  // the few lie on top of the many
     for (size_t i = 0; i < lines.size(); ++i) {
       if ((colors[i] == 0) != grey) continue;
-      Series series{line_name(lines[i], any_keys, any_values), {}, colors[i]};
-      series.mark = lines[i].kind.code == CodePair{} ? 0 : 1;
-      series.stroke = grey ? Stroke::thin : Stroke::line;
-      for (const CacheMean& point : lines[i].points) {
-        series.x.push_back(point.bytes);
-        series.y.push_back(point.kl);
-      }
-      chart.series.push_back(std::move(series));
+      all[i].color = colors[i];
+      all[i].stroke = grey ? Stroke::thin : Stroke::line;
+      chart.series.push_back(std::move(all[i]));
     }
   return line_chart(chart);
 }

@@ -1,4 +1,5 @@
 #pragma once
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,7 @@ struct ModelQuality {
   Quality exact;  // against itself: the noise floor
   std::vector<CacheQuality> caches;
   std::vector<Choice> choices;
+  Json map;  // for a page: {"bit_shares", "heads"} of the map (report/map_view.h); null without one
 };
 
 /// Schema blockgtq.perplexity/1.

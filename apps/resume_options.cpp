@@ -14,9 +14,23 @@ namespace blockgtq {
 namespace {
 
 /// Where results go and how, and what session_fields says better.
-constexpr const char* kLeftOut[] = {
-    "help", "model", "file",  "ids",   "device",  "dtype",  "output", "json",
-    "csv",  "md",    "chart", "force", "fail-if", "resume", "part",   "checkpoint-seconds"};
+constexpr const char* kLeftOut[] = {"help",
+                                    "model",
+                                    "file",
+                                    "ids",
+                                    "device",
+                                    "dtype",
+                                    "output",
+                                    "json",
+                                    "csv",
+                                    "md",
+                                    "html",
+                                    "chart",
+                                    "force",
+                                    "fail-if",
+                                    "resume",
+                                    "part",
+                                    "checkpoint-seconds"};
 constexpr const char* kFiles[] = {"map", "calibration", "panel", "activations"};
 
 bool one_of(std::span<const char* const> names, const std::string& name) {

@@ -28,6 +28,7 @@ void add_task_options(CLI::App& command, TaskOptions& o, const std::string& defa
   command.add_option("--json", o.json, "Results as JSON; - for standard output");
   command.add_option("--csv", o.csv, "A row per answer as CSV; - for standard output");
   command.add_option("--md", o.markdown, "The table as Markdown; - for standard output");
+  add_html_option(command, o.html);
   command.add_flag("--force", o.force, "Replace existing outputs");
 }
 

@@ -13,14 +13,15 @@ struct TaskOptions {
   ModelSetOptions set;
   CacheOptions caches;
   bool chat = false, pages = false, force = false;
-  std::string system, folder, json, csv, markdown;
+  std::string system, folder, json, csv, markdown, html;
   ResumeOptions resume;
   int batch = 8;       // answers at once from pages on a GPU
   int64_t tokens = 0;  // of an answer at most; 0: the task's own
 };
 
 /// --chat, --system, --pages, --batch, --answer-tokens, -o, --resume, --checkpoint-seconds, --json, --csv,
-/// --md, --force and the cache options. default_tokens: what --answer-tokens says where it is not given.
+/// --md, --html, --force and the cache options. default_tokens: what --answer-tokens says where it is not
+/// given.
 void add_task_options(CLI::App& command, TaskOptions& options, const std::string& default_tokens);
 
 /// -m, --bos, --map or --calibration, --device: of tasks that read no text.

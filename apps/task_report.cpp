@@ -104,8 +104,9 @@ std::vector<TaskRow> task_rows(const TaskResult& result) {
   return rows;
 }
 
-Table TaskReport::table() const {
-  std::vector<std::string> header = {"model"};
+Table TaskReport::table(bool with_model) const {
+  std::vector<std::string> header;
+  if (with_model) header.emplace_back("model");
   header.insert(header.end(), columns.begin(), columns.end());
   for (const char* name : {"cache", "K method", "V method", "bytes/token", "answers", "tokens", "score",
                            "95 %", "to exact", "95 %"})
@@ -114,7 +115,8 @@ Table TaskReport::table() const {
   for (const TaskResult& result : results)
     for (const TaskRow& row : task_rows(result)) {
       const CacheSpec& spec = result.specs[row.cache];
-      std::vector<std::string> cells = {result.name};
+      std::vector<std::string> cells;
+      if (with_model) cells.push_back(result.name);
       cells.insert(cells.end(), row.group.begin(), row.group.end());
       const bool exact = row.cache == 0;
       for (const std::string& cell :

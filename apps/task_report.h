@@ -31,9 +31,12 @@ struct TaskReport {
   std::vector<std::string> columns;
   std::vector<TaskResult> results;
 
-  Table table() const;                                         // rows
+  Table table(bool with_model = true) const;                   // rows
   Table answers() const;                                       // a row per cache and sample
   Json json(const std::vector<ModelFailure>& failures) const;  // schema blockgtq.tasks/1
+  /// The page. typed: command_text; heat_map: an SVG of what the command knows more of than groups, or empty.
+  std::string html(const std::vector<ModelFailure>& failures, const std::string& typed,
+                   const std::string& heat_map = "") const;
 };
 
 }  // namespace blockgtq

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/fast_exp.h"
@@ -127,8 +128,8 @@ const ChunkSum& AttentionSums::of(Metric metric) const {
 }
 
 AttentionSums& AttentionSums::operator+=(const AttentionSums& other) {
-  for (ChunkSum AttentionSums::*m :
-       {&AttentionSums::weighted, &AttentionSums::kl, &AttentionSums::topk, &AttentionSums::output}) {
+  for (ChunkSum AttentionSums::*m : {&AttentionSums::weighted, &AttentionSums::kl, &AttentionSums::topk,
+                                     &AttentionSums::output, &AttentionSums::sink}) {
     (this->*m).sum += (other.*m).sum;
     (this->*m).count += (other.*m).count;
   }
@@ -221,6 +222,8 @@ void AttentionError::score_tile(const HeadActivations& head, const Tile& tile,
       std::fill(row + n - recent(r), row + n, 0.0f);
       const auto [weighted, drift] = restore_logits(l + seen, softmaxes + seen, n, row);
       add(sum.weighted, weighted);
+      if (first(r) == 0 && n > kSinkPositions)
+        add(sum.sink, std::accumulate(softmaxes + seen, softmaxes + seen + kSinkPositions, 0.0));
       if (n > kTopK) add(sum.topk, kept_share(tops[r], row, n));
       const Normalizer z = softmax(row, n, n_keys - first(r), row);
       std::fill(l_hat + r * n_keys, row, 0.0f);

@@ -27,6 +27,7 @@ struct HeadActivations {
 /// The metrics at real positions of one chunk: sums over its queries.
 struct AttentionSums {
   ChunkSum weighted, kl, topk, output;
+  ChunkSum sink;  // exact attention on the first kSinkPositions keys, of queries behind them that see them
   const ChunkSum& of(Metric metric) const;
   AttentionSums& operator+=(const AttentionSums& other);
 };

@@ -1,7 +1,6 @@
 #include "eval/evaluate.h"
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 
 #include "base/error.h"
@@ -42,7 +41,9 @@ class LayerScorer {
       const AttentionError attention(real_attention(*spec_.model, layer_), chunk_, spec_.exact.recent);
       for (int head = 0; head < spec_.shape.n_kv_heads; ++head) score_attention(attention, head);
     }
-    return assemble(spec_, layer_, scores_);
+    LayerResult result = assemble(spec_, layer_, scores_);
+    result.sink_attention = mean({sink_});
+    return result;
   }
 
  private:
@@ -125,6 +126,10 @@ class LayerScorer {
       head.v_dim = shape.v_dim;
     }
     const std::vector<std::vector<AttentionSums>> sums = attention.score(head, restored);
+    for (const AttentionSums& chunk : sums.at(0)) {  // of the exact keys: the same beside every quantizer
+      sink_.sum += chunk.sink.sum;
+      sink_.count += chunk.sink.count;
+    }
     for (size_t i = 0; i < mine.size(); ++i)
       for (size_t m = 0; m < spec_.metrics.size(); ++m)
         if (needs_attention(spec_.metrics[m]))
@@ -140,6 +145,7 @@ class LayerScorer {
   std::optional<LogitError> real_;  // on the model's own frequencies
   std::vector<ScoreJob> jobs_;
   std::vector<HeadScore> scores_;
+  ChunkSum sink_;
 };
 
 }  // namespace
@@ -157,51 +163,6 @@ LayerResult evaluate_layer(const EvalSpec& spec, int layer, const float* q, cons
   check(n_tokens > 0, "evaluate_layer: no tokens");
   check(v || !spec.measures(Metric::output), "evaluate_layer: output error without values");
   return LayerScorer(spec, layer, q, k, v, n_tokens).run();
-}
-
-std::vector<SummaryRow> summarize(const std::vector<LayerResult>& layers) {
-  if (layers.empty()) return {};
-  const size_t n_rows = layers[0].results.size();
-  std::vector<SummaryRow> rows(n_rows);
-  // tq-mse at the same budget is what a row is held against
-  auto baseline = [&](const LayerResult& layer, double bits) -> const MethodResult* {
-    for (const MethodResult& r : layer.results)
-      if (r.method == "tq-mse" && r.bits == bits) return &r;
-    return nullptr;
-  };
-  for (size_t i = 0; i < n_rows; ++i) {
-    SummaryRow& row = rows[i];
-    row.method = layers[0].results[i].method;
-    row.bits = layers[0].results[i].bits;
-    row.layers = int(layers.size());
-    double base_mae = 0;
-    bool has_base = true;
-    for (const LayerResult& layer : layers) {
-      const MethodResult& r = layer.results[i];
-      row.mae += r.mae;
-      row.effective_bits += r.effective_bits;
-      row.bytes_per_token += r.bytes_per_token;
-      if (const MethodResult* base = baseline(layer, r.bits)) {
-        base_mae += base->mae;
-        row.wins += r.mae < base->mae;
-      } else {
-        has_base = false;
-      }
-    }
-    row.mae /= row.layers;
-    row.effective_bits /= row.layers;
-    base_mae /= row.layers;
-    row.ratio_to_tq_mse =
-        has_base && base_mae > 0 ? row.mae / base_mae : std::numeric_limits<double>::quiet_NaN();
-    for (const MetricValue& first : layers[0].results[i].metrics) {
-      const size_t m = row.metrics.size();
-      std::vector<std::vector<ChunkSum>> parts;
-      for (const LayerResult& layer : layers) parts.push_back(layer.results[i].metrics[m].chunks);
-      row.metrics.push_back(metric_value(first.metric, parts));
-      if (first.metric == Metric::mae) row.metrics.back().value = row.mae;
-    }
-  }
-  return rows;
 }
 
 }  // namespace blockgtq

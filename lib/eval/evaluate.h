@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -52,6 +53,9 @@ struct MethodResult {
 struct LayerResult {
   int layer = 0;
   std::vector<MethodResult> results;  // budgets outside, methods inside, as in EvalSpec
+  // Mean attention on the first kSinkPositions keys, of queries behind them that see them; NaN where nothing
+  // was measured at real positions.
+  double sink_attention = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// Encodes, decodes and scores one layer's keys. q (T, Hq, D), k (T, H, D), v (T, H, Dv): may be null where
@@ -63,7 +67,10 @@ struct SummaryRow {
   std::string method;
   double bits = 0, mae = 0;    // mean over layers
   double ratio_to_tq_mse = 0;  // of the means; NaN without tq-mse or where it has no error
-  int wins = 0, layers = 0;    // layers where this MAE is below tq-mse's
+  // To the error that tq-mse would have at the same effective bits, on the line through its budgets (log MAE
+  // over effective bits), continued beyond the outermost; NaN from fewer than two of them and for itself.
+  double ratio_at_equal_bytes = 0;
+  int wins = 0, layers = 0;                        // layers where this MAE is below tq-mse's
   double effective_bits = 0, bytes_per_token = 0;  // mean over layers; sum over layers
   std::vector<MetricValue> metrics;                // mean over layers
 };

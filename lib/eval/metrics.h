@@ -20,6 +20,7 @@ enum class Metric {
   output  // |o - o^| / |o| with o = sum_j p_j v_j
 };
 inline constexpr int kTopK = 8;
+inline constexpr int kSinkPositions = 4;  // where attention that looks at nothing in particular goes
 
 const char* name(Metric metric);
 /// Every metric, in the order above.

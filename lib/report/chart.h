@@ -30,6 +30,11 @@ struct Chart {
 };
 std::string line_chart(const Chart& chart);
 
+/// The lowest y that any point of these series (x ascending or not) reaches at no more x, in steps, as a
+/// band. n_best, where it is not null: of every series the points that are on it.
+Series lowest_within(const std::string& name, const std::vector<Series>& series,
+                     std::vector<int>* n_best = nullptr);
+
 /// Stacked shares (sum to 1 per column) of bit widths 1..8 over layers: a model's bit fingerprint.
 std::string share_chart(const std::string& title,
                         const std::vector<std::vector<double>>& shares /* (layers, 8) */);

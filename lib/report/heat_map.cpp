@@ -13,19 +13,9 @@
 namespace blockgtq {
 namespace {
 
-constexpr double kCellWidth = 46, kCellHeight = 22, kLeft = 64, kTop = 84, kGap = 30;
+constexpr double kCellWidth = 46, kCellHeight = 22, kLeast = 64, kTop = 84, kGap = 30;
 constexpr size_t kMapsPerRow = 4;
-
-/// From the colour of 1 bit to that of 8, by way of those between.
-Rgb color_of(double share) {
-  const double at = 1 + 7 * std::clamp(share, 0.0, 1.0);
-  const int below = std::min(7, int(at));
-  const Rgb a = bits_color(below), b = bits_color(below + 1);
-  Rgb mixed;
-  for (size_t i = 0; i < mixed.size(); ++i)
-    mixed[i] = uint8_t(std::lround(a[i] + (at - below) * (double(b[i]) - a[i])));
-  return mixed;
-}
+constexpr double kMostWidth = 1100;
 
 /// Where one map stands.
 struct Place {
@@ -41,9 +31,9 @@ std::string cell(const HeatMaps& maps, const HeatMaps::Map& map, size_t row, siz
       "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"><title>{}\n{} {}, {} {}: {:.1f} "
       "%</title></rect>\n"
       "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"{}\">{}</text>\n",
-      px(x), px(y), px(kCellWidth - 1), px(kCellHeight - 1), hex(color_of(value)), escape(map.name),
+      px(x), px(y), px(kCellWidth - 1), px(kCellHeight - 1), hex(share_color(value)), escape(map.name),
       escape(maps.x_title), escape(maps.columns[column]), escape(maps.y_title), escape(maps.rows[row]),
-      100 * value, px(x + kCellWidth / 2), px(y + kCellHeight / 2 + 4), value < 0.5 ? "#ffffff" : "#1a1f26",
+      100 * value, px(x + kCellWidth / 2), px(y + kCellHeight / 2 + 4), value < 0.25 ? "#ffffff" : "#1a1f26",
       text);
 }
 
@@ -66,8 +56,11 @@ std::string one_map(const HeatMaps& maps, const HeatMaps::Map& map, const Place&
 std::string heat_map_svg(const HeatMaps& maps) {
   double widest = kCellWidth * double(maps.columns.size());
   for (const HeatMaps::Map& map : maps.maps) widest = std::max(widest, text_width(map.name, 11));
-  const double step_x = widest + kLeft, step_y = kCellHeight * double(maps.rows.size()) + 30 + kGap;
-  const size_t across = std::min(kMapsPerRow, std::max<size_t>(1, maps.maps.size()));
+  double left = kLeast;  // of a map, with the names of rows
+  for (const std::string& row : maps.rows) left = std::max(left, text_width(row, 11) + 24);
+  const double step_x = widest + left, step_y = kCellHeight * double(maps.rows.size()) + 30 + kGap;
+  const size_t fits = size_t(std::max(1.0, kMostWidth / step_x));
+  const size_t across = std::min(std::min(kMapsPerRow, fits), std::max<size_t>(1, maps.maps.size()));
   const size_t down = (maps.maps.size() + across - 1) / across;
   std::string out =
       svg_begin(std::max(420.0, step_x * double(across) + 16), kTop + step_y * double(down), maps.title, 0);
@@ -75,8 +68,8 @@ std::string heat_map_svg(const HeatMaps& maps) {
   out += svg_text(16, 44, "bq-mut", "start",
                   fmt::format("in per cent; down: {}; across: {}", maps.y_title, maps.x_title));
   for (size_t i = 0; i < maps.maps.size(); ++i)
-    out += one_map(maps, maps.maps[i],
-                   {kLeft + step_x * double(i % across), kTop + step_y * double(i / across)});
+    out +=
+        one_map(maps, maps.maps[i], {left + step_x * double(i % across), kTop + step_y * double(i / across)});
   return out + "</svg>\n";
 }
 

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <png.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "base/error.h"
 
 namespace blockgtq {
@@ -15,6 +18,16 @@ Rgb bits_color(int bits) {
                                    {0xd6, 0xdd, 0x4a}, {0xff, 0xe7, 0x5a}};
   check(bits >= 1 && bits <= 8, "a bit width outside 1..8 has no colour");
   return kRamp[bits - 1];
+}
+
+Rgb share_color(double share) {
+  const double at = 1 + 7 * std::clamp(share, 0.0, 1.0);
+  const int below = std::min(7, int(at));
+  const Rgb a = bits_color(below), b = bits_color(below + 1);
+  Rgb mixed;
+  for (size_t i = 0; i < mixed.size(); ++i)
+    mixed[i] = uint8_t(std::lround(a[i] + (at - below) * (double(b[i]) - a[i])));
+  return mixed;
 }
 
 std::string hex(Rgb color) {

@@ -5,11 +5,14 @@
 #include <set>
 
 #include "report/chart.h"
+#include "report/map_view.h"
 #include "report/number.h"
+#include "report/page.h"
+#include "report/panel_charts.h"
 #include "report/panel_report.h"
 #include "report/panel_tables.h"
 #include "report/panel_view.h"
-#include "report/theme.h"
+#include "report/risks.h"
 
 namespace blockgtq {
 namespace {
@@ -48,27 +51,32 @@ std::string lead(const PanelView& view) {
   return escape(text) + ". Mean absolute error; lower is better.";
 }
 
+/// Of every budget the method with the least error, at equal bytes where that is known.
 std::string tiles(const PanelView& view) {
   std::string out;
-  for (size_t m = view.first_other(); m < view.methods.size() && view.has_baseline; ++m)
-    for (size_t b = 0; b < view.budgets.size(); ++b) {
+  for (size_t b = 0; b < view.budgets.size() && view.has_baseline; ++b) {
+    auto judged = [&](size_t m) {
       const PanelMean mean = view.mean(b, m);
-      if (mean.models == 0) continue;
-      out += fmt::format(
-          "<div class=\"tile\"><div class=\"what\">{} at {}</div>\n<div class=\"big {}\" title=\"ratio "
-          "{}\">{}</div>\n",
-          escape(method_title(view.methods[m])), bits_title(view.budgets[b]),
-          mean.ratio <= 1 ? "better" : "worse", exact(mean.ratio), large_change(mean.ratio));
-      out += fmt::format(
-          "<div class=\"fine\">than TQ-MSE, geometric mean of {}; lower in {} of {}.<br/>Effective bits {} "
-          "against {}",
-          count_title(mean.models, "model"), mean.wins, count_title(mean.layers, "layer"),
-          three_digits(mean.effective_bits), three_digits(mean.baseline_effective_bits));
-      out += std::isnan(mean.equal_bytes_ratio)
-                 ? ""
-                 : fmt::format("; at equal bytes ≈ {}", change(mean.equal_bytes_ratio));
-      out += ".</div></div>\n";
-    }
+      const double ratio = view.has_equal_bytes ? mean.equal_bytes_ratio : mean.ratio;
+      return std::isnan(ratio) ? INFINITY : ratio;
+    };
+    size_t best = view.first_other();
+    for (size_t m = best; m < view.methods.size(); ++m)
+      if (judged(m) < judged(best)) best = m;
+    if (best >= view.methods.size() || std::isinf(judged(best))) continue;
+    const PanelMean mean = view.mean(b, best);
+    out += fmt::format(
+        "<div class=\"tile\"><div class=\"what\">Least error at {}: {}</div>\n"
+        "<div class=\"big {}\" title=\"ratio {}\">{}</div>\n<div class=\"fine\">than TQ-MSE {}, {}",
+        bits_title(view.budgets[b]), escape(method_title(view.methods[best])),
+        judged(best) <= 1 ? "better" : "worse", exact(judged(best)), large_change(judged(best)),
+        view.has_equal_bytes ? "at equal bytes" : "at the same bits",
+        mean.models == 1 ? "one model" : fmt::format("geometric mean of {} models", mean.models));
+    if (view.has_equal_bytes) out += ".<br/>At the same bits: " + change(mean.ratio);
+    out += fmt::format(", lower in {} of {}, effective bits {} against {}.</div></div>\n", mean.wins,
+                       count_title(mean.layers, "layer"), three_digits(mean.effective_bits),
+                       three_digits(mean.baseline_effective_bits));
+  }
   return out.empty() ? "" : "<div class=\"tiles\">\n" + out + "</div>\n";
 }
 
@@ -81,7 +89,7 @@ std::string notes(const PanelView& view, const std::set<std::string>& evaluation
   out +=
       ". Effective bits: all bytes stored per key coordinate, norms and padding included. Bytes per token: "
       "keys of all layers.";
-  if (view.has_baseline) out += " Wins: layers whose MAE is below that of TQ-MSE at the same budget.";
+  if (view.has_baseline) out += " Layers won: those whose MAE is below that of TQ-MSE at the same budget.";
   if (view.has_equal_bytes)
     out +=
         " At equal bytes: against the MAE that TQ-MSE would have at the same effective bits, on the line "
@@ -102,43 +110,17 @@ std::string architecture_line(const Json& a) {
   return escape(text);
 }
 
-/// The error of every layer at these budgets: one colour per method, one kind of line per budget.
-std::string error_chart(const PanelView& view, const Json& eval, const std::vector<double>& budgets) {
-  const bool one = budgets.size() == 1;
-  Chart chart;
-  chart.title = "Logit error per layer" + (one ? ", " + bits_title(budgets[0]) : "");
-  chart.x_title = "layer";
-  chart.y_title = "MAE";
-  const Json& layers = eval.at("layers");
-  for (const Json& layer : layers) chart.x.push_back(layer.at("layer").get<double>());
-  double least = INFINITY, most = 0;
-  for (size_t b = 0; b < budgets.size(); ++b)
-    for (size_t m = 0; m < view.methods.size(); ++m) {
-      Series series{method_title(view.methods[m]) + (one ? "" : ", " + bits_title(budgets[b])),
-                    {},
-                    int(m) + (view.has_baseline ? 0 : 1),
-                    int(b)};
-      bool any = false;
-      for (const Json& layer : layers) {
-        const Json* r = find_result(layer, view.methods[m], budgets[b]);
-        const double mae = r && !r->at("mae").is_null() ? r->at("mae").get<double>() : NAN;
-        series.y.push_back(mae);
-        any |= r != nullptr;
-        if (mae > 0) least = std::min(least, mae), most = std::max(most, mae);
-      }
-      if (any) chart.series.push_back(std::move(series));
-    }
-  chart.log_y = most > 12 * least;  // else the lower lines would lie on the axis
-  if (chart.log_y) chart.y_title += ", logarithmic";
-  return line_chart(chart);
-}
-
-std::string error_charts(const PanelView& view, const Json& eval) {
-  constexpr size_t kMaxLines = 6;  // more than an eye can follow in one chart: then one for each budget
-  if (view.budgets.size() * view.methods.size() <= kMaxLines) return error_chart(view, eval, view.budgets);
-  std::string out;
-  for (double bits : view.budgets) out += error_chart(view, eval, {bits});
-  return out;
+/// What there is to see of one model: errors of its layers, its map, what makes it hard.
+std::string model_part(const PanelView& view, const PanelModel& model) {
+  const Json& json = *model.json;
+  const Json none;
+  auto part = [&](const char* key) -> const Json& { return json.contains(key) ? json.at(key) : none; };
+  std::string out = "<div class=\"plots large\">\n" + error_charts(view, json.at("eval"));
+  out += share_charts(part("bit_shares")) + "</div>\n";
+  if (json.contains("map")) out += map_heads(json.at("map"));
+  out += risk_section(part("norms"), json.at("eval").at("layers"));
+  return out + "<details><summary>Errors of every layer</summary>" + layer_table(view, model) +
+         "</details>\n";
 }
 
 std::string card(const PanelView& view, const PanelModel& model, size_t number, bool own_evaluation) {
@@ -149,54 +131,67 @@ std::string card(const PanelView& view, const PanelModel& model, size_t number, 
   const Json& json = *model.json;
   out += "<span class=\"arch\">" + architecture_line(json.at("architecture"));
   if (own_evaluation) out += " · " + escape(eval_title(json.at("eval")));
-  if (json.contains("seconds")) out += fmt::format(" · {} s", three_digits(json.at("seconds").get<double>()));
-  out += "</span></header>\n<div class=\"plots\">\n" + error_charts(view, json.at("eval"));
-  for (const Json& share : json.at("bit_shares"))
-    out += share_chart(fmt::format("Bit widths of blocks, average {}", exact(share.at("bits").get<double>())),
-                       share.at("layers").get<std::vector<std::vector<double>>>());
-  return out + "</div>\n<details><summary>Numbers of every layer</summary>" + layer_table(view, model) +
-         "</details></article>\n";
+  return out + "</span></header>\n" + model_part(view, model) + "</article>\n";
 }
 
-std::string origin(const Json& panel) {
-  std::string out = fmt::format("<h2>How it was made</h2>\n<pre tabindex=\"0\"><code>{}</code></pre>\n<dl>\n",
-                                escape(panel.at("command").get<std::string>()));
-  for (const auto& [key, value] : panel.at("provenance").items())
-    out += fmt::format("<dt>{}</dt><dd>{}</dd>\n", escape(key),
-                       escape(value.is_string() ? value.get<std::string>() : value.dump()));
-  return out + "</dl>\n";
+std::string text_of(const Json& json, const char* key) {
+  const auto found = json.find(key);
+  return found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
 }  // namespace
 
-// XML-clean HTML: every element is closed, so that strict parsers read it too.
 std::string panel_html(const Json& panel) {
   const PanelView view(panel);
   std::set<std::string> evaluations;
   for (const PanelModel& model : view.models)
     if (!model.cells.empty()) evaluations.insert(eval_title(model.json->at("eval")));
-  std::string out = fmt::format(
-      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/><meta name=\"viewport\" "
-      "content=\"width=device-width, "
-      "initial-scale=1\"/>\n<title>blockgtq panel: "
-      "{}</title>\n<style>\n{}</style></head>\n<body><main>\n<h1>Key quantization, {}</h1>\n"
-      "<p class=\"lead\">{}</p>\n",
-      count_title(view.models.size(), "model"), page_style(), count_title(view.models.size(), "model"),
-      lead(view));
+  const std::string models = count_title(view.models.size(), "model");
+  Page page;
+  page.title = "Key quantization, " + models;
+  page.lead = lead(view);
   if (view.n_ok < int(view.models.size()))
-    out += fmt::format("<p class=\"error\">{} of {} failed; the tables name each reason.</p>\n",
-                       view.models.size() - view.n_ok, count_title(view.models.size(), "model"));
-  out += tiles(view);
-  for (size_t b = 0; b < view.budgets.size(); ++b)
-    out += fmt::format("<h2 id=\"bits-{}\">{} per coordinate</h2>\n{}", b, bits_title(view.budgets[b]),
-                       summary_table(view, b));
-  out += notes(view, evaluations);
-  out += "<h2>Models</h2>\n";
+    page.body += fmt::format("<p class=\"error\">{} of {} failed; the tables name each reason.</p>\n",
+                             view.models.size() - view.n_ok, models);
+  page.body += tiles(view);
+  if (view.n_ok > 0)
+    page.body +=
+        page_section("Methods", summary_table(view) + error_against_bytes(view) + notes(view, evaluations));
+  std::string cards;
   for (size_t i = 0; i < view.models.size(); ++i)
-    out += card(view, view.models[i], i, evaluations.size() > 1);
-  out += origin(panel);
-  return out + fmt::format("<p class=\"note\">blockgtq {}</p>\n</main></body></html>\n",
-                           escape(panel.at("version").get<std::string>()));
+    cards += card(view, view.models[i], i, evaluations.size() > 1);
+  page.body += page_section("Models", model_tables(view) + cards);
+  page.command = panel.at("command").get<std::string>();
+  page.provenance = {{"", panel.at("provenance")}};
+  page.version = panel.at("version").get<std::string>();
+  page.data = panel;
+  return page_html(page);
+}
+
+std::string eval_html(const EvalPage& of) {
+  const Json& eval = of.eval;
+  Json model = {{"name", text_of(eval, "model")}, {"status", "ok"}, {"eval", eval}};
+  if (of.map) {
+    model["bit_shares"] = bit_shares(*of.map);
+    model["map"] = map_view(*of.map);
+  }
+  const Json panel = {{"models", Json::array({model})}};
+  const PanelView view(panel);
+  Page page;
+  page.title = "Logit error of " + text_of(eval, "model");
+  page.lead = fmt::format(
+      "How far attention logits move when keys are quantized before RoPE: {}. Mean absolute error; lower is "
+      "better.",
+      escape(eval_title(eval)));
+  page.body =
+      tiles(view) +
+      page_section("Methods", summary_table(view) + of.tables + error_against_bytes(view) + notes(view, {})) +
+      page_section("Layers", model_part(view, view.models[0]));
+  page.command = of.command;
+  page.provenance = {{"", eval.at("provenance")}};
+  page.version = of.version;
+  page.data = eval;
+  return page_html(page);
 }
 
 }  // namespace blockgtq

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "report/chart.h"
 #include "report/number.h"
+#include "report/page.h"
 
 namespace blockgtq {
 namespace {
@@ -29,78 +31,94 @@ std::string reduction(double ratio) {
   return text;
 }
 
-/// The largest change of the page: bars of all tables have one scale.
-double largest_change(const PanelView& view) {
-  double most = 0;
-  for (const PanelModel& model : view.models)
-    for (const auto& row : model.cells)
-      for (const auto& cell : row)
-        if (cell && std::isfinite(cell->ratio)) most = std::max(most, std::abs(1 - cell->ratio));
-  return most;
+/// Tables sort by the first number of a tooltip.
+std::string reduction_title(double ratio) {
+  return fmt::format("{:.4f} % less, ratio {}", 100 * (1 - ratio), exact(ratio));
 }
 
-std::string reduction_cell(double ratio, double scale) {
-  if (std::isnan(ratio)) return "<td class=\"bar\">–</td>";
-  const double share = scale > 0 ? std::abs(1 - ratio) / scale : 0;
-  return fmt::format(
-      "<td class=\"bar {}\" title=\"ratio {}\"><span><i style=\"width:{:.1f}%\"></i><b>{}</b></span></td>",
-      verdict(ratio), exact(ratio), 100 * std::min(share, 1.0), reduction(ratio));
-}
-
-std::string percent_cell(double ratio) {
+std::string reduction_cell(double ratio) {
   if (std::isnan(ratio)) return "<td>–</td>";
-  return fmt::format("<td class=\"{}\" title=\"ratio {}\">{}</td>", verdict(ratio), exact(ratio),
+  return fmt::format("<td class=\"{}\" title=\"{}\">{}</td>", verdict(ratio), reduction_title(ratio),
                      reduction(ratio));
 }
 
-std::string head_cell(const std::string& text, bool first, int columns = 1) {
-  const std::string cls = first ? " class=\"first\"" : "";
-  if (columns > 1)
-    return fmt::format("<th scope=\"colgroup\" colspan=\"{}\"{}>{}</th>", columns, cls, escape(text));
-  return fmt::format("<th scope=\"col\"{}>{}</th>", cls, escape(text));
-}
-
-std::string box(const std::string& label, const std::string& table) {
+/// With a bar beside the number; scale: |1 - ratio| of the longest.
+std::string bar_cell(double ratio, double scale) {
+  if (std::isnan(ratio)) return "<td class=\"bar\">–</td>";
+  const double share = scale > 0 ? std::abs(1 - ratio) / scale : 0;
   return fmt::format(
-      "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\"><table>\n{}</table></div>\n",
-      escape(label), table);
+      "<td class=\"bar {}\" title=\"{}\"><span><i style=\"width:{:.1f}%\"></i><b>{}</b></span></td>",
+      verdict(ratio), reduction_title(ratio), 100 * std::min(share, 1.0), reduction(ratio));
 }
 
-/// Columns of a method that is held against tq-mse, between its MAE and its size.
-std::string comparison_cells(const PanelView& view, double ratio, double equal_bytes_ratio,
-                             const std::string& wins, double scale) {
-  std::string out = reduction_cell(ratio, scale);
-  if (view.has_equal_bytes) out += percent_cell(equal_bytes_ratio);
-  return out + "<td>" + wins + "</td>";
+std::string wins_cell(int wins, int layers) {
+  return layers == 0 ? "<td>–</td>" : fmt::format("<td>{}/{}</td>", wins, layers);
 }
 
-std::string summary_head(const PanelView& view) {
-  std::string groups = "<tr><th rowspan=\"2\" scope=\"col\">Model</th>", names = "<tr>";
-  for (size_t m = 0; m < view.methods.size(); ++m) {
-    const bool compared = view.has_baseline && m > 0;
-    groups += head_cell(method_title(view.methods[m]), true, compared ? 5 + view.has_equal_bytes : 3);
-    names += head_cell("MAE", true);
-    if (compared) {
-      names += head_cell("reduction", false);
-      if (view.has_equal_bytes) names += head_cell("at equal bytes", false);
-      names += head_cell("wins", false);
-    }
-    names += head_cell("effective bits", false) + head_cell("bytes/token", false);
+std::string head_cell(const std::string& text, const char* cls = "number") {
+  return fmt::format("<th scope=\"col\" class=\"{}\">{}</th>", cls, escape(text));
+}
+
+/// What a table of models can show.
+struct Quantity {
+  const char* name;
+  bool compared;  // with tq-mse, which has no column then
+  std::function<std::string(const PanelCell&)> cell;
+  std::function<std::string(const PanelMean&)> mean;  // none: no row of means
+};
+
+std::vector<Quantity> quantities(const PanelView& view) {
+  std::vector<Quantity> all;
+  if (view.has_equal_bytes)
+    all.push_back({"less error than TQ-MSE at equal bytes", true,
+                   [](const PanelCell& c) { return reduction_cell(c.equal_bytes_ratio); },
+                   [](const PanelMean& m) { return reduction_cell(m.equal_bytes_ratio); }});
+  if (view.has_baseline) {
+    all.push_back({"less error than TQ-MSE at the same bits", true,
+                   [](const PanelCell& c) { return reduction_cell(c.ratio); },
+                   [](const PanelMean& m) { return reduction_cell(m.ratio); }});
+    all.push_back({"layers with less error than TQ-MSE", true,
+                   [](const PanelCell& c) { return wins_cell(c.wins, c.layers); },
+                   [](const PanelMean& m) { return wins_cell(m.wins, m.layers); }});
   }
-  return "<thead>" + groups + "</tr>\n" + names + "</tr></thead>\n";
+  all.push_back({"mean absolute error", false,
+                 [](const PanelCell& c) { return number_cell(c.mae, "", c.interpolated ? "*" : ""); },
+                 [](const PanelMean& m) { return number_cell(m.mae); }});
+  all.push_back({"effective bits per key coordinate",
+                 false,
+                 [](const PanelCell& c) { return number_cell(c.effective_bits); },
+                 {}});
+  all.push_back(
+      {"bytes per token", false, [](const PanelCell& c) { return number_cell(c.bytes_per_token); }, {}});
+  return all;
 }
 
-std::string mean_row(const PanelView& view, size_t budget, double scale) {
-  std::string out = "<tfoot><tr><th scope=\"row\">Geometric mean</th>";
-  for (size_t m = 0; m < view.methods.size(); ++m) {
-    const PanelMean mean = view.mean(budget, m);
-    out += number_cell(mean.ratio, "first", "×");
-    if (m > 0)
-      out += comparison_cells(view, mean.ratio, mean.equal_bytes_ratio,
-                              mean.models ? fmt::format("{}/{}", mean.wins, mean.layers) : "–", scale);
-    out += "<td></td><td></td>";
+std::string model_table(const PanelView& view, const Quantity& quantity, size_t budget) {
+  const size_t first = quantity.compared ? view.first_other() : 0;
+  std::string out = "<thead><tr>" + head_cell("Model", "text");
+  for (size_t m = first; m < view.methods.size(); ++m) out += head_cell(method_title(view.methods[m]));
+  out += "</tr></thead>\n<tbody>\n";
+  for (size_t i = 0; i < view.models.size(); ++i) {
+    const PanelModel& model = view.models[i];
+    const bool failed = model.cells.empty();
+    out += fmt::format("<tr{}><th scope=\"row\"><a href=\"#model-{}\">{}</a></th>",
+                       failed ? " class=\"failed\"" : "", i, escape(model.name));
+    if (failed)
+      out += fmt::format("<td colspan=\"{}\">failed: {}</td>",
+                         std::max<size_t>(1, view.methods.size() - first), escape(model.error));
+    else
+      for (size_t m = first; m < view.methods.size(); ++m)
+        out += model.cells[budget][m] ? quantity.cell(*model.cells[budget][m]) : "<td>–</td>";
+    out += "</tr>\n";
   }
-  return out + "</tr></tfoot>\n";
+  out += "</tbody>\n";
+  if (quantity.mean && view.n_ok > 1) {
+    out += "<tfoot><tr><th scope=\"row\">All models</th>";
+    for (size_t m = first; m < view.methods.size(); ++m) out += quantity.mean(view.mean(budget, m));
+    out += "</tr></tfoot>\n";
+  }
+  const std::string title = bits_title(view.budgets[budget]);
+  return fmt::format("<h3>{}</h3>\n", title) + page_table(fmt::format("{}, {}", quantity.name, title), out);
 }
 
 }  // namespace
@@ -111,63 +129,63 @@ const Json* find_result(const Json& layer, const std::string& method, double bit
   return nullptr;
 }
 
-std::string summary_table(const PanelView& view, size_t budget) {
-  const double scale = largest_change(view);
-  std::string body = summary_head(view) + "<tbody>\n";
-  size_t n_columns = 0;
-  for (size_t m = 0; m < view.methods.size(); ++m)
-    n_columns += view.has_baseline && m > 0 ? 5 + view.has_equal_bytes : 3;
-  for (size_t i = 0; i < view.models.size(); ++i) {
-    const PanelModel& model = view.models[i];
-    const bool failed = model.cells.empty();
-    body += fmt::format("<tr{}><th scope=\"row\"><a href=\"#model-{}\">{}</a></th>",
-                        failed ? " class=\"failed\"" : "", i, escape(model.name));
-    if (failed) {
-      body += fmt::format("<td class=\"first\" colspan=\"{}\">failed: {}</td></tr>\n", n_columns,
-                          escape(model.error));
-      continue;
-    }
+std::string summary_table(const PanelView& view) {
+  std::string out = "<thead><tr>" + head_cell("Method", "text") + head_cell("bits");
+  if (view.has_equal_bytes) out += head_cell("less error at equal bytes") + head_cell("worst model there");
+  if (view.has_baseline) out += head_cell("less error at the same bits") + head_cell("layers won");
+  out += head_cell("MAE") + (view.has_baseline ? head_cell("effective bits") : "") + head_cell("bytes/token");
+  out += "</tr></thead>\n<tbody>\n";
+  double scale = 0;  // bars of all rows have one
+  for (size_t b = 0; b < view.budgets.size(); ++b)
+    for (size_t m = view.first_other(); m < view.methods.size(); ++m)
+      if (const double ratio = view.mean(b, m).equal_bytes_ratio; std::isfinite(ratio))
+        scale = std::max(scale, std::abs(1 - ratio));
+  for (size_t b = 0; b < view.budgets.size(); ++b)
     for (size_t m = 0; m < view.methods.size(); ++m) {
-      const PanelCell missing{NAN, NAN, NAN, NAN, NAN, 0, 0, false},
-          &cell = model.cells[budget][m] ? *model.cells[budget][m] : missing;
-      body += number_cell(cell.mae, "first", cell.interpolated ? "*" : "");
-      if (view.has_baseline && m > 0)
-        body += comparison_cells(view, cell.ratio, cell.equal_bytes_ratio,
-                                 cell.layers ? fmt::format("{}/{}", cell.wins, cell.layers) : "–", scale);
-      body += number_cell(cell.effective_bits) + number_cell(cell.bytes_per_token);
+      const PanelMean mean = view.mean(b, m);
+      const bool compared = m >= view.first_other();
+      out += fmt::format("<tr><th scope=\"row\">{}</th><td>{}</td>", escape(method_title(view.methods[m])),
+                         exact(view.budgets[b]));
+      if (view.has_equal_bytes)
+        out += bar_cell(compared ? mean.equal_bytes_ratio : NAN, scale) +
+               reduction_cell(compared ? mean.worst_equal_bytes_ratio : NAN);
+      if (view.has_baseline)
+        out += reduction_cell(compared ? mean.ratio : NAN) + wins_cell(mean.wins, compared ? mean.layers : 0);
+      out += number_cell(mean.mae) + (view.has_baseline ? number_cell(mean.effective_bits) : "") +
+             number_cell(mean.bytes_per_token) + "</tr>\n";
     }
-    body += "</tr>\n";
+  return page_table("Methods", out + "</tbody>\n");
+}
+
+std::string model_tables(const PanelView& view) {
+  std::string out;
+  for (const Quantity& quantity : quantities(view)) {
+    const bool first = out.empty();
+    out += fmt::format("<div {}>\n", choice_mark(quantity.name, first));
+    for (size_t b = 0; b < view.budgets.size(); ++b) out += model_table(view, quantity, b);
+    out += "</div>\n";
   }
-  body += "</tbody>\n";
-  if (view.has_baseline) body += mean_row(view, budget, scale);
-  return box("Summary at " + bits_title(view.budgets[budget]), body);
+  return page_choice("Show", out);
 }
 
 std::string layer_table(const PanelView& view, const PanelModel& model) {
-  std::string groups = "<tr><th rowspan=\"2\" scope=\"col\">Layer</th>", names = "<tr>";
-  for (double bits : view.budgets)
-    for (const std::string& method : view.methods) {
-      groups += head_cell(method_title(method) + ", " + bits_title(bits), true, 3);
-      names += head_cell("MAE", true) + head_cell("eff. bits", false) + head_cell("bytes", false);
-    }
-  std::string body = "<thead>" + groups + "</tr>\n" + names + "</tr></thead>\n<tbody>\n";
-  auto number = [](const Json* r, const char* key) {
-    return r && !r->at(key).is_null() ? r->at(key).get<double>() : NAN;
-  };
+  std::string out = "<thead><tr>" + head_cell("Layer");
+  for (const double bits : view.budgets)
+    for (const std::string& method : view.methods)
+      out += head_cell(method_title(method) + ", " + bits_title(bits));
+  out += "</tr></thead>\n<tbody>\n";
+  auto error = [](const Json* r) { return r && !r->at("mae").is_null() ? r->at("mae").get<double>() : NAN; };
   for (const Json& layer : model.json->at("eval").at("layers")) {
-    body += fmt::format("<tr><th scope=\"row\">{}</th>", layer.at("layer").dump());
-    for (double bits : view.budgets)
+    out += fmt::format("<tr><th scope=\"row\">{}</th>", layer.at("layer").dump());
+    for (const double bits : view.budgets)
       for (size_t m = 0; m < view.methods.size(); ++m) {
-        const Json* r = find_result(layer, view.methods[m], bits);
-        const double mae = number(r, "mae");
-        const double base =
-            view.has_baseline && m > 0 ? number(find_result(layer, kBaseline, bits), "mae") : NAN;
-        body += number_cell(mae, (std::string("first ") + verdict(mae / base)).c_str()) +
-                number_cell(number(r, "effective_bits")) + number_cell(number(r, "bytes_per_token"));
+        const double mae = error(find_result(layer, view.methods[m], bits));
+        const double base = view.has_baseline && m > 0 ? error(find_result(layer, kBaseline, bits)) : NAN;
+        out += number_cell(mae, verdict(mae / base));
       }
-    body += "</tr>\n";
+    out += "</tr>\n";
   }
-  return box("Numbers of every layer of " + model.name, body + "</tbody>\n");
+  return page_table("Errors of every layer of " + model.name, out + "</tbody>\n");
 }
 
 }  // namespace blockgtq

@@ -34,33 +34,11 @@ bool is_interpolated(const Json& eval, const std::string& method, double bits) {
   return false;
 }
 
-struct Point {
-  double bits, log_mae;
-};
-
-/// tq-mse's error at an effective size between (or beyond) its measured ones: log error is close to a
-/// straight line in bits, so neighbours are joined, and the outermost lines go on. NaN from fewer than two
-/// sizes.
-double baseline_mae(const std::vector<Point>& points, double effective_bits) {
-  if (points.size() < 2) return kNan;
-  size_t i = 1;
-  while (i + 1 < points.size() && points[i].bits < effective_bits) ++i;
-  const Point &a = points[i - 1], &b = points[i];
-  return std::exp(a.log_mae + (b.log_mae - a.log_mae) * (effective_bits - a.bits) / (b.bits - a.bits));
-}
-
-void compare_at_equal_bytes(PanelModel& model) {
-  std::vector<Point> points;
+bool is_complete(const PanelModel& model) {
   for (const auto& row : model.cells)
-    if (row[0] && row[0]->mae > 0 && std::isfinite(row[0]->mae))
-      points.push_back({row[0]->effective_bits, std::log(row[0]->mae)});
-  std::sort(points.begin(), points.end(), [](const Point& a, const Point& b) { return a.bits < b.bits; });
-  points.erase(std::unique(points.begin(), points.end(),
-                           [](const Point& a, const Point& b) { return a.bits == b.bits; }),
-               points.end());
-  for (auto& row : model.cells)
-    for (size_t m = 1; m < row.size(); ++m)
-      if (row[m]) row[m]->equal_bytes_ratio = row[m]->mae / baseline_mae(points, row[m]->effective_bits);
+    for (const auto& cell : row)
+      if (!cell || !(cell->mae > 0)) return false;
+  return !model.cells.empty();
 }
 
 }  // namespace
@@ -92,14 +70,13 @@ PanelView::PanelView(const Json& panel) {
       model.cells[index_of(budgets, bits)][index_of(methods, method)] =
           PanelCell{number(row.at("mae")),
                     number(row.at("ratio_to_tq_mse")),
-                    kNan,
+                    number(row.at("ratio_at_equal_bytes")),
                     number(row.at("effective_bits")),
                     number(row.at("bytes_per_token")),
                     row.at("wins"),
                     row.at("layers"),
                     interpolated};
     }
-    if (has_baseline) compare_at_equal_bytes(model);
     for (const auto& row : model.cells)
       for (const auto& cell : row) has_equal_bytes |= cell && std::isfinite(cell->equal_bytes_ratio);
   }
@@ -108,9 +85,15 @@ PanelView::PanelView(const Json& panel) {
 PanelMean PanelView::mean(size_t budget, size_t method) const {
   PanelMean mean{};
   mean.worst_equal_bytes_ratio = kNan;
-  double log_ratio = 0, log_equal = 0;
+  double log_ratio = 0, log_equal = 0, log_mae = 0, log_bytes = 0;
+  int complete = 0;
   for (const PanelModel& model : models) {
     if (model.cells.empty()) continue;
+    if (is_complete(model)) {
+      log_mae += std::log(model.cells[budget][method]->mae);
+      log_bytes += std::log(model.cells[budget][method]->bytes_per_token);
+      ++complete;
+    }
     const auto &cell = model.cells[budget][method], &base = model.cells[budget][0];
     if (!cell || !base || !(cell->ratio > 0)) continue;
     log_ratio += std::log(cell->ratio);
@@ -125,9 +108,33 @@ PanelMean PanelView::mean(size_t budget, size_t method) const {
   }
   mean.ratio = std::exp(log_ratio / mean.models);  // no model: 0 / 0, a NaN as documented
   mean.equal_bytes_ratio = std::exp(log_equal / mean.models);
+  mean.mae = std::exp(log_mae / complete);
+  mean.bytes_per_token = std::exp(log_bytes / complete);
   mean.effective_bits /= mean.models;
   mean.baseline_effective_bits /= mean.models;
   return mean;
+}
+
+Json panel_summary(const Json& panel) {
+  const PanelView view(panel);
+  Json rows = Json::array();
+  auto json = [](double value) { return std::isfinite(value) ? Json(value) : Json(); };
+  for (size_t b = 0; b < view.budgets.size(); ++b)
+    for (size_t m = 0; m < view.methods.size(); ++m) {
+      const PanelMean mean = view.mean(b, m);
+      rows.push_back({{"method", view.methods[m]},
+                      {"bits", view.budgets[b]},
+                      {"models", mean.models},
+                      {"mae", json(mean.mae)},
+                      {"ratio_to_tq_mse", json(mean.ratio)},
+                      {"ratio_at_equal_bytes", json(mean.equal_bytes_ratio)},
+                      {"worst_at_equal_bytes", json(mean.worst_equal_bytes_ratio)},
+                      {"wins", mean.wins},
+                      {"layers", mean.layers},
+                      {"effective_bits", json(mean.effective_bits)},
+                      {"bytes_per_token", json(mean.bytes_per_token)}});
+    }
+  return rows;
 }
 
 std::string method_title(const std::string& method) {

@@ -1,9 +1,13 @@
 #include "report/table.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <string_view>
 
 #include "base/error.h"
+#include "report/chart.h"
+#include "report/page.h"
 
 namespace blockgtq {
 namespace {
@@ -148,6 +152,25 @@ std::string Table::csv() const {
   std::string out = csv_line(header_);
   for (const Cells& row : rows_) out += csv_line(row);
   return out;
+}
+
+std::string Table::html(const std::string& label) const {
+  std::vector<bool> right;
+  std::string out = "<thead><tr>";
+  for (size_t c = 0; c < header_.size(); ++c) {
+    right.push_back(is_numeric(rows_, c));
+    out += fmt::format("<th scope=\"col\" class=\"{}\">{}</th>", right[c] ? "number" : "text",
+                       escape(header_[c]));
+  }
+  out += "</tr></thead>\n<tbody>\n";
+  for (const Cells& row : rows_) {
+    out += fmt::format("<tr><th scope=\"row\">{}</th>", escape(row[0]));
+    for (size_t c = 1; c < row.size(); ++c)
+      out += fmt::format("<td{}>{}</td>", right[c] ? "" : " class=\"text\"", escape(row[c]));
+    out += "</tr>\n";
+  }
+  constexpr size_t kRoomy = 9;  // columns
+  return page_table(label, out + "</tbody>\n", header_.size() > kRoomy ? "sort dense" : "sort");
 }
 
 }  // namespace blockgtq

@@ -4,8 +4,8 @@
 
 namespace blockgtq {
 
-/// A table of text cells, rendered for a terminal, Markdown or CSV (RFC 4180). Columns of numbers (every cell
-/// but the header starts with a digit, sign or is empty) are set to the right.
+/// A table of text cells, rendered for a terminal, Markdown, CSV (RFC 4180) or a page. Columns of numbers
+/// (every cell but the header starts with a digit, sign or is empty) are set to the right.
 class Table {
  public:
   explicit Table(std::vector<std::string> header) : header_(std::move(header)) {}
@@ -13,6 +13,7 @@ class Table {
   std::string text() const;                  // padded with spaces (UTF-8 aware), a rule under the header
   std::string markdown() const;
   std::string csv() const;
+  std::string html(const std::string& label) const;  // a page_table that sorts
 
  private:
   std::vector<std::string> header_;

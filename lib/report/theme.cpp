@@ -53,7 +53,8 @@ body{margin:0;background:var(--page);color:var(--ink);font-size:15px;line-height
 main{max-width:1160px;margin:0 auto;padding:40px 20px 56px}
 h1{font-size:28px;line-height:1.2;letter-spacing:-.015em;margin:0 0 10px}
 h2{font-size:20px;letter-spacing:-.01em;margin:44px 0 12px}
-h3{font-size:16px;margin:0}
+h3{font-size:16px;margin:18px 0 8px}
+header h3{margin:0}
 p{margin:0 0 10px}
 .lead{max-width:76ch;font-size:16px}
 .note,.arch{color:var(--muted);font-size:13px}
@@ -69,25 +70,44 @@ p{margin:0 0 10px}
 table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{padding:7px 10px;text-align:right;white-space:nowrap;border-top:1px solid var(--rule)}
 thead th{border-top:0;color:var(--muted);font-size:12.5px;font-weight:600;vertical-align:bottom}
-thead tr+tr th{padding-top:0}
-thead tr:first-child th[colspan]{text-align:left;padding-bottom:2px;color:var(--ink);font-size:13px}
+thead th{white-space:normal}
+th.text,td.text{text-align:left}
+td.text{white-space:normal}
 th:first-child{text-align:left;position:sticky;left:0;background:var(--surface)}
 tbody th{font-weight:600}
 tbody th a{color:inherit;text-decoration:none}
 tbody th a:hover{text-decoration:underline}
 tfoot th,tfoot td{border-top:2px solid var(--rule);font-weight:650}
-.first{border-left:1px solid var(--rule)}
 .better{color:var(--good)}
 .worse,.failed td{color:var(--bad)}
 .failed td{text-align:left;white-space:normal}
-.bar{min-width:170px}
+.bar{min-width:150px}
 .bar span{display:grid;grid-template-columns:1fr 56px;align-items:center;gap:8px}
 .bar i{display:block;height:12px;border-radius:3px;background:var(--bar);justify-self:start}
 .bar.worse i{background:none;border:1px solid var(--bad)}
 .card{padding:18px 20px;margin:0 0 18px}
 .card header{display:flex;flex-wrap:wrap;align-items:baseline;gap:2px 14px;margin-bottom:12px}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr));gap:10px 22px;align-items:start}
+.plots.large{grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
 .plots svg{display:block;width:100%;height:auto;max-width:560px}
+.figure{padding:10px 12px;margin:18px 0}
+.figure svg{display:block;height:auto;margin:0 auto}
+.chart svg{width:100%;min-width:620px;max-width:920px}
+pre.command{white-space:pre-wrap;overflow-wrap:anywhere}
+.dense{font-size:13px}
+.dense th,.dense td{padding:6px 7px}
+.choose{margin:0 0 18px}
+.choose label{display:block;font-size:13.5px;font-weight:600;color:var(--muted);margin:4px 0 10px}
+button,select,#save a{font:inherit;font-size:13px;color:var(--ink);background:var(--surface);border:1px solid var(--rule);
+border-radius:6px;padding:4px 10px;cursor:pointer}
+select{max-width:100%}
+#save a{display:inline-block;text-decoration:none}
+th button{all:unset;cursor:pointer}
+th button:focus-visible,button:focus-visible,select:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+th button::after{content:"↕";opacity:.35;margin-left:4px}
+th[aria-sort=ascending] button::after{content:"↑";opacity:1}
+th[aria-sort=descending] button::after{content:"↓";opacity:1}
+.flags{margin:14px 0 0;padding-left:20px;max-width:100ch}
 details{margin-top:12px}
 summary{cursor:pointer;color:var(--accent);font-size:13.5px;width:fit-content}
 summary:focus-visible,a:focus-visible,.scroll:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
@@ -101,7 +121,10 @@ dt{color:var(--muted)}
 dd{margin:0;overflow-wrap:anywhere}
 @media (max-width:560px){main{padding:24px 12px 40px}h1{font-size:24px}.card{padding:14px 12px}th,td{padding:6px 9px}
 .bar{min-width:112px}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:6px}}
-@media print{body{background:none}main{max-width:none;padding:0}.card,.tile{break-inside:avoid}}
+@media print{body{background:none}main{max-width:none;padding:0}.tile,tr,svg,figure{break-inside:avoid}
+h2,h3,header{break-after:avoid}.scroll{overflow:visible}table{font-size:11px}th,td{padding:3px 6px}thead{display:table-header-group}
+button,#save,details:not([open]){display:none}select{appearance:none;border:0;padding:0}.bar i{print-color-adjust:exact}
+th button{display:inline}th button::after{content:""}.chart svg{min-width:0}.map svg{max-width:100%}}
 )";
 
 }  // namespace
@@ -116,9 +139,13 @@ std::string svg_style(int n_series) {
 }
 
 std::string page_style() {
+  const std::string charts = svg_style(int(kLight.series.size()));
+  const size_t begin = std::string_view("<style>").size();
   return fmt::format(
-             ":root{{color-scheme:light dark;font-family:{}}}\n{}\n@media (prefers-color-scheme:dark){{{}}}",
-             kFont, page_variables(kLight), page_variables(kDark))
+             ":root{{color-scheme:light dark;font-family:{}}}\n{}\n@media "
+             "(prefers-color-scheme:dark){{{}}}\n{}",
+             kFont, page_variables(kLight), page_variables(kDark),
+             charts.substr(begin, charts.find("</style>") - begin))
       .append(kPageRules);
 }
 

@@ -17,7 +17,7 @@ extern const std::string_view kFont;
 /// -mut, -grid, -axis.
 std::string svg_style(int n_series);
 
-/// The text of the page's style sheet.
+/// The text of the page's style sheet, with the rules of all charts.
 std::string page_style();
 
 }  // namespace blockgtq

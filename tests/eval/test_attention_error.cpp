@@ -121,6 +121,8 @@ AttentionSums twin(const Sample& s, int64_t first, int64_t length, const float* 
       }
       add(sums.weighted, weighted);
       add(sums.kl, kl);
+      if (lo == 0 && i >= kSinkPositions)
+        add(sums.sink, std::accumulate(p.begin(), p.begin() + kSinkPositions, 0.0));
       if (int(p.size()) > kTopK) {
         const auto a = largest(l, gap), b = largest(l_hat, gap);
         std::vector<int> both;
@@ -183,6 +185,8 @@ TEST_CASE("metrics at real positions are those of the definitions") {
           const double rounding = double(want.of(metric).count) * 0x1p-25;
           CHECK(got.of(metric).sum == Approx(want.of(metric).sum).epsilon(1e-4).margin(rounding));
         }
+        CHECK(got.sink.count == want.sink.count);
+        CHECK(got.sink.sum == Approx(want.sink.sum).epsilon(1e-4));
       }
     }
     REQUIRE(gap > 4e-5);

@@ -150,6 +150,45 @@ TEST_CASE("a model's metric is the mean over its layers") {
   CHECK(row.metrics[1].value < row.metrics[1].high);
 }
 
+TEST_CASE("at equal bytes: against tq-mse on the line through its budgets, and beyond") {
+  // tq-mse has 8, 4 and 1 at 2, 3 and 4 bits
+  auto row = [](const char* method, double bits, double mae) {
+    MethodResult r;
+    r.method = method;
+    r.bits = std::floor(bits);
+    r.mae = mae;
+    r.effective_bits = bits;
+    return r;
+  };
+  LayerResult layer{0,
+                    {row("tq-mse", 2, 8), row("a", 2.5, 4), row("tq-mse", 3, 4), row("a", 3.5, 1),
+                     row("tq-mse", 4, 1), row("a", 4.5, 0.25)}};
+  std::vector<SummaryRow> rows = summarize({layer});
+  CHECK(std::isnan(rows[0].ratio_at_equal_bytes));
+  CHECK(rows[1].ratio_at_equal_bytes == Approx(4 / std::sqrt(32.0)));
+  CHECK(rows[3].ratio_at_equal_bytes == Approx(1 / 2.0));
+  CHECK(rows[5].ratio_at_equal_bytes == Approx(0.25 / 0.5));
+  layer.results = {layer.results[0], layer.results[1]};
+  CHECK(std::isnan(summarize({layer})[1].ratio_at_equal_bytes));  // one size is no line
+}
+
+TEST_CASE("attention on the sink is measured with metrics at real positions, and only then") {
+  Layer layer;
+  layer.spec.budgets = budgets({2});
+  CHECK(std::isnan(layer.run().sink_attention));
+  layer.spec.metrics = {Metric::mae, Metric::kl};
+  const double plain = layer.run().sink_attention;
+  CHECK(plain > 0);
+  CHECK(plain < 1);
+  for (float& x : layer.q) x = 0;  // then every key gets the same
+  double sum = 0;
+  int n = 0;
+  for (int first = 0; first < kTokens; first += 16)
+    for (int t = kSinkPositions; t < std::min(16, kTokens - first); ++t, ++n)
+      sum += double(kSinkPositions) / (t + 1);
+  CHECK(layer.run().sink_attention == Approx(sum / n).epsilon(1e-6));
+}
+
 TEST_CASE("one window has values without intervals") {
   Layer layer;
   layer.spec.metrics = {Metric::mae, Metric::weighted};

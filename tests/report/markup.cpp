@@ -19,7 +19,7 @@ class Scanner {
       } else if (s_[at_] == '<') {
         tag();
       } else {
-        character(open_.empty() || open_.back() != "style");
+        character(open_.empty() || (open_.back() != "style" && open_.back() != "script"));
       }
     }
     if (error.empty() && !open_.empty()) fail("never closed: " + open_.back());

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "report/map_view.h"
+
 using namespace blockgtq;
 
 BitMap sample_map(int n_layers, int n_kv_heads, int head_dim, int rotary_dim) {
@@ -41,6 +43,8 @@ Json summary(const char* method, double bits, double mae, double ratio, int wins
           {"bits", bits},
           {"mae", mae},
           {"ratio_to_tq_mse", ratio},
+          // a quarter of a bit more, at a factor 2 per bit
+          {"ratio_at_equal_bytes", wins == 0 ? Json() : Json(ratio * std::exp2(0.25))},
           {"wins", wins},
           {"layers", 5},
           {"effective_bits", effective_bits},
@@ -48,7 +52,7 @@ Json summary(const char* method, double bits, double mae, double ratio, int wins
 }
 
 Json sample_model(int number) {
-  Json layers = Json::array(), rows = Json::array(), shares = Json::array();
+  Json layers = Json::array(), rows = Json::array(), shares = Json::array(), norms = Json::array();
   for (int l = 0; l < 5; ++l) {
     Json results = Json::array();
     for (int bits : {2, 3}) {
@@ -57,6 +61,12 @@ Json sample_model(int number) {
       results.push_back(result("block-gtq", bits, mae * (l == 4 ? 1.25 : 0.8), bits + 0.375));
     }
     layers.push_back({{"layer", l}, {"results", results}});
+    norms.push_back({{"layer", l},
+                     {"query", 3},
+                     {"key", 2 * (l + 1)},
+                     {"key_mean_share", 0.15 * l},
+                     {"value", 0.5},
+                     {"key_to_value", 4 * (l + 1)}});
   }
   for (int bits : {2, 3}) {
     const double mean = (number + 1) * std::exp2(3 - bits) * 3;    // of 1 2 3 4 5
@@ -78,6 +88,8 @@ Json sample_model(int number) {
             {"pairing", "half"},
             {"rope", "default theta 10000"}}},
           {"bit_shares", shares},
+          {"map", map_view(sample_map(5, 2, 16, 16))},
+          {"norms", norms},
           {"eval",
            {{"schema", "blockgtq.eval-logits/1"},
             {"model", "m"},

@@ -148,6 +148,19 @@ TEST_CASE("names at the ends of lines: in the order of the ends, apart, and insi
   CHECK_THAT(line_chart(chart), ContainsSubstring("no data"));
 }
 
+TEST_CASE("the lowest within: in steps, over all series, and whose points it has") {
+  Series a{"a", {8, 2}}, b{"b", {4, 3, NAN}};
+  a.x = {1, 4};
+  b.x = {2, 3, 3.5};
+  std::vector<int> n_best;
+  const Series band = lowest_within("best", {b, a}, &n_best);
+  CHECK(band.x == std::vector<double>{1, 2, 2, 3, 3, 4, 4, 4});
+  CHECK(band.y == std::vector<double>{8, 8, 4, 4, 3, 3, 2, 2});
+  CHECK(n_best == std::vector<int>{2, 2});
+  CHECK(band.stroke == Stroke::band);
+  CHECK(lowest_within("none", {}).x.empty());
+}
+
 TEST_CASE("axes") {
   const Axis layers = make_axis({0, 1, 2, 3, 4, 5}, false, false, 8);
   CHECK(layers.lo == 0);

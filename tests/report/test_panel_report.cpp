@@ -21,8 +21,6 @@ TEST_CASE("what the panel says over its models") {
   CHECK(mean.wins == 12);
   CHECK(mean.layers == 15);
   CHECK(mean.models == 3);
-  // A quarter of a bit more at a factor 2 per bit: tq-mse would have 2^-0.25 of its error there, beyond its
-  // last budget too.
   CHECK(mean.equal_bytes_ratio == Approx(0.95 * std::exp2(0.25)));
   CHECK(view.mean(1, 1).equal_bytes_ratio == Approx(0.95 * std::exp2(0.25)));
   CHECK(mean.worst_equal_bytes_ratio == Approx(mean.equal_bytes_ratio));  // the models are alike
@@ -42,7 +40,7 @@ TEST_CASE("Markdown: with three methods or more, one table of all of them") {
       if (row["method"] != "tq-mse") continue;
       row["method"] = "third";
       row["mae"] = factor * row["mae"].get<double>();
-      row["ratio_to_tq_mse"] = factor;
+      row["ratio_to_tq_mse"] = row["ratio_at_equal_bytes"] = factor;
       more.push_back(row);
     }
     model["eval"]["summary"] = more;
@@ -93,21 +91,25 @@ TEST_CASE("the page is well-formed, self-contained and complete") {
   CHECK(markup_error(html, &text) == "");
   CHECK(html.find(kNasty) == std::string::npos);
   CHECK_THAT(html, ContainsSubstring(escape(kNasty)));
-  for (const char* outside : {"<script", "<link", "<img", "src=", "url(", "@import", "href=\"h"})
+  for (const char* outside : {"<link", "<img", "src=", "url(", "@import", "href=\"h"})
     CHECK(html.find(outside) == std::string::npos);
-  CHECK(count(html, "<svg ") == 3 * 3);  // error chart and two fingerprints each
+  // error against bytes; of every model errors of layers, two fingerprints, energy and bits of one budget
+  CHECK(count(html, "<svg ") == 1 + 3 * 5);
   CHECK(count(html, "<article ") == 4);
-  CHECK(count(html, "<table>") == 2 + 3);
-  CHECK(count(html, "scope=\"row\"") == 2 * (3 + 1 + 1) + 3 * 5);
-  CHECK(count(html, "<h2") == 2 + 2);
+  // the methods; six quantities at two budgets; layers and norms of every model
+  CHECK(count(html, "<table class=\"sort\">") == 1 + 6 * 2 + 3 * 2);
+  CHECK(count(html, "<h2") == 3);
   CHECK_THAT(html, ContainsSubstring("prefers-color-scheme:dark"));
   CHECK_THAT(html, ContainsSubstring("<meta charset=\"utf-8\"/>"));
   for (const char* part :
        {"qwen2 · 5 layers · 4 query and 2 KV heads · head dimension 128, 64 rotary, half pairing · RoPE "
         "default theta 10000",
         "2048 tokens in chunks of 256, 50 offsets within ±1024, cpu", "failed: config.json", "effective bits",
-        "bytes/token", "5.0 % less error", "13.0 % more error", "calibration.txt &amp; evaluation.txt",
-        "blockgtq panel data/panel.json -o DIR", "blockgtq 0.1.0"})
+        "bytes/token", "5.0 % less error", "13.0 % more error",
+        "Keys are up to 20.0 times as long as values in "
+        "layers 2, 3, 4",
+        "Up to 60.0 % of the energy of keys is that of their mean in layer 4",
+        "calibration.txt &amp; evaluation.txt", "blockgtq panel data/panel.json -o DIR", "blockgtq 0.1.0"})
     CHECK_THAT(text, ContainsSubstring(part));
   CHECK(panel_html(panel) == html);
 }
@@ -116,6 +118,39 @@ TEST_CASE("every number of a table has its exact value as a tooltip") {
   Json panel = sample_panel(1);
   panel["models"][0]["eval"]["summary"][0]["mae"] = 6.123456789012345;
   CHECK_THAT(panel_html(panel), ContainsSubstring("title=\"6.123456789012345\">6.12</td>"));
+}
+
+TEST_CASE("the means over the models stand in the JSON") {
+  const Json panel = sample_panel(2), rows = panel_summary(panel);
+  REQUIRE(rows.size() == 4);
+  const Json& row = rows[1];
+  CHECK(row.at("method") == "block-gtq");
+  CHECK(row.at("bits") == 2);
+  CHECK(row.at("models") == 2);
+  CHECK(row.at("ratio_to_tq_mse").get<double>() == Approx(0.95));
+  CHECK(row.at("ratio_at_equal_bytes").get<double>() == Approx(0.95 * std::exp2(0.25)));
+  CHECK(row.at("mae").get<double>() == Approx(0.95 * std::sqrt(6.0 * 12)));
+  CHECK(row.at("bytes_per_token").get<double>() == Approx(5 * 2 * 128 * 2.375 / 8));
+  CHECK(rows[0].at("ratio_at_equal_bytes").is_null());
+}
+
+TEST_CASE("the page of eval-logits: of one model, with a map or without") {
+  Json eval = sample_panel(1)["models"][0]["eval"];
+  eval["model"] = kNasty;
+  eval["provenance"] = {{"model", kNasty}};
+  for (Json& layer : eval["layers"]) layer["sink_attention"] = layer.at("layer") == 1 ? 0.75 : 0.25;
+  const BitMap map = sample_map(5, 2, 16, 16);
+  std::string text;
+  const std::string html = eval_html({eval, &map, "<p>more</p>", "blockgtq eval-logits -m 'a b'", "0.1.0"});
+  CHECK(markup_error(html, &text) == "");
+  CHECK(html.find(kNasty) == std::string::npos);
+  for (const char* part :
+       {"The first positions take up to 75.0 % of the attention of later queries in layer 1:", "more",
+        "blockgtq eval-logits -m &#39;a b&#39;", "Energy of blocks"})
+    CHECK_THAT(text, ContainsSubstring(part));
+  const std::string bare = eval_html({eval, nullptr, "", "blockgtq eval-logits", "0.1.0"});
+  CHECK(markup_error(bare) == "");
+  CHECK(bare.find("Energy of blocks") == std::string::npos);
 }
 
 TEST_CASE("more methods, fractional budgets, no measured ratio") {
@@ -140,8 +175,8 @@ TEST_CASE("more methods, fractional budgets, no measured ratio") {
   const std::string html = panel_html(panel), markdown = panel_markdown(panel);
   CHECK(markup_error(html) == "");
   CHECK_THAT(html, ContainsSubstring("2.5 bits"));
-  // eight lines are too many for one chart: one for each budget, beside two fingerprints
-  CHECK(count(html, "<svg ") == 2 * (2 + 2));
+  // eight lines are too many for one chart: one for each budget, beside two fingerprints and two heat maps
+  CHECK(count(html, "<svg ") == 2 * (2 + 2 + 2));
   CHECK_THAT(html, ContainsSubstring("new&lt;method&gt;"));
   CHECK_THAT(html, ContainsSubstring("3.00*"));
   CHECK_THAT(markdown, ContainsSubstring("## 2.5 bits"));
@@ -160,7 +195,7 @@ TEST_CASE("without the baseline there is nothing to compare with") {
   for (Json& s : eval["summary"]) s["ratio_to_tq_mse"] = nullptr;
   const std::string html = panel_html(panel), markdown = panel_markdown(panel);
   CHECK(markup_error(html) == "");
-  CHECK(html.find("reduction") == std::string::npos);
+  CHECK(html.find("less error") == std::string::npos);
   CHECK(html.find("class=\"tile\"") == std::string::npos);
   CHECK(markdown.find("reduction") == std::string::npos);
   CHECK_THAT(markdown, ContainsSubstring("5.70"));
@@ -172,6 +207,7 @@ TEST_CASE("one budget cannot be compared at equal bytes; evaluations that differ
     if (model.at("status") == "ok") {
       Json& rows = model["eval"]["summary"];
       rows = Json::array({rows[0], rows[1]});
+      rows[1]["ratio_at_equal_bytes"] = nullptr;
     }
   CHECK(panel_markdown(panel).find("equal bytes") == std::string::npos);
   CHECK(panel_html(panel).find("equal bytes") == std::string::npos);
