@@ -1,3 +1,4 @@
+#include "activations.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/stop.h"
@@ -5,7 +6,6 @@
 #include "resume_options.h"
 #include "session.h"
 #include "stats_resume.h"
-#include "store/acts_file.h"
 #include "store/stats_file.h"
 
 namespace blockgtq {
@@ -19,7 +19,7 @@ struct Options {
 };
 
 /// Statistics of a dump: the same sums, in the same order, as the streamed pass.
-Stats stats_of_dump(const ActsReader& reader, int64_t from, Progress& progress, ResumeFile& resume) {
+Stats stats_of_dump(const Activations& reader, int64_t from, Progress& progress, ResumeFile& resume) {
   const ActsHeader& header = reader.header();
   const AttentionShape& shape = header.shape;
   const int64_t chunk = header.chunk == 0 ? header.n_tokens : header.chunk, dim = shape.layout.head_dim;
@@ -56,7 +56,7 @@ void add_energy(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
   CLI::App* command =
       app.add_subcommand("energy", "Mergeable block statistics of a dump, or of a model and a text");
-  command->add_option("activations", o->activations, "ACTS.h5 of dump; or give -m and -f");
+  command->add_option("activations", o->activations, "ACTS.h5 of dump, or safetensors; or give -m and -f");
   add_run_options(*command, o->run, false);
   add_calibrate_from(*command, o->run.calibrate_from);
   command->add_option("--part", o->run.part, "I/N: only the I-th of N ranges of chunks, to be merged");
@@ -71,9 +71,9 @@ void add_energy(CLI::App& app, const GlobalOptions& global) {
     auto progress = global.make_progress();
     const std::unique_ptr<ResumeFile> resume = open_resume(o->output.path, o->resume, global, *progress);
     if (!o->activations.empty()) {
-      const ActsReader reader(o->activations);
+      const std::unique_ptr<Activations> reader = open_activations(o->activations);
       resume->begin("statistics", [&] { return option_fields(*command); });
-      write_stats(output.temporary(), stats_of_dump(reader, o->run.calibrate_from, *progress, *resume));
+      write_stats(output.temporary(), stats_of_dump(*reader, o->run.calibrate_from, *progress, *resume));
     } else {
       Session session = open_session(o->run, global, *progress);
       ResumeFile* kept = Stages{resume.get(), command}.begin("statistics", session);

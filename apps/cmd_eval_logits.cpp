@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "activations.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/stop.h"
@@ -17,7 +18,6 @@
 #include "report/table.h"
 #include "result_files.h"
 #include "resume_options.h"
-#include "store/acts_file.h"
 #include "store/map_file.h"
 
 namespace blockgtq {
@@ -32,7 +32,7 @@ struct Options {
   ResumeOptions resume;
 };
 
-std::vector<LayerResult> evaluate_dump(const EvalSpec& spec, const ActsReader& reader, Progress& progress,
+std::vector<LayerResult> evaluate_dump(const EvalSpec& spec, const Activations& reader, Progress& progress,
                                        ResumeFile* resume) {
   std::vector<LayerResult> layers;
   const ActsHeader& header = reader.header();
@@ -170,10 +170,13 @@ std::optional<AttentionShape> dumped_attention(const ActsHeader& header) {
   return header.shape;
 }
 
+/// What activations from elsewhere do not say is not compared.
 void warn_about_origin(const BitMap& map, const Provenance& run, Progress& progress) {
-  if (value(map.provenance, "weights") != value(run, "weights"))
+  const std::string weights = value(map.provenance, "weights"), its = value(run, "weights");
+  if (!weights.empty() && !its.empty() && weights != its)
     progress.warn("the map was calibrated on other weights than these");
-  if (value(map.provenance, "corpus_sha256") == value(run, "corpus_sha256"))
+  const std::string corpus = value(map.provenance, "corpus_sha256");
+  if (!corpus.empty() && corpus == value(run, "corpus_sha256"))
     progress.warn("scored on the text the map was calibrated on");
 }
 
@@ -215,14 +218,14 @@ void run(const Options& o, const CLI::App& command, const GlobalOptions& global)
   ExactWindow exact;
   Json json;
   if (!o.activations.empty()) {
-    const ActsReader reader(o.activations);
-    const ActsHeader& header = reader.header();
+    const std::unique_ptr<Activations> reader = open_activations(o.activations);
+    const ActsHeader& header = reader->header();
     EvalSpec spec = make_eval_spec(request, header.shape);
     set_metrics(spec, o.metrics, dumped_attention(header), header.chunk, *progress);
     exact = spec.exact;
     if (map) warn_about_origin(*map, header.provenance, *progress);
     if (resume) resume->begin("evaluation", [&] { return option_fields(command); });
-    layers = evaluate_dump(spec, reader, *progress, resume.get());
+    layers = evaluate_dump(spec, *reader, *progress, resume.get());
     warn_clipped(layers, *progress);
     json = eval_json(spec, layers, header.provenance, header.n_tokens, header.chunk, "cpu");
   } else {
@@ -251,7 +254,8 @@ void add_eval_logits(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("eval-logits", "Per-layer logit error of every method asked for");
   add_run_options(*command, o->run, false);
-  command->add_option("--activations", o->activations, "ACTS.h5 of dump in place of -m and -f");
+  command->add_option("--activations", o->activations,
+                      "ACTS.h5 of dump, or safetensors, in place of -m and -f");
   command->add_option("--map", o->map,
                       "Bit map of calibrate (methods that use what calibration measured need it)");
   command->add_option("--bits", o->bits, "Budgets; with --map, default all that it holds, else 3");

@@ -1,6 +1,4 @@
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <map>
@@ -170,8 +168,7 @@ Sheet inspect_map(const Options& o, const BitMap& map, bool color, std::string& 
     sheet.add("choice", choices_json(map.choices));
     picture = "\n" + map_choice_table(map.choices).text();
   }
-  winsize window{};
-  const int width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 20 ? window.ws_col : 80;
+  const int width = terminal_width() > 20 ? terminal_width() : 80;
   for (const Budget& b : map.budgets) {
     if (!o.bits.empty() && &b != &choose_budget(map, o.bits)) continue;
     picture += fmt::format("\n{:g} bits\n{}", b.average_bits, map_terminal(map, b, width, color));

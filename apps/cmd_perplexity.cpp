@@ -23,6 +23,24 @@
 namespace blockgtq {
 namespace {
 
+constexpr const char* kGateMetrics = "kl, kl99, ratio or top";
+
+/// What a gate is about: the mean KL, its 99 % quantile, perplexity over the exact one's, the share of equal
+/// first choices.
+double gate_value(const Gate& gate, const Quality& q) {
+  if (gate.metric() == "kl") return q.kl_mean;
+  if (gate.metric() == "kl99") return q.kl_p99;
+  return gate.metric() == "ratio" ? std::exp(q.log_ratio) : q.same_top;
+}
+
+Gate quality_gate(const std::string& text) {
+  const Gate gate(text, kGateMetrics);
+  for (const char* known : {"kl", "kl99", "ratio", "top"})
+    if (gate.metric() == known) return gate;
+  throw Error(Exit::usage,
+              fmt::format("--fail-if: '{}' is not {}, then > or <, then a number", text, kGateMetrics));
+}
+
 struct Options {
   ModelSetOptions set;
   CacheOptions caches;
@@ -53,7 +71,7 @@ class Perplexity {
     }
     if (o.pages && !choosing().empty())
       throw Error(Exit::usage, "--pages excludes " + choosing() + ", which measures caches by method");
-    for (const std::string& text : o.gates) gates_.emplace_back(text);
+    for (const std::string& text : o.gates) gates_.push_back(quality_gate(text));
     check_chart();
   }
 
@@ -198,9 +216,8 @@ class Perplexity {
     for (const ModelQuality& m : models_)
       for (const CacheQuality& c : m.caches)
         for (const Gate& gate : gates_)
-          if (gate.fails(c.quality))
-            throw Error(Exit::gate,
-                        fmt::format("{}: {}: {}", m.name, describe(c.spec), gate.text(c.quality)));
+          if (const double found = gate_value(gate, c.quality); gate.fails(found))
+            throw Error(Exit::gate, fmt::format("{}: {}: {}", m.name, describe(c.spec), gate.text(found)));
   }
 
   const Options& o_;

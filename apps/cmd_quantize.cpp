@@ -3,6 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "activations.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/stop.h"
@@ -14,7 +15,6 @@
 #include "quant/methods.h"
 #include "report/table.h"
 #include "result_files.h"
-#include "store/acts_file.h"
 #include "store/map_file.h"
 #include "store/packed_file.h"
 
@@ -45,7 +45,7 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
   auto o = std::make_shared<Options>();
   CLI::App* command =
       app.add_subcommand("quantize", "Keys of a dump to packed codes and norms, with bytes and distortion");
-  command->add_option("activations", o->activations, "ACTS.h5 of dump")->required();
+  command->add_option("activations", o->activations, "ACTS.h5 of dump, or safetensors")->required();
   command->add_option("--map", o->map, "Bit map of calibrate")->required();
   command->add_option("--bits", o->bits, "Which budget, when the map holds several");
   command->add_option("--method", o->method, "In place of the map's: " + method_list(key_methods()));
@@ -59,8 +59,8 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
     const BitMap map = read_map(o->map);
     const Budget& budget = choose_budget(map, o->bits);
     const std::string method = code_method(o->method, map, budget).name;
-    const ActsReader reader(o->activations);
-    const ActsHeader& acts = reader.header();
+    const std::unique_ptr<Activations> reader = open_activations(o->activations);
+    const ActsHeader& acts = reader->header();
     if (acts.shape.n_layers != map.shape.n_layers || acts.shape.n_kv_heads != map.shape.n_kv_heads ||
         acts.shape.layout.head_dim != map.shape.layout.head_dim)
       fail_input("{}: {} layers x {} KV heads of {}; the map is for {} x {} of {}", o->activations,
@@ -91,7 +91,7 @@ void add_quantize(CLI::App& app, const GlobalOptions& global) {
     const int n_heads = acts.shape.n_kv_heads, dim = acts.shape.layout.head_dim;
     for (int l = 0; l < acts.shape.n_layers; ++l) {
       check_stop();
-      const ActsReader::Layer layer = reader.read_layer(l);
+      const ActsReader::Layer layer = reader->read_layer(l);
       HeadQuantizers quantizers;
       for (int h = 0; h < n_heads; ++h)
         quantizers.push_back(make_key_quantizer(method, map.head(budget, l, h)));

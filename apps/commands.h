@@ -23,6 +23,7 @@ void add_niah(CLI::App& app, const GlobalOptions& global);
 void add_longbench(CLI::App& app, const GlobalOptions& global);
 void add_aime(CLI::App& app, const GlobalOptions& global);
 void add_generate(CLI::App& app, const GlobalOptions& global);
+void add_compare(CLI::App& app, const GlobalOptions& global);
 void add_correlate(CLI::App& app, const GlobalOptions& global);
 void add_bench(CLI::App& app, const GlobalOptions& global);
 /// The subcommands of bench that time the packed cache.

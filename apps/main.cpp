@@ -75,10 +75,10 @@ int run(int argc, char** argv) {
     set_threads(global.threads);
   });
   for (auto* add :
-       {add_inspect,   add_tokenize,  add_dump,        add_energy,        add_merge,     add_allocate,
-        add_calibrate, add_quantize,  add_eval_logits, add_export_bitmap, add_panel,     add_perplexity,
-        add_niah,      add_longbench, add_aime,        add_generate,      add_correlate, add_bench,
-        add_plan,      add_doctor,    add_completion,  add_manual})
+       {add_inspect,   add_tokenize,  add_dump,        add_energy,        add_merge,   add_allocate,
+        add_calibrate, add_quantize,  add_eval_logits, add_export_bitmap, add_panel,   add_perplexity,
+        add_niah,      add_longbench, add_aime,        add_generate,      add_compare, add_correlate,
+        add_bench,     add_plan,      add_doctor,      add_completion,    add_manual})
     add(app, global);
   require_decimal_numbers(app);
   const ConfigFile& config = add_environment_and_config(app);

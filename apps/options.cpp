@@ -1,6 +1,7 @@
 #include "options.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -243,6 +244,11 @@ std::vector<Metric> parse_metrics(const std::string& text) {
 
 std::string bits_text(double bits) {
   return fmt::format("{:g}", bits);
+}
+
+int terminal_width() {
+  winsize window{};
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 ? window.ws_col : 0;
 }
 
 void write_stderr(const std::string& text) noexcept {

@@ -90,6 +90,9 @@ int64_t parse_bytes(const std::string& text, const char* option);
 /// "3" or "2.5": the shortest text of a budget.
 std::string bits_text(double bits);
 
+/// Columns of the terminal that standard output is; 0 where it is none.
+int terminal_width();
+
 /// Writes to standard output; a closed pipe or a full disk is Exit::output.
 void write_stdout(const std::string& text);
 /// Writes to standard error; where that fails there is nobody to tell.

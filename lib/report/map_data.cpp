@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "report/map_export.h"
+#include "report/npy.h"
 #include "report/number.h"
 
 namespace blockgtq {
@@ -21,6 +22,10 @@ void check_sizes(const BitMap& map, const Budget& budget) {
   check(cells > 0 && budget.bits.size() == cells && map.energy.size() == cells &&
             s.ropes[0].inv_freq.size() <= size_t(s.layout.n_rotary()),
         "a bit map's arrays and its shape differ");
+}
+
+std::vector<size_t> cells(const BitMap& map) {
+  return {size_t(map.shape.n_layers), size_t(map.shape.n_kv_heads), size_t(map.n_blocks())};
 }
 
 double mean_bits(const Budget& budget) {
@@ -125,12 +130,7 @@ std::string map_csv(const BitMap& map, const Budget& budget) {
 
 std::string map_npy(const BitMap& map, const Budget& budget) {
   check_sizes(map, budget);
-  std::string header = fmt::format("{{'descr': '|u1', 'fortran_order': False, 'shape': ({}, {}, {}), }}",
-                                   map.shape.n_layers, map.shape.n_kv_heads, map.n_blocks());
-  const size_t prefix = 10;  // magic, version, length of the header
-  header.append(63 - (prefix + header.size()) % 64, ' ').push_back('\n');
-  return std::string("\x93NUMPY\x01\x00", 8) + bytes_of(uint16_t(header.size())) + header +
-         bytes_of(budget.bits);
+  return npy_array("|u1", cells(map), bytes_of(budget.bits));
 }
 
 std::string map_safetensors(const BitMap& map, const Budget& budget) {
@@ -162,8 +162,7 @@ std::string map_safetensors(const BitMap& map, const Budget& budget) {
     data += bytes;
   };
   // wide types first, so that every tensor is aligned in a mapped file
-  const std::vector<size_t> cells = {size_t(s.n_layers), size_t(s.n_kv_heads), size_t(map.n_blocks())};
-  add("energy", "F64", cells, bytes_of(map.energy));
+  add("energy", "F64", cells(map), bytes_of(map.energy));
   if (s.ropes.size() == 1) {
     add("inv_freq", "F64", {s.ropes[0].inv_freq.size()}, bytes_of(s.ropes[0].inv_freq));
   } else {  // a row per layer
@@ -173,7 +172,7 @@ std::string map_safetensors(const BitMap& map, const Budget& budget) {
     add("inv_freq", "F64", {size_t(s.n_layers), s.ropes[0].inv_freq.size()}, bytes_of(rows));
   }
   add("coords", "I32", {size_t(map.n_blocks()), 2}, bytes_of(coords));
-  add("bits", "U8", cells, bytes_of(budget.bits));
+  add("bits", "U8", cells(map), bytes_of(budget.bits));
 
   std::string text = dump_line(header);
   text.append((8 - text.size() % 8) % 8, ' ');

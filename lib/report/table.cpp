@@ -71,6 +71,22 @@ std::string padded(const std::string& cell, size_t width, bool right) {
   return right ? fill + cell : cell + fill;
 }
 
+/// At most `width` columns of a text, its end replaced by an ellipsis.
+std::string shortened(std::string text, size_t width) {
+  if (display_width(text) <= width) return text;
+  while (!text.empty() && display_width(text) + 1 > width) {
+    while ((text.back() & 0xc0) == 0x80) text.pop_back();  // the bytes behind a character's first
+    text.pop_back();
+  }
+  return text + "…";
+}
+
+std::string rule(size_t width) {
+  std::string out;
+  for (size_t i = 0; i < width; ++i) out += "─";
+  return out;
+}
+
 std::string csv_line(const Cells& cells) {
   std::string line;
   for (const std::string& cell : cells) {
@@ -104,6 +120,40 @@ struct Grid {
       }
     for (size_t c = 0; c < header.size(); ++c) right.push_back(is_numeric(rows, c));
   }
+
+  /// Cuts cells of the widest columns of text until a line has at most `most` columns, or all are short.
+  void cut(size_t most) {
+    constexpr size_t kShort = 8;
+    size_t line = 2 * (width.size() - 1);
+    for (const size_t w : width) line += w;
+    while (line > most) {
+      size_t widest = width.size();
+      for (size_t c = 0; c < width.size(); ++c)
+        if (!right[c] && width[c] > kShort && (widest == width.size() || width[c] > width[widest]))
+          widest = c;
+      if (widest == width.size()) return;
+      --width[widest];
+      --line;
+      for (Cells& cells : lines) cells[widest] = shortened(cells[widest], width[widest]);
+    }
+  }
+
+  /// The first column and those of [first, last).
+  std::string text(size_t first, size_t last) const {
+    std::string out;
+    for (size_t r = 0; r < lines.size(); ++r) {
+      std::string line = padded(lines[r][0], width[0], right[0]);
+      for (size_t c = std::max<size_t>(first, 1); c < last; ++c)
+        line += "  " + padded(lines[r][c], width[c], right[c]);
+      line.erase(line.find_last_not_of(' ') + 1);
+      out += line + "\n";
+      if (r) continue;
+      out += rule(width[0]);
+      for (size_t c = std::max<size_t>(first, 1); c < last; ++c) out += "  " + rule(width[c]);
+      out += "\n";
+    }
+    return out;
+  }
 };
 
 }  // namespace
@@ -114,21 +164,22 @@ void Table::row(std::vector<std::string> cells) {
 }
 
 std::string Table::text() const {
-  const Grid grid(
+  return text(0);
+}
+
+std::string Table::text(int width) const {
+  Grid grid(
       header_, rows_, [](const std::string& s) { return one_line(s); }, 0);
+  if (width <= 0) return grid.text(0, header_.size());
+  grid.cut(size_t(width));
   std::string out;
-  for (size_t r = 0; r < grid.lines.size(); ++r) {
-    std::string line;
-    for (size_t c = 0; c < header_.size(); ++c)
-      line += (c ? "  " : "") + padded(grid.lines[r][c], grid.width[c], grid.right[c]);
-    line.erase(line.find_last_not_of(' ') + 1);
-    out += line + "\n";
-    if (r) continue;
-    for (size_t c = 0; c < header_.size(); ++c) {
-      if (c) out += "  ";
-      for (size_t i = 0; i < grid.width[c]; ++i) out += "─";
-    }
-    out += "\n";
+  for (size_t first = 1; first < header_.size() || out.empty();) {
+    size_t last = first, line = grid.width[0];
+    while (last < header_.size() && (last == first || line + 2 + grid.width[last] <= size_t(width)))
+      line += 2 + grid.width[last++];
+    if (!out.empty()) out += "\n";
+    out += grid.text(first, last);
+    first = std::max(last, first + 1);
   }
   return out;
 }

@@ -9,6 +9,9 @@ namespace blockgtq {
 /// (HDF5 1.10). Called by every reader and writer here before anything else; idempotent.
 void prepare_hdf5();
 
+/// Whether a file begins as HDF5 does. Exit::input where it cannot be read.
+bool is_hdf5(const fs::path& path);
+
 /// The root attribute `schema` of one of our files: "blockgtq.acts", "blockgtq.stats", "blockgtq.map",
 /// "blockgtq.packed". Exit::input when it is not an HDF5 file, has no schema, or was never completed.
 std::string read_schema(const fs::path& path);

@@ -60,6 +60,34 @@ TEST_CASE("a row of another length is a defect") {
   CHECK(Table({"a"}).text() == "a\n─\n");
 }
 
+TEST_CASE("a table for a terminal: text is cut, then columns go below each other") {
+  Table table({"model", "method", "MAE", "bytes"});
+  table.row({"a-long-name-of-a-model", "block-gtq", "1.25", "1620"});
+  table.row({"énorme-modèle", "tq-mse", "2.5", "816"});
+  CHECK(table.text(80) == table.text());
+  CHECK(table.text(0) == table.text());
+  CHECK(table.text(38) ==
+        "model           method      MAE  bytes\n"
+        "──────────────  ─────────  ────  ─────\n"
+        "a-long-name-o…  block-gtq  1.25   1620\n"
+        "énorme-modèle   tq-mse      2.5    816\n");
+  CHECK(table.text(20) ==
+        "model     method\n"
+        "────────  ────────\n"
+        "a-long-…  block-g…\n"
+        "énorme-…  tq-mse\n"
+        "\n"
+        "model      MAE\n"
+        "────────  ────\n"
+        "a-long-…  1.25\n"
+        "énorme-…   2.5\n"
+        "\n"
+        "model     bytes\n"
+        "────────  ─────\n"
+        "a-long-…   1620\n"
+        "énorme-…    816\n");
+}
+
 TEST_CASE("three significant digits") {
   CHECK(three_digits(0) == "0");
   CHECK(three_digits(1.2) == "1.20");
