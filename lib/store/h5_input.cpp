@@ -118,7 +118,9 @@ void H5Input::expect_text(const std::string& name, const std::string& allowed) c
 }
 
 bool H5Input::has(const std::string& name) const {
-  return H5Lexists(file_.id, name.c_str(), H5P_DEFAULT) > 0;
+  for (size_t end = name.find('/'); end != std::string::npos; end = name.find('/', end + 1))
+    if (!has_link(file_.id, path(), name.substr(0, end))) return false;
+  return has_link(file_.id, path(), name);
 }
 
 Dims H5Input::dims(const std::string& name, size_t rank) const {

@@ -36,5 +36,6 @@ struct FaultBoard {
   std::atomic<uint64_t> calls[kFaultKinds];
   std::atomic<uint64_t> failed;  // calls
   char call[32];                 // the first of them, and the file that it was about
-  char path[960];
+  char path[864];
+  char crashed[96];  // the program or library whose code SIGSEGV interrupted
 };

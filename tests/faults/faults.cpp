@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "faults/board.h"
@@ -57,6 +58,17 @@ void name_of(int fd, char* out, size_t size) {
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   const long n = syscall(SYS_readlinkat, AT_FDCWD, link, out, size - 1);
   out[n > 0 ? n : 0] = 0;
+}
+
+/// Where it happened, a library's file, is what the driver asks for.
+void on_crash(int signal, siginfo_t*, void* context) {
+#ifdef __x86_64__
+  Dl_info place{};
+  const auto at = static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP];
+  if (dladdr(reinterpret_cast<void*>(at), &place) && place.dli_fname)
+    snprintf(board->crashed, sizeof board->crashed, "%s", place.dli_fname);
+#endif
+  syscall(SYS_kill, getpid(), signal);  // its handler is gone by now
 }
 
 /// Counts the call; 0 where it is to be made as it is, else kShort or the errno.
@@ -101,6 +113,10 @@ extern "C" {
 using Main = int (*)(int, char**, char**);
 static Main real_main;
 static int counted_main(int argc, char** argv, char** environment) {
+  struct sigaction action = {};
+  action.sa_sigaction = on_crash;
+  action.sa_flags = SA_SIGINFO | SA_RESETHAND;
+  if (board) sigaction(SIGSEGV, &action, nullptr);
   counting = true;
   return real_main(argc, argv, environment);
 }

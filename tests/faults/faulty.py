@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 KINDS = ("open read write print sync rename link unlink folder close stat size lock map memory block thread "
          "process").split()
-BOARD = struct.Struct(f"{len(KINDS) + 1}Q32s960s")  # board.h
+BOARD = struct.Struct(f"{len(KINDS) + 1}Q32s864s96s")  # board.h
 SECONDS = 60  # no run of ours takes so long
 OLD = b"an older file\n"
 
@@ -25,6 +25,7 @@ class Ended:
     failed: int  # how many of them were made to
     call: str  # the first of these
     path: str  # that it was about
+    crashed: str = ""  # the file whose code crashed
 
 
 def text_of(data):
@@ -68,8 +69,9 @@ class Stage:
         self.board.write_bytes(bytes(BOARD.size))
         environment = dict(self.environment, LD_PRELOAD=self.library, FAULTS=faults, FAULTS_BOARD=str(self.board))
         code, out, err = self.finish(self.start(args, environment))
-        *numbers, call, path = BOARD.unpack(self.board.read_bytes())
-        return Ended(code, out, err, dict(zip(KINDS, numbers)), numbers[-1], text_of(call), text_of(path))
+        *numbers, call, path, crashed = BOARD.unpack(self.board.read_bytes())
+        return Ended(code, out, err, dict(zip(KINDS, numbers)), numbers[-1], text_of(call), text_of(path),
+                     text_of(crashed))
 
     def files(self):
         """What lies in the folder: the bytes of files, None for folders, of others a word."""

