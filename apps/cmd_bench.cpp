@@ -222,6 +222,7 @@ void bench_diagnostics(const Options& o, const GlobalOptions& global) {
   const int gpu = gpu_index(o.device, global);
   if (gpu >= 0 && !parse_metrics(o.metrics).empty())
     throw Error(Exit::usage, "--metrics: only mae is measured on the GPU", "--device cpu");
+  ResultFiles files(o.json, true);
   const std::vector<Phases> runs = run_diagnostics(o, gpu, device);
   Table table({"phase", "ms", "ms per layer"});
   Json json = {{"schema", "blockgtq.bench-diagnostics/1"},
@@ -249,7 +250,7 @@ void bench_diagnostics(const Options& o, const GlobalOptions& global) {
     row(runs[0].ms[p].first, median(ms));
   }
   row("total", median(totals));
-  ResultFiles(o.json, true).write(json, table.text());
+  files.write(json, table.text());
 }
 
 void add_shape_options(CLI::App& command, Options& o) {

@@ -64,8 +64,7 @@ class LongBench {
     for (const LongBenchTask& task : longbench_tasks()) {
       const auto n = size_t(std::count(names.begin(), names.end(), task.name));
       known += n;
-      std::error_code error;
-      if (o_.tasks.empty() ? fs::exists(file_of(task), error) : n > 0) tasks.push_back(&task);
+      if (o_.tasks.empty() ? fs::exists(file_of(task)) : n > 0) tasks.push_back(&task);
     }
     if (!o_.tasks.empty() && known < names.size())
       throw Error(Exit::usage, fmt::format("--task: one of '{}' is unknown", o_.tasks), task_names());

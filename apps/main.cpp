@@ -1,13 +1,16 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <sstream>
 
 #include "base/descriptors.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/parallel.h"
 #include "base/printable.h"
 #include "base/stop.h"
@@ -26,6 +29,30 @@ int report(Exit code, const std::string& what, const std::string& hint = "") {
   if (!hint.empty()) text += "hint: " + printable(hint) + "\n";
   write_stderr(text);
   return int(code);
+}
+
+/// Asks for none itself.
+int report_no_memory() noexcept {
+  constexpr std::string_view text =
+      "error: out of memory\nhint: fewer --tokens or a smaller --chunk need less\n";
+  [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, text.data(), text.size());
+  return int(Exit::device);
+}
+
+std::terminate_handler former_terminate;
+
+/// Memory may also run out where nothing can be thrown: in a destructor (nlohmann-json has one that asks for
+/// some), or while another error is reported.
+[[noreturn]] void on_terminate() {
+  try {
+    if (std::current_exception()) throw;
+  } catch (const std::bad_alloc&) {
+    remove_temporaries();
+    _exit(report_no_memory());
+  } catch (...) {
+  }
+  former_terminate();
+  std::abort();
 }
 
 /// Help and version go to stdout with code 0; anything else about the command line is one line and code 2.
@@ -99,6 +126,7 @@ int main(int argc, char** argv) {
   use_sleeping_threads(argv);
   reserve_standard_descriptors();
   install_stop_handlers();
+  former_terminate = std::set_terminate(on_terminate);
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe and a file size limit are write errors with a message
   std::signal(SIGXFSZ, SIG_IGN);
   try {
@@ -106,7 +134,10 @@ int main(int argc, char** argv) {
   } catch (const Error& e) {
     return report(e.code, e.what(), e.hint);
   } catch (const std::bad_alloc&) {
-    return report(Exit::device, "out of memory", "fewer --tokens or a smaller --chunk need less");
+    return report_no_memory();
+  } catch (const fs::filesystem_error& e) {
+    return report(Exit::input,
+                  fmt::format("{}: cannot be looked up: {}", e.path1().string(), e.code().message()));
   } catch (const std::exception& e) {
     return report(Exit::defect, fmt::format("a defect of blockgtq: {}", e.what()));
   }

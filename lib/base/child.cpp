@@ -11,7 +11,9 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <fstream>
 #include <new>
 #include <string>
@@ -81,6 +83,7 @@ void confine(pid_t parent, const ChildLimits& limits) {
   setsid();  // no terminal: a Ctrl-C there and the C library's last words are not for the child
   for (const int s : {SIGINT, SIGTERM, SIGUSR1, SIGHUP}) std::signal(s, SIG_IGN);
   for (const int s : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGXCPU}) std::signal(s, SIG_DFL);
+  std::set_terminate(std::abort);  // the parent's outputs are not the child's to remove
   prctl(PR_SET_DUMPABLE, 0);
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(null, stream);

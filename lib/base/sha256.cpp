@@ -3,6 +3,8 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
+#include <new>
+
 #include "base/error.h"
 
 namespace blockgtq {
@@ -21,7 +23,8 @@ const int kStays = OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr);
 }  // namespace
 
 Sha256::Sha256() : state_(std::make_unique<State>()) {
-  check(kStays == 1 && state_->context && EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr) == 1,
+  if (!state_->context) throw std::bad_alloc();
+  check(kStays == 1 && EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr) == 1,
         "SHA-256 is not available");
 }
 

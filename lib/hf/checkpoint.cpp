@@ -75,9 +75,7 @@ std::map<std::string, std::string> read_index(const fs::path& path) {
 }  // namespace
 
 bool has_weights(const fs::path& folder) {
-  std::error_code error;
-  return fs::exists(fs::symlink_status(folder / kSingle, error)) ||
-         fs::exists(fs::symlink_status(folder / kIndex, error));
+  return fs::exists(fs::symlink_status(folder / kSingle)) || fs::exists(fs::symlink_status(folder / kIndex));
 }
 
 bool has_pickled_weights(const fs::path& folder) {

@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include <bitset>
+#include <new>
 #include <utility>
 
 #include "base/error.h"
@@ -65,13 +66,14 @@ std::string message(int error) {
 Pattern::Pattern(const Pcre2Text& pcre2, std::string where)
     : has_categories_(pcre2.has_categories), where_(std::move(where)) {
   pcre2_compile_context* context = pcre2_compile_context_create(nullptr);
-  check(context != nullptr, "pcre2_compile_context_create");
+  if (!context) throw std::bad_alloc();
   pcre2_set_newline(context, PCRE2_NEWLINE_LF);
   int error = 0;
   PCRE2_SIZE offset = 0;
   code_ = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pcre2.text.data()), pcre2.text.size(),
                         PCRE2_UTF | PCRE2_UCP, &error, &offset, context);
   pcre2_compile_context_free(context);
+  if (!code_ && error == PCRE2_ERROR_HEAP_FAILED) throw std::bad_alloc();
   if (!code_) fail_input("{}: the pattern is not a regular expression: {}", where_, message(error));
   pcre2_jit_compile(
       code_, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);  // where there is no JIT, matching interprets
@@ -94,11 +96,15 @@ struct Matches::Scratch {
       : data(pcre2_match_data_create_from_pattern(code, nullptr)),
         context(pcre2_match_context_create(nullptr)),
         stack(pcre2_jit_stack_create(kJitStackStart, kJitStackMost, nullptr)) {
-    check(data && context, "no memory for a match");
+    if (!data || !context) {
+      release();
+      throw std::bad_alloc();
+    }
     pcre2_set_heap_limit(context, kMatchHeapKiB);
     if (stack) pcre2_jit_stack_assign(context, nullptr, stack);
   }
-  ~Scratch() {
+  ~Scratch() { release(); }
+  void release() {
     pcre2_match_data_free(data);
     pcre2_match_context_free(context);
     pcre2_jit_stack_free(stack);
@@ -160,6 +166,8 @@ bool Matches::search(size_t& begin, size_t& end) {
       steps = steps > UINT32_MAX / 4 ? UINT32_MAX : 4 * steps;
     } else if (found == PCRE2_ERROR_NOMATCH) {
       return false;
+    } else if (found == PCRE2_ERROR_NOMEMORY) {
+      throw std::bad_alloc();
     } else if (found < 0) {
       fail_input("{}: the pattern cannot be matched {} bytes into a segment: {}, limit: {} KiB",
                  pattern_->where_, from_, message(found), kMatchHeapKiB);

@@ -139,7 +139,7 @@ void write_folded(const Checkpoint& model, const Fold& fold, const fs::path& fol
     add("tokenizer.json", gguf_tokenizer(model.folder()));
   } else {
     for (const char* name : kCopied)
-      if (fs::exists(model.folder() / name, error)) add(name, MappedFile(model.folder() / name).text());
+      if (fs::exists(model.folder() / name)) add(name, MappedFile(model.folder() / name).text());
   }
   add("config.json", float_config(model.folder()));
   std::vector<OutputFile*> all;

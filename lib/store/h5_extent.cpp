@@ -17,11 +17,17 @@ std::string list(const Dims& dims) {
   return text.empty() ? "scalar" : text;
 }
 
+bool has_link(hid_t file, const std::string& path, const std::string& name) {
+  const htri_t found = H5Lexists(file, name.c_str(), H5P_DEFAULT);
+  if (found < 0) fail_input("{}: {}: cannot be read: {}", path, name, last_error());
+  return found > 0;
+}
+
 Handle open_set(hid_t file, const std::string& path, const std::string& name) {
   for (size_t end = name.find('/'); true; end = name.find('/', end + 1)) {
     const std::string part = name.substr(0, end);
     H5L_info_t link;
-    if (H5Lexists(file, part.c_str(), H5P_DEFAULT) <= 0) fail_input("{}: {}: missing", path, part);
+    if (!has_link(file, path, part)) fail_input("{}: {}: missing", path, part);
     if (H5Lget_info(file, part.c_str(), &link, H5P_DEFAULT) < 0)
       fail_input("{}: {}: {}", path, part, last_error());
     if (link.type != H5L_TYPE_HARD)

@@ -20,6 +20,9 @@ struct Extent {
   }
 };
 
+/// Whether there is something of this name, in a group that is there. Exit::input where HDF5 cannot tell.
+bool has_link(hid_t file, const std::string& path, const std::string& name);
+
 /// The dataset `name`, opened after checking that no part of its path leads out of the file.
 Handle open_set(hid_t file, const std::string& path, const std::string& name);
 

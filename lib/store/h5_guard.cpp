@@ -1,6 +1,5 @@
 #include "store/h5_guard.h"
 
-#include <cstring>
 #include <mutex>
 #include <new>
 #include <set>
@@ -16,21 +15,14 @@ namespace {
 // second.
 constexpr uint64_t kBytesPerSecond = 10 << 20;
 
-/// In the child: whether some call of HDF5 got no memory, whatever it made of that.
-struct MemoryWatch {
-  hid_t no_space = H5E_NOSPACE;  // looked up here: no call may disturb the failed one
-  bool ran_out = false;
-};
-
-herr_t look_for_memory(unsigned, const H5E_error2_t* entry, void* data) {
-  auto& watch = *static_cast<MemoryWatch*>(data);
-  watch.ran_out |= entry->min_num == watch.no_space ||
-                   (entry->desc && std::strstr(entry->desc, "memory allocation failed"));
+herr_t look_for_memory(unsigned, const H5E_error2_t* entry, void* ran_out) {
+  *static_cast<bool*>(ran_out) |= is_lack_of_memory(*entry);
   return 0;
 }
 
-herr_t on_failure(hid_t stack, void* watch) {
-  return H5Ewalk2(stack, H5E_WALK_UPWARD, look_for_memory, watch);
+/// In the child: notes that some call of HDF5 got no memory, whatever it made of that.
+herr_t on_failure(hid_t stack, void* ran_out) {
+  return H5Ewalk2(stack, H5E_WALK_UPWARD, look_for_memory, ran_out);
 }
 
 }  // namespace
@@ -45,10 +37,10 @@ void try_in_child(const fs::path& path, const std::function<void()>& reading) {
   ChildLimits limits;
   limits.seconds += int(state.bytes / kBytesPerSecond);
   const ChildEnd end = run_in_child(limits, [&] {
-    MemoryWatch watch;
-    H5Eset_auto2(H5E_DEFAULT, on_failure, &watch);
+    bool ran_out = false;
+    H5Eset_auto2(H5E_DEFAULT, on_failure, &ran_out);
     reading();
-    if (watch.ran_out) throw std::bad_alloc();
+    if (ran_out) throw std::bad_alloc();
   });
   const std::string file = path.string();
   switch (end.how) {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
+#include <new>
 
 #include "base/error.h"
 #include "store/schema.h"
@@ -29,24 +31,44 @@ void prepare_hdf5() {
 
 namespace {
 
+struct Reason {
+  std::string text;
+  bool no_memory = false;
+};
+
 /// What the system said, where it said something, else the innermost description.
 herr_t pick_reason(unsigned depth, const H5E_error2_t* entry, void* out) {
-  auto& reason = *static_cast<std::string*>(out);
+  auto& reason = *static_cast<Reason*>(out);
   const std::string text = entry->desc ? entry->desc : "";
   static const std::string mark = "error message = '";
   if (const size_t at = text.find(mark); at != std::string::npos) {
-    reason = text.substr(at + mark.size(), text.find('\'', at + mark.size()) - at - mark.size());
+    reason = {text.substr(at + mark.size(), text.find('\'', at + mark.size()) - at - mark.size())};
     return 1;  // ends the walk
   }
-  if (depth == 0) reason = text;
+  reason.no_memory |= is_lack_of_memory(*entry);
+  if (depth == 0) reason.text = text;
   return 0;
+}
+
+/// An identifier that only a lack of memory keeps HDF5 from making.
+hid_t made(hid_t id) {
+  if (id < 0) throw std::bad_alloc();
+  return id;
 }
 
 }  // namespace
 
+// The numbers themselves: their macros are calls, which would disturb the stack of errors.
+bool is_lack_of_memory(const H5E_error2_t& entry) {
+  return entry.min_num == H5E_NOSPACE_g || entry.min_num == H5E_CANTALLOC_g ||
+         (entry.desc && std::strstr(entry.desc, "memory allocation failed"));
+}
+
 std::string last_error() {
-  std::string reason;
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, pick_reason, &reason);
+  Reason picked;
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, pick_reason, &picked);
+  if (picked.no_memory) throw std::bad_alloc();
+  std::string reason = std::move(picked.text);
   if (reason.empty()) reason = "unknown failure of HDF5";
   reason.resize(std::min<size_t>(reason.size(), 200));
   std::replace_if(
@@ -55,14 +77,12 @@ std::string last_error() {
 }
 
 Handle file_access() {
-  const hid_t id = H5Pcreate(H5P_FILE_ACCESS);
-  bool ok =
-      id >= 0 && H5Pset_fapl_sec2(id) >= 0 && H5Pset_libver_bounds(id, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0;
+  const hid_t id = made(H5Pcreate(H5P_FILE_ACCESS));
+  bool ok = H5Pset_fapl_sec2(id) >= 0 && H5Pset_libver_bounds(id, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0;
 #if BLOCKGTQ_HAS_FILE_LOCKING
   ok = ok && H5Pset_file_locking(id, false, true) >= 0;
 #endif
-  check(ok, "HDF5 file access properties");
-  return Handle(id, H5Pclose);
+  return Handle(made(ok ? id : -1), H5Pclose);
 }
 
 Handle number_type(H5Type type) {
@@ -90,13 +110,12 @@ Handle number_type(H5Type type) {
       id = H5Tcopy(H5T_IEEE_F64LE);
       break;
     case H5Type::f16:  // sign 15, exponent 10..14 with bias 15, mantissa 0..9
-      id = H5Tcopy(H5T_IEEE_F32LE);
+      id = made(H5Tcopy(H5T_IEEE_F32LE));
       check(H5Tset_fields(id, 15, 10, 5, 0, 10) >= 0 && H5Tset_size(id, 2) >= 0 && H5Tset_ebias(id, 15) >= 0,
             "HDF5 half type");
       break;
   }
-  check(id >= 0, "HDF5 number type");
-  return Handle(id, H5Tclose);
+  return Handle(made(id), H5Tclose);
 }
 
 uint64_t item_bytes(H5Type type) {
@@ -115,8 +134,8 @@ uint64_t item_bytes(H5Type type) {
 }
 
 Handle text_type(size_t bytes) {
-  const hid_t id = H5Tcopy(H5T_C_S1);
-  check(id >= 0 && H5Tset_size(id, bytes) >= 0 && H5Tset_strpad(id, H5T_STR_NULLPAD) >= 0 &&
+  const hid_t id = made(H5Tcopy(H5T_C_S1));
+  check(H5Tset_size(id, bytes) >= 0 && H5Tset_strpad(id, H5T_STR_NULLPAD) >= 0 &&
             H5Tset_cset(id, H5T_CSET_UTF8) >= 0,
         "HDF5 text type");
   return Handle(id, H5Tclose);

@@ -38,7 +38,11 @@ class Handle {
   const bool* abandoned_;
 };
 
-/// The innermost reason of the last call's failure, as one line.
+/// Whether this entry of a failed call's stack says that there was no memory.
+bool is_lack_of_memory(const H5E_error2_t& entry);
+
+/// The innermost reason of the last call's failure, as one line; std::bad_alloc where it was a lack of
+/// memory.
 std::string last_error();
 
 /// How files are opened: plain POSIX calls, no HDF5 lock (our outputs are locked already, and network file

@@ -14,6 +14,13 @@
 namespace blockgtq {
 namespace {
 
+/// Whether there is this attribute. Exit::input where HDF5 cannot tell.
+bool has_attribute(hid_t file, const std::string& path, const std::string& name) {
+  const htri_t found = H5Aexists(file, name.c_str());
+  if (found < 0) fail_input("{}: {}: cannot be read: {}", path, name, last_error());
+  return found > 0;
+}
+
 /// A string up to its padding.
 std::string unpad(const char* text, size_t bytes) {
   return std::string(text, strnlen(text, bytes));
@@ -40,7 +47,7 @@ void H5Input::open() {
   const Handle access = file_access();
   file_.id = H5Fopen(path_.c_str(), H5F_ACC_RDONLY, access);
   if (file_.id < 0) fail_input("{}: not a complete HDF5 file: {}", this->path(), last_error());
-  if (H5Aexists(file_.id, "schema") <= 0)
+  if (!has_attribute(file_.id, this->path(), "schema"))
     fail_input("{}: not one of our files: attribute schema is missing", this->path());
   schema_ = get_text("schema");
   get_int("schema_version", 1, kNewestSchemaVersion);
@@ -56,7 +63,7 @@ H5Input::H5Input(const fs::path& path, const std::string& schema, int64_t newest
 H5Input::~H5Input() = default;
 
 void H5Input::get_scalar(const std::string& name, H5Type type, void* value) const {
-  if (H5Aexists(file_.id, name.c_str()) <= 0) fail_input("{}: attribute {} is missing", path(), name);
+  if (!has_attribute(file_.id, path(), name)) fail_input("{}: attribute {} is missing", path(), name);
   const Handle attribute(H5Aopen(file_.id, name.c_str(), H5P_DEFAULT), H5Aclose);
   const Handle found(attribute < 0 ? -1 : H5Aget_type(attribute), H5Tclose);
   const Handle space(attribute < 0 ? -1 : H5Aget_space(attribute), H5Sclose);
@@ -89,7 +96,7 @@ double H5Input::get_real(const std::string& name) const {
 }
 
 std::string H5Input::get_text(const std::string& name) const {
-  if (H5Aexists(file_.id, name.c_str()) <= 0) fail_input("{}: attribute {} is missing", path(), name);
+  if (!has_attribute(file_.id, path(), name)) fail_input("{}: attribute {} is missing", path(), name);
   const Handle attribute(H5Aopen(file_.id, name.c_str(), H5P_DEFAULT), H5Aclose);
   const Handle type(attribute < 0 ? -1 : H5Aget_type(attribute), H5Tclose);
   const Handle space(attribute < 0 ? -1 : H5Aget_space(attribute), H5Sclose);
@@ -111,7 +118,9 @@ void H5Input::expect_text(const std::string& name, const std::string& allowed) c
 }
 
 bool H5Input::has(const std::string& name) const {
-  return H5Lexists(file_.id, name.c_str(), H5P_DEFAULT) > 0;
+  for (size_t end = name.find('/'); end != std::string::npos; end = name.find('/', end + 1))
+    if (!has_link(file_.id, path(), name.substr(0, end))) return false;
+  return has_link(file_.id, path(), name);
 }
 
 Dims H5Input::dims(const std::string& name, size_t rank) const {

@@ -64,12 +64,11 @@ int64_t H5Output::must(int64_t id_or_status) {
 /// free the object and keep its identifier. So the file stays open, untouched, until the process ends; only
 /// its blocks are given back, unless it has a second name, under which a later run wants them.
 void H5Output::abandon() {
-  const std::string reason = last_error();
   abandoned_ = true;
   struct stat st;
   if (file_ >= 0 && stat(path_.c_str(), &st) == 0 && st.st_nlink == 1) [[maybe_unused]]
     const int best_effort = truncate(path_.c_str(), 0);
-  fail_output("{}: cannot write: {}", path_.string(), reason);
+  fail_output("{}: cannot write: {}", path_.string(), last_error());
 }
 
 void H5Output::put_scalar(int64_t object, const std::string& name, int64_t type, const void* value) {

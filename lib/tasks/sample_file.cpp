@@ -29,6 +29,22 @@ void lock(int fd, const fs::path& path) {
   }
 }
 
+[[noreturn]] void fail_write(const fs::path& path) {
+  fail_output("{}: cannot write: {}", path.string(), std::strerror(errno));
+}
+
+/// Whether there is one. Exit::output for what is none, or where the system cannot tell: a file that is not
+/// seen would be begun anew.
+bool is_file(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (status.type() == fs::file_type::none)
+    fail_output("{}: cannot write: {}", path.string(), error.message());
+  if (fs::exists(status) && !fs::is_regular_file(status))
+    fail_output("{}: cannot write: it is a folder, device, pipe or socket", path.string());
+  return fs::exists(status);
+}
+
 std::string one_line(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -48,17 +64,15 @@ std::string read_all(int fd, const fs::path& path) {
 }  // namespace
 
 SampleFile::SampleFile(const fs::path& path, const Json& head, Resume resume, bool force) : path_(path) {
-  std::error_code error;
-  const bool exists = fs::exists(path, error);
+  const bool exists = is_file(path);
   if (!exists && resume == Resume::must) fail_input("{}: no file to resume from", path.string());
   if (exists && resume == Resume::never && !force)
     throw Error(Exit::output, fmt::format("{}: file exists", path.string()), "--force begins it anew");
   fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (fd_ < 0) fail_output("{}: cannot write: {}", path.string(), std::strerror(errno));
+  if (fd_ < 0) fail_write(path);
   try {
     lock(fd_, path);
-    if (resume == Resume::never && ftruncate(fd_, 0) != 0)
-      fail_output("{}: cannot write: {}", path.string(), std::strerror(errno));
+    if (resume == Resume::never && ftruncate(fd_, 0) != 0) fail_write(path);
     read(head);
   } catch (...) {
     close(fd_);
@@ -97,8 +111,7 @@ void SampleFile::read(const Json& head) {
   }
   if (whole == 0 && !one_line(head).starts_with(text))
     fail_input("{}: not a file of samples", path_.string());
-  if (ftruncate(fd_, off_t(whole)) != 0 || lseek(fd_, off_t(whole), SEEK_SET) < 0)
-    fail_output("{}: cannot write: {}", path_.string(), std::strerror(errno));
+  if (ftruncate(fd_, off_t(whole)) != 0 || lseek(fd_, off_t(whole), SEEK_SET) < 0) fail_write(path_);
   if (whole == 0) write_line(head);
 }
 
@@ -117,10 +130,10 @@ void SampleFile::write_line(const Json& line) {
   for (std::string_view rest = text; !rest.empty();) {
     const ssize_t n = write(fd_, rest.data(), rest.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail_output("{}: cannot write: {}", path_.string(), std::strerror(errno));
+    if (n < 0) fail_write(path_);
     rest.remove_prefix(size_t(n));
   }
-  if (fsync(fd_) != 0) fail_output("{}: cannot write: {}", path_.string(), std::strerror(errno));
+  if (fsync(fd_) != 0) fail_write(path_);
 }
 
 }  // namespace blockgtq

@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -121,4 +123,16 @@ TEST_CASE("sample file: two runs do not write one") {
   CHECK_THAT(
       expect_error(Exit::output, [&] { SampleFile(dir / "a.jsonl", kHead, Resume::automatic, false); }),
       ContainsSubstring("locked"));
+}
+
+TEST_CASE("sample file: a pipe, a folder and a name that cannot be looked up are refused at once") {
+  TempFolder dir;
+  const auto refused = [&](const std::string& path) {
+    return expect_error(Exit::output, [&] { SampleFile(path, kHead, Resume::never, true); });
+  };
+  REQUIRE(mkfifo((dir / "pipe").c_str(), 0600) == 0);
+  CHECK_THAT(refused(dir / "pipe"), ContainsSubstring("it is a folder, device, pipe or socket"));
+  CHECK_THAT(refused(dir.path()), ContainsSubstring("it is a folder, device, pipe or socket"));
+  std::filesystem::create_symlink("loop", dir / "loop");
+  CHECK_THAT(refused(dir / "loop"), ContainsSubstring("cannot write: Too many levels of symbolic links"));
 }
