@@ -26,6 +26,8 @@ void for_each_line(const fs::path& path, int64_t limit,
                    const std::function<void(const Json&, const std::string&)>& body) {
   const MappedFile file(path);
   std::string_view text = file.text();
+  if (text.size() > kMaxLinesBytes)
+    fail_input("{}: file too large: {} bytes, at most {}", path.string(), text.size(), kMaxLinesBytes);
   int64_t n = 0;
   for (int64_t number = 1; !text.empty() && (limit == 0 || n < limit); ++number) {
     const std::string_view line = text.substr(0, text.find('\n'));
