@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/presence.h"
 #include "commands.h"
 #include "evaluation.h"
 #include "hf/checkpoint.h"
@@ -104,7 +105,7 @@ void inspect_tokenizer(Sheet& sheet, const fs::path& folder) {
   try {
     if (gguf)
       static_cast<void>(open_tokenizer(folder));
-    else if (fs::exists(path))
+    else if (is_there(path))
       static_cast<void>(Tokenizer(path));
     else
       found = "none";
@@ -234,7 +235,8 @@ void add_inspect(CLI::App& app, const GlobalOptions& global) {
     std::string picture;
     std::optional<Error> refused;
     Sheet sheet;
-    if (!fs::is_regular_file(path) || is_gguf(path))
+    std::error_code error;
+    if (!fs::is_regular_file(path, error) || is_gguf(path))
       sheet = inspect_model(*o, resolve_model(o->path), refused);
     else if (path.filename() == "config.json")
       sheet = inspect_model(*o, path.parent_path(), refused);

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/presence.h"
 #include "base/sha256.h"
 #include "commands.h"
 #include "device.h"
@@ -116,7 +117,7 @@ class Panel {
     std::error_code error;
     fs::create_directories(out_ / "models", error);
     if (error) fail_output("{}: cannot create the folder: {}", out_.string(), error.message());
-    if (resume_ == Resume::never && fs::exists(out_ / "panel.json") && !o_.output.force)
+    if (resume_ == Resume::never && is_there(out_ / "panel.json") && !o_.output.force)
       throw Error(Exit::output, fmt::format("{}: exists", (out_ / "panel.json").string()),
                   "--force replaces it");
   }

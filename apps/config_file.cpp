@@ -8,7 +8,9 @@
 #include <cstdlib>
 #include <functional>
 #include <numeric>
+#include <set>
 #include <toml.hpp>
+#include <tuple>
 
 #include "base/error.h"
 
@@ -132,12 +134,15 @@ std::string syntax_text(const SyntaxError& e) {
 class Reader {
  public:
   Reader(const CLI::App& app, std::string file, std::string text, std::map<std::string, std::string>& origins)
-      : app_(app), file_(std::move(file)), text_(std::move(text)), origins_(origins) {}
+      : app_(app), file_(std::move(file)), text_(std::move(text)), origins_(origins) {
+    for (size_t i = 0; i < text_.size(); ++i)
+      if (text_[i] == '\n') line_begins_.push_back(i + 1);
+  }
 
   std::vector<CLI::ConfigItem> read() {
     if (text_.size() > kMaxConfigFileBytes)
-      throw Error(Exit::usage, fmt::format("{}: file too large: {} bytes, at most {}", file_, text_.size(),
-                                           kMaxConfigFileBytes));
+      throw Error(Exit::usage,
+                  fmt::format("{}: file too large: more than {} bytes", file_, kMaxConfigFileBytes));
     int depth = 0;
     for (char c : text_) {
       depth += (c == '[' || c == '{') - (c == ']' || c == '}');
@@ -173,18 +178,14 @@ class Reader {
   void read_table(const toml::value& table, const CLI::App& command,
                   const std::vector<std::string>& parents) {
     // In the order of the file, so that the first mistake is the one that is told.
-    std::vector<std::pair<std::string, const toml::value*>> entries;
-    for (const auto& [key, value] : table.as_table()) entries.emplace_back(key, &value);
-    std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
-      return std::pair(place_at(a.second->location()).line, a.first) <
-             std::pair(place_at(b.second->location()).line, b.first);
-    });
-    std::vector<std::string> seen;
-    for (const auto& [key, value] : entries) {
+    std::vector<std::tuple<size_t, std::string, const toml::value*>> entries;  // with their lines
+    for (const auto& [key, value] : table.as_table())
+      entries.emplace_back(place_at(value.location()).line, key, &value);
+    std::sort(entries.begin(), entries.end());
+    std::set<std::string> seen;
+    for (const auto& [line, key, value] : entries) {
       const std::string name = hyphenated(key);
-      if (std::find(seen.begin(), seen.end(), name) != seen.end())
-        fail(*value, fmt::format("'{}' is given twice", name));
-      seen.push_back(name);
+      if (!seen.insert(name).second) fail(*value, fmt::format("'{}' is given twice", name));
       if (value->is_table())
         read_section(name, key, *value, command, parents);
       else
@@ -274,15 +275,14 @@ class Reader {
   /// between digits.
   std::string raw(const toml::value& value) const {
     const Place place = place_at(value.location());
-    size_t begin = 0;
-    for (size_t line = 1; line < place.line; ++line) begin = text_.find('\n', begin) + 1;
-    std::string text = text_.substr(begin + place.column - 1, place.length);
+    std::string text = text_.substr(line_begins_[place.line - 1] + place.column - 1, place.length);
     std::erase(text, '_');
     return text;
   }
 
   const CLI::App& app_;
   const std::string file_, text_;
+  std::vector<size_t> line_begins_ = {0};
   std::map<std::string, std::string>& origins_;
   std::vector<CLI::ConfigItem> items_;
 };
@@ -304,7 +304,9 @@ void set_variables_when_parsed(CLI::App& app) {
 }  // namespace
 
 std::vector<CLI::ConfigItem> ConfigFile::from_config(std::istream& in) const {
-  const std::string text(std::istreambuf_iterator<char>(in), {});
+  std::string text(kMaxConfigFileBytes + 1, '\0');
+  in.read(text.data(), std::streamsize(text.size()));
+  text.resize(size_t(in.gcount()));
   const std::string file = app_.get_config_ptr()->results().back();
   return Reader(app_, file == "-" ? "standard input" : file, text, origins_).read();
 }

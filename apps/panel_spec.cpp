@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/presence.h"
 #include "hf/config.h"
 #include "json_input.h"
 #include "options.h"
@@ -27,6 +28,14 @@ T value_of(const Json& json, const char* key, const std::string& file) {
   }
 }
 
+/// A whole number from 0 on.
+int64_t count_of(const Json& json, const char* key, const std::string& file) {
+  const auto value = value_of<Json>(json, key, file);
+  if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t(INT64_MAX))
+    fail_input("{}: {}: {} is no whole number from 0 on", file, key, value.dump());
+  return value.get<int64_t>();
+}
+
 }  // namespace
 
 PanelSpec read_panel_spec(const fs::path& path, const std::string& bits, const std::string& methods) {
@@ -41,11 +50,9 @@ PanelSpec read_panel_spec(const fs::path& path, const std::string& bits, const s
              evaluation = value_of<Json>(json, "evaluation", file);
   spec.calibration = folder / value_of<std::string>(calibration, "text", file);
   spec.evaluation = folder / value_of<std::string>(evaluation, "text", file);
-  spec.calibration_tokens = value_of<int64_t>(calibration, "tokens", file);
-  spec.evaluation_tokens = value_of<int64_t>(evaluation, "tokens", file);
-  spec.chunk = value_of<int64_t>(json, "chunk", file);
-  if (spec.calibration_tokens < 0 || spec.evaluation_tokens < 0 || spec.chunk < 0)
-    fail_input("{}: tokens and chunk must not be negative", file);
+  spec.calibration_tokens = count_of(calibration, "tokens", file);
+  spec.evaluation_tokens = count_of(evaluation, "tokens", file);
+  spec.chunk = count_of(json, "chunk", file);
   if (!bits.empty()) {
     spec.bits = parse_bits(bits);
   } else {
@@ -73,8 +80,7 @@ PanelSpec read_panel_spec(const fs::path& path, const std::string& bits, const s
     for (const PanelEntry& other : spec.models)
       if (other.name == name) fail_input("{}: models: name {} is given twice", file, name);
     const auto model_path = value_of<std::string>(m, "path", file);
-    spec.models.push_back(
-        {name, fs::exists(folder / model_path) ? folder / model_path : fs::path(model_path)});
+    spec.models.push_back({name, is_there(folder / model_path) ? folder / model_path : fs::path(model_path)});
   }
   if (spec.models.empty()) fail_input("{}: models: none given", file);
   return spec;

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "hf/corpus.h"
 #include "hf/text_source.h"
 
 namespace blockgtq {
@@ -70,8 +69,8 @@ ListedPrompt parse_line(std::string_view line, const std::string& where, int64_t
 }  // namespace
 
 std::vector<ListedPrompt> read_prompts(const fs::path& file) {
-  const TextSource source(file, kMaxCorpusBytes);
-  if (source.is_cut()) fail_input("{}: more than {} bytes", source.name(), kMaxCorpusBytes);
+  const TextSource source(file, kMaxStreamBytes);
+  if (source.is_cut()) fail_input("{}: more than {} bytes", source.name(), kMaxStreamBytes);
   std::vector<ListedPrompt> prompts;
   std::string_view rest = source.text();
   for (int64_t number = 1; !rest.empty(); ++number) {

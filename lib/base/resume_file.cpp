@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/sha256.h"
 #include "base/stop.h"
@@ -11,9 +13,22 @@ namespace {
 
 constexpr const char* kSchema = "blockgtq.resume/1";
 constexpr size_t kDigestBytes = 64;
+constexpr size_t kMaxHeadBytes = 64 << 20;  // of the line of JSON
 
 std::string_view text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// Block by block, which leave the resident set: a file may be larger than what memory is free.
+std::string digest_of(const MappedFile& file, size_t n) {
+  constexpr size_t kBlock = 16 << 20;
+  Sha256 digest;
+  for (size_t at = 0; at < n; at += kBlock) {
+    const size_t length = std::min(kBlock, n - at);
+    digest.update(file.text().substr(at, length));
+    file.release(file.bytes().subspan(at, length));
+  }
+  return digest.hex();
 }
 
 bool is_stage(const Json& stage) {
@@ -51,15 +66,15 @@ void ResumeFile::begin_anew(const Error& why) {
   progress_.warn(fmt::format("{}: computed anew", why.what()));
 }
 
-/// Exit::input where it is not as it was written.
+/// Exit::input where it is not as it was written: what the head says is checked first, so that little is read
+/// of a file that is something else.
 ResumeFile::Loaded ResumeFile::read() const {
   const auto damaged = [&] { fail_input("{}: not as it was written", path_.string()); };
   Loaded loaded{MappedFile(path_), {}, {}};
   const std::string_view text = loaded.file.text();
-  const size_t line = text.find('\n');
+  const size_t line = text.substr(0, kMaxHeadBytes).find('\n');
   if (line == std::string_view::npos || text.size() < line + 1 + kDigestBytes) damaged();
   const std::string_view body = text.substr(0, text.size() - kDigestBytes);
-  if (sha256_hex(body) != text.substr(body.size())) damaged();
   const Json head = parse_json(body.substr(0, line), path_.string());
   if (!head.is_object() || !head.contains("schema") || head["schema"] != kSchema || !head.contains("stages"))
     fail_input("{}: not a file of schema {}", path_.string(), kSchema);
@@ -75,7 +90,7 @@ ResumeFile::Loaded ResumeFile::read() const {
       rest = rest.subspan(n);
     }
   }
-  if (!rest.empty()) damaged();
+  if (!rest.empty() || digest_of(loaded.file, body.size()) != text.substr(body.size())) damaged();
   return loaded;
 }
 

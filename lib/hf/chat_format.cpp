@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/presence.h"
 #include "hf/gguf.h"
 #include "hf/tokenizer.h"
 #include "hf/unicode_tables.h"
@@ -23,8 +24,8 @@ std::string template_of(const Json& config, const std::string& where) {
   if (it->is_string()) return it->get<std::string>();
   if (it->is_array())
     for (const Json& named : *it)
-      if (named.is_object() && named.value("name", "") == "default" && named.contains("template") &&
-          named.at("template").is_string())
+      if (named.is_object() && named.contains("name") && named.at("name") == "default" &&
+          named.contains("template") && named.at("template").is_string())
         return named.at("template").get<std::string>();
   fail_input("{}: chat_template: a {}, allowed: a text, or a list with one of the name default", where,
              it->type_name());
@@ -33,7 +34,7 @@ std::string template_of(const Json& config, const std::string& where) {
 /// The text of the first token as a template sees it: empty where it is null. Absent where no file names it.
 std::optional<std::string> bos_text(const fs::path& folder) {
   for (const char* file : {"tokenizer_config.json", "special_tokens_map.json"}) {
-    if (!fs::exists(folder / file)) continue;
+    if (!is_there(folder / file)) continue;
     const Json config = read_json(folder / file, kMaxTokenizerBytes);
     if (!config.is_object() || !config.contains("bos_token")) continue;
     const Json& bos = config.at("bos_token");
@@ -105,10 +106,10 @@ ChatFormat open_chat_format(const fs::path& model) {
     if (text.empty()) fail_absent(model.string());
     return chat_format(text, bos_text(metadata), model.string());
   }
-  if (const fs::path jinja = model / "chat_template.jinja"; fs::exists(jinja))
-    return chat_format(read_text(jinja, kMaxTokenizerBytes), bos_text(model), jinja.string());
+  if (const fs::path jinja = model / "chat_template.jinja"; is_there(jinja))
+    return chat_format(read_text(jinja, kMaxChatTemplateBytes), bos_text(model), jinja.string());
   const fs::path config = model / "tokenizer_config.json";
-  if (!fs::exists(config)) fail_absent(model.string());
+  if (!is_there(config)) fail_absent(model.string());
   return chat_format(template_of(read_json(config, kMaxTokenizerBytes), config.string()), bos_text(model),
                      config.string());
 }

@@ -6,6 +6,8 @@
 
 namespace blockgtq {
 
+inline constexpr size_t kMaxChatTemplateBytes = 128 << 10;
+
 /// How a model that was trained on conversations wants one to be written: the texts that transformers'
 /// apply_chat_template(add_generation_prompt=True, tokenize=False) makes of the model's chat template. A date
 /// in them is the template's own: today's never stands there.

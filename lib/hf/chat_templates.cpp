@@ -232,11 +232,13 @@ bool fits(const Row& row, const std::string& text) {
   return true;
 }
 
+constexpr size_t kMaxOwnBytes = 16 << 10;  // of a template's own system text
+
 /// What a string of a template, which `quote` ends, says from `first` up to `end`; nothing where that does
 /// not come, or something is put in between.
 std::optional<std::string> literal(std::string_view text, size_t first, char quote, std::string_view end) {
   std::string out;
-  for (size_t i = first; i < text.size(); ++i) {
+  for (size_t i = first; i < text.size() && i - first < kMaxOwnBytes; ++i) {
     if (text.substr(i).starts_with(end)) return out;
     if (text[i] == quote || text[i] == '{' || text[i] == '}') return std::nullopt;
     const bool escaped = text[i] == '\\' && i + 1 < text.size();
@@ -251,11 +253,13 @@ std::optional<std::string> literal(std::string_view text, size_t first, char quo
 /// Absent: what system_message is set to is put together.
 std::optional<std::string> own_system(std::string_view text) {
   const std::string_view head = "<|im_start|>system", named = "set system_message = ";
+  size_t looked = 0, quote = text.npos;  // the last quote mark before there
   for (size_t at = text.find(head); at != text.npos; at = text.find(head, at + 1)) {
+    for (; looked < at; ++looked)
+      if (text[looked] == '\'' || text[looked] == '"') quote = looked;
     const size_t first = at + head.size();
     const size_t newline = text.substr(first, 1) == "\n" ? 1 : text.substr(first, 2) == "\\n" ? 2 : 0;
     if (newline == 0) continue;
-    const size_t quote = text.find_last_of("'\"", at);
     const char mark = quote == text.npos ? '\0' : text[quote];
     if (std::optional<std::string> own = literal(text, first + newline, mark, "<|im_end|>")) return own;
   }
@@ -284,6 +288,9 @@ std::string known_families() {
 
 ChatFormat chat_format(const std::string& chat_template, const std::optional<std::string>& bos,
                        const std::string& where) {
+  if (chat_template.size() > kMaxChatTemplateBytes)
+    fail_input("{}: the chat template is too long: {} bytes, allowed: {}", where, chat_template.size(),
+               kMaxChatTemplateBytes);
   const std::string text = joined(chat_template), normal = normal_form(text);
   const Row* row = std::find_if(std::begin(kRows), std::end(kRows),
                                 [&](const Row& candidate) { return fits(candidate, normal); });

@@ -7,6 +7,7 @@
 #include "hf/config_fields.h"
 #include "hf/config_quantization.h"
 #include "hf/gguf_model.h"
+#include "hf/model_files.h"
 #include "hf/quantized_weights.h"
 #include "hf/scale_grid.h"
 
@@ -47,7 +48,7 @@ bool present(const fs::path& path) {
 /// index is downloaded text, and must not lead anywhere else.
 std::map<std::string, std::string> read_index(const fs::path& path) {
   const std::string name = path.string();
-  const Json json = read_json(path, kMaxIndexBytes);
+  const Json json = parse_json(read_text(path, kMaxIndexBytes), name, kMaxHeaderValues);
   const ConfigFields index(json, name);
   const Json* map = index.find("weight_map");
   if (!map) index.fail("weight_map", "missing");
@@ -141,6 +142,8 @@ void Checkpoint::open_folder() {
                    shards_[at->second].path().filename().string(), shard);
       tensors_.emplace(tensor.name, std::move(tensor));
     }
+    if (tensors_.size() > kMaxTensors)
+      fail_input("{}: {} tensors up to {}: {} at most", folder.string(), tensors_.size(), shard, kMaxTensors);
     shards_.push_back(std::move(file));
   }
   for (const auto& [tensor, shard] : weight_map) {

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/presence.h"
 #include "base/sha256.h"
 #include "hf/config.h"
 #include "hf/gguf.h"
@@ -55,7 +56,7 @@ std::vector<int32_t> parse_ids(std::string_view text, const std::string& name, s
     fail_input("{}: not UTF-8: byte 0x{:02X} at offset {}", source.name(), uint8_t(source.text()[n]), n);
   fail_input(
       "{}: the texts are too large: more than the {} bytes that are read hold fewer tokens than wanted",
-      source.name(), kMaxCorpusBytes);
+      source.name(), source.max_bytes());
 }
 
 /// The first `wanted` ids of a text (SIZE_MAX: all), by encode(text, n) -> the first n. A bad byte and the
@@ -85,7 +86,7 @@ std::vector<int32_t> special_ids(const fs::path& model, const char* key, int voc
   const bool gguf = is_gguf(model);
   for (const char* file : {"generation_config.json", "config.json"}) {
     const fs::path path = gguf ? model : model / file;
-    if (!gguf && !fs::exists(path)) continue;
+    if (!gguf && !is_there(path)) continue;
     const Json config =
         parse_json(gguf ? config_text(model) : read_text(path, kMaxConfigBytes), path.string());
     const auto it = config.is_object() ? config.find(key) : config.end();

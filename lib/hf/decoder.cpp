@@ -48,8 +48,16 @@ std::vector<std::string> join_bytes(const std::vector<std::string>& tokens) {
 }
 
 void strip(std::string& token, const std::string& what, size_t start, size_t stop) {
-  for (; start > 0 && token.starts_with(what); --start) token.erase(0, what.size());
-  for (; stop > 0 && token.ends_with(what); --stop) token.erase(token.size() - what.size());
+  std::string_view left = token;
+  for (; start > 0 && left.starts_with(what); --start) left.remove_prefix(what.size());
+  for (; stop > 0 && left.ends_with(what); --stop) left.remove_suffix(what.size());
+  token = std::string(left);
+}
+
+size_t bytes_of(const std::vector<std::string>& tokens) {
+  size_t n = 0;
+  for (const std::string& token : tokens) n += token.size();
+  return n;
 }
 
 size_t get_count(const Json& json, const char* key, const std::string& where) {
@@ -61,7 +69,7 @@ size_t get_count(const Json& json, const char* key, const std::string& where) {
 
 }  // namespace
 
-Decoder::Decoder(const Json* json, const std::string& where) : is_null_(json == nullptr) {
+Decoder::Decoder(const Json* json, const std::string& where) : where_(where), is_null_(json == nullptr) {
   if (json) add(*json, where);
 }
 
@@ -77,6 +85,7 @@ void Decoder::add(const Json& json, const std::string& where) {
     for (const Json& part : parts) add(part, where);
     return;
   }
+  if (steps_.size() == kMaxSteps) fail_input("{}: too many parts: more than {}", where, kMaxSteps);
   Step step;
   if (type == "ByteLevel") {
     step.kind = Kind::byte_level;
@@ -106,6 +115,9 @@ void Decoder::add(const Json& json, const std::string& where) {
   const bool needs_text =
       step.kind == Kind::metaspace || step.kind == Kind::replace || step.kind == Kind::strip;
   if (needs_text && step.from.empty()) fail_input("{}: {} of an empty text", where, type);
+  if (step.from.size() > kMaxPatternBytes || step.to.size() > kMaxGrowth * step.from.size())
+    fail_input("{}: {} of {} bytes by {}, allowed: {} by {} times as many", where, type, step.from.size(),
+               step.to.size(), kMaxPatternBytes, kMaxGrowth);
   steps_.push_back(std::move(step));
 }
 
@@ -134,8 +146,13 @@ void Decoder::apply(const Step& step, std::vector<std::string>& tokens) {
 }
 
 std::string Decoder::decode(std::vector<std::string> tokens) const {
-  for (size_t i = 1; is_null_ && i < tokens.size(); ++i) tokens[i].insert(0, " ");
-  for (const Step& step : steps_) apply(step, tokens);
+  for (size_t i = 1; is_null_ && i < tokens.size(); ++i) tokens[i] = " " + tokens[i];
+  const size_t most = kMaxGrowth * bytes_of(tokens) + kMinGrowth;
+  for (const Step& step : steps_) {
+    apply(step, tokens);
+    if (bytes_of(tokens) > most)
+      fail_input("{}: makes too much of {} tokens: more than {} bytes", where_, tokens.size(), most);
+  }
   std::string text;
   for (const std::string& token : tokens) text += token;
   return text;

@@ -7,12 +7,16 @@
 namespace blockgtq {
 
 /// The "decoder" of a tokenizer.json: what tokens, as the vocabulary writes them, stand for. ByteLevel,
-/// ByteFallback, Fuse, Metaspace, Replace (of a text), Sequence and Strip; others are refused by name.
+/// ByteFallback, Fuse, Metaspace, Replace (of a text), Sequence and Strip, at most kMaxSteps; others are
+/// refused by name.
 class Decoder {
  public:
   /// `json` may be null: tokens with a space between.
   Decoder(const Json* json, const std::string& where);
 
+  static constexpr size_t kMaxSteps = 64;
+
+  /// Exit::input where a step makes too much of the tokens (kMaxGrowth).
   std::string decode(std::vector<std::string> tokens) const;
   bool is_byte_level() const;  // and nothing else: tokens are decoded one by one
 
@@ -27,6 +31,7 @@ class Decoder {
   void add(const Json& json, const std::string& where);
   static void apply(const Step& step, std::vector<std::string>& tokens);
 
+  std::string where_;
   bool is_null_;
   std::vector<Step> steps_;
 };

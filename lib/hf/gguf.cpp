@@ -11,6 +11,7 @@
 
 #include "base/checked.h"
 #include "hf/config_fields.h"
+#include "hf/model_files.h"
 
 namespace blockgtq {
 
@@ -267,6 +268,8 @@ GgufFile read_gguf(const MappedFile& file) {
   check_version(out.version, path);
   const auto n_tensors = cursor.number<uint64_t>("number of tensors");
   const auto n_values = cursor.number<uint64_t>("number of keys");
+  if (n_tensors > kMaxTensors) fail_input("{}: {} tensors: {} at most", path, n_tensors, kMaxTensors);
+  if (n_values > kMaxGgufKeys) fail_input("{}: {} keys: {} at most", path, n_values, kMaxGgufKeys);
   out.metadata = read_metadata(cursor, n_values);
   const uint64_t alignment = read_alignment(out.metadata);
   std::vector<Entry> entries;

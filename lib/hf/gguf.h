@@ -14,6 +14,7 @@ namespace blockgtq {
 
 inline constexpr uint64_t kMaxGgufHeader = 100'000'000;  // bytes before the tensors
 inline constexpr uint64_t kMaxGgufKey = 65535;           // bytes, as the format says
+inline constexpr uint64_t kMaxGgufKeys = 1 << 16;
 inline constexpr uint64_t kMaxGgufTensorName = 1024;
 inline constexpr uint64_t kMaxGgufAlignment = 1 << 20;
 

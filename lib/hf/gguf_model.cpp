@@ -4,6 +4,7 @@
 #include "hf/config_fields.h"
 #include "hf/gguf_config.h"
 #include "hf/gguf_rope.h"
+#include "hf/model_files.h"
 
 namespace blockgtq {
 
@@ -64,6 +65,8 @@ void take_experts(const Tensor& fused, const std::string& pattern, size_t part, 
     out.part_of[expert.name] = part;
     out.tensors[expert.name] = expert;
   }
+  if (out.tensors.size() > kMaxTensors)
+    fail_input("{}: tensor {}: its experts make more than {} tensors", file, shown(fused.name), kMaxTensors);
 }
 
 void take_tensor(Tensor tensor, size_t part, int64_t head_dim, GgufModel& out) {
@@ -99,12 +102,17 @@ GgufModel open_gguf(const fs::path& path) {
   out.parts.emplace_back(path);
   std::vector<GgufFile> files = {read_gguf(out.parts[0])};
   const std::vector<fs::path> paths = part_paths(path, files[0].metadata);
+  uint64_t header_bytes = files[0].data_offset;
   for (size_t i = 1; i < paths.size(); ++i) {
     std::error_code error;
     if (!fs::exists(paths[i], error))
       fail_input("{}: no such file: part {} of {} of a split file", paths[i].string(), i + 1, paths.size());
     out.parts.emplace_back(paths[i]);
     files.push_back(read_gguf(out.parts[i]));
+    header_bytes += files[i].data_offset;
+    if (header_bytes > kMaxGgufHeader)
+      fail_input("{}: metadata and tensor descriptions of {} parts have {} bytes: {} at most",
+                 paths[i].string(), i + 1, header_bytes, kMaxGgufHeader);
   }
   std::map<std::string, Tensor> stored;
   for (size_t i = 0; i < files.size(); ++i) {

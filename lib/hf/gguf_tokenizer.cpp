@@ -10,6 +10,7 @@
 
 #include "hf/bpe.h"
 #include "hf/config_fields.h"
+#include "hf/tokenizer.h"
 #include "hf/utf8.h"
 
 namespace blockgtq {
@@ -23,6 +24,8 @@ constexpr const char* kTypes = "tokenizer.ggml.token_type";
 constexpr const char* kScores = "tokenizer.ggml.scores";
 constexpr const char* kHint = "--ids FILE takes token ids instead of a text";
 constexpr const char* kSpace = "\u2581";  // what SentencePiece writes for a space
+
+constexpr size_t kMaxPieceBytes = 256;  // every way to cut it in two is looked up
 
 enum class Kind : int64_t { normal = 1, unknown, control, user_defined, unused, byte };
 
@@ -203,6 +206,9 @@ std::string merges_by_score(const GgufMetadata& metadata, const std::vector<Toke
   for (size_t i = 0; i < tokens.size(); ++i) {
     // A space is never in a piece: it is written as another character.
     if (tokens[i].kind != Kind::normal || tokens[i].text.find(' ') != std::string_view::npos) continue;
+    if (tokens[i].text.size() > kMaxPieceBytes)
+      metadata.fail(kTokens,
+                    fmt::format("token {}: {} bytes: {} at most", i, tokens[i].text.size(), kMaxPieceBytes));
     pieces.emplace(tokens[i].text, i);
     order.push_back(i);
   }
@@ -216,6 +222,8 @@ std::string merges_by_score(const GgufMetadata& metadata, const std::vector<Toke
       if (right.empty() || !pieces.count(left) || !pieces.count(right)) continue;
       out += (out.size() > 1 ? "," : "") + json_text(std::string(left) + " " + std::string(right));
     }
+    if (out.size() > kMaxTokenizerBytes)
+      metadata.fail(kTokens, fmt::format("its merges are more than {} bytes", kMaxTokenizerBytes));
   }
   return out + "]";
 }

@@ -1,10 +1,11 @@
 // Models by name: what the Hugging Face library has put into its cache on this machine.
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "base/json.h"
+#include "base/presence.h"
 #include "base/printable.h"
 #include "hf/checkpoint.h"
 #include "hf/config_fields.h"
@@ -15,6 +16,7 @@ namespace blockgtq {
 namespace {
 
 constexpr const char* kPrefix = "models--";
+constexpr size_t kMaxRefBytes = 4096;
 
 bool is_folder(const fs::path& path) {
   std::error_code error;
@@ -78,9 +80,11 @@ bool is_revision(const std::string& s) {
 
 /// The commit that a branch or tag stands for; empty where the cache does not know it.
 std::string commit_of(const fs::path& repository, const std::string& revision) {
-  std::ifstream file(repository / "refs" / revision);
+  const fs::path path = repository / "refs" / revision;
+  if (!is_there(path) || is_folder(path)) return "";
+  std::istringstream text(read_text(path, kMaxRefBytes));
   std::string commit;
-  file >> commit;
+  text >> commit;
   return commit;
 }
 

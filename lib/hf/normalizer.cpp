@@ -113,7 +113,10 @@ bool apply_form(Form form, std::string_view text, std::string& out) {
   return changed;
 }
 
-bool replace_matches(std::string_view text, const Pattern& pattern, const std::string& content,
+struct TooLong {};
+
+/// No further than `most` bytes: else TooLong.
+bool replace_matches(std::string_view text, const Pattern& pattern, const std::string& content, size_t most,
                      std::string& out) {
   out.clear();
   Matches matches(pattern);
@@ -123,6 +126,7 @@ bool replace_matches(std::string_view text, const Pattern& pattern, const std::s
   for (size_t begin, end; matches.next(begin, end); done = end) {
     found = true;
     out.append(text.substr(done, begin - done)).append(content);
+    if (out.size() > most) throw TooLong{};
   }
   if (found) out += text.substr(done);
   return found;
@@ -138,21 +142,26 @@ struct Normalizer::Step {
   std::optional<Pattern> pattern;  // or what this matches
   std::string content;             // prepend, replace
 
-  bool apply(std::string_view text, std::string& out) const {
+  /// No further than `most` bytes: else TooLong. A form needs no such limit: a code point has kMostParts.
+  bool apply(std::string_view text, size_t most, std::string& out) const {
     if (kind == Kind::form) return apply_form(form, text, out);
-    if (kind == Kind::replace && pattern) return replace_matches(text, *pattern, content, out);
+    if (kind == Kind::replace && pattern) return replace_matches(text, *pattern, content, most, out);
     if (kind == Kind::replace) {
-      if (text.find(what) == text.npos) return false;
+      size_t n = 0;
+      for (size_t at = 0; (at = text.find(what, at)) != text.npos; at += what.size()) ++n;
+      if (n == 0) return false;
+      if (content.size() > most / n) throw TooLong{};
       out = replace_all(text, what, content);
       return true;
     }
     if (text.empty() || content.empty()) return false;
+    if (content.size() > most) throw TooLong{};
     out.assign(content).append(text);
     return true;
   }
 };
 
-Normalizer::Normalizer(const Json* json, const std::string& where) {
+Normalizer::Normalizer(const Json* json, const std::string& where) : where_(where) {
   if (json) add(*json, where);
 }
 Normalizer::~Normalizer() = default;
@@ -171,6 +180,7 @@ void Normalizer::add(const Json& json, const std::string& where) {
     for (const Json& part : parts) add(part, where);
     return;
   }
+  if (steps_.size() == kMaxSteps) fail_input("{}: too many parts: more than {}", where, kMaxSteps);
   if (type == "Prepend") {
     step.kind = Step::Kind::prepend;
     step.content = get_string(json, "prepend", where);
@@ -180,7 +190,8 @@ void Normalizer::add(const Json& json, const std::string& where) {
     const Json& pattern = get_member(json, "pattern", where);
     if (!(pattern.is_object() && find_member(pattern, "Regex")))
       step.what = get_string(pattern, "String", where);
-    if (step.what.empty()) step.pattern.emplace(read_pattern(json, where), where);
+    const Pcre2Text expression = read_pattern(json, where);
+    if (step.what.empty()) step.pattern.emplace(expression, where);
   } else if (!known) {
     fail_input("{}: the type is not supported: {}, allowed: NFC, NFD, NFKC, NFKD, Prepend, Replace, Sequence",
                where, type);
@@ -189,12 +200,18 @@ void Normalizer::add(const Json& json, const std::string& where) {
 }
 
 bool Normalizer::apply(std::string_view text, std::string& out) const {
+  const size_t most = kMaxGrowth * text.size() + kMinGrowth;
   bool changed = false;
   std::string next;
-  for (const Step& step : steps_) {
-    if (!step.apply(changed ? std::string_view(out) : text, next)) continue;
-    out.swap(next);
-    changed = true;
+  try {
+    for (const Step& step : steps_) {
+      if (!step.apply(changed ? std::string_view(out) : text, most, next)) continue;
+      if (next.size() > most) throw TooLong{};
+      out.swap(next);
+      changed = true;
+    }
+  } catch (const TooLong&) {
+    fail_input("{}: makes too much of a text of {} bytes: more than {}", where_, text.size(), most);
   }
   return changed;
 }

@@ -15,7 +15,7 @@ namespace {
 
 constexpr const char* kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-constexpr int kMaxStages = 64;
+constexpr size_t kMaxStages = 64;
 
 /// The part [begin, end) of a piece's text with `space_before` as its first byte.
 Piece part_of(const Piece& piece, size_t begin, size_t end) {
@@ -78,10 +78,9 @@ void Pretokenizer::add(const Json& json, const std::string& where) {
     const Json& parts = get_member(json, "pretokenizers", where);
     if (!parts.is_array()) fail_input("{}: \"pretokenizers\" is not an array: {}", where, parts.type_name());
     for (const Json& part : parts) add(part, where);
-    if (stages_.size() > kMaxStages)
-      fail_input("{}: too many parts: {}, allowed: {}", where, stages_.size(), kMaxStages);
     return;
   }
+  if (stages_.size() == kMaxStages) fail_input("{}: too many parts: more than {}", where, kMaxStages);
   Stage stage;
   if (type == "Split") {
     stage.pattern.emplace(read_pattern(json, where), where);

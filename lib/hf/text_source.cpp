@@ -64,6 +64,7 @@ TextSource::TextSource(const fs::path& path, size_t max_bytes) : name_(path.stri
 }
 
 void TextSource::read_stream(int fd) {
+  max_bytes_ = std::min(max_bytes_, kMaxStreamBytes);
   size_t n = 0;
   for (;;) {
     // One byte more than may be used tells whether there is more.

@@ -6,8 +6,10 @@
 
 namespace blockgtq {
 
+inline constexpr size_t kMaxStreamBytes = size_t(256) << 20;
+
 /// The first bytes of a text: a file, mapped; or what comes from standard input ("-"), a pipe or a device,
-/// held in memory.
+/// held in memory, and no more of it than kMaxStreamBytes.
 class TextSource {
  public:
   /// Exit::input names what cannot be opened or read, Exit::usage a second "-"; waiting for a pipe ends with check_stop().
@@ -17,6 +19,8 @@ class TextSource {
   std::string_view text() const;
   /// Whether there is more behind text().
   bool is_cut() const { return cut_; }
+  /// How much of it is read at most.
+  size_t max_bytes() const { return max_bytes_; }
   /// For messages: the path, or "standard input".
   const std::string& name() const { return name_; }
   /// For descriptions: the file's name; it does not hold the number a shell has given to a pipe.

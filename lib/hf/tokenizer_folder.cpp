@@ -6,10 +6,12 @@
 // They go behind those of tokenizer.json in this order; ids are counted on, whatever the files say.
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/error.h"
+#include "base/presence.h"
 #include "hf/added_tokens.h"
 #include "hf/gguf_tokenizer.h"
 #include "hf/tokenizer.h"
@@ -23,7 +25,7 @@ constexpr const char* kNamed[] = {"bos_token", "eos_token", "unk_token", "sep_to
                                   "pad_token", "cls_token", "mask_token"};
 
 Json read_object(const fs::path& path) {
-  if (!fs::exists(path)) return Json::object();
+  if (!is_there(path)) return Json::object();
   Json json = read_json(path, kMaxTokenizerBytes);
   if (!json.is_object()) fail_input("{}: not an object: a JSON {}", path.string(), json.type_name());
   return json;
@@ -89,6 +91,22 @@ std::vector<ExtraToken> read_added_tokens_file(const Json& json, const std::set<
   return tokens;
 }
 
+/// Puts the members of `map` over those of `config`, which keep their places; new ones go behind.
+/// ordered_json's own insertion searches all members before.
+void overlay(Json& config, const Json& map) {
+  std::map<std::string_view, const Json*> over;
+  for (auto it = map.begin(); it != map.end(); ++it) over[it.key()] = &it.value();
+  for (auto it = config.begin(); it != config.end(); ++it) {
+    const auto found = over.find(it.key());
+    if (found == over.end()) continue;
+    it.value() = *found->second;
+    over.erase(found);
+  }
+  auto& members = static_cast<Json::object_t::Container&>(config.get_ref<Json::object_t&>());
+  for (auto it = map.begin(); it != map.end(); ++it)
+    if (over.count(it.key())) members.emplace_back(it.key(), it.value());
+}
+
 /// Special tokens by name and of lists, in transformers' order.
 std::vector<AddedToken> read_special_tokens(const Json& config, const std::string& where) {
   std::vector<AddedToken> tokens;
@@ -120,7 +138,7 @@ std::vector<ExtraToken> read_extra_tokens(const fs::path& folder) {
     extra = read_added_tokens_decoder(*decoder, where + ": added_tokens_decoder");
   } else {
     const Json map = read_object(folder / "special_tokens_map.json");
-    for (auto it = map.begin(); it != map.end(); ++it) config[it.key()] = it.value();
+    overlay(config, map);
     std::set<std::string> special;
     for (const AddedToken& token : read_special_tokens(config, where)) special.insert(token.content);
     const fs::path path = folder / "added_tokens.json";
@@ -135,9 +153,9 @@ std::vector<ExtraToken> read_extra_tokens(const fs::path& folder) {
 [[noreturn]] void fail_without_tokenizer(const fs::path& folder) {
   std::string found = "no tokenizer.json";
   for (const char* file : {"tokenizer.model", "tekken.json", "tiktoken.model", "vocab.json"})
-    if (fs::exists(folder / file)) {
+    if (is_there(folder / file)) {
       found += fmt::format(", only {}", file);
-      if (file == std::string("vocab.json") && fs::exists(folder / "merges.txt")) found += " and merges.txt";
+      if (file == std::string("vocab.json") && is_there(folder / "merges.txt")) found += " and merges.txt";
       break;
     }
   const bool convertible = found != "no tokenizer.json";
@@ -153,7 +171,7 @@ Tokenizer open_tokenizer(const fs::path& folder_or_gguf) {
   const fs::path& folder = folder_or_gguf;
   if (is_gguf(folder)) return Tokenizer(gguf_tokenizer(folder), folder.string());
   const fs::path path = folder / "tokenizer.json";
-  if (!fs::exists(path)) fail_without_tokenizer(folder);
+  if (!is_there(path)) fail_without_tokenizer(folder);
   return Tokenizer(MappedFile(path).text(), path.string(), read_extra_tokens(folder));
 }
 

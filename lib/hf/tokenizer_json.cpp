@@ -42,6 +42,8 @@ Pcre2Text read_pattern(const Json& part, const std::string& where) {
   const Json& pattern = get_member(part, "pattern", where);
   const bool regex = pattern.is_object() && find_member(pattern, "Regex");
   const std::string text = get_string(pattern, regex ? "Regex" : "String", where);
+  if (text.size() > kMaxPatternBytes)
+    fail_input("{}: the pattern is too long: {} bytes, allowed: {}", where, text.size(), kMaxPatternBytes);
   return regex ? to_pcre2(text, where) : literal_to_pcre2(text);
 }
 

@@ -8,6 +8,10 @@
 
 namespace blockgtq {
 
+inline constexpr size_t kMaxPatternBytes = 16 << 10;  // of an expression, or of a text that is replaced
+/// No stage makes more of a text than this many times its bytes, and kMinGrowth.
+inline constexpr size_t kMaxGrowth = 64, kMinGrowth = 4096;
+
 /// Members of a tokenizer.json object; `where` names the object in messages. Exit::input when a member is
 /// missing or of the wrong type.
 const Json* find_member(const Json& object, const char* key);  // null when absent or null

@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "hf/corpus.h"
 #include "hf/text_source.h"
 
 namespace blockgtq {
@@ -26,8 +25,8 @@ const Json& field(const Json& line, const char* name, const std::string& where) 
 
 void for_each_line(const fs::path& path, int64_t limit,
                    const std::function<void(const Json&, const std::string&)>& body) {
-  const TextSource source(path, kMaxCorpusBytes);
-  if (source.is_cut()) fail_input("{}: more than {} bytes", source.name(), kMaxCorpusBytes);
+  const TextSource source(path, kMaxLinesBytes);
+  if (source.is_cut()) fail_input("{}: file too large: more than {} bytes", source.name(), kMaxLinesBytes);
   std::string_view text = source.text();
   int64_t n = 0;
   for (int64_t number = 1; !text.empty() && (limit == 0 || n < limit); ++number) {

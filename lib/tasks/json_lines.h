@@ -9,6 +9,8 @@
 
 namespace blockgtq {
 
+inline constexpr size_t kMaxLinesBytes = size_t(256) << 20;  // of a file of JSON lines
+
 /// The objects of a file of JSON lines, in order, at most `limit` of them (0: all); lines of white space are
 /// passed over. `where` names the line for messages: "FILE:12". Exit::input, with file and line, for what is
 /// not a JSON object, and for a file that holds none.

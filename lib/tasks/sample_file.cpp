@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -58,6 +59,8 @@ std::string read_all(int fd, const fs::path& path) {
     if (n < 0) fail_input("{}: cannot read: {}", path.string(), std::strerror(errno));
     if (n == 0) return text;
     text.append(buffer, size_t(n));
+    if (text.size() > kMaxLinesBytes)
+      fail_input("{}: file too large: more than {} bytes", path.string(), kMaxLinesBytes);
   }
 }
 
@@ -71,6 +74,9 @@ SampleFile::SampleFile(const fs::path& path, const Json& head, Resume resume, bo
   fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (fd_ < 0) fail_write(path);
   try {
+    struct stat st;
+    if (fstat(fd_, &st) != 0 || !S_ISREG(st.st_mode))
+      fail_output("{}: cannot write: it is not a regular file", path.string());
     lock(fd_, path);
     if (resume == Resume::never && ftruncate(fd_, 0) != 0) fail_write(path);
     read(head);
