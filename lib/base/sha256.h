@@ -7,7 +7,7 @@
 
 namespace blockgtq {
 
-/// SHA-256 of everything that update() saw.
+/// SHA-256 of all bytes given to update().
 class Sha256 {
  public:
   Sha256();

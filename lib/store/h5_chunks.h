@@ -4,9 +4,9 @@
 
 #include "store/h5_extent.h"
 
-// The data of a dataset, HDF5 chunk by HDF5 chunk, past the library's own filters: 1.10 takes a chunk that
-// inflates to less than it should for whole, and hands out what lies behind it in memory; and it has one
-// thread for all chunks. Private to lib/store.
+// Reads and writes a dataset HDF5 chunk by HDF5 chunk, without the library's own filters. There are two
+// reasons. The library (1.10) accepts a chunk that inflates to less than it should, and hands out what lies
+// behind it in memory. And it uses one thread for all chunks. Private to lib/store.
 
 namespace blockgtq {
 
@@ -25,8 +25,9 @@ void for_each_chunk(hid_t set, const Extent& extent, const std::string& where,
 /// hold exactly what it should.
 void read_chunks(hid_t set, const Extent& extent, const std::string& where, char* out);
 
-/// The whole array, elements of the file's type, to a new dataset with the filters shuffle, gzip and
-/// fletcher32: the bytes that the library would write, packed side by side. Negative where HDF5 fails.
+/// Writes the whole array, elements of the file's type, to a new dataset with the filters shuffle, gzip and
+/// fletcher32. The bytes are those that the library would write; chunks are packed side by side. Negative
+/// where HDF5 fails.
 herr_t write_chunks(hid_t set, const Extent& extent, const char* data);
 
 }  // namespace blockgtq

@@ -4,8 +4,8 @@
 
 namespace blockgtq {
 
-/// A file being written. Every failure is an Exit::output error "PATH: cannot write: ..."; after one the file
-/// is abandoned: nothing may be asked of the library about it again.
+/// A file being written. Every failure is an Exit::output error "PATH: cannot write: ...". After a failure
+/// the file is abandoned: the library must not be called about it again.
 class H5Output {
  public:
   /// Truncates `path`; writes the attributes schema, schema_version and complete = 0.
@@ -27,7 +27,7 @@ class H5Output {
   }
   void write_strings(const std::string& name, const Dims& dims, const std::vector<std::string>& values);
 
-  /// Everything to disk, then complete = 1, then closed.
+  /// Flushes everything to disk, sets complete = 1, and closes the file.
   void finish();
 
  private:
