@@ -5,7 +5,7 @@
 
 namespace blockgtq {
 
-/// A model's config.json: of its folder, or what gguf_config() makes of its GGUF file's metadata.
+/// The text of a model's config.json: from its folder, or made by gguf_config() from its GGUF file.
 std::string config_text(const fs::path& model);
 
 }  // namespace blockgtq

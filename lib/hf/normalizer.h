@@ -8,16 +8,16 @@
 
 namespace blockgtq {
 
-/// The "normalizer" of a tokenizer.json: Unicode normalization forms as of Unicode 9.0 (what the `tokenizers`
-/// library knows; later code points stay as they are), Prepend and Replace, one after the other. Other kinds
-/// are refused by name.
+/// The "normalizer" of a tokenizer.json: Unicode normalization forms, Prepend and Replace, one after the
+/// other. Exit::input names any other kind. Forms are those of Unicode 9.0, which the `tokenizers` library
+/// knows; later code points stay unchanged.
 class Normalizer {
  public:
-  /// `json` may be null (nothing to do).
+  /// `json` may be null: then nothing is changed.
   Normalizer(const Json* json, const std::string& where);
   ~Normalizer();
 
-  /// Whether the normalized text differs; only then is it put into `out`.
+  /// Whether the normalized text differs. Only then is it written to `out`.
   bool apply(std::string_view text, std::string& out) const;
 
  private:

@@ -6,11 +6,11 @@
 
 namespace blockgtq {
 
-/// The first bytes of a text: a file, mapped; or what comes from standard input ("-"), a pipe or a device,
+/// The first bytes of a text: a mapped file; or what comes from standard input ("-"), a pipe or a device,
 /// held in memory.
 class TextSource {
  public:
-  /// Exit::input names what cannot be opened or read; waiting for a pipe ends with check_stop().
+  /// Exit::input names what cannot be opened or read. check_stop() ends the wait for a pipe.
   TextSource(const fs::path& path, size_t max_bytes);
 
   /// At most max_bytes.
@@ -19,7 +19,7 @@ class TextSource {
   bool is_cut() const { return cut_; }
   /// For messages: the path, or "standard input".
   const std::string& name() const { return name_; }
-  /// For descriptions: the file's name; it does not hold the number a shell has given to a pipe.
+  /// For descriptions: the file's name, without the number that a shell gives to a pipe.
   std::string short_name() const;
 
  private:
