@@ -12,23 +12,24 @@ namespace blockgtq {
 namespace {
 
 constexpr int64_t kTokenTile = 128;
-constexpr int64_t kRowTile = 384;            // at most: wide enough that copying x for it is cheap
-constexpr int64_t kPackedWeights = 1 << 20;  // at a time, or a tile's: they stay in a cache
-constexpr int64_t kGroupBytes = 32 << 20;    // of weights resident at a time
+constexpr int64_t kRowTile = 384;            // at most; a tile is wide enough that copying x for it is cheap
+constexpr int64_t kPackedWeights = 1 << 20;  // packed at a time, or a tile's weights: they stay in a cache
+constexpr int64_t kGroupBytes = 32 << 20;    // of weights that are resident at a time
 
-/// Weights of `count` rows, row `first` on, converted and packed.
+/// Converts and packs `count` rows of weights, from row `first` on.
 void pack_weights(const Linear& w, int64_t first, int64_t count, float* panels) {
   const int64_t rows = w.rows(), cols = w.cols();
   share(size_t((count + kPanel - 1) / kPanel), double(count * cols) / 3, [&](size_t panel) {
     const int64_t r0 = int64_t(panel) * kPanel, n = std::min(kPanel, count - r0);
-    thread_local std::vector<float> converted;  // kept: its pages are dear to get
+    thread_local std::vector<float> converted;  // kept, because getting new pages is expensive
     if (w.transposed) {                         // (cols, n)
       converted.resize(size_t(cols * n));
       for (int64_t i = 0; i < cols; ++i) w.weight.read(i * rows + first + r0, n, converted.data() + i * n);
       pack(converted.data(), n, cols, n, panels + r0 * cols);
       return;
     }
-    const int64_t stride = cols + 16;  // rows a power of two apart would share a few sets of the cache
+    const int64_t stride =
+        cols + 16;  // rows that are a power of two apart would share a few sets of the cache
     converted.resize(size_t(n * stride));
     for (int64_t i = 0; i < n; ++i)
       w.weight.read((first + r0 + i) * cols, cols, converted.data() + i * stride);
@@ -36,18 +37,18 @@ void pack_weights(const Linear& w, int64_t first, int64_t count, float* panels) 
   });
 }
 
-/// Weight rows of one of some equal tiles of `count`.
+/// Rows of a tile, where `count` rows are cut into equal tiles.
 int64_t row_tile(int64_t count) {
   const int64_t tiles = (count + kRowTile - 1) / kRowTile;
   return (count + tiles * kPanel - 1) / (tiles * kPanel) * kPanel;
 }
 
-/// y(:, first : first + count) = x W^T + b for one range of weight rows; y has rows() columns.
+/// y(:, first : first + count) = x W^T + b for one range of weight rows. y has rows() columns.
 void linear_rows(const Linear& w, int64_t first, int64_t count, const float* x, int64_t n, float* y) {
   const int64_t rows = w.rows(), cols = w.cols();
   thread_local std::vector<float> panels;
   if (const auto floats = size_t(packed_floats(cols, count)); panels.size() < floats) panels.resize(floats);
-  const float* weights = panels.data();  // this thread's, for all of them
+  const float* weights = panels.data();  // those of this thread, which all threads read
   pack_weights(w, first, count, panels.data());
   const int64_t height = row_tile(count), row_tiles = (count + height - 1) / height;
   const int64_t token_tiles = (n + kTokenTile - 1) / kTokenTile;
@@ -64,7 +65,7 @@ void linear_rows(const Linear& w, int64_t first, int64_t count, const float* x, 
   });
 }
 
-/// Rows of weights that are packed together.
+/// How many rows of weights are packed together.
 int64_t packed_rows(const Linear& w) {
   return std::max(kRowTile, kPackedWeights / w.cols() / kPanel * kPanel);
 }
