@@ -42,7 +42,7 @@ ResumeFile::ResumeFile(const fs::path& output, Resume mode, double seconds, Prog
   }
 }
 
-/// Exit::input where it is not as it was written.
+/// Exit::input where the file is not as it was written.
 ResumeFile::Loaded ResumeFile::read() const {
   const auto damaged = [&] { fail_input("{}: not as it was written", path_.string()); };
   Loaded loaded{MappedFile(path_), {}, {}};

@@ -16,7 +16,7 @@ namespace {
 constexpr double kCellWidth = 46, kCellHeight = 22, kLeft = 64, kTop = 84, kGap = 30;
 constexpr size_t kMapsPerRow = 4;
 
-/// From the colour of 1 bit to that of 8, by way of those between.
+/// A colour between those of 1 bit and 8 bits, through the ones between.
 Rgb color_of(double share) {
   const double at = 1 + 7 * std::clamp(share, 0.0, 1.0);
   const int below = std::min(7, int(at));
@@ -27,7 +27,7 @@ Rgb color_of(double share) {
   return mixed;
 }
 
-/// Where one map stands.
+/// Where one map is drawn.
 struct Place {
   double x, y;
 };

@@ -21,12 +21,12 @@ std::string join(const std::vector<std::string>& words) {
   return out;
 }
 
-/// "17.4 % less error"
+/// A change in words: "17.4 % less error".
 std::string change(double ratio) {
   return percent(std::abs(1 - ratio)) + (ratio <= 1 ? " less error" : " more error");
 }
 
-/// The same, the number large.
+/// The same with a large number.
 std::string large_change(double ratio) {
   const std::string text = change(ratio);
   const size_t sign = text.find('%') + 1;
@@ -102,7 +102,7 @@ std::string architecture_line(const Json& a) {
   return escape(text);
 }
 
-/// The error of every layer at these budgets: one colour per method, one kind of line per budget.
+/// The error of every layer at these budgets: a colour per method, a kind of line per budget.
 std::string error_chart(const PanelView& view, const Json& eval, const std::vector<double>& budgets) {
   const bool one = budgets.size() == 1;
   Chart chart;
@@ -128,13 +128,14 @@ std::string error_chart(const PanelView& view, const Json& eval, const std::vect
       }
       if (any) chart.series.push_back(std::move(series));
     }
-  chart.log_y = most > 12 * least;  // else the lower lines would lie on the axis
+  chart.log_y = most > 12 * least;  // otherwise the lower lines would lie on the axis
   if (chart.log_y) chart.y_title += ", logarithmic";
   return line_chart(chart);
 }
 
 std::string error_charts(const PanelView& view, const Json& eval) {
-  constexpr size_t kMaxLines = 6;  // more than an eye can follow in one chart: then one for each budget
+  constexpr size_t kMaxLines =
+      6;  // one chart shows at most so many lines; with more there is a chart per budget
   if (view.budgets.size() * view.methods.size() <= kMaxLines) return error_chart(view, eval, view.budgets);
   std::string out;
   for (double bits : view.budgets) out += error_chart(view, eval, {bits});

@@ -29,7 +29,7 @@ std::string reduction(double ratio) {
   return text;
 }
 
-/// The largest change of the page: bars of all tables have one scale.
+/// The largest change on the page: the bars of all tables have one scale.
 double largest_change(const PanelView& view) {
   double most = 0;
   for (const PanelModel& model : view.models)
@@ -66,7 +66,7 @@ std::string box(const std::string& label, const std::string& table) {
       escape(label), table);
 }
 
-/// Columns of a method that is held against tq-mse, between its MAE and its size.
+/// The columns that compare a method with tq-mse, between its MAE and its size.
 std::string comparison_cells(const PanelView& view, double ratio, double equal_bytes_ratio,
                              const std::string& wins, double scale) {
   std::string out = reduction_cell(ratio, scale);

@@ -38,9 +38,9 @@ struct Point {
   double bits, log_mae;
 };
 
-/// tq-mse's error at an effective size between (or beyond) its measured ones: log error is close to a
-/// straight line in bits, so neighbours are joined, and the outermost lines go on. NaN from fewer than two
-/// sizes.
+/// tq-mse's error at an effective size between its measured ones, or beyond them. Log error is close to
+/// linear in bits. So neighbouring points are joined by lines, and the outermost lines are extended. NaN with
+/// fewer than two sizes.
 double baseline_mae(const std::vector<Point>& points, double effective_bits) {
   if (points.size() < 2) return kNan;
   size_t i = 1;
@@ -123,7 +123,7 @@ PanelMean PanelView::mean(size_t budget, size_t method) const {
     mean.layers += cell->layers;
     ++mean.models;
   }
-  mean.ratio = std::exp(log_ratio / mean.models);  // no model: 0 / 0, a NaN as documented
+  mean.ratio = std::exp(log_ratio / mean.models);  // without models 0 / 0, which is a NaN
   mean.equal_bytes_ratio = std::exp(log_equal / mean.models);
   mean.effective_bits /= mean.models;
   mean.baseline_effective_bits /= mean.models;

@@ -14,7 +14,7 @@
 namespace blockgtq {
 namespace {
 
-/// A string up to its padding.
+/// A string without its padding.
 std::string unpad(const char* text, size_t bytes) {
   return std::string(text, strnlen(text, bytes));
 }
