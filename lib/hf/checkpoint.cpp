@@ -23,7 +23,7 @@ constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr const char* kPrefixes[] = {"model.", "model.language_model.", "language_model.model.",
                                      "language_model.", ""};
 
-/// Whether the path exists. A broken link counts: it is a download that was interrupted, or cleaned up.
+/// Whether the path exists. Exit::input for a broken link: a download that was interrupted, or cleaned up.
 bool present(const fs::path& path) {
   std::error_code error;
   if (fs::exists(path, error)) return true;
