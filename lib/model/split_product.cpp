@@ -122,10 +122,8 @@ BLOCKGTQ_AMX void split_rows(Rows<const float> a, int64_t count, int64_t depth, 
 template <int kRightTerms>
 BLOCKGTQ_AMX void multiply_steps(const SplitLine* left, const SplitLine* right, int64_t n_steps, float* out,
                                  int64_t out_stride, bool add) {
-  asm volatile(""
-               :
-               : "r"(left), "r"(right), "r"(out)
-               : "memory");  // GCC does not know what the tile loads read
+  // GCC does not know that tile loads read memory.
+  asm volatile("" : : "r"(left), "r"(right), "r"(out) : "memory");
   const int64_t stride = out_stride * int64_t(sizeof(float));
   float* const below = out + kSide * out_stride;
   if (add) {
