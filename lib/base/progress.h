@@ -15,6 +15,7 @@ class Progress {
   virtual void warn(const std::string& /*text*/) {}  // the same text is shown once
 };
 
+/// How progress is shown on stderr.
 enum class ProgressStyle { automatic, bar, plain, json, none };
 
 /// Writes to stderr: bar with an estimate of the time left, one line per step, or one JSON object per line.

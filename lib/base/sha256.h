@@ -21,6 +21,7 @@ class Sha256 {
   std::unique_ptr<State> state_;
 };
 
+/// SHA-256 of a text, as 64 lower-case digits.
 std::string sha256_hex(std::string_view text);
 
 }  // namespace blockgtq

@@ -21,6 +21,7 @@ enum class Metric {
 };
 inline constexpr int kTopK = 8;
 
+/// The metric's name on the command line and in files: "mae", "mae-model", ...
 const char* name(Metric metric);
 /// Every metric, in the order above.
 const std::vector<Metric>& all_metrics();

@@ -39,6 +39,7 @@ struct Retrieval {
   int64_t questions = 0, exact = 0;
   int64_t tokens = 0, right = 0;  // of the answers; each is predicted behind the right tokens before it
 
+  /// Adds one question: the tokens of its answer, and how many of them were right.
   void add(int64_t n_answer, int64_t n_right);
   double accuracy() const { return double(exact) / double(questions); }
   double accuracy_error() const;  // binomial standard error

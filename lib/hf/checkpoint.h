@@ -40,6 +40,7 @@ class Checkpoint {
   /// The file a tensor lies in, for messages.
   const fs::path& file_of(const Tensor& t) const { return shards_[shard_of_.at(t.name)].path(); }
 
+  /// Hints for the kernel, as in MappedFile: the tensor's pages are needed soon, or not any more.
   void prefetch(const Tensor&) const;
   void release(const Tensor&) const;  // its pages leave the resident set
 

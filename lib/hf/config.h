@@ -32,6 +32,7 @@ struct RopeConfig {
   int original_max_position = 0;                     // llama3, yarn, dynamic, longrope
 };
 
+/// Keys and values per head (grouped queries), or latent attention.
 enum class AttentionKind { gqa, mla };
 /// How the weights of attention and of the dense feed-forward part are named and fused.
 enum class Dialect { llama, glm, phi3, starcoder2, chatglm, deepseek };
@@ -54,6 +55,7 @@ struct LayerAttention {
   bool operator==(const LayerAttention&) const = default;
 };
 
+/// Sizes of latent attention (MLA).
 struct MlaConfig {
   int q_lora_rank = 0;  // 0: a single q_proj
   int kv_lora_rank = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
@@ -67,6 +69,7 @@ struct MlaConfig {
 ///   with biases).
 enum class ExpertTensors { plain, mixtral, granite, gpt_oss };
 
+/// A mixture of experts: how tokens choose among experts, and what the experts are.
 struct MoeConfig {
   enum class Score { softmax, sigmoid };
   int n_experts = 0;  // 0: a dense model
@@ -89,6 +92,7 @@ struct DeltaConfig {
   bool fused = false;  // q, k, v and z of a key head share one projection (qwen3_next)
 };
 
+/// How the weights of a folder are stored.
 enum class WeightFormat { plain, fp8, mxfp4 };
 
 /// How a folder's matrices are quantized. Their dtypes say which of them are.

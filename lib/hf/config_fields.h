@@ -30,6 +30,7 @@ class ConfigFields {
   bool mentions(const std::string& key) const;     // present, even if null
   bool has(const std::string& key) const { return find(key) != nullptr; }
 
+  /// A required integer in [low, high].
   int integer(const std::string& key, int low, int high) const;
   int integer_or(const std::string& key, int fallback, int low, int high) const;
   std::optional<double> number(const std::string& key) const;  // finite

@@ -57,6 +57,7 @@ struct Family {
   bool sinks = false, gated_output = false, delta_layers = false;
 };
 
+/// All supported families.
 std::span<const Family> families();
 
 /// The family that the config's model_type names. Exit::input lists the known ones.

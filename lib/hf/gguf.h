@@ -17,6 +17,7 @@ inline constexpr uint64_t kMaxGgufKey = 65535;           // bytes, as the format
 inline constexpr uint64_t kMaxGgufTensorName = 1024;
 inline constexpr uint64_t kMaxGgufAlignment = 1 << 20;
 
+/// Types of metadata values, numbered as in the file.
 enum class GgufType : uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
 const char* name(GgufType);
 

@@ -12,6 +12,7 @@ namespace blockgtq {
 /// word with adjacent matches.
 enum class SplitBehavior { isolated, removed, merged_with_previous, merged_with_next, contiguous };
 
+/// Exit::input for any other name.
 inline SplitBehavior to_split_behavior(const std::string& name, const std::string& where) {
   if (name == "Isolated") return SplitBehavior::isolated;
   if (name == "Removed") return SplitBehavior::removed;

@@ -32,6 +32,7 @@ inline Utf8Char decode_utf8_before(std::string_view text, size_t end) {
   return decode_utf8(text.data() + start);
 }
 
+/// Appends a code point as UTF-8.
 void append_utf8(std::string& out, char32_t c);
 
 /// The text with every occurrence of `what` (not empty) replaced by `content`.

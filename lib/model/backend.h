@@ -79,6 +79,7 @@ class Backend {
   virtual int64_t device_room() const { return 0; }
 };
 
+/// The decoder on the CPU.
 std::unique_ptr<Backend> make_cpu_backend();
 
 /// Bytes of activations that a run of n_tokens tokens holds at its peak, and bytes of the largest layer's

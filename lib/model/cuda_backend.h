@@ -10,6 +10,7 @@ namespace blockgtq {
 /// norms, softmax and what on_layer gets stay float32. automatic: the type of the checkpoint's weights.
 enum class ComputeType { automatic, fp32, bf16, fp16 };
 
+/// How a run uses a GPU.
 struct CudaOptions {
   int device = 0;
   ComputeType type = ComputeType::automatic;

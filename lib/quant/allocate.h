@@ -5,6 +5,7 @@
 
 namespace blockgtq {
 
+/// The budget of one head, and the limits of its blocks.
 struct AllocateOptions {
   /// Average per coordinate. floor(n_blocks * average_bits) bits are handed out in all; one of them gives one
   /// more bit to both coordinates of a block.

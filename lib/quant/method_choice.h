@@ -9,6 +9,7 @@
 
 namespace blockgtq {
 
+/// The two sides of a cache.
 enum class Side { keys, values };
 const char* name(Side side);
 

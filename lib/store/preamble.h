@@ -28,6 +28,7 @@ inline constexpr int64_t kSpecialVersion = 3;
 /// The schema_version of a file about this shape, of a schema whose version is otherwise `plain`.
 int64_t version_for(const AttentionShape& shape, int64_t plain = 1);
 
+/// Writes and reads what Preamble describes. Exit::output and Exit::input as H5Output and H5Input.
 void write_preamble(H5Output& file, const AttentionShape& shape, const std::string& signature,
                     const Provenance& provenance);
 Preamble read_preamble(const H5Input& file);

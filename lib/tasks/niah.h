@@ -7,6 +7,7 @@
 
 namespace blockgtq {
 
+/// What surrounds the needles, and what keys and values of needles are.
 enum class Haystack { noise, essay, needles };
 enum class NeedleKind { numbers, words, uuids };
 
@@ -24,6 +25,7 @@ const std::vector<NiahTask>& niah_tasks();
 /// The most tokens of an answer, as in RULER.
 inline constexpr int64_t kNiahAnswerTokens = 128;
 
+/// One question as the model is asked.
 struct NiahQuestion {
   std::string input;                 // needles in their haystack, and the question
   std::string answer_prefix;         // how the answer begins, behind a chat template too

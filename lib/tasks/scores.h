@@ -41,6 +41,7 @@ double count(std::string_view answer, std::string_view reference);
 /// python-Levenshtein installed the package computes another value.)
 double code_similarity(std::string_view answer, std::string_view reference);
 
+/// The scores of LongBench's tasks.
 enum class Score { token_f1, rouge_l, classification, retrieval, count, code_similarity };
 /// The score of this name in data/tasks/longbench.json; none for any other name.
 std::optional<Score> find_score(std::string_view name);
