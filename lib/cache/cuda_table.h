@@ -10,7 +10,7 @@ namespace blockgtq {
 
 using TableBytes = std::vector<uint8_t>;  // of a table in device memory
 
-/// Appends n values and returns the byte at which they begin. Both are multiples of 16.
+/// Appends n values and returns the byte at which they begin. It is a multiple of 16, as the new size.
 template <class T>
 int append(TableBytes& to, const T* values, size_t n) {
   const size_t at = to.size();

@@ -56,7 +56,7 @@ struct LayerResult {
 };
 
 /// Encodes, decodes and scores one layer's keys. q (T, Hq, D), k (T, H, D). v (T, H, Dv) may be null where no
-/// metric needs it. Exit::nonfinite, named by KV head, where a key cannot be encoded.
+/// metric needs it. Exit::nonfinite, named by layer and KV head, where a key cannot be encoded.
 LayerResult evaluate_layer(const EvalSpec& spec, int layer, const float* q, const float* k, int64_t n_tokens,
                            const float* v = nullptr);
 

@@ -14,7 +14,8 @@ class Sequence {
  public:
   virtual ~Sequence() = default;
   /// Appends tokens to the text and returns the logits (vocab) behind the last of them, which are valid until
-  /// the next call. The first call takes the whole prompt. Exit::nonfinite where a logit is not finite.
+  /// the next call. The first call takes the whole prompt. Exit::nonfinite where an activation or a logit is
+  /// not finite.
   virtual std::span<const float> append(std::span<const int32_t> tokens) = 0;
   /// Keys after RoPE and values of a layer as the cache decodes them, (T, H, D); for tests.
   virtual PlainPositions held(int layer) const = 0;
