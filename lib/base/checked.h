@@ -5,7 +5,7 @@
 
 namespace blockgtq {
 
-/// a * b and a + b of sizes read from a file; an overflow is an input error that names `what`.
+/// a * b and a + b, for sizes read from a file. Exit::input, naming `what`, where the result overflows.
 inline uint64_t checked_mul(uint64_t a, uint64_t b, const std::string& what) {
   uint64_t r;
   if (__builtin_mul_overflow(a, b, &r)) fail_input("{}: size overflows: {} x {}", what, a, b);

@@ -23,10 +23,11 @@
 namespace blockgtq {
 namespace {
 
-constexpr int kWallFactor = 20;  // of the limit of processor time: a busy machine is not the body's fault
+constexpr int kWallFactor =
+    20;  // wall time is this factor times processor time, because a busy machine is not the body's fault
 constexpr int kPollMs = 100;
-// The child's answer is one of these, and behind kFailed the error's code, text, NUL and hint. A child that
-// crashed has said nothing.
+// The child answers with one of these letters; behind kFailed follow the error's code, text, NUL and hint. A
+// child that crashed answers nothing.
 constexpr char kDone = 'd', kFailed = 'f', kNoMemory = 'm';
 
 /// Ends the child at the end of its scope, if it has not ended by then.
@@ -39,7 +40,7 @@ class Child {
     kill(id_, SIGKILL);
     wait();
   }
-  /// Its wait status; 0 where the system keeps none (SIGCHLD is ignored).
+  /// The wait status of the child; 0 where the system keeps none (SIGCHLD is ignored).
   int wait() {
     int status = 0;
     while (waitpid(id_, &status, 0) < 0 && errno == EINTR) {
@@ -68,19 +69,19 @@ void set_limit(int resource, rlim_t soft, rlim_t hard) {
   setrlimit(resource, &wanted);
 }
 
-/// Of this process: what sanitizers and device drivers reserve counts too.
+/// The address space of this process, including what sanitizers and device drivers reserve.
 uint64_t address_space() {
   uint64_t pages = 0;
   std::ifstream("/proc/self/statm") >> pages;
   return pages * uint64_t(sysconf(_SC_PAGESIZE));
 }
 
-/// In the child: the parent's end is its end, signals are the parent's to heed, a crash is silent.
+/// In the child: it ends with its parent, leaves signals to the parent, and crashes silently.
 void confine(pid_t parent, const ChildLimits& limits) {
   const rlim_t bytes = address_space() + limits.bytes;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(1);
-  setsid();  // no terminal: a Ctrl-C there and the C library's last words are not for the child
+  setsid();  // without a terminal: neither Ctrl-C nor the C library's last words go to or from the child
   for (const int s : {SIGINT, SIGTERM, SIGUSR1, SIGHUP}) std::signal(s, SIG_IGN);
   for (const int s : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGXCPU}) std::signal(s, SIG_DFL);
   std::set_terminate(std::abort);  // the parent's outputs are not the child's to remove
@@ -99,7 +100,8 @@ void send(int out, const std::string& answer) {
   }
 }
 
-/// Any other exception is a crash: it must not leave the child's part of the code.
+/// Runs the body and returns the answer. Any other exception is a crash, because it must not leave the
+/// child's part of the code.
 std::string answer_of(const std::function<void()>& body) noexcept {
   try {
     body();
@@ -111,7 +113,7 @@ std::string answer_of(const std::function<void()>& body) noexcept {
   }
 }
 
-/// What the child says before it closes its end of the pipe; nothing where it is still open at the deadline.
+/// What the child writes before it closes its end of the pipe; none where it is still open at the deadline.
 std::optional<std::string> receive(int in, std::chrono::steady_clock::time_point deadline) {
   std::string answer;
   while (std::chrono::steady_clock::now() < deadline) {
@@ -155,7 +157,7 @@ ChildEnd run_in_child(const ChildLimits& limits, const std::function<void()>& bo
   if (id == 0) {
     confine(parent, limits);
     send(out.id, answer_of(body));
-    _exit(0);  // no exit handlers: they are the parent's
+    _exit(0);  // without exit handlers, which are the parent's
   }
   Child child(id);
   out.reset();

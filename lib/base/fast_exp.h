@@ -4,8 +4,9 @@
 
 namespace blockgtq {
 
-/// e^x in float32 by range reduction and a polynomial: within 2 units in the last place of the true value for
-/// |x| < 87, clamped beyond, NaN for NaN. The same bits on every machine, and loops over it vectorize.
+/// e^x in float32 by range reduction and a polynomial. It is within 2 units in the last place of the true
+/// value for |x| < 87, clamped beyond, and NaN for NaN. It has the same bits on every machine, and loops over
+/// it vectorize.
 inline float fast_exp(float x) {
   constexpr float kLog2e = 1.44269504088896341f;
   constexpr float kLn2High = 0.693359375f,
@@ -24,7 +25,7 @@ inline float fast_exp(float x) {
   p = p * r + 1.0f / 6;
   p = p * r + 0.5f;
   p = (p * r) * r + r + 1.0f;
-  // The integer n sits in the low bits of `shifted`; moved to the exponent it multiplies by 2^n.
+  // The low bits of `shifted` hold the integer n. Moved to the exponent it multiplies by 2^n.
   const uint32_t bits = std::bit_cast<uint32_t>(p) + (std::bit_cast<uint32_t>(shifted) << 23);
   return std::bit_cast<float>(bits) +
          (x - x);  // a NaN's payload may have changed its exponent: x - x is NaN again

@@ -10,7 +10,8 @@ namespace blockgtq {
 
 namespace fs = std::filesystem;
 
-/// A regular file mapped read-only. Errors name the path (Exit::input); a Git LFS pointer is one.
+/// A regular file mapped read-only. Every error is Exit::input and names the path. A Git LFS pointer is an
+/// error.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -23,8 +24,8 @@ class MappedFile {
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
   const fs::path& path() const { return path_; }
 
-  /// Tells the kernel that these bytes are wanted soon, or not any more (they leave the resident set;
-  /// the page cache keeps them). Only a hint; whole pages inside the range are affected.
+  /// Tells the kernel that these bytes are needed soon, or not any more: then they leave the resident set,
+  /// and the page cache keeps them. Only a hint, for whole pages inside the range.
   void prefetch(std::span<const std::byte> part) const;
   void release(std::span<const std::byte> part) const;
 
@@ -34,13 +35,13 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// A whole text file of at most max_bytes; no Git LFS pointer.
+/// A whole text file of at most max_bytes. Exit::input for a larger one and for a Git LFS pointer.
 std::string read_text(const fs::path& path, size_t max_bytes);
 
-/// An output that appears under its name only when complete: written to a temporary file beside the target,
-/// fsynced and renamed by commit(); without commit() nothing stays behind, also on SIGINT and SIGTERM.
-/// Construction checks that the target may be written (Exit::output: exists without force, no such folder,
-/// read-only) so that a long run fails at its start and not at its end.
+/// An output that appears under its name only when it is complete. It is written to a temporary file beside
+/// the target; commit() syncs and renames it. Without commit() nothing stays behind, also on SIGINT and
+/// SIGTERM. The constructor checks that the target can be written, so that a long run fails at its start and
+/// not at its end: Exit::output where it exists without force, has no folder or is read-only.
 class OutputFile {
  public:
   OutputFile(fs::path target, bool force);
@@ -68,21 +69,20 @@ class OutputFile {
   fs::path second_name() const;
 
   fs::path target_, temporary_;
-  fs::path former_;  // a second name of the file that place() replaced; empty: none was there, or none could
-                     // be made
-  int former_fd_ = -1;  // holds its lock
+  fs::path former_;  // a second name of the file that place() replaced; empty: no such file, or no such name
+  int former_fd_ = -1;  // holds that file's lock
   bool force_, replaced_ = false;
   int slot_ = -1;  // in the list that remove_temporaries() reads
   int fd_ = -1;
   uint64_t inode_ = 0, device_ = 0;  // of what was written
 };
 
-/// Several outputs that appear together or not at all: every one is on the disk before the first gets its
-/// name. Exit::output where anything fails, up to the sync of the folder: then each target is what it was
-/// before, or the message names those that could not be put back.
+/// Makes several outputs appear together or not at all: all of them are on disk before the first gets its
+/// name. Exit::output where anything fails, up to the sync of the folder. Then each target is what it was
+/// before, or the message names those that could not be restored.
 void commit_all(std::span<OutputFile* const> files);
 
-/// write + commit in one step.
+/// Writes and commits a file in one step.
 void write_file(const fs::path& target, std::string_view text, bool force);
 
 /// Removes every temporary output that is still open; async-signal-safe (called by the signal handler).

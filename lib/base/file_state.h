@@ -6,14 +6,15 @@
 
 namespace blockgtq {
 
-/// Which file a path names, and as of when: what was found out about a file holds while this stays as it is.
+/// Identifies a file and its last change. What was found out about a file holds as long as its state is
+/// equal.
 struct FileState {
   uint64_t device = 0, inode = 0, bytes = 0;
   int64_t seconds = 0, nanoseconds = 0;  // of its last change
   auto operator<=>(const FileState&) const = default;
 
-  /// Whether a change from now on is sure to show: time stamps of some file systems are as coarse as a
-  /// second.
+  /// Whether any later change is sure to show in the state. The time stamps of some file systems are as
+  /// coarse as a second.
   bool settled() const;
 };
 

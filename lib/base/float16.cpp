@@ -14,19 +14,19 @@ constexpr uint32_t kQuiet = 0x00400000u;     // a float NaN's quiet bit
 
 uint16_t to_bf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
-  // Rounding could carry a NaN into infinity: cut it, and keep it a NaN.
+  // Rounding could turn a NaN into infinity. So its payload is cut, and it stays a NaN.
   if ((bits & ~0x80000000u) > kExponent) return uint16_t((bits | kQuiet) >> 16);
   return uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// NaNs come out quiet with their payload, as the processor's own conversion does it.
+// NaNs come out quiet and with their payload, as with the processor's own conversion.
 float from_half(uint16_t bits) {
   const uint32_t sign = uint32_t(bits & 0x8000u) << 16;
   const uint32_t magnitude = bits & 0x7fffu;
   if (magnitude > 0x7c00u) return std::bit_cast<float>(sign | kExponent | kQuiet | (magnitude << 13));
   if (magnitude == 0x7c00u) return std::bit_cast<float>(sign | kExponent);
-  // A half's bits moved to the place of a float's are the value times 2^-112 (the exponents' biases differ by
-  // 112), and the product with 2^112 is exact, for subnormal halves too.
+  // A half's bits, shifted to the place of a float's, are the value times 2^-112, because the biases of the
+  // exponents differ by 112. The product with 2^112 is exact, also for subnormal halves.
   const float scaled = std::bit_cast<float>(magnitude << 13) * 0x1p112f;
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(scaled));
 }
@@ -38,8 +38,8 @@ uint16_t to_half(float value) {
   if (magnitude > kExponent) return uint16_t(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
   if (magnitude >= 0x477ff000u) return uint16_t(sign | 0x7c00u);  // 65520 and more round to infinity
   if (magnitude < 0x38800000u) {
-    // Below 2^-14: a subnormal half counts units of 2^-24. Adding 0.5, whose float has that very unit in its
-    // last place, lets the adder round to nearest even.
+    // Below 2^-14: a subnormal half counts units of 2^-24, and the last place of the float 0.5 is that unit.
+    // So adding 0.5 rounds to nearest even.
     const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
     return uint16_t(sign | (std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(0.5f)));
   }

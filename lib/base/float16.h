@@ -5,8 +5,8 @@
 
 namespace blockgtq {
 
-/// IEEE binary16 and bfloat16 as raw bits. from_* are exact; to_* round to nearest even; to_half saturates
-/// nothing (overflow gives infinity).
+/// IEEE binary16 and bfloat16 as raw bits. from_* are exact, to_* round to nearest even. to_half does not
+/// saturate: an overflow gives infinity.
 inline float from_bf16(uint16_t bits) {
   return std::bit_cast<float>(uint32_t(bits) << 16);
 }

@@ -14,8 +14,8 @@
 namespace blockgtq {
 namespace {
 
-/// Where the parser is, and how far it may read before the next event: it keeps several copies of a token,
-/// and an error's text holds more.
+/// Where the parser is, and how far it may read before the next event. The limit matters because the parser
+/// keeps several copies of a token, and an error's text holds more.
 struct Reach {
   const char* seen;
   const char* limit;
@@ -24,8 +24,8 @@ struct Reach {
 };
 struct TokenTooLong {};
 
-/// Walks the text for the parser and leaves its position where the handler can see it: the parser tells it
-/// only for its own errors.
+/// Walks the text for the parser and keeps its position where the handler can see it. The parser itself tells
+/// the position only with its own errors.
 class Cursor {
  public:
   using iterator_category = std::forward_iterator_tag;
@@ -65,7 +65,7 @@ std::string place(std::string_view text, size_t at) {
   return fmt::format("line {}, column {}", lines + 1, columns + 1);
 }
 
-/// The parser's own words without its prefix and without the token it read, which may be megabytes.
+/// The parser's own text without its prefix and without the token that it read, which may be megabytes.
 std::string reason(std::string what) {
   if (const size_t p = what.find("] "); p != what.npos) what.erase(0, p + 2);
   if (what.starts_with("parse error at ")) {
@@ -83,9 +83,9 @@ std::string quoted(const std::string& key) {
   return text.size() > kLongest ? text.substr(0, kLongest) + "..." : text;
 }
 
-/// Builds the value from the parser's events. The members of an open object are kept in a vector of our own
-/// and moved into the object when it closes: ordered_json looks for a key by walking all of them, and copies
-/// its members when it grows (their keys are const), a vocabulary of 150,000 entries included.
+/// Builds the value from the parser's events. The members of an open object are kept in our own vector and
+/// moved into the object when it closes. ordered_json would search all members for each key, and copy its
+/// members whenever it grows (their keys are const), also those of a vocabulary of 150,000 entries.
 class Builder {
  public:
   Builder(std::string_view text, Reach& reach, const std::string& name, size_t max_values)
@@ -114,7 +114,7 @@ class Builder {
     Json::object_t object;
     object.reserve(members.size());
     for (Member& m : members) {
-      // The vector's own insertion: ordered_map's would search all keys before it.
+      // The vector's own insertion, because ordered_map's would search all keys before it.
       static_cast<Json::object_t::Container&>(object).emplace_back(std::move(m.key), std::move(m.value));
     }
     return add(Json(std::move(object)));
@@ -126,7 +126,7 @@ class Builder {
     return add(Json(std::move(items)));
   }
 
-  // position counts the bytes read, the offending one included.
+  // position counts the bytes read, including the offending one.
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception& e) {
     fail_input("{}: not valid JSON: {}: {}", name_, place(text_, position == 0 ? 0 : position - 1),
                reason(e.what()));
@@ -146,7 +146,7 @@ class Builder {
     Json::array_t items;
   };
 
-  // Values are what memory goes into: a pair of empty brackets takes 20 times its length.
+  // Values are what takes memory: a pair of empty brackets takes 20 times its length.
   bool add(Json&& value) {
     reach_.extend();
     if (++values_ > max_values_) {
@@ -174,7 +174,7 @@ class Builder {
   }
 
   void refuse_duplicates(const std::vector<Member>& members) const {
-    constexpr size_t kFew = 16;  // where comparing all pairs beats a hash table
+    constexpr size_t kFew = 16;  // up to so many keys, comparing all pairs is faster than a hash table
     std::unordered_set<std::string_view> seen;
     if (members.size() > kFew) seen.reserve(members.size());
     for (size_t i = 0; i < members.size(); ++i) {
@@ -205,7 +205,7 @@ Json parse_json(std::string_view text, const std::string& name, size_t max_value
   if (text.starts_with("\xef\xbb\xbf")) {
     fail_input("{}: not valid JSON: line 1, column 1: a byte order mark", name);
   }
-  // nlohmann's lexer takes a zero byte for the end of the input and would let pass whatever follows.
+  // nlohmann's lexer takes a zero byte for the end of the input and would accept whatever follows.
   if (const size_t zero = text.find('\0'); zero != text.npos) {
     fail_input("{}: not valid JSON: {}: a zero byte", name, place(text, zero));
   }

@@ -9,7 +9,8 @@ namespace blockgtq {
 namespace {
 
 void put_string(std::string& out, const Json& text) {
-  // A path may hold bytes that are not UTF-8: they become U+FFFD, not a failure at the end of a long run.
+  // A path may hold bytes that are not UTF-8. They become U+FFFD instead of a failure at the end of a long
+  // run.
   out += text.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -17,7 +18,7 @@ void put_double(std::string& out, double v) {
   check(std::isfinite(v), "a number for JSON is not finite");
   const size_t start = out.size();
   out += fmt::format("{:.17g}", v);
-  // It must read back as a double: -0 would lose its sign as an integer.
+  // It must read back as a double; as an integer -0 would lose its sign.
   if (out.find_first_of(".e", start) == out.npos) out += ".0";
 }
 

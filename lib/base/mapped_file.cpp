@@ -23,7 +23,7 @@ struct Fd {
   }
 };
 
-/// Opens a regular file. O_NONBLOCK: opening a FIFO must not wait for a writer before we can refuse it.
+/// Opens a regular file. O_NONBLOCK, so that opening a FIFO does not wait for a writer before it is refused.
 Fd open_regular(const fs::path& path, struct stat& st) {
   Fd f{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   if (f.fd < 0) fail_input("{}: cannot open: {}", path.string(), std::strerror(errno));
@@ -34,10 +34,10 @@ Fd open_regular(const fs::path& path, struct stat& st) {
   return f;
 }
 
-/// Where git-lfs is not installed, or has not fetched yet, three lines of text stand in place of a large
-/// file.
+/// Exit::input for a Git LFS pointer: three lines of text in place of a large file, where git-lfs is not
+/// installed or has not fetched it.
 void refuse_lfs_pointer(const fs::path& path, std::string_view text) {
-  constexpr size_t kLongest = 1024;  // by git-lfs's own definition
+  constexpr size_t kLongest = 1024;  // as git-lfs defines it
   if (text.size() >= kLongest || !text.starts_with("version https://git-lfs.github.com/spec/")) return;
   const std::string folder = path.has_parent_path() ? path.parent_path().string() : ".";
   throw Error(Exit::input, path.string() + ": a Git LFS pointer: the file itself was not fetched",
@@ -82,8 +82,8 @@ MappedFile::~MappedFile() {
   munmap(const_cast<std::byte*>(data_), size_);
 }
 
-// A page that the range only touches is worth fetching, but other readers may still need it: prefetch rounds
-// outwards, release inwards.
+// Of a page that is only partly in the range, prefetching is worthwhile, but other readers may still need it.
+// So prefetch rounds outwards, and release inwards.
 void MappedFile::prefetch(std::span<const std::byte> part) const {
   if (part.empty()) return;
   check(part.data() >= data_ && part.data() + part.size() <= data_ + size_, "prefetch outside the file");
@@ -97,7 +97,7 @@ void MappedFile::release(std::span<const std::byte> part) const {
   check(part.data() >= data_ && part.data() + part.size() <= data_ + size_, "release outside the file");
   const uintptr_t first = (uintptr_t(part.data()) + page_size() - 1) & ~(page_size() - 1);
   uintptr_t last = uintptr_t(part.data()) + part.size();
-  // The file's last page has nobody behind its end.
+  // Nobody reads beyond the end of the file's last page.
   if (part.data() + part.size() < data_ + size_) last &= ~(page_size() - 1);
   if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }
@@ -109,7 +109,7 @@ std::string read_text(const fs::path& path, size_t max_bytes) {
     fail_input("{}: file too large: {} bytes, at most {}", path.string(), size, max_bytes);
   };
   if (size_t(st.st_size) > max_bytes) refuse_size(size_t(st.st_size));
-  // st_size only says how much to expect: the file may grow meanwhile, and /proc files say 0.
+  // st_size is only a hint: the file may grow meanwhile, and files in /proc report 0.
   std::string text(size_t(st.st_size) + 1, '\0');
   size_t n = 0;
   for (;;) {

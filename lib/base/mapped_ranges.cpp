@@ -17,7 +17,7 @@
 namespace blockgtq {
 namespace {
 
-// Static arrays and lock-free atomics only: the handler reads them, whatever was interrupted.
+// Only static arrays and lock-free atomics, because the handler reads them whatever was interrupted.
 constexpr uintptr_t kFree = 0, kClaimed = 1;  // no mapping begins at either
 struct Range {
   std::atomic<uintptr_t> begin{kFree};
@@ -29,7 +29,7 @@ static_assert(std::atomic<uintptr_t>::is_always_lock_free);
 constexpr int kRanges = 4096;
 std::array<Range, kRanges> ranges;
 
-/// Text of a fixed size; what does not fit is cut.
+/// Text of a fixed capacity; the rest is cut off.
 struct Line {
   char text[PATH_MAX + 128];
   size_t size = 0;
@@ -37,7 +37,7 @@ struct Line {
   void add(const char* more) {
     for (; *more && size < sizeof text; ++more) text[size++] = *more;
   }
-  /// Names of files may hold anything; none may break the line or steer the terminal.
+  /// File names may hold anything. None may break the line or control the terminal.
   void add_name(const char* name) {
     for (; *name && size < PATH_MAX; ++name)
       text[size++] = uint8_t(*name) < 0x20 || *name == 0x7f ? '?' : *name;
@@ -50,10 +50,10 @@ void on_bus_error(int, siginfo_t* info, void*) {
     const uintptr_t begin = range.begin.load();
     if (begin <= kClaimed || at < begin || at >= range.end) continue;
     static std::atomic<bool> told{false};
-    while (told.exchange(true)) pause();  // another thread is telling it, and about to end the process
+    while (told.exchange(true)) pause();  // another thread is printing it, and about to end the process
     Line line;
     termios terminal;
-    if (tcgetattr(STDERR_FILENO, &terminal) == 0) line.add("\r\x1b[K");  // over a progress bar
+    if (tcgetattr(STDERR_FILENO, &terminal) == 0) line.add("\r\x1b[K");  // overwrites a progress bar
     line.add("error: ");
     line.add_name(range.path);
     line.add(": cannot be read any more: it became shorter, or its disk failed\n");
@@ -61,7 +61,8 @@ void on_bus_error(int, siginfo_t* info, void*) {
     remove_temporaries();
     _exit(int(Exit::input));
   }
-  signal(SIGBUS, SIG_DFL);  // the access is repeated and ends the process as it would have
+  signal(SIGBUS,
+         SIG_DFL);  // the access is repeated, and ends the process as it would have without the handler
 }
 
 }  // namespace

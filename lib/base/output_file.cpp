@@ -44,7 +44,7 @@ void check_target(const fs::path& target, bool force) {
     if (errno != ENOENT) fail_write(target, errno);
     return;
   }
-  stat(target.c_str(), &st);  // what a link points at, where it points at something
+  stat(target.c_str(), &st);  // of a link, what it points to, if anything
   if (S_ISDIR(st.st_mode)) fail_output("{}: cannot write: it is a folder", target.string());
   if (!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode)) {
     fail_output("{}: cannot write: it is a device, pipe or socket", target.string());
@@ -52,7 +52,8 @@ void check_target(const fs::path& target, bool force) {
   if (!force) fail_exists(target);
 }
 
-/// The process number in ".NAME.PID.tmp" or ".NAME.PID.old" behind ".NAME."; empty where it is another name.
+/// The process number in ".NAME.PID.tmp" or ".NAME.PID.old", where `prefix` is ".NAME."; empty for any other
+/// name.
 std::string writer_of(const std::string& name, const std::string& prefix) {
   if (!name.starts_with(prefix) || name.size() <= prefix.size() + 4) return "";
   if (!name.ends_with(".tmp") && !name.ends_with(".old")) return "";
@@ -60,7 +61,7 @@ std::string writer_of(const std::string& name, const std::string& prefix) {
   return pid.find_first_not_of("0123456789") == std::string::npos ? pid : "";
 }
 
-/// Whether a process of this machine is ending: it has given its memory back, and with it its arguments.
+/// Whether a process of this machine is ending: it has released its memory, and with it its arguments.
 bool is_ending(const std::string& pid) {
   const int fd = open(("/proc/" + pid + "/cmdline").c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return false;
@@ -70,16 +71,16 @@ bool is_ending(const std::string& pid) {
   return ending;
 }
 
-/// As lock_file(), of the file of another process. One that was killed keeps its locks until its device lets
-/// it go, which takes seconds.
+/// lock_file() for the file of another process. A killed process keeps its locks until its device lets it go,
+/// which takes seconds.
 int lock_leftover(int fd, const std::string& pid) {
   constexpr int kTenths = 300;
   for (int i = 0; i < kTenths && lock_file(fd, false) == EAGAIN && is_ending(pid); ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  return lock_file(fd, false);  // had already, or it ended meanwhile
+  return lock_file(fd, false);  // it has the lock already, or it ended meanwhile
 }
 
-/// Removes what killed runs left beside the target, and refuses where another run is writing it.
+/// Removes what killed runs left beside the target. Exit::output where another run is writing it.
 void sweep_leftovers(const fs::path& target, const fs::path& own) {
   const std::string prefix = fmt::format(".{}.", target.filename().string());
   std::error_code ec;
@@ -88,7 +89,7 @@ void sweep_leftovers(const fs::path& target, const fs::path& own) {
     const std::string pid = writer_of(name, prefix);
     if (pid.empty() || name == own.filename().string()) continue;
     const int fd = open(it->path().c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
-    if (fd < 0) continue;  // not ours to judge
+    if (fd < 0) continue;  // we cannot tell, so it stays
     const int error = lock_leftover(fd, pid);
     if (error == 0) unlink(it->path().c_str());
     close(fd);
@@ -98,12 +99,12 @@ void sweep_leftovers(const fs::path& target, const fs::path& own) {
   }
 }
 
-/// Creates and locks the temporary file; -1 with errno set where that fails.
+/// Creates and locks the temporary file. Returns -1 and sets errno where that fails.
 int create_locked(const fs::path& temporary) {
   for (;;) {
     const int fd = open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0 && errno == EEXIST) {
-      // An earlier process of the same number was killed, or this process already writes the target.
+      // An earlier process of the same number was killed, or this process is already writing the target.
       const int old = open(temporary.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
       if (old < 0) {
         if (errno == ENOENT) continue;
@@ -117,8 +118,8 @@ int create_locked(const fs::path& temporary) {
       return -1;
     }
     if (fd < 0) return -1;
-    // Only a sweep can hold the lock of a new file; it may have taken the file for a leftover and removed it.
-    // Where the file system has no locks the run goes on without.
+    // Only a sweep of another run can hold the lock of a new file; it may have taken the file for a leftover
+    // and removed it. Where the file system has no locks the run continues without one.
     lock_file(fd, true);
     struct stat st;
     if (fstat(fd, &st) == 0 && st.st_nlink > 0) return fd;
@@ -126,8 +127,8 @@ int create_locked(const fs::path& temporary) {
   }
 }
 
-/// rename that never replaces; where the file system cannot promise that, the check just before is the best
-/// there is.
+/// A rename that never replaces a file. Where the file system cannot promise that, the check just before it
+/// is the best there is.
 int rename_new(const fs::path& from, const fs::path& to) {
   if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
   if (errno != EINVAL && errno != ENOSYS) return errno;
@@ -136,8 +137,8 @@ int rename_new(const fs::path& from, const fs::path& to) {
   return std::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
 }
 
-/// The new name reaches the disk with its folder. A folder that cannot be opened for reading, or a file
-/// system that cannot sync one, is no reason to call a finished file failed.
+/// Syncs the folder, so that the new name is on disk. A folder that cannot be opened for reading, or a file
+/// system that cannot sync one, is no reason to report a finished file as failed.
 void sync_folder(const fs::path& target) {
   const int fd = open(folder_of(target).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return;
@@ -146,7 +147,8 @@ void sync_folder(const fs::path& target) {
   if (error == EIO || error == ENOSPC || error == EDQUOT) fail_write(target, error);
 }
 
-/// write() cannot read its source: where that is a mapped file which became shorter, touching it says so.
+/// Reads every byte of the text, after write() could not read its source. Where that is a mapped file that
+/// became shorter, reading it here gives the right error.
 void touch(std::string_view text) {
   const volatile char* from = text.data();
   char last = 0;
@@ -236,8 +238,8 @@ void OutputFile::seal() {
   }
 }
 
-/// Gives the file its name. One that it replaces keeps a second name until finish(), so that undo() has
-/// something to put back; a file system without hard links is no reason not to write.
+/// Gives the file its name. A file that it replaces keeps a second name until finish(), so that undo() can
+/// restore it. A file system without hard links is no reason not to write.
 void OutputFile::place() {
   struct stat st;
   replaced_ = force_ && lstat(target_.c_str(), &st) == 0;
@@ -259,16 +261,17 @@ void OutputFile::place() {
   fail_write(target_, error);
 }
 
-/// Closed, and so unlocked, only behind place(): before it a sweep would take the file for a leftover.
+/// Closes the file, and so unlocks it. Only after place(): before it a sweep would take the file for a
+/// leftover.
 void OutputFile::close_checked() {
   const int fd = fd_;
   fd_ = -1;
   if (close(fd) != 0 && errno != EINTR) fail_write(target_, errno);
 }
 
-/// Makes the target what it was before place(); false where that fails and the new file stays.
+/// Makes the target what it was before place(). Returns false where that fails and the new file stays.
 bool OutputFile::undo() noexcept {
-  if (!is_at(target_)) return true;  // somebody has replaced it since: not ours any more
+  if (!is_at(target_)) return true;  // another process has replaced it since, so it is not ours any more
   if (!replaced_) return unlink(target_.c_str()) == 0;
   return !former_.empty() && std::rename(former_.c_str(), target_.c_str()) == 0;
 }

@@ -27,7 +27,7 @@ namespace {
 constexpr int kMaxThreads = 1024;
 
 int affinity_processors() {
-  // The set grows until the kernel's own fits.
+  // The set grows until it is as large as the kernel's.
   for (int n = 1024; n <= (1 << 20); n *= 2) {
     cpu_set_t* set = CPU_ALLOC(n);
     if (!set) break;
@@ -42,8 +42,7 @@ int affinity_processors() {
   return 1;
 }
 
-/// Processors that the CPU quota of this process's control groups (version 2) pays for; 0 where there is
-/// none.
+/// Processors that the CPU quota of this process's control groups (version 2) allows; 0 without a quota.
 int quota_processors() {
   std::ifstream groups("/proc/self/cgroup");
   std::string line, group;
@@ -64,8 +63,8 @@ int quota_processors() {
   return int(std::ceil(least));
 }
 
-/// The first number of OMP_NUM_THREADS ("4" or "4,2"), by which a batch system says what a job may use; 0
-/// where it says nothing.
+/// The first number of OMP_NUM_THREADS ("4" or "4,2"), by which a batch system tells a job what it may use; 0
+/// where it is not set.
 int asked_by_environment() {
   const char* text = std::getenv("OMP_NUM_THREADS");
   int n = 0;
@@ -102,18 +101,18 @@ void use_sleeping_threads(char** argv) {
   for (const auto& [name, value] :
        {std::pair("OMP_WAIT_POLICY", "passive"), std::pair("OMP_STACKSIZE", "8M")})
     if (!std::getenv(name)) changed = setenv(name, value, 0) == 0 || changed;
-  if (changed) execv("/proc/self/exe", argv);  // where that fails, the threads are as they were
+  if (changed) execv("/proc/self/exe", argv);  // where that fails, threads stay as they are
 }
 
 void parallel_for(size_t n, const std::function<void(size_t)>& body) {
-  static const pid_t owner = getpid();  // a child of fork() has no threads but its own
+  static const pid_t owner = getpid();  // a child of fork() has no threads besides its own
   const size_t team = std::min(n, size_t(threads()));
   if (team <= 1 || omp_in_parallel() || getpid() != owner) {
     for (size_t i = 0; i < n; ++i) body(i);
     return;
   }
-  // Pieces above the lowest failure are skipped, those below it always run: whichever thread fails first, the
-  // failure that is reported is the same.
+  // Pieces above the lowest failure are skipped; those below it always run. So whichever thread fails first,
+  // the same failure is reported.
   std::atomic<size_t> failed{n};
   std::exception_ptr error;
   std::mutex mutex;

@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t kLongest = 8000;
 
-/// Bytes of the character that text begins with and its code point; 0 bytes where it is not UTF-8.
+/// The code point with which the text begins, and its length in bytes; 0 bytes where it is not UTF-8.
 size_t decode(std::string_view text, uint32_t& code) {
   const auto lead = uint8_t(text[0]);
   const size_t n = lead < 0x80   ? 1
@@ -29,7 +29,7 @@ size_t decode(std::string_view text, uint32_t& code) {
   return code < kLeast[n] || code > 0x10ffff || surrogate ? 0 : n;
 }
 
-/// Line and paragraph ends, and what turns the direction of writing or moves the cursor.
+/// Whether it ends a line or paragraph, changes the direction of writing or moves the cursor.
 bool steers(uint32_t code) {
   return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x200e || code == 0x200f ||
          (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);

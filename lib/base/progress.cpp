@@ -30,7 +30,7 @@ void put(const std::string& text) {
   std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
-/// A piece of work begun and not ended; a panel's models hold layers, so they nest.
+/// A piece of work that has begun and not ended. They nest: a panel has models, and a model layers.
 struct Level {
   std::string what;
   int64_t steps = 0;  // 0: not known
@@ -38,7 +38,7 @@ struct Level {
   Clock::time_point begun, last_step;
 };
 
-/// What all styles share: the open levels and the lock. Styles print in the shown_* functions.
+/// What all styles share: the open levels and the lock. A style prints in its shown_* functions.
 class StderrProgress : public Progress {
  public:
   explicit StderrProgress(bool quiet) : quiet_(quiet) {}
@@ -126,7 +126,8 @@ class JsonProgress final : public StderrProgress {
   void show_warning(const std::string& text) override { put_event({{"event", "warning"}, {"text", text}}); }
 };
 
-/// One line, drawn over and over: "panel 3/10 > calibrate [#####---------]  12/36 layer 11, 0:42 left"
+/// One line that is drawn again and again: "panel 3/10 > calibrate [#####---------]  12/36 layer 11, 0:42
+/// left"
 class BarProgress final : public StderrProgress {
  public:
   using StderrProgress::StderrProgress;
@@ -155,7 +156,8 @@ class BarProgress final : public StderrProgress {
     return text;
   }
 
-  /// Of the outermost level, from what is done on all of them; empty where a level's size is not known.
+  /// An estimate for the outermost level, from the share that is done on all levels. Empty where the size of
+  /// a level is not known.
   std::string time_left() const {
     double fraction = 0;
     for (auto level = levels_.rbegin(); level != levels_.rend(); ++level) {

@@ -5,16 +5,17 @@
 
 namespace blockgtq {
 
-/// What the library tells of its progress. The library never prints: the application hands one of these in.
+/// Receives the library's progress. The library never prints; the application passes one of these in.
 class Progress {
  public:
   virtual ~Progress() = default;
   virtual void begin(const std::string& /*what*/, int64_t /*steps*/) {}
-  virtual void step(const std::string& /*detail*/) {}  // one of the steps is done
+  virtual void step(const std::string& /*detail*/) {}  // one more step is done
   virtual void end() {}
   virtual void warn(const std::string& /*text*/) {}  // the same text is shown once
 };
 
+/// How progress is shown on stderr.
 enum class ProgressStyle { automatic, bar, plain, json, none };
 
 /// Writes to stderr: bar with an estimate of the time left, one line per step, or one JSON object per line.

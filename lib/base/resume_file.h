@@ -15,36 +15,37 @@
 
 namespace blockgtq {
 
-/// What a file holds is of another run.
+/// The error for a file that belongs to another run.
 struct ForeignResume : Error {
   using Error::Error;
 };
 
-/// What a long run keeps beside its output, under OUTPUT.resume, so that a killed one goes on. A run is one
-/// or more stages, the same ones in the same order each time; each has a signature, and a state: JSON and
-/// arrays. The file is one line of JSON (schema blockgtq.resume/1: "stages", each with signature, state, and
-/// names and bytes of its arrays), the arrays one after the other as they lie in memory, and the SHA-256 of
-/// all that in 64 digits. It appears and is replaced as every output is: whole.
+/// The state that a long run keeps beside its output, under OUTPUT.resume, so that a killed run continues. A
+/// run has one or more stages, the same ones in the same order each time. A stage has a signature and a
+/// state, which is JSON and arrays. The file holds one line of JSON (schema blockgtq.resume/1: "stages", each
+/// with signature, state, and names and bytes of its arrays), the arrays one after the other as they lie in
+/// memory, and 64 digits of SHA-256 over all that. It is replaced as a whole, as every output.
 class ResumeFile {
  public:
   using Signature = std::function<Json()>;
 
-  /// seconds: between two saves at least, and before the first. progress outlives this. Exit::input with
-  /// Resume::must where there is no file or it is damaged; a damaged one is else a warning. Exit::output as
-  /// OutputFile.
+  /// seconds: the least time between two saves, and before the first. `progress` must outlive this object.
+  /// Exit::input where there is no file, or a damaged one, with Resume::must; otherwise a damaged file is a
+  /// warning. Exit::output as OutputFile.
   ResumeFile(const fs::path& output, Resume mode, double seconds, Progress& progress);
 
   const fs::path& path() const { return path_; }
   /// Whether there is a file of an earlier run.
   bool found() const { return loaded_.has_value(); }
 
-  /// Begins the next stage. signature: an object of all that it depends on, asked for only when a state is
-  /// read or saved. ForeignResume (Exit::input), field by field, where the file has the stage under another
-  /// one. A stage before that has not ended has failed, and keeps its number.
+  /// Begins the next stage. signature returns an object of all that the stage depends on; it is called only
+  /// when a state is read or saved. ForeignResume (Exit::input), field by field, where the file has the stage
+  /// with another signature. An earlier stage that has not ended has failed, and keeps its number.
   void begin(const std::string& stage, Signature signature);
-  /// The state of this stage in an earlier run; null: none. It and the arrays are there until save().
+  /// The state that an earlier run saved for this stage; null: none. It and the arrays are valid until
+  /// save().
   const Json* state() const;
-  /// An array of it. Exit::input where there is none of this name, or of n elements.
+  /// An array of that state. Exit::input where there is none of this name with n elements.
   template <class T>
   std::vector<T> array(const std::string& name, size_t n) const {
     const std::span<const std::byte> bytes = find(name, n * sizeof(T));
@@ -53,7 +54,7 @@ class ResumeFile {
     return values;
   }
 
-  /// Whether to save what there is now: it is time, or the run is about to be stopped.
+  /// Whether to save the state now: enough time has passed, or the run is about to be stopped.
   bool due() const;
   struct Array {
     std::string name;
@@ -64,8 +65,8 @@ class ResumeFile {
     template <class T>
     Array(std::string n, std::span<const T> values) : name(std::move(n)), bytes(std::as_bytes(values)) {}
   };
-  /// Replaces the file: the stages that have ended, and this one's state. Where it cannot be written the run
-  /// goes on with a warning, and without.
+  /// Replaces the file by the stages that have ended and this stage's state. Where it cannot be written, the
+  /// run continues with a warning and saves nothing more.
   void save(const Json& state, const std::vector<Array>& arrays);
   /// This run keeps nothing from here on: a warning says why. Throws the error again where it is not
   /// Exit::output.
@@ -75,7 +76,7 @@ class ResumeFile {
   void begin_anew(const Error& why);
   /// The stage has ended with this state, a copy of which stands in every later save().
   void end(const Json& state, const std::vector<Array>& arrays);
-  /// The output is complete: there is nothing to go on with any more.
+  /// Removes the file: the output is complete.
   void remove();
 
  private:
@@ -97,9 +98,9 @@ class ResumeFile {
   Progress& progress_;
   Signature signature_;
   std::optional<Loaded> loaded_;
-  std::optional<OutputFile> next_;  // empty: nothing is saved any more
+  std::optional<OutputFile> next_;  // empty: nothing more is saved
   Clock::time_point last_;
-  size_t n_begun_ = 0;  // stages; all but the last are in ended_, and that too once it has ended
+  size_t n_begun_ = 0;  // stages; ended_ holds all but the last, and the last once it has ended
   Json ended_ = Json::array();
   std::string ended_bytes_;
 };

@@ -17,7 +17,7 @@ struct Sha256::State {
 
 namespace {
 
-/// Files are hashed in threads that may outlive main(): OpenSSL must not take itself down before they end.
+/// Threads that hash files may outlive main(), so OpenSSL must not clean up before they end.
 const int kStays = OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr);
 
 }  // namespace

@@ -7,7 +7,7 @@
 
 namespace blockgtq {
 
-/// SHA-256 of everything that update() saw.
+/// SHA-256 of all bytes given to update().
 class Sha256 {
  public:
   Sha256();
@@ -21,6 +21,7 @@ class Sha256 {
   std::unique_ptr<State> state_;
 };
 
+/// SHA-256 of a text, as 64 lower-case digits.
 std::string sha256_hex(std::string_view text);
 
 }  // namespace blockgtq

@@ -33,7 +33,7 @@ void install_stop_handlers() {
   interrupts = 0;
   struct sigaction action = {};
   action.sa_handler = on_signal;
-  action.sa_flags = SA_RESTART;  // reads and writes go on: work stops at check_stop() alone
+  action.sa_flags = SA_RESTART;  // reads and writes continue: only check_stop() stops work
   sigemptyset(&action.sa_mask);
   for (int s : {SIGINT, SIGTERM, SIGUSR1}) {
     check(sigaction(s, &action, nullptr) == 0, "sigaction failed");

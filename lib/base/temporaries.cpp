@@ -15,7 +15,7 @@
 namespace blockgtq {
 namespace {
 
-// Static arrays and lock-free atomics only: the handler of a second SIGINT reads them, whatever was
+// Only static arrays and lock-free atomics, because the handler of a second SIGINT reads them whatever was
 // interrupted.
 enum State : int { kFree, kClaimed, kLive };
 struct Slot {

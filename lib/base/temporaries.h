@@ -4,8 +4,8 @@
 namespace blockgtq {
 
 /// The temporary outputs that are open now, in static storage that a signal handler can read.
-/// claim_temporary copies the path and returns its slot, not yet live; a live slot's file is unlinked by
-/// remove_temporaries().
+/// claim_temporary() copies the path and returns a slot, which is not yet live. remove_temporaries() deletes
+/// the files of live slots.
 int claim_temporary(const std::filesystem::path& path);
 void set_temporary_live(int slot);
 void forget_temporary(int slot) noexcept;

@@ -5,7 +5,7 @@
 
 namespace blockgtq {
 
-/// Keys and values of some positions in double precision.
+/// Keys (after RoPE) and values of T consecutive positions, in double precision.
 struct PlainPositions {
   int n_kv_heads = 0, dim = 0;
   std::vector<double> k, v;  // (T, H, D)
@@ -16,8 +16,9 @@ struct PlainPositions {
   }
 };
 
-/// softmax(scale q K^T) V of the queries of the last T positions (decoding: T = 1), each of which sees its
-/// own position and those before. q (T, Hq, D), out (T, Hq, D); zeros where there is no position.
+/// Exact attention: softmax(scale q K^T) V. The queries are those of the last n_queries positions (decoding:
+/// 1); each sees its own position and those before it. q (n_queries, Hq, D), out (n_queries, Hq, D); zeros
+/// where there is no position.
 void attend(const PlainPositions& x, int n_heads, int64_t n_queries, const float* q, double scale,
             double* out);
 

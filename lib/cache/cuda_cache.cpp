@@ -12,15 +12,15 @@
 namespace blockgtq {
 namespace {
 
-/// The group of a coordinate of z.
+/// The group that a coordinate of z belongs to.
 const LinearCode::Group& group_of(const LinearCode& code, int coordinate) {
   size_t g = 0;
   for (int end = code.groups[0].d; coordinate >= end; end += code.groups[g].d) ++g;
   return code.groups[g];
 }
 
-/// The diagonals of F^T F, norm by norm, for depths 0 .. 16 steps, as parts of the largest, which go to
-/// `scale`; false where there is more than the diagonal.
+/// Appends the diagonals of F^T F, norm by norm, for depths 0 .. 16 steps, as fractions of the largest, which
+/// goes to `scale`. Returns false where F^T F is not diagonal.
 bool add_weights(const LinearCode& code, int n_norms, int depth, std::vector<uint16_t>& out,
                  float* scale = nullptr) {
   bool diagonal = true;
@@ -89,7 +89,7 @@ TableBytes encode_table(const PackedSpec& spec, const BlockShape& block, int hea
   return out;
 }
 
-/// Tables of all heads, padded to the longest.
+/// The tables of all heads in one array, each padded to the longest.
 TableBytes side_by_side(const std::vector<TableBytes>& tables, int& bytes) {
   size_t longest = 0;
   for (const TableBytes& t : tables) longest = std::max(longest, t.size());
@@ -148,7 +148,7 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
       value_forward;
   std::vector<uint16_t> key_weights, value_weights;
   const int depth = (dim + 31) / 32 * 32;
-  // load_rows(): a lane's elements of two steps are neighbours.
+  // As in load_rows(): a lane's elements of two steps are adjacent.
   const auto coordinate = [](int column) {
     const int step = column / 16, k = column % 16;
     return 32 * (step / 2) + 8 * (k % 8 / 2) + 4 * (step % 2) + 2 * (k / 8) + k % 2;
@@ -191,7 +191,7 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
         return place(row) < 0 || d >= dim ? 0.0f : value.forward[size_t(place(row)) * dim + d];
       });
     }
-    // What an entry of packed_tiles.cuh counts: a centroid that is a byte 1 / 128, not 1 / 127.
+    // The unit of an entry in packed_tiles.cuh: a byte centroid counts 1 / 128, not 1 / 127.
     const auto unit = [](const LinearCode& code, int z) {
       return group_of(code, z).bits <= kByteBits ? 128.0f / 127 : 1.0f;
     };

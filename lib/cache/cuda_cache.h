@@ -6,10 +6,10 @@
 
 namespace blockgtq {
 
-/// What the kernels need to know of one layer's cache of scalar codes, in device memory.
+/// One layer's cache of scalar codes on a GPU: the tables that the kernels need, in device memory.
 class CudaCache final : public CudaLayerCache {
  public:
-  /// longest: positions of the longest sequence, which the angles of centred keys are computed for.
+  /// longest: positions of the longest sequence, for which the angles of centred keys are computed.
   CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream& stream);
   const cuda::PackedLayer& layer() const { return layer_; }
   const cuda::EncodeLayer& encoder() const { return encoder_; }

@@ -10,30 +10,30 @@
 
 namespace blockgtq {
 
-/// One layer's packed pages as the kernels write and read them, whatever their codes. What jobs say of the
-/// layer itself is not read: it is set here.
+/// Encodes into, and attends over, one layer's packed pages on a GPU, whatever their codes. The fields of a
+/// job that describe the layer need not be set: the cache sets them.
 class CudaLayerCache {
  public:
   virtual ~CudaLayerCache() = default;
-  virtual const cuda::PackedLayer& packed() const = 0;  // what all codes have in common
+  virtual const cuda::PackedLayer& packed() const = 0;  // what all kinds of codes have in common
 
   /// See cuda::encode_tokens().
   virtual void encode(cuda::EncodeTokens job, const cuda::Stream& stream) const = 0;
 
-  /// See cuda::append_token(). The token goes into the packed pages by way of token.k and token.v where its
-  /// codes take a kernel of their own; a step behind it has at most one position that is fresh.
+  /// See cuda::append_token(). Where codes have a kernel of their own, the token goes into the packed pages
+  /// by way of token.k and token.v. After that call, a step has at most one fresh position.
   virtual void append(cuda::AppendToken token, const cuda::Stream& stream) const = 0;
 
   /// See cuda::decode_attention().
   virtual int64_t scratch_bytes(cuda::DecodeAttention step) const = 0;
   virtual void attend(cuda::DecodeAttention step, void* scratch, const cuda::Stream& stream) const = 0;
 
-  /// For cuda::prefill_attention(): whose pages chunk.cache are.
+  /// Sets in `chunk` what cuda::prefill_attention() needs to read these pages.
   virtual void describe(cuda::PrefillAttention& chunk) const = 0;
 };
 
 /// A CudaTrellisCache where keys or values have trellis codes, else a CudaCache. longest: positions of the
-/// longest sequence. Error: see require_trellis_pages().
+/// longest sequence. Errors as require_trellis_pages().
 std::unique_ptr<CudaLayerCache> make_cuda_layer_cache(const PackedSpec& spec, int64_t longest,
                                                       const cuda::Stream& stream);
 

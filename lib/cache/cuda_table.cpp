@@ -10,7 +10,7 @@
 namespace blockgtq {
 namespace {
 
-/// Centroids of up to kByteBits as look_up() wants them.
+/// Centroids of up to kByteBits bits in the order of look_up().
 std::array<int8_t, 16> byte_book(const LinearCode::Group& g) {
   std::array<int8_t, 16> book{};
   for (uint32_t code = 0; code < 1u << g.bits; ++code) {
@@ -20,7 +20,7 @@ std::array<int8_t, 16> byte_book(const LinearCode::Group& g) {
   return book;
 }
 
-/// Centroids as unpack.cuh looks them up.
+/// Appends centroids in the order in which unpack.cuh looks them up.
 int append_book(TableBytes& to, const LinearCode::Group& g) {
   if (g.bits > kByteBits) {
     std::vector<uint16_t> half;
@@ -34,7 +34,7 @@ int append_book(TableBytes& to, const LinearCode::Group& g) {
   return at;
 }
 
-/// Slabs that the 8-bit product cannot do: some of their codes are wider than its bytes.
+/// A bit per slab that the 8-bit MMA cannot multiply, because some of its codes are wider than kByteBits.
 uint32_t wide_slabs(const CodeStream& stream) {
   uint32_t out = 0;
   for (int i = 0; i < int(stream.units.size()); ++i)
@@ -42,7 +42,7 @@ uint32_t wide_slabs(const CodeStream& stream) {
   return out;
 }
 
-/// Units of one side, books behind the tables.
+/// The units of one side. Their codebooks are appended behind the tables.
 std::vector<cuda::UnitEntry> unit_entries(const CodeStream& stream, const LinearCode& code, int offset,
                                           const std::vector<int>& books) {
   std::vector<cuda::UnitEntry> out;
@@ -59,11 +59,11 @@ std::vector<cuda::UnitEntry> unit_entries(const CodeStream& stream, const Linear
   return out;
 }
 
-/// Rows of backward^T in units of the largest centroid: lengths, and the longest one among the coordinates
-/// of every norm.
+/// Lengths of the rows of backward^T, in units of the largest centroid, and the longest row among the
+/// coordinates of every norm.
 struct RowLengths {
   std::vector<double> of_row;   // by coordinate of z
-  std::vector<int> norm;        // likewise
+  std::vector<int> norm;        // index of the norm, by coordinate of z
   std::vector<double> longest;  // by norm
   RowLengths(const LinearCode& code, int n_norms) : longest(n_norms) {
     const int n = code.n_coords();
@@ -79,9 +79,9 @@ struct RowLengths {
   }
 };
 
-/// PackedLayer::query_weights: W of a coordinate of q is the longest row that it has a part in, by the
-/// longest of that row's norm. By Cauchy and Schwarz no row times q is longer than W q then. Not below a
-/// sixteenth, so that q in units of |W q| keeps to fp16, and W^2 q too.
+/// PackedLayer::query_weights. The weight W of a coordinate of q is the longest row that has a part in it,
+/// divided by the longest row of that row's norm. By Cauchy-Schwarz no row times q is then longer than W q. W
+/// is at least a sixteenth, so that q in units of |W q|, and W^2 q, stay within fp16.
 std::vector<uint16_t> query_weights(const LinearCode& code, const RowLengths& rows) {
   const int n = code.n_coords();
   std::vector<uint16_t> out;
@@ -91,19 +91,20 @@ std::vector<uint16_t> query_weights(const LinearCode& code, const RowLengths& ro
     for (int j = 0; j < n; ++j)
       if (code.backward[size_t(d) * n + j] != 0)
         weight = std::max(weight, rows.of_row[j] / rows.longest[rows.norm[j]]);
-    out.push_back(to_half(float(weight * weight * (1 + 1.0 / 512))));  // roundings make up for no more
+    out.push_back(
+        to_half(float(weight * weight * (1 + 1.0 / 512))));  // roundings add up to no more than that
   }
   return out;
 }
 
-/// Lanes' words of up to four units.
+/// Where each lane reads its words of up to four units.
 std::vector<cuda::TailLane> tail_lanes(const CodeStream& stream, const std::vector<int>& units) {
   std::vector<cuda::TailLane> lanes;
   for (int lane = 0; lane < 32; ++lane) {
-    // Where there is no unit a lane reads what another one does, against queries that are zero.
+    // Where there is no unit, a lane reads the words of another lane; its queries are zero.
     const CodeUnit& u = stream.units[units[lane % 4 < int(units.size()) ? lane % 4 : 0]];
     const int at = u.offset + lane / 4 * u.bits * (u.half() ? 2 : 4);
-    // 16-bit words behind each other, from a word's lower or upper half on; else whole words as they are.
+    // 16-bit words are adjacent, from the lower or upper half of a word on; 32-bit words are taken whole.
     const uint32_t even = at % 4 == 0 ? 0x1100 : 0x3322, odd = at % 4 == 0 ? 0x3322 : 0x5544;
     lanes.push_back({uint32_t(at / 4 * 4),
                      {u.half() ? even : 0x3210u, u.half() ? odd : 0x7654u, u.half() ? even : 0x7654u}});
@@ -111,7 +112,7 @@ std::vector<cuda::TailLane> tail_lanes(const CodeStream& stream, const std::vect
   return lanes;
 }
 
-/// Units of a group by their numbers in the stream: those that fill slabs, and those that fill none.
+/// The units of a group, by index in the stream: those that fill slabs, and the others.
 struct GroupUnits {
   std::vector<int> whole, rest;
   GroupUnits(const CodeStream& stream, const LinearCode& code, int g) {
@@ -121,8 +122,8 @@ struct GroupUnits {
   }
 };
 
-/// Where the queries of a unit's first coordinate go: half `half` of all of them, alone in its product or
-/// not, as unit `c` of the product's first or second half.
+/// The row of the query map for a unit's first coordinate. It is in half `half` of all halves, alone in its
+/// product or not, as unit `c` of the product's first or second half.
 cuda::QueryRow query_row(float steps, bool twice, int half, bool alone, bool second, int c) {
   cuda::QueryRow row;
   row.steps = steps;
@@ -132,8 +133,8 @@ cuda::QueryRow query_row(float steps, bool twice, int half, bool alone, bool sec
   return row;
 }
 
-/// A group of up to kByteBits, its units' queries from half `halves` on, which goes to the next group's;
-/// lanes of its tail to the table.
+/// Adds a group of codes of up to kByteBits. The queries of its units begin at half `halves`, which is
+/// advanced to the next group's first. The lanes of its tail are appended to the table.
 cuda::KeyGroup add_group(const CodeStream& stream, const GroupUnits& units, int bits, float longest_row,
                          std::vector<cuda::QueryRow>& of_unit, int& halves, TableBytes& table) {
   const bool twice = bits == 4;
@@ -162,8 +163,8 @@ cuda::KeyGroup add_group(const CodeStream& stream, const GroupUnits& units, int 
   return group;
 }
 
-/// Two copies of a group's book; of 4 bits of one whose two look-ups add up to the centroid: either gives 0
-/// or -1, the sign, for the other's codes.
+/// Sets two copies of a group's codebook. A codebook of 4 bits is cut into two whose look-ups add up to the
+/// centroid: for the codes of the other half each gives 0 or -1, the sign.
 void add_books(cuda::KeyGroup& to, const LinearCode::Group& g) {
   const auto book = byte_book(g);
   std::array<int8_t, 16> sums = book;
@@ -177,11 +178,11 @@ void add_books(cuda::KeyGroup& to, const LinearCode::Group& g) {
     std::memcpy(reinterpret_cast<uint8_t*>(to.books) + 16 * copy, sums.data(), 16);
 }
 
-/// Groups of keys behind the table, and what becomes of the query map's rows.
+/// Appends the groups of keys to the table, and sets the rows of the query map.
 void append_groups(HeadTable& made, cuda::PackedTable& t, const CodeStream& stream, const LinearCode& code,
                    const RowLengths& lengths) {
   std::vector<cuda::KeyGroup> groups;
-  std::vector<cuda::QueryRow> of_unit(stream.units.size());  // its first coordinate's
+  std::vector<cuda::QueryRow> of_unit(stream.units.size());  // the row of the unit's first coordinate
   bool by_width = t.group_norms == 0;
   int widest = 0, halves = 0;
   for (int g = 0; g < int(code.groups.size()); ++g) {

@@ -9,7 +9,7 @@
 namespace blockgtq {
 namespace {
 
-/// The words of a table in shared memory, see cuda::LookUp.
+/// The words of a trellis table in shared memory, see cuda::LookUp.
 std::vector<uint32_t> table_words(const TrellisBytes& centroids, int bits, int other) {
   const auto byte = [&](uint32_t window) { return uint32_t(uint8_t(centroids.bytes[window & 255])); };
   std::vector<uint32_t> out;
@@ -23,7 +23,7 @@ std::vector<uint32_t> table_words(const TrellisBytes& centroids, int bits, int o
   return out;
 }
 
-/// Keys or values of all heads, as one of them has them.
+/// The table of keys, or of values, which all heads share.
 TrellisBytes common_bytes(const std::vector<LinearCode>& codes) {
   const TrellisBytes first(codes[0].groups[0]);
   for (const LinearCode& code : codes)
@@ -31,7 +31,7 @@ TrellisBytes common_bytes(const std::vector<LinearCode>& codes) {
   return first;
 }
 
-/// (H, kTrellisStates), and (H, D, D) with columns as rows.
+/// Uploads tables (H, kTrellisStates) and matrices (H, D, D), the latter with columns as rows.
 cuda::TrellisEncodeSide encode_side(const std::vector<LinearCode>& codes, DeviceArrays& arrays,
                                     const cuda::Stream& stream) {
   std::vector<float> centroids, forward;
@@ -95,7 +95,7 @@ CudaTrellisCache::CudaTrellisCache(const PackedSpec& spec, int64_t longest, cons
           value_back.push_back(to_half(float(
               value.backward[size_t(d) * dim + cuda::trellis_value_coordinate(dim, value_bits, slab, row)] *
               largest_value)));
-      // Of prefill, whose slabs are coordinates in order and whose entries count 1 / 128, not 1 / 127.
+      // For prefill: slabs hold coordinates in order, and a byte centroid counts 1 / 128, not 1 / 127.
       append_columns(key_expand, dim, [&](int row, int j) {
         return float(key.backward[size_t(16 * slab + row) * dim + j] * largest / scale * (128.0 / 127));
       });

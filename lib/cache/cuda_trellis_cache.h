@@ -9,11 +9,11 @@
 
 namespace blockgtq {
 
-/// What the kernels need to know of one layer's cache of trellis codes, in device memory.
+/// One layer's cache of trellis codes on a GPU: the tables that the kernels need, in device memory.
 class CudaTrellisCache final : public CudaLayerCache {
  public:
-  /// longest: positions of the longest sequence, which the angles of centred keys are computed for. Error:
-  /// see require_trellis_pages().
+  /// longest: positions of the longest sequence, for which the angles of centred keys are computed. Errors as
+  /// require_trellis_pages().
   CudaTrellisCache(const PackedSpec& spec, int64_t longest, const cuda::Stream& stream);
   const cuda::TrellisLayer& layer() const { return layer_; }
   const cuda::TrellisEncoder& encoder() const { return encoder_; }

@@ -7,16 +7,18 @@
 
 namespace blockgtq {
 
-/// The CPU twin of a cache in fp16 (cache/exact_page.h), in double precision but for what is stored.
+/// The CPU implementation of a cache in fp16 (cache/exact_page.h), in double precision except for what is
+/// stored.
 class ExactCache {
  public:
   ExactCache(int n_kv_heads, int dim);  // dim: a multiple of 16
   int64_t page_bytes() const { return exact_page_bytes(n_kv_heads_, dim_); }
 
-  /// Writes position t into its place in `page`, whose other positions stay as they are. k (H, D), v (H, D).
+  /// Writes position t into `page`, which holds it; other positions of the page stay. k (H, D) after RoPE, v
+  /// (H, D).
   void write(int64_t t, const float* k, const float* v, uint8_t* page) const;
 
-  /// k (H, D), v (H, D) of position t.
+  /// Reads position t. k (H, D), v (H, D).
   void read(int64_t t, const uint8_t* page, double* k, double* v) const;
 
   /// The first `length` positions of these pages.

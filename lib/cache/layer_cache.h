@@ -9,25 +9,25 @@ namespace blockgtq {
 
 struct PackedSpec;
 
-/// One layer's packed pages on the CPU, whatever their codes.
+/// Writes and reads one layer's packed pages on the CPU, whatever their codes.
 class LayerCache {
  public:
   virtual ~LayerCache() = default;
   virtual const PackedSpec& spec() const = 0;
-  virtual int page_bytes() const = 0;  // 64 positions, all KV heads
+  virtual int page_bytes() const = 0;  // of 64 positions, all KV heads
 
-  /// Writes position t of the sequence into its place in `page`, whose other positions stay as they are.
-  /// k (H, D) after RoPE, v (H, D).
+  /// Encodes position t of the sequence into `page`, which holds it; other positions of the page stay. k (H,
+  /// D) after RoPE, v (H, D).
   virtual void write(int64_t t, const float* k, const float* v, uint8_t* page) const = 0;
 
-  /// Position t as the codes say. k (H, D) after RoPE, v (H, D).
+  /// Decodes position t. k (H, D) after RoPE, v (H, D).
   virtual void read(int64_t t, const uint8_t* page, double* k, double* v) const = 0;
 
-  /// Positions [first, end). pages: of positions [0, 64), [64, 128), ...
+  /// Decodes positions [first, end). pages: those of positions [0, 64), [64, 128), ...
   PlainPositions read(std::span<const uint8_t* const> pages, int64_t first, int64_t end) const;
 };
 
-/// A TrellisCache where keys or values have trellis codes, else a PackedCache. Error: see
+/// A TrellisCache where keys or values have trellis codes, else a PackedCache. Errors as
 /// require_trellis_pages().
 std::unique_ptr<LayerCache> make_layer_cache(PackedSpec spec);
 

@@ -8,13 +8,13 @@
 namespace blockgtq {
 namespace {
 
-constexpr double kRounding = 1e-5;  // of the largest: forward is float32
+constexpr double kRounding = 1e-5;  // relative to the largest: forward is float32
 
 double at(const LinearCode& code, int row, int column) {
   return code.forward[size_t(row) * code.dim + column];
 }
 
-/// forward x.
+/// forward x, (n).
 std::vector<double> product(const LinearCode& code, const std::vector<float>& x) {
   std::vector<double> z(code.n_coords());
   for (size_t j = 0; j < z.size(); ++j)
@@ -22,7 +22,7 @@ std::vector<double> product(const LinearCode& code, const std::vector<float>& x)
   return z;
 }
 
-/// In units of the largest weight. z: forward mean.
+/// The rule in units of the largest weight. z is forward mean.
 MeanRule scaled(const std::vector<double>& weights, const std::vector<double>& z) {
   double largest = 0, square = 0;
   for (const double w : weights) largest = std::max(largest, std::abs(w));
@@ -38,7 +38,7 @@ MeanRule scaled(const std::vector<double>& weights, const std::vector<double>& z
 
 MeanRule key_mean_rule(const LinearCode& code, const BlockLayout& layout) {
   const int dim = code.dim, n = code.n_coords();
-  std::vector<double> square(size_t(dim) * dim);  // F^T F, its lower half
+  std::vector<double> square(size_t(dim) * dim);  // the lower half of F^T F
   for (int j = 0; j < n; ++j)
     for (int d = 0; d < dim; ++d)
       for (int e = 0; e <= d; ++e) square[size_t(d) * dim + e] += at(code, j, d) * at(code, j, e);

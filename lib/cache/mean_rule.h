@@ -6,17 +6,17 @@
 
 namespace blockgtq {
 
-/// Which vectors of a head keep their mean in pages (LinearCode::mean_flag), found without their z:
-/// |F x|^2 < |F (x - m)|^2 where (F^T F m) . x < |F m|^2 / 2, and the right side is the same at all
-/// positions. In units of the largest weight, so that both are numbers for float32.
+/// Decides, without computing z, whether a vector x of a head keeps its mean m in pages
+/// (LinearCode::mean_flag): |F x|^2 < |F (x - m)|^2 holds where (F^T F m) . x < |F m|^2 / 2. The right side
+/// is the same at all positions. Both sides are in units of the largest weight, so that float32 holds them.
 struct MeanRule {
-  /// (D) of values F^T F mean; of keys the diagonal of F^T F, which is to be multiplied with R_t mean.
+  /// (D). For values F^T F m. For keys the diagonal of F^T F, which is to be multiplied by R_t m at position
+  /// t.
   std::vector<float> weights;
-  float limit = 0;
+  float limit = 0;  // |F m|^2 / 2
 };
 
-/// A defect where F^T F is more than its diagonal or differs within a rotary block: it has to let R_t
-/// through.
+/// check()s that F^T F of keys is diagonal and equal within a rotary block, so that it commutes with R_t.
 MeanRule key_mean_rule(const LinearCode& code, const BlockLayout& layout);
 MeanRule value_mean_rule(const LinearCode& code);
 

@@ -24,7 +24,7 @@ double get_half(const uint8_t* at) {
   return from_half(uint16_t(at[0] | at[1] << 8));
 }
 
-/// One side of a block: where its codes and norms lie, and how a position and a coordinate become a place.
+/// One side of a block: where its codes and norms lie, and where a position and a coordinate are in it.
 struct Side {
   const LinearCode& code;
   const CodeStream& stream;
@@ -44,12 +44,12 @@ struct Side {
   }
 };
 
-/// Which norm a group has.
+/// The index of a group's norm.
 int norm_of(const LinearCode& code, int group) {
   return code.one_norm ? 0 : group;
 }
 
-/// mean: of the position, as below.
+/// Encodes x into its position. mean: that of the position.
 void write_side(const Side& side, const float* x, const std::vector<double>& mean, int position,
                 uint8_t* block) {
   const LinearCode& code = side.code;
@@ -105,7 +105,7 @@ std::vector<double> read_side(const Side& side, const std::vector<double>& mean,
 
 int byte_centroid(float c, float largest) {
   const int byte = int(std::nearbyint(127 * double(c) / largest));
-  return byte != 0 ? byte : c > 0 ? 1 : -1;  // signs stay apart
+  return byte != 0 ? byte : c > 0 ? 1 : -1;  // a centroid keeps its sign
 }
 
 std::vector<double> cache_centroids(const LinearCode::Group& group) {
@@ -150,7 +150,7 @@ PagedVector paged_vector(const LinearCode& code, const float* x, const std::vect
       for (int d = 0; d < code.dim; ++d) z[j] += double(code.forward[j * code.dim + d]) * y[d];
     return z;
   };
-  std::vector<double> whole = product(x);  // with the mean left in
+  std::vector<double> whole = product(x);  // z with the mean left in
   if (!code.mean_flag) return {std::move(whole), false};
   std::vector<double> less = product(mean.data());
   double of_whole = 0, of_less = 0;

@@ -7,7 +7,8 @@
 namespace blockgtq {
 namespace {
 
-/// Units of `size` coordinates: full slabs of each group first, then what is left of all groups.
+/// The units, of `size` coordinates each: first the full slabs of every group, then what is left of all
+/// groups.
 CodeStream cut(std::span<const GroupWidth> groups, int size, int lanes) {
   CodeStream stream;
   stream.units_per_slab = kSlab / size;

@@ -6,8 +6,8 @@
 
 namespace blockgtq {
 
-/// Positions [first, end) of a cache, read(t, page, k, v) being one of them. pages: of positions [0, 64),
-/// [64, 128), ...
+/// Reads positions [first, end) of a cache in parallel. read(t, page, k, v) reads one of them. pages: those
+/// of positions [0, 64), [64, 128), ...
 template <class Read>
 PlainPositions read_positions(int n_kv_heads, int dim, std::span<const uint8_t* const> pages, int64_t first,
                               int64_t end, const Read& read) {

@@ -32,7 +32,7 @@ struct Side {
   }
 };
 
-/// mean: of the position, as below.
+/// Encodes x into its position. mean: that of the position.
 void write_side(const Side& side, const float* x, const std::vector<double>& mean, int position,
                 uint8_t* block) {
   const int n = side.code.dim;
@@ -82,7 +82,7 @@ bool side_has_trellis(const std::vector<LinearCode>& codes) {
   });
 }
 
-/// Keys and values of a head.
+/// The sides of a head's block.
 struct Sides {
   Side key, value;
   Sides(const PackedSpec& spec, int head)

@@ -12,23 +12,23 @@ namespace blockgtq {
 /// Whether keys or values have trellis codes.
 bool has_trellis(const PackedSpec& spec);
 
-/// Why trellis pages (cache/trellis_page.h) have no place for these codes; empty where they have: each head's
-/// keys and values are one group of all D coordinates under one trellis, of the same bits in all heads.
+/// Why trellis pages (cache/trellis_page.h) cannot hold these codes; empty where they can. In every head
+/// keys, and values, must be one group of all D coordinates in trellis codes, of the same bits in all heads.
 std::string without_trellis_pages(const PackedSpec& spec);
-/// Error where there is a reason.
+/// Throws Error where there is such a reason.
 void require_trellis_pages(const PackedSpec& spec);
 
-/// A trellis group's centroids as the readers of pages know them: bytes, of which 127 stands for the largest.
-/// Codes are searched for with these. On normal numbers that adds nothing to the distortion at 2 bits, 0.03 %
-/// at 3, 0.2 % at 4.
+/// The table of a trellis group as pages know it: bytes, where 127 stands for the largest. The search uses
+/// them too. On normal numbers this adds nothing to the distortion at 2 bits, 0.03 % at 3 and 0.2 % at 4.
 struct TrellisBytes {
   std::array<int8_t, kTrellisStates> bytes{};
-  double unit = 0;  // what a byte of 1 stands for
+  double unit = 0;  // the value of byte 1
   explicit TrellisBytes(const LinearCode::Group& group);
   TrellisTable table() const;
 };
 
-/// The CPU twin of the cache of trellis codes, in double precision but for what is stored and for the search.
+/// The CPU implementation of the cache of trellis codes, in double precision except for what is stored and
+/// for the search.
 class TrellisCache final : public LayerCache {
  public:
   explicit TrellisCache(PackedSpec spec);

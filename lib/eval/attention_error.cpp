@@ -13,9 +13,9 @@ namespace blockgtq {
 namespace {
 
 constexpr int64_t kTilePositions = 64;    // queries of a tile, times the group
-constexpr int64_t kTileLogits = 1 << 21;  // at most, where chunks are long
-constexpr int64_t kRotatedAtOnce = 256;   // keys of one piece
-constexpr int kLanes = 16;                // sums run over them and are added in order: loops vectorize
+constexpr int64_t kTileLogits = 1 << 21;  // the most logits of a tile, where chunks are long
+constexpr int64_t kRotatedAtOnce = 256;   // keys that are rotated in one piece
+constexpr int kLanes = 16;                // sums have kLanes chains, added in order, so that loops vectorize
 
 template <class T>
 double total(const std::array<T, kLanes>& lanes) {
@@ -34,12 +34,12 @@ float largest(const float* x, int64_t n) {
   return *std::max_element(lanes.begin(), lanes.end());
 }
 
-/// Of a softmax over x: log Z = max + log sum, with sum over exp(x - max).
+/// The normalizer of a softmax over x: log Z = max + log sum, where sum is over exp(x - max).
 struct Normalizer {
   double max = 0, sum = 1;
 };
 
-/// p = softmax(x) of the first n of n_keys, zero behind them; x and p may be the same memory.
+/// p = softmax(x) of the first n of n_keys entries, and 0 for the rest. x and p may be the same memory.
 Normalizer softmax(const float* x, int64_t n, int64_t n_keys, float* p) {
   const float max = largest(x, n);
   std::array<double, kLanes> lanes{};
@@ -58,7 +58,7 @@ Normalizer softmax(const float* x, int64_t n, int64_t n_keys, float* p) {
   return {double(max), sum};
 }
 
-/// The kTopK largest of n > kTopK values, the first of equal ones; in no order of meaning.
+/// Indices of the kTopK largest of n > kTopK values, in no particular order; of equal values the first ones.
 using TopK = std::array<int, kTopK>;
 TopK top_k(const float* x, int64_t n) {
   TopK index;  // descending values
@@ -73,7 +73,7 @@ TopK top_k(const float* x, int64_t n) {
   };
   int64_t i = 0;
   for (; i < kTopK; ++i) offer(int(i));
-  for (; i + kLanes <= n; i += kLanes) {  // most runs hold none
+  for (; i + kLanes <= n; i += kLanes) {  // most runs of lanes hold none of them
     int larger = 0;
     for (int j = 0; j < kLanes; ++j) larger += x[i + j] > value[kTopK - 1];
     if (larger)
@@ -83,7 +83,8 @@ TopK top_k(const float* x, int64_t n) {
   return index;
 }
 
-/// Of the exact top, those that fewer than kTopK of the n restored logits exceed.
+/// The share of the exact top keys that are among the kTopK largest restored logits: fewer than kTopK of the
+/// n exceed them.
 double kept_share(const TopK& exact, const float* restored, int64_t n) {
   int kept = 0;
   for (const int i : exact) {
@@ -95,8 +96,8 @@ double kept_share(const TopK& exact, const float* restored, int64_t n) {
   return double(kept) / kTopK;
 }
 
-/// d becomes the restored logits l - d; returns sum p |d|, and sum p (l - l^) as rounded: that difference,
-/// not d, is what the two softmaxes see.
+/// Turns the errors d into restored logits l^ = l - d. Returns sum p |d|, and sum p (l - l^) after rounding:
+/// the two softmaxes see that difference, not d.
 std::pair<double, double> restore_logits(const float* l, const float* p, int64_t n, float* d) {
   std::array<double, kLanes> weighted{}, drift{};
   auto one = [&](int64_t i, int lane) {
@@ -136,14 +137,15 @@ AttentionSums& AttentionSums::operator+=(const AttentionSums& other) {
   return *this;
 }
 
-/// Queries [first, first + n) of the chunk that begins at token `start`; they see its keys up to their own,
-/// or those of their window.
+/// Queries [first, first + n) of the chunk that begins at token `start`. Each sees the chunk's keys up to its
+/// own, or those of its window.
 struct AttentionError::Tile {
   int64_t chunk, start, first, n;
-  const float* keys;                                 // (T, D) rotated
-  std::span<const float> errors;                     // (n_restored, T, D) rotated k - k^
-  const float* values;                               // (T, Dv) or null
-  std::span<const std::vector<float>> value_errors;  // (n_restored) of (T, Dv) v - v^, or empty: none
+  const float* keys;              // (T, D) rotated
+  std::span<const float> errors;  // (n_restored, T, D) rotated k - k^
+  const float* values;            // (T, Dv) or null
+  std::span<const std::vector<float>>
+      value_errors;  // (n_restored, (T, Dv)) v - v^, or empty where values are exact
 };
 
 AttentionError::AttentionError(const RealAttention& attention, int64_t chunk, int64_t recent)
@@ -182,7 +184,7 @@ void AttentionError::score_tile(const HeadActivations& head, const Tile& tile,
     return buffer.data();
   };
   float* q = take(queries, n_rows * dim);    // (n_rows, D): head g of query i is row i * G + g
-  float* l = take(logits, n_rows * n_keys);  // (n_rows, n_keys), exact; p the same
+  float* l = take(logits, n_rows * n_keys);  // (n_rows, n_keys), exact; p has the same shape
   float* softmaxes = take(p, n_rows * n_keys);
   float* l_hat = take(restored, n_rows * n_keys);  // logit errors, then restored logits, then their softmax
   for (int64_t i = 0; i < tile.n; ++i)
@@ -227,7 +229,7 @@ void AttentionError::score_tile(const HeadActivations& head, const Tile& tile,
       if (n > kTopK) add(sum.topk, kept_share(tops[r], row, n));
       const Normalizer z = softmax(row, n, n_keys - first(r), row);
       std::fill(l_hat + r * n_keys, row, 0.0f);
-      // KL = sum p (l - l^) + log Z^ - log Z; rounding may leave a little less than nothing
+      // KL = sum p (l - l^) + log Z^ - log Z. Rounding may make it slightly negative.
       add(sum.kl, std::max(0.0, drift + (z.max - normalizers[r].max) + std::log(z.sum / normalizers[r].sum)));
     }
     if (!tile.values) continue;
@@ -283,7 +285,7 @@ std::vector<std::vector<AttentionSums>> AttentionError::score(const HeadActivati
     }
   }
 
-  // More keys per query, fewer queries per tile: by size, never by threads.
+  // With more keys per query a tile has fewer queries. That depends on sizes only, never on threads.
   const int64_t positions = std::clamp(kTileLogits / (int64_t(head.group) * std::min(chunk_, n_tokens)),
                                        int64_t(1), kTilePositions);
   std::vector<Tile> tiles;

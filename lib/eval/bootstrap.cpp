@@ -10,7 +10,7 @@
 namespace blockgtq {
 namespace {
 
-/// The quantile of ascending values, linear between its neighbours.
+/// The quantile of ascending values, interpolated linearly.
 double quantile(const std::vector<double>& sorted, double share) {
   const double at = share * double(sorted.size() - 1);
   const size_t below = size_t(at), above = std::min(below + 1, sorted.size() - 1);

@@ -8,10 +8,10 @@ namespace blockgtq {
 
 inline constexpr int kResamples = 1000;
 
-/// 95 % percentile intervals of a mean over chunks, by drawing the chunks anew with replacement. The draws
-/// depend on the number of chunks and the seed alone: every metric, method and layer meets the same ones, so
-/// that differences between methods are not blurred. With few chunks the interval is too narrow (of 8 chunks
-/// it holds the true mean in about 9 of 10 cases).
+/// 95 % percentile intervals of a mean over chunks: the chunks are drawn anew with replacement. The draws
+/// depend only on the number of chunks and the seed. So every metric, method and layer has the same draws,
+/// and differences between methods stay sharp. With few chunks the interval is too narrow: with 8 chunks it
+/// holds the true mean in about 9 of 10 cases.
 class Bootstrap {
  public:
   explicit Bootstrap(size_t n_chunks, int n_resamples = kResamples, uint64_t seed = 42);
@@ -19,7 +19,7 @@ class Bootstrap {
   struct Interval {
     double low, high;
   };
-  /// Of sum over count; NaN where there are fewer than two chunks, or nothing was counted.
+  /// The interval of the sum over the count. NaN with fewer than two chunks, or where nothing was counted.
   Interval mean(const std::vector<ChunkSum>& chunks) const;
 
  private:

@@ -5,20 +5,20 @@
 
 namespace blockgtq {
 
-/// A cache that may take the place of another: what it does to the next token, and what it costs.
+/// A cache to choose from: its effect on the next token, and its cost.
 struct Candidate {
-  std::span<const double> kl;  // (T) against the exact cache, nats; the same positions for all
+  std::span<const double> kl;  // (T) against the exact cache, nats; all candidates at the same positions
   double bytes = 0;            // per token
 };
 
-/// KL falls by 4 per bit: the factor that compares a KL at `bytes` per token with one at `reference_bytes`,
-/// n_numbers numbers per token being quantized.
+/// The factor that turns a KL at `bytes` per token into one at `reference_bytes`, where n_numbers numbers per
+/// token are quantized. It assumes that KL falls by a factor of 4 per bit.
 double price(double bytes, double reference_bytes, double n_numbers);
 
-/// Which of them to take: the first is the reference, and each of the others, in this order, takes the place
-/// of what is chosen so far where its KL, both priced, is lower by more than two standard errors of the mean
-/// difference, paired position by position. What is within noise never decides; nor do fewer than two
-/// positions.
+/// The index of the candidate to take. The first is the reference. In order, each of the others replaces the
+/// choice so far where its KL, both at equal bytes by price(), is lower by more than two standard errors of
+/// the mean difference, which is paired position by position. So differences within noise never decide, nor
+/// do fewer than two positions.
 size_t choose(std::span<const Candidate> candidates, double n_numbers);
 
 }  // namespace blockgtq

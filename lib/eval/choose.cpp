@@ -8,7 +8,7 @@ namespace {
 
 constexpr double kErrors = 2;  // standard errors that a difference must exceed
 
-/// Whether a * p - b * q is below zero beyond noise.
+/// Whether the mean of a * p - b * q is below zero by more than noise.
 bool clearly_lower(std::span<const double> a, double p, std::span<const double> b, double q) {
   check(a.size() == b.size(), "choose: candidates of different positions");
   const auto n = double(a.size());

@@ -4,7 +4,7 @@
 
 namespace blockgtq {
 
-/// What the kernels need to know of a quantizer. Points into it.
+/// What the kernels need to know of a quantizer. It points into the quantizer.
 cuda::CodeSpec code_spec(const Quantizer& quantizer);
 
 }  // namespace blockgtq

@@ -5,17 +5,17 @@
 
 namespace blockgtq {
 
-/// ExactLogits in device memory, held against logits there: KL within 1e-6 of the host's.
+/// ExactLogits in device memory: compares logits that lie there. KL is within 1e-6 of the CPU's.
 class CudaExactLogits {
  public:
-  /// Of a window of up to `n_tokens`; these bytes of device memory.
+  /// For a window of up to `n_tokens`. Takes this many bytes of device memory.
   static int64_t bytes(int64_t n_tokens, int64_t vocab) { return n_tokens * vocab * int64_t(sizeof(float)); }
   CudaExactLogits(int64_t n_tokens, int64_t vocab);
   CudaExactLogits(const CudaExactLogits&) = delete;
   ~CudaExactLogits();
 
-  /// As ExactLogits: logits are device memory, in order on `stream` (a CUDA stream); next and scores are the
-  /// host's. compare() waits.
+  /// As in ExactLogits. logits are in device memory, in order on `stream` (a CUDA stream); next and scores
+  /// are in host memory. compare() waits for the result.
   void set(int64_t first, int64_t n, const float* logits, void* stream);
   void compare(int64_t first, int64_t n, const float* logits, const int32_t* next, TokenScore* scores,
                void* stream);

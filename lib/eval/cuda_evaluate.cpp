@@ -33,7 +33,8 @@ cuda::CodeTables make_tables(const EvalSpec& spec, const std::vector<ScoreJob>& 
   return cuda::CodeTables(specs, stream);
 }
 
-/// Which of the spec's methods are made of TQ-MSE groups alone, all that the kernels know.
+/// For every method of the spec, whether it is made of TQ-MSE groups alone, which is all that the kernels
+/// know.
 std::vector<bool> on_device(const EvalSpec& spec) {
   std::vector<bool> known;
   for (const std::string& method : spec.methods) {
@@ -44,7 +45,7 @@ std::vector<bool> on_device(const EvalSpec& spec) {
   return known;
 }
 
-/// The spec with those methods only whose `known` is `wanted`.
+/// The spec with only those methods whose `known` equals `wanted`.
 EvalSpec select(EvalSpec spec, const std::vector<bool>& known, bool wanted) {
   std::vector<std::string> methods;
   for (size_t m = 0; m < known.size(); ++m)
@@ -53,7 +54,7 @@ EvalSpec select(EvalSpec spec, const std::vector<bool>& known, bool wanted) {
   return spec;
 }
 
-/// The kernels' part: tables of all layers' quantizers, and where the sums go.
+/// The part on the device: tables of all layers' quantizers, and the memory for the sums.
 struct OnDevice {
   explicit OnDevice(const EvalSpec& s)
       : spec(s),
@@ -74,11 +75,11 @@ struct OnDevice {
 
   EvalSpec spec;
   std::vector<ScoreJob> jobs;
-  cuda::Stream own;  // uploads, before any layer
+  cuda::Stream own;  // for uploads before any layer
   cuda::CodeTables tables;
   std::deque<cuda::LogitTable> metrics;  // one for all layers, or one for each
-  cuda::Buffer sums, clipped;            // (L, jobs) in the order of the layers' coming
-  std::vector<cuda::Buffer> scratch;     // the last one is in use; a layer of more tokens adds a longer one
+  cuda::Buffer sums, clipped;            // (L, jobs) in the order in which layers are added
+  std::vector<cuda::Buffer> scratch;     // the last one is in use; a layer with more tokens adds a larger one
   cuda::PinnedBuffer host_sums, host_clipped;
   cuda::Event done;
 };
@@ -128,14 +129,14 @@ struct CudaEvaluator::State {
   LayerResult join(const LayerResult& of_device, const LayerResult& of_host) const;
 
   EvalSpec spec;
-  std::vector<bool> known;  // (methods) to the kernels
-  EvalSpec host_spec;       // the methods that have no twin: scored here, from a copy of the activations
+  std::vector<bool> known;  // (methods) whether there are kernels
+  EvalSpec host_spec;  // methods without kernels: they are scored on the CPU from a copy of the activations
   std::optional<OnDevice> device;
   std::vector<LayerResult> host_results;  // in the order of `seen`
   std::vector<Seen> seen;
 };
 
-/// The rows of both, budgets outside, methods inside, as in the spec.
+/// Joins the rows of both parts in the order of the spec: budgets outside, methods inside.
 LayerResult CudaEvaluator::State::join(const LayerResult& of_device, const LayerResult& of_host) const {
   LayerResult all{of_device.results.empty() ? of_host.layer : of_device.layer, {}};
   size_t next_device = 0, next_host = 0;

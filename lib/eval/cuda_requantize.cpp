@@ -15,14 +15,14 @@
 namespace blockgtq {
 namespace {
 
-/// A layer's heads as the kernels know them.
+/// A layer's heads as the kernels need them.
 struct OnDevice {
-  const cuda::LinearTables* tables = nullptr;  // null: not all of them have tables
-  size_t first = 0;                            // of the heads' tables
+  const cuda::LinearTables* tables = nullptr;  // null: some head has no tables
+  size_t first = 0;                            // index of the first head's table
   bool trellis = false;
 };
 
-/// A flag for the mean as two centres of x - mean: none, and the mean's negative.
+/// Rewrites the flag for the mean as two centres of x - mean: zero, and the mean's negative.
 LinearCode with_centres(LinearCode code) {
   if (!code.mean_flag) return code;
   code.mean_flag = false;
@@ -56,7 +56,7 @@ struct CudaRequantizer::State {
   cuda::Buffer jobs, counts{sizeof(cuda::RoundTripCounts)};
 };
 
-/// Of what was not seen before.
+/// Uploads the tables of heads that were not seen before.
 void CudaRequantizer::State::upload_tables(std::span<const CodedTokens> coded, const cuda::Stream& stream) {
   struct Head {
     const Quantizer* quantizer;

@@ -11,16 +11,16 @@
 namespace blockgtq {
 namespace {
 
-constexpr int64_t kSlotBytes = int64_t(64) << 20;  // of sums in flight per slot, unless one chunk has more
+constexpr int64_t kSlotBytes = int64_t(64) << 20;  // sums of a slot in flight, unless one chunk has more
 constexpr int64_t kBadWords = 3;                   // per chunk: q, k, v
 
-/// Some chunks of one layer on their way from the device.
+/// The sums of some chunks of one layer that are being computed on the device.
 struct Slot {
   cuda::Buffer sums, key_sums, bad;
   cuda::PinnedBuffer host_sums, host_key_sums, host_bad;
   cuda::Event done;
   int layer = 0;
-  int64_t first = 0, n = 0;  // chunks of this run; n = 0: nothing under way
+  int64_t first = 0, n = 0;  // chunks of this run; n = 0: the slot is free
 };
 
 }  // namespace
@@ -34,8 +34,8 @@ struct CudaStats::State {
   Stats& stats;
   int64_t from;  // tokens left out at the start of every chunk
   std::function<void(int)> on_layer;
-  cuda::StatsInput input;      // of a layer's other tokens, arrays left out
-  cuda::StatsInput key_input;  // the same with keys in the place of values: their second moments
+  cuda::StatsInput input;      // the same for all layers, without the arrays
+  cuda::StatsInput key_input;  // the same with keys in place of values, for their second moments
   int64_t slot_chunks;
   std::array<Slot, 2> slots;
   size_t next = 0;  // slot: the older one of the two
@@ -80,7 +80,7 @@ void CudaStats::State::check_finite(const Slot& slot) const {
                               (slot.first + i / kBadWords) * (input.chunk + from) + from + bad[i]));
 }
 
-/// Waits for a slot's sums and appends them to the statistics.
+/// Waits for a slot's sums, and appends them to the statistics.
 void CudaStats::State::take(Slot& slot) {
   if (slot.n == 0) return;
   slot.done.synchronize();
@@ -111,7 +111,7 @@ CudaStats::CudaStats(Stats& stats, int64_t from, std::function<void(int layer)> 
     : state_(std::make_unique<State>(stats, from, std::move(on_layer))) {}
 CudaStats::~CudaStats() = default;
 
-/// The sampled rows of x (n, width), a chunk that lies on the device.
+/// Copies the sampled rows of x (n, width), a chunk in device memory.
 void CudaStats::State::take_sample(const float* x, int64_t width, const Sample& sample, void* stream,
                                    std::vector<float>& to) {
   std::vector<float> rows(size_t(sample.n * width));
@@ -143,7 +143,7 @@ void CudaStats::add_layer(int layer, const float* q, const float* k, const float
     slot.layer = layer;
     slot.first = first;
     slot.n = std::min(s.slot_chunks, s.stats.n_chunks() - first);
-    // Chunks that count from their first token on are neighbours; others are added one by one.
+    // Chunks whose tokens all count are adjacent in memory; others are added one by one.
     const int64_t at_once = s.from > 0 ? 1 : slot.n;
     for (int64_t c = 0; c < slot.n; c += at_once) {
       cuda::StatsInput part = s.input;
@@ -152,7 +152,7 @@ void CudaStats::add_layer(int layer, const float* q, const float* k, const float
       part.q = q + token * part.n_heads * part.layout.head_dim;
       part.k = k + token * part.n_kv_heads * part.layout.head_dim;
       part.v = part.v_dim > 0 ? v + token * part.n_kv_heads * part.v_dim : nullptr;
-      // The second run's other sums repeat the first one's; what it finds bad is bad there too.
+      // The second run repeats the other sums of the first. What is not finite there is reported there too.
       cuda::StatsInput keys = part;
       keys.v_dim = s.key_input.v_dim;
       keys.v = part.k;

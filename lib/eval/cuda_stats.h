@@ -7,22 +7,22 @@
 
 namespace blockgtq {
 
-/// The device twin of accumulate(): block statistics of activations that lie in GPU memory, the same bits.
-/// Work is enqueued layer by layer; a layer's sums are taken over while the next ones compute.
+/// accumulate() on a GPU: block statistics of activations in device memory, the same bits. Work is enqueued
+/// layer by layer; a layer's sums are copied to `stats` while the next layers compute.
 class CudaStats {
  public:
-  /// stats, whose shape, first_chunk and chunk_tokens are set, must outlive this. All chunks but the last
-  /// have the same length; the first `from` tokens of each are left out. Uses the current device of the
-  /// calling thread.
-  /// on_layer, if any, is told of every layer that is whole, from add_layer and finish.
+  /// The shape, first_chunk and chunk_tokens of `stats` are set, and `stats` must outlive this object. All
+  /// chunks but the last have the same length. The first `from` tokens of each chunk are left out. Uses the
+  /// current device of the calling thread. on_layer, if any, is called for every layer that is complete, from
+  /// add_layer() and finish().
   explicit CudaStats(Stats& stats, int64_t from = 0, std::function<void(int layer)> on_layer = {});
   ~CudaStats();
 
-  /// All chunks of one layer. q (T, Hq, D), k (T, H, D), v (T, H, Dv) or null: device memory that stays as it
-  /// is until `stream` (a CUDA stream) has run what is enqueued on it here.
+  /// Adds all chunks of one layer. q (T, Hq, D), k (T, H, D), v (T, H, Dv) or null, in device memory. They
+  /// must not change until `stream` (a CUDA stream) has run what this enqueues on it.
   void add_layer(int layer, const float* q, const float* k, const float* v, void* stream);
 
-  /// Waits for the rest. Exit::nonfinite, here or in add_layer, as accumulate() has it.
+  /// Waits for the rest. Exit::nonfinite, here or in add_layer(), as in accumulate().
   void finish();
 
  private:

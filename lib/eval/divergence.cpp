@@ -17,8 +17,8 @@ constexpr int64_t kLanes = 8;
 constexpr int64_t kRowTile = 8;  // rows of one parallel piece
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-/// exp(x) for x <= 0 to two units in the last place, in a form that compilers vectorize; below -700 it is
-/// exp(-700), nothing beside the 1 that every sum here contains.
+/// exp(x) for x <= 0 to two units in the last place, in a form that compilers vectorize. Below -700 it is
+/// exp(-700), which is negligible against the 1 that every sum here contains.
 BLOCKGTQ_INLINED double exp_below_zero(double x) {
   constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to an integer
   constexpr double kLn2High = 6.93145751953125e-1,
@@ -41,7 +41,7 @@ BLOCKGTQ_INLINED double exp_below_zero(double x) {
   p = p * r + 0.5;
   p = p * r + 1.0;
   p = p * r + 1.0;
-  // The integer n sits in the low bits of `shifted`; moved to the exponent it multiplies by 2^n.
+  // The low bits of `shifted` hold the integer n. Moved to the exponent it multiplies by 2^n.
   return std::bit_cast<double>(std::bit_cast<uint64_t>(p) + (std::bit_cast<uint64_t>(shifted) << 52));
 }
 
@@ -56,7 +56,7 @@ float largest(const float* x, int64_t n) {
   return *std::max_element(lanes.begin(), lanes.end());
 }
 
-/// term(i) over [0, n) in kLanes interleaved chains of fixed order.
+/// Adds term(i) over [0, n) in kLanes interleaved chains of fixed order.
 template <class Term>
 BLOCKGTQ_INLINED double sum_lanes(int64_t n, const Term& term) {
   std::array<double, kLanes> lanes{};
@@ -137,7 +137,7 @@ void ExactLogits::compare(int64_t first, int64_t n, const float* logits, const i
     for (int64_t i = begin; i < std::min(n, begin + kRowTile); ++i) {
       const float *exact = logits_.data() + (first + i) * vocab_, *other = logits + i * vocab_;
       const double exact_sum = log_sums_[size_t(first + i)], sum = log_sum_exp(other, vocab_);
-      // sum p (log p - log q), p and q with their own normalizers
+      // sum p (log p - log q), where p and q have their own normalizers
       const double shift = sum_lanes(vocab_, [&](int64_t j) {
         return exp_below_zero(exact[j] - exact_sum) * (double(exact[j]) - double(other[j]));
       });

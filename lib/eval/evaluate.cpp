@@ -37,7 +37,7 @@ class LayerScorer {
     if (!spec_.at_real_positions()) {
       parallel_for(jobs_.size(), [&](size_t i) { score_keys(i); });
     } else {
-      // Head by head: all quantizers of one head meet its exact logits once.
+      // It goes head by head, so that the exact logits of a head are computed once for all quantizers.
       const AttentionError attention(real_attention(*spec_.model, layer_), chunk_, spec_.exact.recent);
       for (int head = 0; head < spec_.shape.n_kv_heads; ++head) score_attention(attention, head);
     }
@@ -47,8 +47,8 @@ class LayerScorer {
   }
 
  private:
-  /// Encodes, decodes and scores the keys of one job by the logit error; returns what was restored, (T, D),
-  /// with the exact positions in their place.
+  /// Encodes, decodes and scores the keys of one job by the logit error. Returns the decoded keys (T, D), in
+  /// which exact positions are exact.
   std::vector<float> score_keys(size_t job) {
     const AttentionShape& shape = spec_.shape;
     const int dim = shape.layout.head_dim, head = jobs_[job].kv_head, group = shape.group();
@@ -65,7 +65,7 @@ class LayerScorer {
                [&] { at_head(head, [&] { quantizer->encode(keys.data() + t * dim, n, codes.data()); }); });
       quantizer->decode(codes.data(), n, restored.data() + t * dim);
     };
-    for (int64_t t = 0; t < n_tokens_; t += chunk_) {  // a chunk is a text of its own
+    for (int64_t t = 0; t < n_tokens_; t += chunk_) {  // every chunk is a text of its own
       const int64_t n = std::min(chunk_, n_tokens_ - t);
       restore(t, n);
       score.clipped += quantizer->clipped(codes.data(), n);
@@ -84,7 +84,7 @@ class LayerScorer {
       if (spec_.metrics[m] == Metric::mae_model) score.metrics[m] = by_chunk(running(*real_));
     }
     if (spec_.exact == ExactWindow{}) return restored;
-    restored = keys;  // neighbours of what is coded now may be others
+    restored = keys;  // with exact positions the coded tokens may have other neighbours
     for (int64_t t = 0; t < n_tokens_; t += chunk_) {
       const int64_t n = std::min(chunk_, n_tokens_ - t), n_coded = n - spec_.exact.count(n);
       if (n_coded > 0) restore(t + spec_.exact.sink, n_coded);

@@ -12,44 +12,45 @@
 
 namespace blockgtq {
 
-/// What to measure: every method at every budget, on one metric.
+/// What to measure: every method at every budget, by one or more metrics.
 struct EvalSpec {
   AttentionShape shape;    // layout and heads of the activations
-  bool raw_theta = false;  // the metric's frequencies are those without scaling
+  bool raw_theta = false;  // the metric takes frequencies without scaling
   std::vector<std::string> methods;
-  std::vector<Budget> budgets;  // bits (L, H, B); may be empty vectors where no method needs a map
+  std::vector<Budget> budgets;               // their bits may be empty where no method needs a map
   std::vector<HeadCalibration> calibration;  // (L, H); empty where no method needs it
   Codebook codebook = Codebook::by_method;
   uint64_t seed = 42;
-  int window = 1024, offsets = 50;
-  std::vector<Metric> metrics;  // per chunk and with intervals; empty: only the mean absolute error
-  ExactWindow exact;            // positions of every chunk that metrics at real positions see as they are
+  int window = 1024, offsets = 50;  // offsets of the mean absolute error: linspace(-window, window, offsets)
+  std::vector<Metric> metrics;      // per chunk and with intervals; empty: only the mean absolute error
+  ExactWindow exact;                // positions of every chunk that are exact for metrics at real positions
   std::vector<LeftOut> left_out;
   std::optional<AttentionShape> model;  // how the model itself attends, where that is known
-  int64_t chunk = 0;                    // tokens, each chunk from position 0; 0: one window
+  int64_t chunk = 0;                    // tokens; each chunk begins at position 0; 0: one window
 
-  /// Of the metric on this layer, one per block of shape.metric_layout().
+  /// Frequencies of the metric on this layer, one per block of shape.metric_layout().
   const std::vector<double>& frequencies(int layer) const {
     return raw_theta ? shape.rope(layer).inv_freq_raw : shape.rope(layer).inv_freq;
   }
   bool measures(Metric metric) const;
-  bool at_real_positions() const;  // whether any metric is
+  bool at_real_positions() const;  // whether any metric is measured there
 };
 
-/// One method at one budget. A method of whole bits is, at a fractional budget, interpolated geometrically
-/// between the two whole neighbours.
+/// One method at one budget on one layer. At a fractional budget, a method of whole bits is interpolated
+/// geometrically between its two neighbours.
 struct MethodResult {
   std::string method;
-  double bits = 0;  // the budget's average
-  double mae = 0;   // mean over KV heads
+  double bits = 0;  // the budget's average bits per coordinate
+  double mae = 0;   // mean over KV heads, in units of q k^T
   std::vector<double> mae_per_kv_head;
-  double effective_bits = 0;   // per key coordinate, norms, padding and exact positions counted
+  double effective_bits = 0;   // per key coordinate; norms, padding and exact positions count
   double bytes_per_token = 0;  // of all KV heads of the layer
   bool interpolated = false;
-  int64_t clipped = 0;               // fp16 norms and scales that were cut to 65504
+  int64_t clipped = 0;               // fp16 norms and scales that were clipped to 65504
   std::vector<MetricValue> metrics;  // as in EvalSpec
 };
 
+/// All methods at all budgets on one layer.
 struct LayerResult {
   int layer = 0;
   std::vector<MethodResult> results;  // budgets outside, methods inside, as in EvalSpec
@@ -58,11 +59,12 @@ struct LayerResult {
   double sink_attention = std::numeric_limits<double>::quiet_NaN();
 };
 
-/// Encodes, decodes and scores one layer's keys. q (T, Hq, D), k (T, H, D), v (T, H, Dv): may be null where
-/// no metric needs it.
+/// Encodes, decodes and scores one layer's keys. q (T, Hq, D), k (T, H, D). v (T, H, Dv) may be null where no
+/// metric needs it. Exit::nonfinite, named by layer and KV head, where a key cannot be encoded.
 LayerResult evaluate_layer(const EvalSpec& spec, int layer, const float* q, const float* k, int64_t n_tokens,
                            const float* v = nullptr);
 
+/// One method at one budget, over all layers.
 struct SummaryRow {
   std::string method;
   double bits = 0, mae = 0;    // mean over layers
@@ -74,6 +76,7 @@ struct SummaryRow {
   double effective_bits = 0, bytes_per_token = 0;  // mean over layers; sum over layers
   std::vector<MetricValue> metrics;                // mean over layers
 };
+/// One row per budget and method.
 std::vector<SummaryRow> summarize(const std::vector<LayerResult>& layers);
 
 }  // namespace blockgtq

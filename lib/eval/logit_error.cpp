@@ -11,7 +11,7 @@ namespace blockgtq {
 
 namespace {
 
-constexpr size_t kTile = 240;  // rows (token, query head) in flight; any number gives the same value
+constexpr size_t kTile = 240;  // rows (token, query head) at a time; any number gives the same value
 
 }  // namespace
 
@@ -48,14 +48,14 @@ std::vector<double> LogitError::running_sums(const float* q, int64_t q_stride, i
   std::vector<float> err(kTile * n_offsets_);   // (kTile, n_offsets)
   std::vector<float> e(d);
   std::vector<double> per_offset(n_offsets_);  // summed over rows in ascending order
-  std::vector<double> sums;                    // after every chunk
+  std::vector<double> sums;                    // (n_chunks) the total after every chunk
   const auto so_far = [&] {
     double total = 0;
     for (const double s : per_offset) total += s;
     return total;
   };
   size_t rows = 0;
-  int64_t done = 0;  // rows before those in flight
+  int64_t done = 0;  // rows before the current tile
   const auto flush = [&] {
     multiply(ab.data(), rows, 2 * n_rotary, table_.data(), n_offsets_, err.data());
     for (size_t r = 0; r < rows; ++r) {

@@ -18,7 +18,7 @@ constexpr std::array<const char*, 32> kWords = {
     "sand",  "tower", "train", "wind",  "bird",  "door",  "field", "glass", "hill",  "island"};
 constexpr int kDigits = 7;
 
-/// Uniform in [0, n), n far below 2^53.
+/// Uniform in [0, n), for n far below 2^53.
 int64_t below(Random& random, int64_t n) {
   return std::min(n - 1, int64_t(random.next_double() * double(n)));
 }
@@ -53,7 +53,7 @@ void append(Ids& to, std::span<const int32_t> ids) {
   to.insert(to.end(), ids.begin(), ids.end());
 }
 
-/// Different pairs of different words.
+/// Distinct pairs of two different words.
 std::vector<std::string> draw_keys(int n, Random& random) {
   std::vector<std::string> keys;
   while (int(keys.size()) < n) {
@@ -80,7 +80,7 @@ NeedleQuestion make_question(const Tokenizer& tokenizer, std::span<const int32_t
 
   const auto hay =
       haystack.subspan(size_t(below(random, int64_t(haystack.size()) - filler + 1)), size_t(filler));
-  std::vector<int64_t> at;  // (needles) where in the filler each stands; the first is asked for
+  std::vector<int64_t> at;  // (needles) places in the filler; the first needle is asked for
   for (size_t i = 0; i < needles.size(); ++i) at.push_back(below(random, filler + 1));
   std::vector<size_t> order(needles.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;

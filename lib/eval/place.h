@@ -5,7 +5,7 @@
 
 namespace blockgtq {
 
-/// Runs `body`; what it refuses begins with where that was.
+/// Runs `body`. An Error that it throws is thrown again with "PLACE: " in front of its message.
 template <class Body>
 void at_place(const std::string& place, const Body& body) {
   try {

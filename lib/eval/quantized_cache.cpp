@@ -10,7 +10,7 @@
 namespace blockgtq {
 namespace {
 
-constexpr int64_t kTile = 128;  // tokens of one piece, where neighbours share nothing
+constexpr int64_t kTile = 128;  // tokens of one piece, where tokens are coded independently
 
 /// Tokens [first, first + n) of one head of x (T, H, D).
 struct Piece {
@@ -33,7 +33,7 @@ void add_pieces(const CodedTokens& coded, std::vector<Piece>& out) {
   }
 }
 
-/// Returns how many fp16 numbers were cut.
+/// Encodes and decodes in place. Returns how many fp16 numbers were clipped.
 int64_t round_trip(const Piece& piece) {
   const int64_t dim = piece.quantizer->dim();
   std::vector<float> rows(size_t(piece.n * dim));  // (n, D)

@@ -10,7 +10,7 @@
 namespace blockgtq {
 namespace {
 
-/// Ranks from 0, less their mean.
+/// Ranks from 0, minus their mean.
 std::vector<double> centred_ranks(const std::vector<double>& x) {
   std::vector<size_t> order(x.size());
   std::iota(order.begin(), order.end(), size_t(0));

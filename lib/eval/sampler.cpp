@@ -12,13 +12,13 @@ namespace blockgtq {
 
 namespace {
 
-/// Token ids, the likeliest first as far as somebody asked.
+/// Token ids by descending probability, sorted only as far as they are read.
 class Ranking {
  public:
   explicit Ranking(std::span<const float> logits) : logits_(logits), ids_(logits.size()) {
     std::iota(ids_.begin(), ids_.end(), 0);
   }
-  /// The i-th of all; the lower id of equals.
+  /// The i-th token id; of equal logits the lower id comes first.
   int32_t operator[](size_t i) {
     constexpr size_t kAtOnce = 64;
     while (i >= sorted_) rank(std::min(ids_.size(), std::max(kAtOnce, 4 * sorted_)));
@@ -55,7 +55,7 @@ int32_t sample(const Sampling& s, std::span<const float> logits, Random& random)
   const size_t most = s.top_k > 0 ? std::min(logits.size(), size_t(s.top_k)) : logits.size();
   double sum = 0;
   for (size_t i = 0; i < most; ++i) sum += weight(most < logits.size() ? ranking[i] : int32_t(i));
-  // Of those that are drawn from, the likeliest first: few of them reach what is asked for.
+  // The likeliest tokens come first, because few of them usually reach top_p.
   size_t n = most;
   double kept = sum;
   if (s.top_p < 1)

@@ -11,7 +11,7 @@
 namespace blockgtq {
 namespace {
 
-/// Whether a method of whole bits stands between two of them.
+/// Whether a method of whole bits is at a fractional budget.
 bool between(const EvalSpec& spec, size_t budget, size_t method) {
   const double bits = spec.budgets[budget].average_bits;
   const Method* found = find_method(key_methods(), spec.methods[method]);
@@ -23,8 +23,8 @@ double geometric(double low, double high, double weight) {
   return std::exp((1 - weight) * std::log(low) + weight * std::log(high));
 }
 
-/// Geometric interpolation of a whole-bit method between floor(bits) and ceil(bits): of errors, and of the
-/// share that is lost where a metric is a share kept.
+/// Interpolates a method of whole bits geometrically between floor(bits) and ceil(bits): errors, or 1 minus
+/// the share where a metric is a share kept.
 HeadScore interpolate(const EvalSpec& spec, const HeadScore& low, const HeadScore& high, double weight) {
   HeadScore score{geometric(low.mae, high.mae, weight), (1 - weight) * low.bytes + weight * high.bytes,
                   low.metrics};
@@ -38,7 +38,7 @@ HeadScore interpolate(const EvalSpec& spec, const HeadScore& low, const HeadScor
   return score;
 }
 
-/// Products of finite queries and keys may overflow float32.
+/// Exit::nonfinite: products of finite queries and keys may overflow float32.
 void require_finite(const HeadScore& score, const EvalSpec& spec, const MethodResult& row, int layer,
                     int kv_head) {
   const auto require = [&](const char* metric, double value) {
@@ -93,7 +93,7 @@ MetricValue metric_value(Metric metric, const std::vector<std::vector<ChunkSum>>
 LayerResult assemble(const EvalSpec& spec, int layer, const std::vector<HeadScore>& scores) {
   const size_t n_heads = spec.shape.n_kv_heads;
   LayerResult result{layer, {}};
-  size_t next = 0;  // the first score of the row
+  size_t next = 0;  // index of the row's first score
   for (size_t b = 0; b < spec.budgets.size(); ++b)
     for (size_t m = 0; m < spec.methods.size(); ++m) {
       MethodResult row;

@@ -29,8 +29,8 @@ AddedTokens::AddedTokens(const Json* json, const std::string& where, const std::
     const AddedToken token = read_token((*json)[i], where);
     if (token.content.empty()) continue;
     const int32_t id = add(token, where, model);
-    // The library goes by its own count and only warns; a model that was trained with the other ids would be
-    // lost.
+    // The library uses its own count and only warns. A model that was trained with the other ids would not
+    // work.
     const Json& written = get_member((*json)[i], "id", where);
     if (non_negative(written) != id)
       fail_input("{}: the id of \"{}\" is not the one its place gives it: {}, expected: {}", where,
@@ -43,7 +43,7 @@ AddedTokens::AddedTokens(const Json* json, const std::string& where, const std::
   make_finders(where, normalizer);
 }
 
-/// As the library does: a token that is there keeps its id and gets new options.
+/// As the library: a token that exists keeps its id and gets new options.
 int32_t AddedTokens::add(const AddedToken& token, const std::string& where, const Bpe& model) {
   if (token.content.size() > kMaxAddedTokenBytes)
     fail_input("{}: a token is too long: {} bytes, allowed: {}", where, token.content.size(),

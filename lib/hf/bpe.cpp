@@ -58,7 +58,7 @@ void Bpe::encode(std::string_view word, bool is_part, Scratch& scratch, std::vec
   cache.insert(word, std::span(ids).subspan(first));
 }
 
-/// The id of the symbol at an offset, -1 where it has no token, and its length in bytes.
+/// The id of the symbol at an offset, and its length in bytes; -1 where it has no token.
 int32_t Bpe::symbol_at(std::string_view word, size_t at, size_t& length) const {
   const auto byte = static_cast<unsigned char>(word[at]);
   length = 1;
@@ -87,8 +87,9 @@ void Bpe::add_symbols(std::string_view word, Scratch& scratch) const {
     if (at > 0) symbols.back().next = at;
     symbols.push_back({id, at - 1, -1});
   };
-  // An unknown symbol waits until the next one is known or, unless fused, unknown as well. One that falls
-  // back to bytes is neither, and overtakes it, as in the library.
+  // An unknown symbol waits until the next symbol is known or, unless unknown symbols are fused, unknown as
+  // well. A symbol that falls back to bytes is neither, so it comes before the waiting one, as in the
+  // library.
   bool unknown_waits = false;
   for (size_t i = 0, length; i < word.size(); i += length) {
     const int32_t id = symbol_at(word, i, length);
@@ -98,7 +99,7 @@ void Bpe::add_symbols(std::string_view word, Scratch& scratch) const {
       add(id);
       continue;
     }
-    std::string& symbol = scratch.token;  // as tokens write it
+    std::string& symbol = scratch.token;  // as tokens spell it
     symbol.clear();
     if (alphabet_.bytes)
       append_byte_level(symbol, word.substr(i, 1));
@@ -117,7 +118,7 @@ void Bpe::add_symbols(std::string_view word, Scratch& scratch) const {
   if (unknown_waits) add(unknown_);
 }
 
-/// Merges the pair of the lowest rank, the leftmost of these, until none is left: O(n log n).
+/// Merges the pair of the lowest rank, of several the leftmost, until none is left. O(n log n).
 void Bpe::merge(Scratch& scratch) const {
   std::vector<Scratch::Symbol>& symbols = scratch.symbols;
   std::vector<uint64_t>& queue = scratch.queue;
@@ -142,7 +143,7 @@ void Bpe::merge(Scratch& scratch) const {
     Scratch::Symbol& symbol = symbols[size_t(at)];
     if (symbol.id < 0) continue;
     const MergeTable::Merge* m = pair_at(at);
-    if (!m || m->rank != uint32_t(top >> 32)) continue;  // the pair that was here has changed
+    if (!m || m->rank != uint32_t(top >> 32)) continue;  // the pair at this place has changed
 
     Scratch::Symbol& right = symbols[size_t(symbol.next)];
     symbol.id = m->result;

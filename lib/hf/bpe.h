@@ -15,10 +15,10 @@ namespace blockgtq {
 
 inline constexpr int32_t kMaxTokenId = 1 << 22;
 
-/// How tokens write a word.
+/// How a tokenizer's tokens spell a word.
 struct Alphabet {
   bool bytes = false;  // in the alphabet of byte_level.h; otherwise a symbol is a character
-  std::string space;   // a character that stands for a space; empty: the space itself
+  std::string space;   // the character that stands for a space; empty: the space itself
 };
 
 /// The "model" of a tokenizer.json: byte-pair encoding of one word at a time.
@@ -26,10 +26,10 @@ class Bpe {
  public:
   Bpe(const Json& json, const std::string& where, Alphabet alphabet);
 
-  /// What encoding one word after the other needs; one per thread.
+  /// Working memory for encoding words one after the other; one per thread.
   struct Scratch {
     struct Symbol {
-      int32_t id;          // -1: merged into the one before
+      int32_t id;          // -1: merged into the symbol before
       int32_t prev, next;  // -1: none
     };
     std::vector<Symbol> symbols;
@@ -41,9 +41,9 @@ class Bpe {
   /// Appends the ids of a word, or of a part that part_end() cut.
   void encode(std::string_view word, bool is_part, Scratch& scratch, std::vector<int32_t>& ids) const;
 
-  /// Where a long word, which may be a whole text, can be cut: the parts that end at part_end(word, 0) and so
-  /// on have the ids of the word. No merge joins the symbols to both sides. word.size() when there is no
-  /// more.
+  /// Where a long word, which may be a whole text, can be cut because no merge joins the symbols on both
+  /// sides. The parts that end at part_end(word, 0), and so on, have the ids of the word. Returns word.size()
+  /// for the last part.
   size_t part_end(std::string_view word, size_t begin) const;
 
   Bpe(const Bpe&) = delete;  // id_of_ looks into token_of_
@@ -69,12 +69,15 @@ class Bpe {
   size_t longest_token_ = 0;
   std::unordered_map<std::string_view, int32_t> id_of_;
   std::vector<std::optional<std::string>> token_of_;  // (last_id + 1)
-  // Ids of the 256 bytes, -1 where one has no token: of its character in an alphabet of bytes; of the
-  // character itself below 0x80; and of "<0x41>" and the like, where the model falls back to bytes.
+  // Ids of the 256 bytes, -1 for a byte without a token. symbol_ids_: of the byte's character in an alphabet
+  // of
+  // bytes, or of the character itself below 0x80. fallback_ids_: of "<0x41>" and the like, where the model
+  // falls
+  // back to bytes.
   std::array<int32_t, 256> symbol_ids_, fallback_ids_;
   MergeTable merges_;
-  MergeTable joints_;        // pairs of symbols that some merge has at its joint
-  bool can_be_cut_ = false;  // joints_ tells
+  MergeTable joints_;        // pairs of symbols at the joint of some merge
+  bool can_be_cut_ = false;  // whether joints_ is complete
 };
 
 }  // namespace blockgtq

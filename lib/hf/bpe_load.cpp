@@ -11,7 +11,7 @@ namespace blockgtq {
 
 namespace {
 
-/// Refuses what would change the ids and is not done here.
+/// Exit::input for an option that would change the ids and is not supported.
 void check_options(const Json& json, const std::string& where) {
   if (find_member(json, "type")) {
     const std::string type = get_type(json, where);
@@ -124,9 +124,8 @@ void Bpe::read_byte_tokens(bool byte_fallback) {
   }
 }
 
-/// A token that merges make of characters begins and ends with its first and last character. That is all
-/// there is, unless merges take what is no character as a symbol: a byte of the fallback, or the unknown
-/// token.
+/// A token that merges make of characters begins with its first and ends with its last character. That holds
+/// unless merges take something else as a symbol: a byte of the fallback, or the unknown token.
 void Bpe::collect_joints(size_t n_merges) {
   joints_ = MergeTable(n_merges);
   can_be_cut_ = true;

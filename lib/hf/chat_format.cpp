@@ -17,7 +17,7 @@ namespace {
   throw Error(Exit::input, where + ": no chat template", "without --chat the prompt is taken as it is");
 }
 
-/// A template, or of several named ones the default.
+/// The template; where there are several named ones, the default.
 std::string template_of(const Json& config, const std::string& where) {
   const auto it = config.is_object() ? config.find("chat_template") : config.end();
   if (it == config.end() || it->is_null()) fail_absent(where);
@@ -31,7 +31,7 @@ std::string template_of(const Json& config, const std::string& where) {
              it->type_name());
 }
 
-/// The text of the first token as a template sees it: empty where it is null. Absent where no file names it.
+/// The text of the first token as a template gets it: empty where it is null; absent where no file names it.
 std::optional<std::string> bos_text(const fs::path& folder) {
   for (const char* file : {"tokenizer_config.json", "special_tokens_map.json"}) {
     if (!is_there(folder / file)) continue;
@@ -46,7 +46,7 @@ std::optional<std::string> bos_text(const fs::path& folder) {
   return std::nullopt;
 }
 
-/// The same of a GGUF file, in which a token that is not there is not named.
+/// The same for a GGUF file, which does not name a token that it lacks.
 std::string bos_text(const GgufMetadata& metadata) {
   if (!metadata.has("tokenizer.ggml.bos_token_id")) return "";
   const std::vector<std::string_view> tokens = metadata.texts("tokenizer.ggml.tokens");
@@ -60,8 +60,8 @@ void check_utf8(const std::string& text, const char* what) {
                at);
 }
 
-/// Without the white space at both ends, as Python's str.strip() and with it Jinja's trim have it: that of
-/// Unicode and the four separators of ASCII.
+/// The text without white space at both ends, as Python's str.strip() and so Jinja's trim: Unicode's white
+/// space and ASCII's four separators.
 std::string_view trimmed(std::string_view text) {
   const auto space = [](char32_t c) { return is_space(c) || (c >= 0x1C && c <= 0x1F); };
   while (!text.empty()) {

@@ -15,25 +15,25 @@ struct ChatFormat {
   std::string family;  // "Llama 3"
   std::string where;   // the template's file, for messages
   std::string bos;     // the text of the first token, where the template writes it
-  // {bos}, {system} and {user} stand in `frame` where those are put in, {bos} and {text} in `system`.
+  // `frame` has {bos}, {system} and {user} where these are put in; `system` has {bos} and {text}.
   std::string frame;
-  std::string system;                  // a system text with what goes around it; empty: none can be given
+  std::string system;                  // a system text with its surroundings; empty: none can be given
   std::optional<std::string> without;  // in its place where none is given; absent: not known
   bool trims_user = false, trims_system = false;
 
-  /// One message of the user, up to where the assistant begins; the model's first token is part of the text
-  /// where the template writes it. system: in the place of the model's own; an empty one counts as none.
+  /// One message of the user, up to where the assistant begins. The text has the model's first token where
+  /// the template writes it. system: replaces the model's own system text; an empty one counts as none.
   /// Exit::input where the template has no place for it, or needs one, or a text is not UTF-8.
   std::string prompt(const std::string& user, const std::optional<std::string>& system = std::nullopt) const;
 };
 
-/// Of a template in Jinja. bos: the text of the model's first token, absent where its files name none.
-/// Exit::input where the template is of no known format, or writes a first token that is not named.
+/// The format of a Jinja template. bos: the text of the model's first token, absent where its files name
+/// none. Exit::input where the format is not known, or the template writes a first token that is not named.
 ChatFormat chat_format(const std::string& chat_template, const std::optional<std::string>& bos,
                        const std::string& where);
 
-/// Of a model's folder (chat_template.jinja, or tokenizer_config.json) or GGUF file. Exit::input where there
-/// is no template.
+/// The format of a model's folder (chat_template.jinja, or tokenizer_config.json) or GGUF file. Exit::input
+/// where there is no template.
 ChatFormat open_chat_format(const fs::path& folder_or_gguf);
 
 }  // namespace blockgtq

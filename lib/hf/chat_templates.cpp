@@ -1,8 +1,11 @@
-// The table of chat templates. Jinja is not run: no C++ library that renders such templates is packaged in
-// Debian 12 and 13 or Ubuntu 22.04 and 24.04 (minja and inja came later, and inja already fails at strings in
-// single quotes). A template is recognised by the code that writes the messages, so one that writes them in
-// another way, or trims a text, or opens the assistant's thoughts, is another row or refused. The next format
-// is a row here and one of tests/hf/test_chat_format.cpp.
+// The table of chat templates. We do not run Jinja: Debian 12 and 13 and Ubuntu 22.04 and 24.04 package no
+// C++
+// library that renders such templates (minja and inja came later, and inja already fails at strings in single
+// quotes). A template is recognized by the code that writes its messages. One that writes them in another
+// way, or
+// trims a text, or opens the assistant's thoughts, is another row or is refused. A new format is a row here
+// and one
+// in tests/hf/test_chat_format.cpp.
 #include <algorithm>
 
 #include "base/error.h"
@@ -14,16 +17,16 @@ namespace {
 
 struct Row {
   const char* family;
-  // All of `marks` and none of `absent` stand in the template's normal form.
+  // The template's normal form has all of `marks` and none of `absent`.
   const char* marks[6] = {};
   const char* absent[9] = {};
-  const char *frame, *system = "", *without = "";  // as ChatFormat has them; without null: not known
+  const char *frame, *system = "", *without = "";  // as in ChatFormat; without null: not known
   bool trims_user = false, trims_system = false;
 };
 
-// Where two rows fit, the first is taken.
+// Where two rows fit, the first one is taken.
 constexpr Row kRows[] = {
-    // Qwen 1.5 to 3, SmolLM2, Yi, InternLM2, LFM2, Hermes and many others. The text of its own is found.
+    // Qwen 1.5 to 3, SmolLM2, Yi, InternLM2, LFM2, Hermes and many others. Its own system text is looked up.
     {.family = "ChatML",
      .marks = {"<|im_start|>", "<|im_end|>"},
      .absent = {"<|im_sep|>", "'<think>\n'", "assistant\n<think>", "TEXT|trim + '<|im_end|>",
@@ -31,7 +34,7 @@ constexpr Row kRows[] = {
                 "deep thinking subroutine"},
      .frame = "{bos}{system}<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n",
      .system = "<|im_start|>system\n{text}<|im_end|>\n"},
-    // Llama 3.1, 3.2, 3.3. 3.2 writes today's date where the renderer has a clock, and this one where not.
+    // Llama 3.1, 3.2, 3.3. 3.2 writes today's date where the renderer has a clock, and this date otherwise.
     {.family = "Llama 3",
      .marks = {"{{- 'Cutting Knowledge Date: December 2023\n'}}", "date_string = '26 Jul 2024'",
                "{{- 'Today Date: ' + date_string + '\n\n'}}", "system_message = ''",
@@ -78,7 +81,8 @@ constexpr Row kRows[] = {
      .marks = {"'[SYSTEM_PROMPT] ' + TEXT + '[/SYSTEM_PROMPT]'", "'[INST] ' + TEXT + '[/INST]'"},
      .frame = "{bos}{system}[INST] {user}[/INST]",
      .system = "[SYSTEM_PROMPT] {text}[/SYSTEM_PROMPT]"},
-    // Small 2501 to 2506, Devstral: a text of its own is written, with today's date or of several parts.
+    // Small 2501 to 2506, Devstral. These write a system text of their own, with today's date or of several
+    // parts.
     {.family = "Mistral",
      .marks = {"{{- '[SYSTEM_PROMPT]' + system_", "= default_system_message", "'[INST]", "'[/INST]'"},
      .absent = {"'\n\n' + TEXT"},
@@ -110,7 +114,7 @@ constexpr Row kRows[] = {
      .absent = {"<｜Assistant｜><think>", "thinking"},
      .frame = "{bos}{system}<｜User｜>{user}<｜Assistant｜>",
      .system = "{text}"},
-    // R1 0528, where the assistant begins behind every message of the user.
+    // R1 0528, where the assistant begins after every message of the user.
     {.family = "DeepSeek",
      .marks = {"ns.system_prompt", "{{'<｜User｜>' + content + '<｜Assistant｜>'}}", "not ns.is_last_user"},
      .absent = {"thinking"},
@@ -122,7 +126,7 @@ constexpr Row kRows[] = {
      .absent = {"thinking"},
      .frame = "{bos}{system}<｜User｜>{user}<｜Assistant｜><think>\n",
      .system = "{text}"},
-    // V3.1, which thinks where it is asked to.
+    // V3.1, which thinks only on request.
     {.family = "DeepSeek",
      .marks = {"ns.system_prompt", "'<｜User｜>' + TEXT}}", "set thinking = false",
                "{{'<｜Assistant｜>'}}{%- if not thinking %}{{'</think>'}}"},
@@ -141,7 +145,7 @@ constexpr Row kRows[] = {
      .frame = "{bos}<start_of_turn>user\n{system}{user}<end_of_turn>\n<start_of_turn>model\n",
      .system = "{text}\n\n",
      .trims_user = true},
-    // Mini and medium as first published: a system text is lost.
+    // Mini and medium as first published, which drop a system text.
     {.family = "Phi-3",
      .marks = {"'<|user|>\n' + TEXT + '<|end|>\n<|assistant|>\n'"},
      .absent = {"'system'"},
@@ -179,7 +183,7 @@ constexpr Row kRows[] = {
                "<|{{item['role']}}|>{{item['metadata']}}\n{{item['content']}}{% endif %}"},
      .frame = "[gMASK]<sop>{system}<|user|>\n{user}<|assistant|>\n",
      .system = "<|system|>\n{text}"},
-    // 4.5 and 4.6; then 4.5 as its GGUF files have it.
+    // 4.5 and 4.6; then 4.5 in the form of its GGUF files.
     {.family = "GLM-4",
      .marks = {"[gMASK]<sop>", "<|user|>\n{{visible_text(m.content)}}",
                "<|system|>\n{{visible_text(m.content)}}",
@@ -203,12 +207,13 @@ constexpr Row kRows[] = {
      .system = "<|system|>{text}"},
 };
 
-/// Strings that stand beside each other with a plus between are one.
+/// Joins adjacent strings that have a plus between them.
 std::string joined(const std::string& chat_template) {
   return replace_all(replace_all(chat_template, "' + '", ""), "\" + \"", "");
 }
 
-/// One spelling for what templates spell in several ways: quote marks, line feeds, a message's parts, spaces.
+/// The template with one spelling for what templates spell in several ways: quotes, line feeds, a message's
+/// parts, spaces.
 std::string normal_form(const std::string& joined) {
   constexpr const char* kSpellings[][2] = {{"\"", "'"},
                                            {"\\n", "\n"},
@@ -248,9 +253,9 @@ std::optional<std::string> literal(std::string_view text, size_t first, char quo
   return std::nullopt;
 }
 
-/// What ChatML's template says where no message is the system's: the text between "<|im_start|>system\n" and
-/// "<|im_end|>" where it stands in one string, or the one that system_message is set to. Empty: nothing.
-/// Absent: what system_message is set to is put together.
+/// The system text that ChatML's template writes where no message is one: the text between
+/// "<|im_start|>system\n" and "<|im_end|>" where it is in one string, or the value of system_message. Empty:
+/// it writes none. Absent: the value of system_message is composed, so it is not known.
 std::optional<std::string> own_system(std::string_view text) {
   const std::string_view head = "<|im_start|>system", named = "set system_message = ";
   size_t looked = 0, quote = text.npos;  // the last quote mark before there

@@ -19,12 +19,12 @@ constexpr size_t kMaxIndexBytes = 64 << 20;
 constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 
-/// What stands before the decoder's tensors: a model alone, the text tower of a vision model in its newer and
-/// older folders, a decoder saved without its head.
+/// Prefixes of the decoder's tensors: of a model alone, of the text tower of a vision model in newer and in
+/// older folders, and of a decoder that was saved without its head.
 constexpr const char* kPrefixes[] = {"model.", "model.language_model.", "language_model.model.",
                                      "language_model.", ""};
 
-/// A link that leads nowhere is a download that was cut off, or cleaned away.
+/// Whether the path exists. Exit::input for a broken link: a download that was interrupted, or cleaned up.
 bool present(const fs::path& path) {
   std::error_code error;
   if (fs::exists(path, error)) return true;
@@ -44,8 +44,8 @@ bool present(const fs::path& path) {
   throw Error(Exit::input, what, download_hint(folder));
 }
 
-/// tensor -> shard, as model.safetensors.index.json tells it. A shard is one file name inside the folder: an
-/// index is downloaded text, and must not lead anywhere else.
+/// tensor -> shard, from model.safetensors.index.json. A shard must be one file name inside the folder,
+/// because an index is downloaded text and must not lead anywhere else.
 std::map<std::string, std::string> read_index(const fs::path& path) {
   const std::string name = path.string();
   const Json json = parse_json(read_text(path, kMaxIndexBytes), name, kMaxHeaderValues);
@@ -118,7 +118,8 @@ void Checkpoint::open_folder() {
   config_ = parse_config(read_json(config, kMaxConfigBytes), config.string());
 
   const fs::path index = folder / kIndex;
-  const bool single = present(folder / kSingle);  // as transformers: one file goes before an index
+  const bool single =
+      present(folder / kSingle);  // as transformers: a single file takes precedence over an index
   if (!single && !present(index)) fail_no_weights(folder);
   const std::map<std::string, std::string> weight_map =
       single ? std::map<std::string, std::string>() : read_index(index);
@@ -134,8 +135,8 @@ void Checkpoint::open_folder() {
                   download_hint(folder));
     MappedFile file(path);
     for (Tensor& tensor : read_safetensors(file)) {
-      // As transformers, all that a shard holds, named by the index or not; which of two would win there
-      // depends on the order of the files.
+      // As transformers, all that a shard holds counts, whether the index names it or not. There the order of
+      // the files decides which of two tensors wins; here two are an error.
       const auto [at, fresh] = shard_of_.emplace(tensor.name, shards_.size());
       if (!fresh)
         fail_input("{}: tensor {} lies in two shards: {} and {}", folder.string(), shown(tensor.name),
@@ -160,7 +161,7 @@ void Checkpoint::open_folder() {
   settle_tied();
 }
 
-/// Equal as numbers, element by element; what was read leaves the resident set.
+/// Whether two tensors are equal as numbers, element by element. What was read leaves the resident set.
 bool Checkpoint::same_values(const Tensor& a, const Tensor& b) const {
   constexpr int64_t kBlock = 1 << 16;  // elements, or one row
   if (a.shape != b.shape || a.shape.size() != 2 || a.elements() == 0) return false;
@@ -178,7 +179,7 @@ bool Checkpoint::same_values(const Tensor& a, const Tensor& b) const {
   return true;
 }
 
-// As transformers: a head of the checkpoint's own counts, whatever the config says.
+// As transformers: a head in the checkpoint counts, whatever the config says.
 void Checkpoint::settle_tied() {
   const std::string head_is = head_name(config_), embedding_is = embedding_name(config_);
   const Tensor *head = find(head_is), *embedding = find(embedding_is);

@@ -14,13 +14,13 @@ namespace blockgtq {
 
 inline constexpr int kMaxShards = 1024;
 
-/// A Hugging Face model folder (config.json and *.safetensors, one or sharded through
-/// model.safetensors.index.json) or a GGUF file, all mapped. Tensors have their Hugging Face names.
+/// A model's files, mapped: a Hugging Face folder (config.json and *.safetensors, a single file or shards
+/// with model.safetensors.index.json) or a GGUF file. Tensors have their Hugging Face names.
 class Checkpoint {
  public:
-  /// Reads config and headers only; where the config ties an lm_head that the checkpoint has as well, also
-  /// the two tensors, up to the first difference. If they differ, the model is not tied, and a remark says
-  /// so.
+  /// Reads only config and headers. Where the config ties the embedding and the checkpoint also has an
+  /// lm_head, it compares the two tensors, up to the first difference. If they differ, the model is not tied,
+  /// and a remark says so. Exit::input where a file is missing, damaged or not supported.
   explicit Checkpoint(const fs::path& folder_or_gguf);
 
   const fs::path& folder() const { return folder_; }  // or the GGUF file
@@ -31,7 +31,8 @@ class Checkpoint {
 
   const std::map<std::string, Tensor>& tensors() const { return tensors_; }  // by name
   const Tensor* find(const std::string& name) const;                         // null when absent
-  /// A tensor of this shape and a float dtype; Exit::input names the file, the tensor, both shapes.
+  /// A tensor of this shape and of a float dtype. Otherwise Exit::input names the file, the tensor and both
+  /// shapes.
   const Tensor& get(const std::string& name, const std::vector<int64_t>& shape) const;
 
   /// The name under which the file has a tensor, for messages.
@@ -39,11 +40,12 @@ class Checkpoint {
   /// The file a tensor lies in, for messages.
   const fs::path& file_of(const Tensor& t) const { return shards_[shard_of_.at(t.name)].path(); }
 
+  /// Hints for the kernel, as in MappedFile: the tensor's pages are needed soon, or not any more.
   void prefetch(const Tensor&) const;
   void release(const Tensor&) const;  // its pages leave the resident set
 
-  /// Identifies the weights by every byte of every shard, in name order (hf/fingerprint.h). It is computed by
-  /// threads of its own from begin_fingerprint() on; fingerprint() waits for them.
+  /// Identifies the weights by every byte of every shard, in name order (hf/fingerprint.h). Threads compute
+  /// it from begin_fingerprint() on; fingerprint() waits for them.
   void begin_fingerprint() const;
   std::string fingerprint() const;
 
@@ -62,18 +64,19 @@ class Checkpoint {
   mutable std::shared_ptr<Fingerprint> fingerprint_;
 };
 
-/// DIR or FILE.gguf as it is, or org/name or org/name@revision looked up in the local Hugging Face cache (HF_HUB_CACHE,
-/// HF_HOME, ~/.cache/huggingface/hub, then TRANSFORMERS_CACHE; without a revision the snapshot refs/main points
-/// to). Nothing is downloaded: the error's hint is the command that would.
+/// Finds a model: DIR or FILE.gguf as it is, or org/name or org/name@revision in the local Hugging Face cache
+/// (HF_HUB_CACHE, HF_HOME, ~/.cache/huggingface/hub, then TRANSFORMERS_CACHE; without a revision the snapshot
+/// that refs/main points to). Nothing is downloaded. Exit::input where it is not found; the hint is the
+/// command that would download it.
 fs::path resolve_model(const std::string& dir_or_name);
 
-/// For a snapshot in a Hugging Face cache: the command that completes it, and a revision that has weights
-/// where there is one. Empty for any other folder.
+/// For a snapshot in a Hugging Face cache: the command that completes it, and a revision that has weights if
+/// there is one. Empty for any other folder.
 std::string download_hint(const fs::path& folder);
 
-/// Whether the folder holds safetensors or their index, whatever is in them, be it a link to nowhere.
+/// Whether the folder holds safetensors or their index, whatever their content, even a broken link.
 bool has_weights(const fs::path& folder);
-/// Whether it holds a file as torch pickles weights.
+/// Whether the folder holds a file of weights pickled by torch.
 bool has_pickled_weights(const fs::path& folder);
 
 }  // namespace blockgtq

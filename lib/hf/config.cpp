@@ -18,7 +18,7 @@ namespace {
 constexpr std::array<std::pair<const char*, Activation>, 3> kActivations = {
     {{"silu", Activation::silu}, {"swish", Activation::silu}, {"gelu_pytorch_tanh", Activation::gelu_tanh}}};
 
-/// What changes the computation and is supported nowhere.
+/// Exit::input for settings that change the computation and that no family supports.
 void refuse_unsupported(const ConfigFields& config) {
   for (const std::string key : {"text_config", "vision_config", "audio_config"}) {
     if (config.has(key)) config.fail(key, "multimodal models are not supported: a text decoder");
@@ -83,7 +83,7 @@ double or_zero(const ConfigFields& config, const std::string& key) {
   return config.has(key) ? config.positive(key) : 0;
 }
 
-/// What a family multiplies or caps; ones and zeros where it does neither.
+/// Factors and caps of a family: 1 and 0 where it has none.
 void parse_scales(const ConfigFields& config, Config& out) {
   out.attention_scale = 1 / std::sqrt(config.positive_or("query_pre_attn_scalar", out.head_dim));
   if (config.has("attention_multiplier")) out.attention_scale = config.positive("attention_multiplier");
@@ -101,7 +101,7 @@ void parse_scales(const ConfigFields& config, Config& out) {
   }
 }
 
-/// Families with heads of keys and values: the same fields under the same names.
+/// The fields of all families that have keys and values per head, under their common names.
 void parse_common(const ConfigFields& config, const Family& family, Config& out) {
   out.n_kv_heads = config.integer_or("num_key_value_heads", out.n_heads, 1, kMaxHeads);
   if (config.has("head_dim")) {
@@ -159,7 +159,7 @@ Config parse_decoder(const ConfigFields& config, const Family& family) {
       parse_common(config, family, out);
     }
     parse_experts(config, family, out);
-    // Where every layer has experts, some configs say nothing of a dense one.
+    // Where every layer has experts, some configs do not give the width of a dense one.
     const bool any_dense =
         std::find(out.layer_is_moe.begin(), out.layer_is_moe.end(), false) != out.layer_is_moe.end();
     if (any_dense || config.has("intermediate_size"))

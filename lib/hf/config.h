@@ -16,12 +16,12 @@ inline constexpr int kMaxHeadDim = 512;
 enum class RopeType { standard, linear, dynamic, llama3, yarn, longrope };  // "default" is a keyword
 const char* name(RopeType);
 
-/// RoPE as the config tells it, whatever dialect it is spelled in.
+/// RoPE as the config describes it, in whatever dialect.
 struct RopeConfig {
   RopeType type = RopeType::standard;
   Pairing pairing = Pairing::half;
   int rotary_dim = 0;  // R
-  double theta = 0;    // base, rope_ratio already applied
+  double theta = 0;    // base, with rope_ratio applied
   double factor = 1;
   double low_freq_factor = 1, high_freq_factor = 4;  // llama3
   double beta_fast = 32, beta_slow = 1;              // yarn
@@ -32,69 +32,77 @@ struct RopeConfig {
   int original_max_position = 0;                     // llama3, yarn, dynamic, longrope
 };
 
+/// Keys and values per head (grouped queries), or latent attention.
 enum class AttentionKind { gqa, mla };
-/// How the weights of attention and dense feed-forward are named and fused.
+/// How the weights of attention and of the dense feed-forward part are named and fused.
 enum class Dialect { llama, glm, phi3, starcoder2, chatglm, deepseek };
 
-/// Where a sublayer f is normed: x + f(norm x); x + norm f(x); x + norm f(norm x); or attention and
-/// feed-forward side by side, x + a(n) + f(n) with n = norm x.
+/// Where a sublayer f is normed: x + f(norm x); x + norm f(x); x + norm f(norm x); or, with attention a and
+/// feed-forward f in parallel, x + a(n) + f(n) with n = norm x.
 enum class NormPlace { before, after, both, parallel };
 enum class NormForm { rms, layer };
 enum class QkNorm { none, head, full };  // over each head, or over all heads of q and of k together
-/// Of the gate: silu(gate) up; gelu_tanh the same; clamped: gpt_oss's swiglu with limit and alpha.
+/// The activation of the gate: silu(gate) up; gelu_tanh(gate) up; clamped: gpt_oss's swiglu with limit and
+/// alpha.
 enum class Activation { silu, gelu_tanh, clamped };
 
-/// What of attention differs from layer to layer.
+/// The parts of attention that differ from layer to layer.
 struct LayerAttention {
   enum class Rotation { main, local, none };
-  Rotation rotation = Rotation::main;  // by Config::rope, by Config::local_rope, or not at all
-  int window = 0;                      // tokens a query sees, itself counted; 0: all up to its own
-  bool delta = false;                  // a gated delta net in attention's place: no keys, no values
+  Rotation rotation = Rotation::main;  // by Config::rope, by Config::local_rope, or none
+  int window = 0;                      // tokens that a query sees, its own included; 0: all up to its own
+  bool delta = false;                  // a gated delta net in place of attention: no keys, no values
   bool operator==(const LayerAttention&) const = default;
 };
 
+/// Sizes of latent attention (MLA).
 struct MlaConfig {
-  int q_lora_rank = 0;  // 0: one q_proj
+  int q_lora_rank = 0;  // 0: a single q_proj
   int kv_lora_rank = 0, nope_dim = 0, rope_dim = 0, v_dim = 0;
 };
 
-/// How experts are named and stored: one by one (gate_proj, up_proj, down_proj), or where the checkpoint has
-/// experts.gate_up_proj all together; one by one as w1, w3, w2; together as granite names them; or gpt_oss's,
-/// together, transposed, gate and up interleaved, with biases (from a GGUF file one by one, with biases).
+/// How the tensors of experts are named and stored.
+/// - plain: one by one (gate_proj, up_proj, down_proj), or all together where the checkpoint has
+///   experts.gate_up_proj.
+/// - mixtral: one by one as w1, w3, w2. granite: all together under granite's names.
+/// - gpt_oss: all together, transposed, gate and up interleaved, with biases (from a GGUF file one by one,
+///   with biases).
 enum class ExpertTensors { plain, mixtral, granite, gpt_oss };
 
+/// A mixture of experts: how tokens choose among experts, and what the experts are.
 struct MoeConfig {
   enum class Score { softmax, sigmoid };
   int n_experts = 0;  // 0: a dense model
   int n_per_token = 0, intermediate = 0;
   int n_shared = 0;             // shared experts
-  int shared_intermediate = 0;  // of all of them together
-  bool shared_gate = false;     // times sigmoid of a projection of the token
+  int shared_intermediate = 0;  // of all shared experts together
+  bool shared_gate = false;     // their output is multiplied by the sigmoid of a projection of the token
   Score score = Score::softmax;
   bool choice_bias = false;  // experts are chosen by score + bias, weighted by score
   bool normalize_top_k = false;
   double routed_scale = 1;
-  int n_group = 1, topk_group = 1;  // only the topk_group best groups are chosen from; 1: plain greedy
-  bool group_by_two = false;        // a group's worth is the sum of its two best, not its best
+  int n_group = 1, topk_group = 1;  // experts are chosen from the topk_group best groups; 1: from all
+  bool group_by_two = false;        // a group is rated by the sum of its two best experts, not by its best
   ExpertTensors tensors = ExpertTensors::plain;
 };
 
 /// Gated delta net (linear attention): sizes per head.
 struct DeltaConfig {
   int n_key_heads = 0, n_value_heads = 0, key_dim = 0, value_dim = 0, kernel = 0;
-  bool fused = false;  // q, k, v, z of a key head together in one projection (qwen3_next)
+  bool fused = false;  // q, k, v and z of a key head share one projection (qwen3_next)
 };
 
+/// How the weights of a folder are stored.
 enum class WeightFormat { plain, fp8, mxfp4 };
 
-/// How a folder's matrices are quantized. Which of them are, their dtypes say.
+/// How a folder's matrices are quantized. Their dtypes say which of them are.
 struct QuantizedConfig {
   WeightFormat format = WeightFormat::plain;
-  std::string scale_ending;            // of fp8: behind a weight's name, that of its scales
-  int block_rows = 0, block_cols = 0;  // of fp8: the numbers that share a scale; 0: all of a matrix
+  std::string scale_ending;            // of fp8: a weight's scales have its name with this ending
+  int block_rows = 0, block_cols = 0;  // of fp8: the numbers that share a scale; 0: the whole matrix
 };
 
-/// A supported decoder, every dialect in one shape.
+/// A supported decoder. Every dialect is read into this one form.
 struct Config {
   std::string model_type;
   Dialect dialect = Dialect::llama;
@@ -105,7 +113,7 @@ struct Config {
   int head_dim = 0;    // D of the quantized key: qk_rope_head_dim for MLA
   int v_dim = 0;       // of a cached value; 0 for MLA, whose values are not cached per head
   double rms_eps = 1e-6;
-  bool tied = false;  // lm_head is the embedding; a Checkpoint that has a head of its own is not tied
+  bool tied = false;  // lm_head is the embedding; false where a Checkpoint has a head that differs
   bool qkv_bias = false, o_bias = false, mlp_bias = false;
   QkNorm qk_norm = QkNorm::none;
   NormPlace norm_place = NormPlace::before;
@@ -114,14 +122,14 @@ struct Config {
   bool norm_bias = false;                            // of layer norms
   double attention_scale = 0;                        // of q k^T
   double attention_softcap = 0, logits_softcap = 0;  // c tanh(x / c); 0: none
-  bool sinks = false;         // a learned logit per head that takes its share of the softmax
-  bool gated_output = false;  // q_proj has a gate beside each head's query: out * sigmoid(gate)
+  bool sinks = false;         // a learned logit per head takes its share of the softmax
+  bool gated_output = false;  // q_proj also gives a gate for each head: out * sigmoid(gate)
   double embedding_multiplier = 1, residual_multiplier = 1, logits_multiplier = 1;
   Activation activation = Activation::silu;
   double swiglu_limit = 0, swiglu_alpha = 0;  // Activation::clamped
   int max_position = 0;
   RopeConfig rope;
-  std::optional<RopeConfig> local_rope;  // of the sliding layers, where they have their own
+  std::optional<RopeConfig> local_rope;  // of sliding layers that have their own
   MlaConfig mla;
   MoeConfig moe;
   DeltaConfig delta;
@@ -129,38 +137,39 @@ struct Config {
   std::vector<LayerAttention> layer_attention;  // (n_layers)
   std::string torch_dtype;
   QuantizedConfig quantized;
-  std::string prefix = "model.";     // of the decoder's tensors; a Checkpoint sets it to what its files have
-  std::vector<std::string> remarks;  // what the folder says and the model does not do, one line each
+  std::string prefix = "model.";     // of the decoder's tensors; a Checkpoint sets it to that of its files
+  std::vector<std::string> remarks;  // what the folder says but the model does not do, one line each
 
   /// The shortest window; 0 where every layer sees all.
   int sliding_window() const;
   /// Layers that have keys and values, in order.
   std::vector<int> kv_layers() const;
-  /// "sliding windows of 128 on 18 of 36 layers, learned sinks": what is out of the ordinary; may be empty.
+  /// What is unusual: "sliding windows of 128 on 18 of 36 layers, learned sinks". May be empty.
   std::string peculiarities() const;
   int group() const { return n_heads / n_kv_heads; }  // G: query heads per KV head
   BlockLayout blocks() const { return {head_dim, rope.rotary_dim, rope.pairing}; }
 };
 
-/// "model.embed_tokens.weight" and "lm_head.weight", or the dialect's own names: the two that a config can
-/// tie.
+/// The names of the two tensors that a config can tie: "model.embed_tokens.weight" and "lm_head.weight", or
+/// the dialect's own.
 std::string embedding_name(const Config& config);
 std::string head_name(const Config& config);
 
-/// Understands a config.json (the model types of families.h; old and new RoPE spellings). Anything else is
-/// refused by name (Exit::input): other kinds of quantized weights, unknown model_type, unknown RoPE type, a
-/// missing theta, ... `name` is the file for messages.
+/// Reads a config.json (the model types of families.h; old and new RoPE spellings). Exit::input names what is
+/// not supported: other quantized weights, an unknown model_type or RoPE type, a missing theta, ... `name` is
+/// the file, for messages.
 Config parse_config(const Json& json, const std::string& name);
 
-/// The float64 angular frequencies the model uses for a sequence of seq_len tokens, (rotary_dim / 2), and the
-/// factor on cos and sin (yarn's attention factor; 1 elsewhere). Source: transformers, modeling_rope_utils.
+/// The angular frequencies in float64 that the model uses for a sequence of seq_len tokens, (rotary_dim / 2),
+/// and the factor of cos and sin (yarn's attention factor; 1 elsewhere). Source: transformers,
+/// modeling_rope_utils.
 struct RopeFrequencies {
   std::vector<double> inv_freq;
   double attention_factor = 1;
 };
 RopeFrequencies rope_frequencies(const RopeConfig& rope, int max_position, int64_t seq_len);
 
-/// theta^(-2i/R) without any scaling: what the published metric uses (--compat reference).
+/// theta^(-2i/R) without any scaling, (R / 2): what the published metric uses (--compat reference).
 std::vector<double> unscaled_inv_freq(const RopeConfig& rope);
 
 }  // namespace blockgtq

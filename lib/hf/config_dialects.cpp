@@ -1,6 +1,6 @@
-// The dialects that spell sizes in their own way: ChatGLM's fused names, and the latent attention of
-// DeepSeek-V2 and V3. Sources: transformers' configuration_*.py and the configuration_chatglm.py that GLM-4
-// checkpoints carry.
+// The dialects with field names of their own: ChatGLM's fused names, and the latent attention of DeepSeek-V2
+// and
+// V3. Sources: transformers' configuration_*.py and the configuration_chatglm.py in GLM-4 checkpoints.
 #include "hf/config_dialects.h"
 
 #include <cmath>
@@ -28,7 +28,7 @@ void parse_chatglm_rope(const ConfigFields& config, Config& out) {
                 fmt::format("{} is not supported: half of it turns, so a multiple of 4", out.head_dim));
   out.rope.pairing = Pairing::interleaved;
   out.rope.rotary_dim = out.head_dim / 2;
-  out.rope.theta = 10000 * config.positive_or("rope_ratio", 1);  // the model's own definition
+  out.rope.theta = 10000 * config.positive_or("rope_ratio", 1);  // as the model defines it
   if (out.rope.theta <= 1) config.fail("rope_ratio", "out of range: 10000 * rope_ratio above 1");
   const std::optional<double> theta = config.number("rope_theta");
   if (theta && *theta != out.rope.theta)
@@ -52,7 +52,7 @@ void parse_chatglm(const ConfigFields& config, Config& out) {
     config.fail("vocab_size", fmt::format("{} is over padded_vocab_size: {}", vocab, out.vocab));
   out.intermediate = config.integer("ffn_hidden_size", 1, kMaxWidth);
   out.head_dim = out.v_dim = config.integer("kv_channels", 1, kMaxHeadDim);
-  require_flag(config, "multi_query_attention", false, true);  // otherwise q, k and v lie interleaved by head
+  require_flag(config, "multi_query_attention", false, true);  // otherwise q, k and v are interleaved by head
   out.n_kv_heads = config.integer("multi_query_group_num", 1, kMaxHeads);
   out.rms_eps = config.positive_or("layernorm_epsilon", 1e-5);
   out.max_position = config.integer("seq_length", 1, kMaxPositions);
@@ -72,7 +72,7 @@ void parse_latent(const ConfigFields& config, Config& out) {
   mla.nope_dim = config.integer("qk_nope_head_dim", 1, kMaxHeadDim);
   mla.rope_dim = config.integer("qk_rope_head_dim", 1, kMaxHeadDim);
   mla.v_dim = config.integer("v_head_dim", 1, kMaxHeadDim);
-  // Every head has its own expanded key and value; the heads share the rotary part, which is what is
+  // Every head has its own expanded key and value. The heads share the rotary part, which is what is
   // quantized.
   const int kv_heads = config.integer_or("num_key_value_heads", out.n_heads, 1, kMaxHeads);
   if (kv_heads != out.n_heads)

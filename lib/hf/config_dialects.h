@@ -5,7 +5,8 @@
 
 namespace blockgtq {
 
-/// What ChatGLM's own config says: sizes, biases, RoPE.
+/// Each reads a part of the config into `out`; Exit::input names the field that is wrong or not supported.
+/// This one reads ChatGLM's sizes, biases and RoPE.
 void parse_chatglm(const ConfigFields& config, Config& out);
 /// Latent attention of DeepSeek-V2 and V3.
 void parse_latent(const ConfigFields& config, Config& out);
@@ -14,7 +15,7 @@ void parse_layers(const ConfigFields& config, const Family& family, Config& out)
 /// Which layers have experts, and how these are chosen and stored.
 void parse_experts(const ConfigFields& config, const Family& family, Config& out);
 
-/// A setting that changes the computation and of which only one value is supported.
+/// Exit::input unless a setting has its one supported value: it changes the computation.
 void require_flag(const ConfigFields& config, const std::string& key, bool fallback, bool supported);
 
 }  // namespace blockgtq

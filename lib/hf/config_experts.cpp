@@ -9,7 +9,8 @@ namespace blockgtq {
 
 namespace {
 
-/// How many experts, whose width is under `width_key`, and how many a token goes to.
+/// Reads the number of experts, their width from `width_key`, and the number of experts per token from
+/// `top_key`.
 void parse_sizes(const ConfigFields& config, const std::string& width_key, const std::string& top_key,
                  Config& out) {
   out.moe.intermediate = config.integer(width_key, 1, kMaxWidth);
@@ -37,7 +38,7 @@ void parse_deepseek_v2(const ConfigFields& config, Config& out) {
   const std::string scoring = config.text("scoring_func", "softmax");
   if (scoring != "softmax")
     config.fail("scoring_func", fmt::format("{} is not supported: softmax", shown(scoring)));
-  // The published model code and transformers disagree on what this means; every released model has false.
+  // The published model code and transformers disagree about its meaning. All released models have false.
   require_flag(config, "norm_topk_prob", false, false);
   const std::string method = config.text("topk_method", "greedy");
   if (method == "greedy") return;
@@ -47,7 +48,7 @@ void parse_deepseek_v2(const ConfigFields& config, Config& out) {
   parse_groups(config, out);
 }
 
-/// DeepSeek-V3, Kimi-K2, GLM-4.5: scores of a sigmoid, choice by score and bias.
+/// DeepSeek-V3, Kimi-K2, GLM-4.5: scores are sigmoids, and experts are chosen by score plus bias.
 void parse_deepseek_v3(const ConfigFields& config, Config& out) {
   const std::string scoring = config.text("scoring_func", "sigmoid"),
                     method = config.text("topk_method", "noaux_tc");
@@ -87,7 +88,7 @@ void parse_deepseek(const ConfigFields& config, bool v3, Config& out) {
   for (int i = first; i < out.n_layers; ++i) out.layer_is_moe[size_t(i)] = i % every == 0;
 }
 
-/// Qwen: every decoder_sparse_step-th layer but mlp_only_layers; some with a shared expert behind a gate.
+/// Qwen: every decoder_sparse_step-th layer except mlp_only_layers; some have a shared expert with a gate.
 void parse_qwen(const ConfigFields& config, Config& out) {
   const bool old_name = config.has("num_experts");
   const std::string key = old_name ? "num_experts" : "num_local_experts";
@@ -115,12 +116,12 @@ void parse_qwen(const ConfigFields& config, Config& out) {
   }
 }
 
-/// Mixtral, granitemoe, gpt_oss, minimax_m2: every layer, the width is intermediate_size.
+/// Mixtral, granitemoe, gpt_oss, minimax_m2: every layer has experts, of width intermediate_size.
 void parse_mixtral(const ConfigFields& config, Config& out) {
   MoeConfig& moe = out.moe;
   moe.n_experts = config.integer("num_local_experts", 1, kMaxExperts);
   parse_sizes(config, "intermediate_size", "num_experts_per_tok", out);
-  moe.normalize_top_k = true;  // a softmax of the chosen logits is the same
+  moe.normalize_top_k = true;  // equal to a softmax of the chosen logits
   moe.tensors = ExpertTensors::mixtral;
   if (out.sinks) moe.tensors = ExpertTensors::gpt_oss;
   if (out.model_type == "granitemoe") moe.tensors = ExpertTensors::granite;
@@ -167,7 +168,7 @@ void parse_experts(const ConfigFields& config, const Family& family, Config& out
       break;
   }
   if (out.moe.n_shared > 0) out.moe.shared_intermediate = out.moe.n_shared * out.moe.intermediate;
-  const auto& moe = out.layer_is_moe;  // a model none of whose layers has experts is dense
+  const auto& moe = out.layer_is_moe;  // a model without a layer with experts is dense
   if (std::find(moe.begin(), moe.end(), true) == moe.end()) out.moe = MoeConfig{};
 }
 

@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t kMaxShown = 80;
 
-/// A copy that dumps alike up to kMaxShown characters, however large the value is.
+/// A copy whose dump has the same first kMaxShown characters, however large the value is.
 Json clipped(const Json& value, size_t& left) {
   if (value.is_string()) return value.get_ref<const std::string&>().substr(0, kMaxShown + 1);
   if (!value.is_structured()) return value;

@@ -9,7 +9,7 @@
 
 namespace blockgtq {
 
-/// Largest hidden, intermediate and vocabulary size that is taken for meant: products of two of them stay far
+/// The largest hidden, intermediate and vocabulary size that is accepted. Products of two of them stay far
 /// inside 64 bits.
 inline constexpr int kMaxWidth = 1 << 24;
 inline constexpr int kMaxExperts = 4096;
@@ -18,8 +18,9 @@ inline constexpr int kMaxPositions = 1 << 30;
 /// Any JSON value or name as one short ASCII line, for messages.
 std::string shown(const Json& value);
 
-/// The fields of one JSON object, read strictly: an integer is an integer, not 4.0 and not "4". A null counts
-/// as absent. Messages are "FILE: KEY: what is wrong", KEY with the path to it ("rope_scaling.factor").
+/// The fields of one JSON object, read strictly: an integer is an integer, not 4.0 and not "4". null counts
+/// as absent. Every error is Exit::input "FILE: KEY: what is wrong", where KEY has the path
+/// ("rope_scaling.factor").
 class ConfigFields {
  public:
   ConfigFields(const Json& object, std::string name, std::string path = "");
@@ -29,6 +30,7 @@ class ConfigFields {
   bool mentions(const std::string& key) const;     // present, even if null
   bool has(const std::string& key) const { return find(key) != nullptr; }
 
+  /// A required integer in [low, high].
   int integer(const std::string& key, int low, int high) const;
   int integer_or(const std::string& key, int fallback, int low, int high) const;
   std::optional<double> number(const std::string& key) const;  // finite

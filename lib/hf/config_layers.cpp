@@ -1,5 +1,6 @@
 // What differs from layer to layer: sliding windows, layers without RoPE, frequencies of their own, delta
-// nets. Source of the rules: transformers, configuration_*.py of each family.
+// nets.
+// Source of the rules: transformers, configuration_*.py of each family.
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -14,7 +15,7 @@ using Rotation = LayerAttention::Rotation;
 
 enum class LayerType { full, sliding, linear };
 
-/// layer_types as the config lists them; empty where it does not.
+/// layer_types as the config lists them; empty where it lists none.
 std::vector<LayerType> listed_types(const ConfigFields& config, const Family& family, int n_layers) {
   const Json* types = config.find("layer_types");
   if (!types) return {};
@@ -35,7 +36,7 @@ std::vector<LayerType> listed_types(const ConfigFields& config, const Family& fa
   return out;
 }
 
-/// What the family does where layer_types is not there.
+/// The types of a family's layers where the config has no layer_types.
 std::vector<LayerType> usual_types(const ConfigFields& config, const Family& family, const Config& out) {
   std::vector<LayerType> types(size_t(out.n_layers), LayerType::full);
   const auto where = [&](LayerType type, const auto& holds) {
@@ -79,7 +80,7 @@ std::vector<LayerType> usual_types(const ConfigFields& config, const Family& fam
   return types;
 }
 
-/// no_rope_layers: 0 where a layer does not rotate.
+/// Reads no_rope_layers, which has a 0 for every layer without RoPE.
 void parse_listed_rotations(const ConfigFields& config, Config& out) {
   const Json* listed = config.find("no_rope_layers");
   if (listed && (!listed->is_array() || listed->size() < size_t(out.n_layers)))
@@ -98,7 +99,7 @@ void parse_listed_rotations(const ConfigFields& config, Config& out) {
   }
 }
 
-/// The config with one set of RoPE parameters where it has one per layer type.
+/// The config with one set of RoPE parameters, where it has one per layer type.
 Json with_rope_of(const ConfigFields& config, const char* layer_type, bool local) {
   Json out = config.object();
   const Json* nested = config.find("rope_parameters");
@@ -106,12 +107,12 @@ Json with_rope_of(const ConfigFields& config, const char* layer_type, bool local
     out["rope_parameters"] = (*nested)[layer_type];
     const Json& own = out["rope_parameters"];
     if (own.is_object() && own.contains("rope_theta"))
-      out.erase("rope_theta");  // the one outside is for the silent
+      out.erase("rope_theta");  // the one outside is for layer types without their own
     out.erase("rope_scaling");
     return out;
   }
   if (!local) return out;
-  out.erase("rope_scaling");  // it is of the full layers
+  out.erase("rope_scaling");  // it is for the full layers
   out.erase("rope_parameters");
   if (const Json* theta = config.find("rope_local_base_freq")) out["rope_theta"] = *theta;
   return out;
@@ -162,7 +163,7 @@ void parse_layers(const ConfigFields& config, const Family& family, Config& out)
   if (any_sliding && !config.has("sliding_window"))
     config.fail("sliding_window", "missing: layer_types names sliding_attention");
   if (listed && family.windows == Windows::all) {
-    // transformers takes the same window on every layer, whatever the list says.
+    // transformers uses the same window on every layer, whatever the list says.
     const bool same = std::adjacent_find(types.begin(), types.end(), std::not_equal_to<>()) == types.end();
     if (!same || any_sliding != config.has("sliding_window"))
       config.fail("layer_types",

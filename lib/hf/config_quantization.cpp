@@ -1,5 +1,6 @@
-// quantization_config, as transformers 5.24 and compressed-tensors write it. Which weights are quantized is
-// not taken from it (modules_to_not_convert, ignore, targets): the dtypes of the tensors say so.
+// quantization_config as transformers 5.24 and compressed-tensors write it. It does not decide which weights
+// are
+// quantized (modules_to_not_convert, ignore, targets): the dtypes of the tensors do.
 #include "hf/config_quantization.h"
 
 #include <nlohmann/json.hpp>
@@ -15,7 +16,7 @@ constexpr const char* kMethods = "fp8, compressed-tensors (float-quantized), mxf
   throw Error(Exit::input, fields.message(key, what), kUnquantizedHint);
 }
 
-/// A setting that is read for one value only.
+/// Exit::input unless a setting has its one supported value.
 void require_text(const ConfigFields& fields, const std::string& key, const std::string& fallback,
                   const std::string& only) {
   const std::string found = fields.text(key, fallback);
@@ -41,7 +42,7 @@ void parse_block(const ConfigFields& fields, const std::string& key, QuantizedCo
   out.block_cols = value[1].get<int>();
 }
 
-/// DeepSeek-V3, Qwen3, MiniMax, GLM: blocks of 128 x 128 where nothing is said, one scale where it says null.
+/// DeepSeek-V3, Qwen3, MiniMax, GLM: blocks of 128 x 128 by default, a single scale where the size is null.
 QuantizedConfig parse_fp8(const ConfigFields& fields) {
   QuantizedConfig out{WeightFormat::fp8, "_scale_inv", 128, 128};
   require_text(fields, "fmt", "e4m3", "e4m3");
@@ -54,7 +55,7 @@ QuantizedConfig parse_fp8(const ConfigFields& fields) {
   return out;
 }
 
-/// The scales of one group of layers.
+/// How the scales of one group of layers are stored.
 QuantizedConfig parse_weights(const ConfigFields& weights) {
   QuantizedConfig out{WeightFormat::fp8, "_scale", 0, 0};
   require_text(weights, "type", "int", "float");
@@ -109,7 +110,7 @@ QuantizedConfig parse_quantization(const ConfigFields& config, std::vector<std::
   if (!value) return {};
   const ConfigFields fields = config.with(*value, kKey);
   std::string method = fields.text("quant_method", "");
-  // As transformers: these go before the method's name, which older folders leave out.
+  // As transformers: these take precedence over the method's name, which older folders leave out.
   for (const char* key : {"load_in_8bit", "load_in_4bit"})
     if (fields.flag(key, false)) method = "bitsandbytes";
   if (method.empty()) fields.fail("quant_method", fmt::format("missing: {}", kMethods));

@@ -9,8 +9,8 @@ namespace blockgtq {
 
 inline constexpr const char* kUnquantizedHint = "take the unquantized model, or a GGUF file of it";
 
-/// How quantization_config says that the weights are stored. What is not read is refused by its name, with a
-/// hint what to use instead; what concerns activations or the cache is added to `remarks`, one line.
+/// How the weights are stored, from quantization_config. Exit::input names what is not supported, with a hint
+/// what to use instead. What concerns activations or the cache is added to `remarks`, one line.
 QuantizedConfig parse_quantization(const ConfigFields& config, std::vector<std::string>& remarks);
 
 }  // namespace blockgtq

@@ -1,5 +1,6 @@
-// The RoPE fields of a config. Source of the rules: transformers, modeling_rope_utils.py; where it guesses (a
-// missing theta) or lets one of two contradicting spellings win, this refuses.
+// The RoPE fields of a config. Source of the rules: transformers, modeling_rope_utils.py. Where it guesses (a
+// missing
+// theta), or lets one of two contradicting spellings win, we refuse the config.
 #include "hf/config_rope.h"
 
 #include <algorithm>
@@ -18,7 +19,7 @@ constexpr std::array<std::pair<const char*, RopeType>, 6> kRopeTypes = {{{"defau
                                                                          {"yarn", RopeType::yarn},
                                                                          {"longrope", RopeType::longrope}}};
 
-/// The object under `key` with its type under "rope_type"; an empty object when absent.
+/// The object under `key`, with its type under "rope_type"; an empty object where it is absent.
 Json read_spelling(const ConfigFields& config, const std::string& key, const RopeDialect& dialect) {
   const Json* value = config.find(key);
   if (!value) return Json::object();
@@ -29,14 +30,14 @@ Json read_spelling(const ConfigFields& config, const std::string& key, const Rop
     if (v.is_object())
       config.fail(key, fmt::format("one set per layer type ({}) is not supported", shown(inner)));
   }
-  if (dialect.mrope) {  // on text the three axes have the same positions
+  if (dialect.mrope) {  // on text all three axes have the same positions
     out.erase("mrope_section");
     out.erase("mrope_interleaved");
     for (const std::string type : {"type", "rope_type"})
       if (out.contains(type) && out[type] == "mrope") out[type] = "default";
     if (out.empty()) return out;
   }
-  if (dialect.longrope_only) {  // as older folders name it
+  if (dialect.longrope_only) {  // older folders call it so
     for (const std::string type : {"type", "rope_type"})
       if (out.contains(type) && (out[type] == "su" || out[type] == "yarn")) out[type] = "longrope";
   }
@@ -48,7 +49,7 @@ Json read_spelling(const ConfigFields& config, const std::string& key, const Rop
         key, fmt::format("type: {} differs from rope_type: {}", shown(out["type"]), shown(out["rope_type"])));
   if (has_old && !has_new) out["rope_type"] = out["type"];
   if (!has_old && !has_new) {
-    // {"rope_theta": ...} alone means the default; a factor without a type means that the type was lost.
+    // {"rope_theta": ...} alone means the default. A factor without a type means that the type was lost.
     if (out.contains("factor")) config.fail(key + ".rope_type", "missing beside factor");
     out["rope_type"] = "default";
   }
@@ -56,7 +57,7 @@ Json read_spelling(const ConfigFields& config, const std::string& key, const Rop
   return out;
 }
 
-/// Adds `value` under `key`; a different one that is there already is an error that names both places.
+/// Adds `value` under `key`. Exit::input, naming both places, where it has another value already.
 void agree(const ConfigFields& config, Json& merged, const std::string& where, const std::string& key,
            const std::string& other, const Json& value) {
   if (value.is_null() && merged.contains(key)) return;
@@ -74,8 +75,8 @@ RopeType parse_type(const ConfigFields& rope) {
                                      shown(type)));
 }
 
-/// Coordinates that turn. transformers' models of whole heads take no notice of a share under default RoPE,
-/// and fail under the other kinds, which compute frequencies for the share alone.
+/// The number of rotated coordinates. transformers' models that rotate whole heads ignore a share under
+/// default RoPE, and fail under other kinds, which compute frequencies for the share alone.
 int parse_rotary_dim(const ConfigFields& rope, const RopeDialect& dialect, RopeType type,
                      std::vector<std::string>& remarks) {
   const char* key = "partial_rotary_factor";

@@ -21,8 +21,8 @@ namespace blockgtq {
 
 namespace {
 
-/// The first `wanted` ids of a list of decimal numbers, separated by white space or commas; what is behind
-/// them is not looked at.
+/// The first `wanted` ids of a list of decimal numbers, separated by white space or commas. The rest is not
+/// read.
 std::vector<int32_t> parse_ids(std::string_view text, const std::string& name, size_t wanted, int vocab) {
   std::vector<int32_t> ids;
   const auto separates = [](char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == ','; };
@@ -50,7 +50,7 @@ std::vector<int32_t> parse_ids(std::string_view text, const std::string& name, s
   return ids;
 }
 
-/// Why the text behind `n` usable bytes cannot be had. A text that is cut may end inside of a character.
+/// Says why the text behind `n` usable bytes cannot be used. A text that is cut may end inside a character.
 [[noreturn]] void fail_behind(const TextSource& source, size_t n) {
   if (n + (source.is_cut() ? 3 : 0) < source.text().size())
     fail_input("{}: not UTF-8: byte 0x{:02X} at offset {}", source.name(), uint8_t(source.text()[n]), n);
@@ -59,8 +59,9 @@ std::vector<int32_t> parse_ids(std::string_view text, const std::string& name, s
       source.name(), source.max_bytes());
 }
 
-/// The first `wanted` ids of a text (SIZE_MAX: all), by encode(text, n) -> the first n. A bad byte and the
-/// end of what is read matter only where the tokens come near: one more than wanted has to lie before them.
+/// The first `wanted` ids of a text (SIZE_MAX: all), where encode(text, n) gives the first n. A bad byte, or
+/// the end of what was read, is an error only where the tokens come near it: at least one more token than
+/// wanted has to lie before it.
 std::vector<int32_t> first_ids(const TextSource& source, size_t wanted, const auto& encode) {
   const std::string_view text = source.text();
   const size_t usable = find_invalid_utf8(text);
@@ -80,8 +81,8 @@ std::vector<int32_t> check_ids(std::vector<int32_t> ids, const std::string& name
   return ids;
 }
 
-/// What generation_config.json, or else config.json, or the GGUF file, says of `key`: one id of the model's,
-/// or where that is allowed a list of ids, of which those beyond the model's are left out; or nothing.
+/// The value of `key` in generation_config.json, or else config.json, or the GGUF file: one id of the
+/// model's; or, unless `single`, a list of ids, without those beyond the model's; or none.
 std::vector<int32_t> special_ids(const fs::path& model, const char* key, int vocab, bool single) {
   const bool gguf = is_gguf(model);
   for (const char* file : {"generation_config.json", "config.json"}) {
@@ -128,10 +129,10 @@ Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab) {
                 fmt::format("negative number of tokens: {} after {}", spec.n_tokens, spec.skip_tokens));
 
   Corpus corpus;
-  std::optional<int32_t> bos;  // the first of the tokens, before what is left of the text
+  std::optional<int32_t> bos;  // the first token, before the rest of the text
   if (spec.bos) bos = first_token_id(model, vocab);
   const size_t before = bos ? 1 : 0, skip = size_t(spec.skip_tokens);
-  // Of the text, skipped ones included; all of it when n_tokens is 0.
+  // Tokens of the text, including skipped ones; SIZE_MAX for all of them.
   const size_t wanted = spec.n_tokens == 0 ? SIZE_MAX : skip + size_t(spec.n_tokens) - before;
 
   std::vector<int32_t> found;

@@ -14,7 +14,7 @@ namespace {
 
 constexpr const char* kReplacementCharacter = "\xEF\xBF\xBD";
 
-/// The byte of "<0x41>", -1 for every other token.
+/// The byte that "<0x41>" stands for; -1 for any other token.
 int byte_of(const std::string& token) {
   unsigned value = 0;
   if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
@@ -22,7 +22,7 @@ int byte_of(const std::string& token) {
   return error == std::errc() && end == token.data() + 5 ? int(value) : -1;
 }
 
-/// Tokens of bytes as the text they make; where they make none, a replacement character for each.
+/// The text that tokens of bytes make. Where they make none, a replacement character for each.
 std::vector<std::string> join_bytes(const std::vector<std::string>& tokens) {
   std::vector<std::string> out;
   std::string bytes;

@@ -11,22 +11,22 @@ namespace blockgtq {
 /// refused by name.
 class Decoder {
  public:
-  /// `json` may be null: tokens with a space between.
+  /// `json` may be null: then tokens are joined with spaces.
   Decoder(const Json* json, const std::string& where);
 
   static constexpr size_t kMaxSteps = 64;
 
   /// Exit::input where a step makes too much of the tokens (kMaxGrowth).
   std::string decode(std::vector<std::string> tokens) const;
-  bool is_byte_level() const;  // and nothing else: tokens are decoded one by one
+  bool is_byte_level() const;  // and nothing else, so tokens can be decoded one by one
 
  private:
   enum class Kind { byte_level, byte_fallback, fuse, metaspace, replace, strip };
   struct Step {
     Kind kind;
-    std::string from, to;        // replace; metaspace and strip: `from` is their character
-    size_t start = 0, stop = 0;  // strip: at most so many, at both ends
-    bool strips_first = false;   // metaspace: the space before the first token is none of the text's
+    std::string from, to;        // of replace; of metaspace and strip `from` is their character
+    size_t start = 0, stop = 0;  // of strip: at most so many at the start and at the end
+    bool strips_first = false;   // of metaspace: the space before the first token is not part of the text
   };
   void add(const Json& json, const std::string& where);
   static void apply(const Step& step, std::vector<std::string>& tokens);

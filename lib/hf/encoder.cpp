@@ -8,8 +8,9 @@ namespace blockgtq {
 
 namespace {
 
-constexpr size_t kFirstBatch = 4096, kLastBatch = 1 << 19;  // words; small first, as few tokens may be wanted
-constexpr size_t kWordsPerLane = 2048;                      // fewer are not worth a thread
+constexpr size_t kFirstBatch = 4096,
+                 kLastBatch = 1 << 19;  // words; batches begin small, because few tokens may be wanted
+constexpr size_t kWordsPerLane = 2048;  // fewer words are not worth a thread
 constexpr size_t kLongPieceBytes = 256;
 constexpr size_t kMaxNormalizedBytes = 4 << 20;
 
@@ -57,7 +58,7 @@ bool Encoder::add_normalized(std::string_view segment, bool at_start) {
   });
 }
 
-/// A long piece, a whole text where there is no pre-tokenizer, goes on in parts.
+/// Cuts a long piece into parts: without a pre-tokenizer it is a whole text.
 bool Encoder::add_piece(const Piece& piece) {
   if (piece.text.size() <= kLongPieceBytes) return add({piece, -1, false});
   for (size_t begin = 0, end; begin < piece.text.size(); begin = end) {

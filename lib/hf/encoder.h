@@ -12,10 +12,10 @@
 
 namespace blockgtq {
 
-/// One text on its way to ids: added tokens are taken out, the rest is normalized, added tokens again, the
-/// rest is cut into words. Words are collected and then encoded on all threads, each for itself, so that
-/// neither the number of threads nor where a batch ends changes the ids; and the first n ids are known
-/// without looking at the rest of the text.
+/// Turns one text into ids. Added tokens are taken out, the rest is normalized, added tokens are taken out
+/// again, and the rest is cut into words. Words are collected and then encoded on all threads, each on its
+/// own. So neither the number of threads nor the end of a batch changes the ids, and the first n ids are
+/// known without looking at the rest of the text.
 class Encoder {
  public:
   Encoder(const AddedTokens& added, const Normalizer& normalizer, const Pretokenizer& pretokenizer,
@@ -26,10 +26,10 @@ class Encoder {
  private:
   struct Word {
     Piece piece;
-    int32_t id = -1;  // an added token instead
+    int32_t id = -1;  // an added token in place of `piece`
     bool is_part = false;
   };
-  // All of these: false when there are tokens enough. at_start: the segment begins where the text does.
+  // These return false when there are enough tokens. at_start: the segment begins where the text does.
   bool add_segment(std::string_view segment, bool at_start);
   bool add_normalized(std::string_view segment, bool at_start);
   bool add_piece(const Piece& piece);

@@ -1,5 +1,6 @@
-// The table of model families. The next one is a row here and, where it computes something new, its own
-// fields in Config and its golden checkpoint (tests/golden/make_families.py).
+// The table of model families. A new family is a row here and, where it computes something new, fields in
+// Config
+// and a golden checkpoint (tests/golden/make_families.py).
 #include "hf/families.h"
 
 #include <array>
@@ -219,8 +220,8 @@ constexpr Family kFamilies[] = {
      .delta_layers = true},
 };
 
-/// Vision models whose text tower is one of the families, and what its text_config is where it does not say.
-/// Only text is run: what the model does between its towers and to positions of images plays no part.
+/// Vision models whose text tower is one of the families, with the defaults of their text_config. Only text
+/// is run. So what the model does between its towers, and to positions of images, does not matter.
 struct Tower {
   const char* model_type;
   const char* text_type;
@@ -260,7 +261,7 @@ Json text_object(const ConfigFields& config) {
     const Json* text = config.find("text_config");
     if (text && !text->is_object())
       config.fail("text_config", fmt::format("expected an object, found {}", shown(*text)));
-    Json out = text ? *text : config.object();  // older folders have all in one object
+    Json out = text ? *text : config.object();  // older folders have everything in one object
     out.erase("vision_config");
     if (!text || !out.contains("model_type") || out["model_type"] == type)
       out["model_type"] = tower.text_type;

@@ -6,7 +6,7 @@
 
 namespace blockgtq {
 
-/// Which biases attention has.
+/// Which projections of attention have biases.
 enum class Bias {
   always_qkv,  // whatever the config says
   on_qkvo,     // attention_bias: of q, k, v and o
@@ -16,7 +16,7 @@ enum class Bias {
   use_bias,    // use_bias: of everything
   never
 };
-/// Which layers a sliding_window is in force on, where layer_types does not say.
+/// On which layers a sliding_window applies, where layer_types does not say.
 enum class Windows {
   none,        // no layer, and layer_types may not name any
   all,         // every layer, unless sliding_window is null
@@ -26,7 +26,7 @@ enum class Windows {
   pattern,     // all but every sliding_window_pattern-th layer
   unrotated    // with use_sliding_window: the layers without RoPE
 };
-/// Which layers rotate nothing.
+/// Which layers have no RoPE.
 enum class NoRope {
   none,
   listed,       // every no_rope_layer_interval-th, or where no_rope_layers has 0
@@ -35,17 +35,17 @@ enum class NoRope {
 /// How a config spells its experts.
 enum class ExpertFields { none, qwen, mixtral, ernie, deepseek_v2, deepseek_v3 };
 
-/// A model_type: what is new about it, beside what Config holds as Llama has it. Source: transformers, the
+/// A model_type: how it differs from the defaults of Config, which are Llama's. Source: transformers, the
 /// model's configuration_*.py and modeling_*.py.
 struct Family {
   const char* model_type;
-  const char* defaults = "{}";  // what transformers assumes where the config is silent
+  const char* defaults = "{}";  // what transformers assumes where the config says nothing
   Dialect dialect = Dialect::llama;
   Bias bias = Bias::never;
-  bool mlp_bias = false;  // mlp_bias has a meaning
+  bool mlp_bias = false;  // the config's mlp_bias is read
   Pairing pairing = Pairing::half;
-  double partial = 0;  // rotary share of a head where the config names none; 0: it never counts, all turns
-  bool mrope = false;  // positions of three axes, which are one on text
+  double partial = 0;  // rotary share of a head where the config names none; 0: all of it, whatever is named
+  bool mrope = false;  // positions have three axes, which are equal on text
   Windows windows = Windows::none;
   NoRope no_rope = NoRope::none;
   bool local_rope = false;  // sliding layers have frequencies of their own
@@ -57,12 +57,13 @@ struct Family {
   bool sinks = false, gated_output = false, delta_layers = false;
 };
 
+/// All supported families.
 std::span<const Family> families();
 
-/// The family that the config's model_type names; Exit::input lists the known ones.
+/// The family that the config's model_type names. Exit::input lists the known ones.
 const Family& find_family(const ConfigFields& config);
 
-/// The object a decoder is described by: the config itself, or the text_config of a vision model whose text
+/// The object that describes the decoder: the config itself, or the text_config of a vision model whose text
 /// tower is supported, with what the outer object says for it. Exit::input where it is neither.
 Json text_object(const ConfigFields& config);
 

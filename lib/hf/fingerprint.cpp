@@ -27,9 +27,9 @@ namespace {
 
 constexpr uint64_t kPieceBytes = 16 << 20;
 constexpr size_t kBufferBytes = 256 << 10;
-constexpr int kMostThreads = 16;  // more do not read faster
+constexpr int kMostThreads = 16;  // more threads do not read faster
 
-/// An open file, read at offsets: what is read here stays out of a mapping's resident set.
+/// An open file that is read at offsets. What is read here does not enter a mapping's resident set.
 class ReadAt {
  public:
   explicit ReadAt(const fs::path& path) : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
@@ -102,7 +102,7 @@ Fingerprint::Fingerprint(const std::vector<fs::path>& files) : state_(std::make_
   const size_t n = std::min<size_t>(s.pieces.size(), size_t(std::clamp(threads(), 1, kMostThreads)));
   try {
     for (size_t i = 0; i < n; ++i) s.threads.emplace_back([&s] { s.work(); });
-  } catch (const std::system_error&) {  // no more threads to be had: fewer do
+  } catch (const std::system_error&) {  // no more threads are available: fewer will do
   }
 }
 

@@ -1,5 +1,6 @@
-// The GGUF format: magic, version, counts, metadata, descriptions of the tensors, and behind padding their
-// bytes. Every claim is checked before a tensor is handed out. Source: docs/gguf.md of ggml.
+// The GGUF format: magic, version, counts, metadata, descriptions of the tensors, padding, and the tensors'
+// bytes.
+// Every claim is checked before a tensor is returned. Source: docs/gguf.md of ggml.
 #include "hf/gguf.h"
 
 #include <algorithm>
@@ -26,7 +27,7 @@ constexpr std::array<const char*, 13> kTypeNames = {"UINT8",  "INT8",    "UINT16
                                                     "UINT64", "INT64",   "FLOAT64"};
 constexpr std::array<uint64_t, 13> kTypeBytes = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
-/// How a tensor's type is numbered in the file.
+/// A tensor type and its number in the file.
 struct ReadType {
   uint32_t id;
   DType dtype;
@@ -48,7 +49,7 @@ constexpr std::array<ReadType, 16> kReadTypes = {{{0, DType::f32},
                                                   {30, DType::bf16},
                                                   {39, DType::mxfp4}}};
 
-/// Types that are not read: their names are for the message, their sizes for where the next tensor begins.
+/// Types that are not supported. Messages need their names, and the check of offsets their sizes.
 struct KnownType {
   uint32_t id;
   const char* name;
@@ -72,13 +73,13 @@ constexpr std::array<KnownType, 17> kKnownTypes = {{{16, "IQ2_XXS", {256, 66}},
                                                     {41, "Q1_0", {128, 18}},
                                                     {42, "Q2_0", {64, 18}}}};
 
-/// A tensor's description, checked by itself.
+/// A tensor's description, checked on its own.
 struct Entry {
   Tensor tensor;
   uint64_t begin = 0, end = 0;  // bytes behind the start of the data
 };
 
-/// Reads on through the bytes before the tensors; whatever ends too early is an error that names what.
+/// Reads through the bytes before the tensors. Exit::input, naming what was read, where they end too early.
 class Cursor {
  public:
   Cursor(const MappedFile& file, uint64_t at) : file_(file.path().string()), bytes_(file.bytes()), at_(at) {}
@@ -200,7 +201,8 @@ Entry read_entry(Cursor& cursor, uint64_t index, uint64_t alignment) {
   return out;
 }
 
-/// The tensors, in the order of their offsets, follow each other with no more than padding between.
+/// Checks that the tensors, in the order of their offsets, follow each other with no more than padding
+/// between.
 void check_cover(const std::vector<Entry>& entries, uint64_t data_bytes, uint64_t alignment,
                  const std::string& file) {
   std::vector<const Entry*> order;

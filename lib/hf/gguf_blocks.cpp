@@ -1,6 +1,8 @@
-// Numbers of GGUF's quantized blocks. Layouts: ggml-common.h of llama.cpp; the order of operations is that of
-// the `gguf` Python package. A scale (fp16) times the integers that go with it is exact in float32, so that
-// every number is rounded once, where an offset is added.
+// Dequantizes GGUF's blocks. Layouts: ggml-common.h of llama.cpp. The order of operations is that of the
+// `gguf`
+// Python package. A scale (fp16) times its integers is exact in float32, so every number is rounded only
+// once, where
+// an offset is added.
 #include "hf/gguf_blocks.h"
 
 #include <array>
@@ -18,7 +20,7 @@ using Bytes = const uint8_t*;
 
 constexpr std::array<int8_t, 16> kNonLinear = {-127, -104, -83, -65, -49, -35, -22, -10,
                                                1,    13,   25,  38,  53,  69,  89,  113};
-/// Integers, so that there is no negative zero.
+/// Integers, so that there is no -0.
 constexpr std::array<int8_t, 16> kE2m1Doubled = [] {
   std::array<int8_t, 16> doubled = {};
   for (size_t q = 0; q < doubled.size(); ++q) doubled[q] = int8_t(2 * from_e2m1(uint8_t(q)));
@@ -33,7 +35,7 @@ uint32_t word_at(Bytes at) {
   return uint32_t(at[0]) | uint32_t(at[1]) << 8 | uint32_t(at[2]) << 16 | uint32_t(at[3]) << 24;
 }
 
-/// 32 numbers from 16 bytes: the low halves first, then the high ones. value(nibble, index)
+/// 32 numbers from 16 bytes, the low nibbles first, then the high ones: value(nibble, index).
 template <class Value>
 void nibbles(Bytes q, float* out, const Value& value) {
   for (int i = 0; i < 16; ++i) out[i] = value(q[i] & 15, i);
@@ -91,7 +93,7 @@ void q3_k(Bytes b, float* out) {
   }
 }
 
-/// Scale and offset of sub-block i of 8, six bits each: those of the last four have their upper two bits in
+/// Scale and offset of sub-block i of 8, six bits each. Those of the last four have their upper two bits in
 /// the bytes of the first four.
 struct SixBits {
   int scale, offset;
@@ -156,7 +158,7 @@ void iq4_xs(Bytes b, float* out) {
 }
 
 void mxfp4(Bytes b, float* out) {
-  // Half the scale for the doubled numbers; its 255 is 2^128, where E8M0 has NaN.
+  // Half the scale, because the numbers are doubled. Its 255 is 2^128, where E8M0 has NaN.
   const float half = b[0] == 0xff ? 0x1p127f : 0.5f * from_e8m0(b[0]);
   nibbles(b + 1, out, [&](int q, int) { return half * float(kE2m1Doubled[size_t(q)]); });
 }

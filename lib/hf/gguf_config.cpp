@@ -1,6 +1,6 @@
-// From a GGUF file's metadata to the fields of config.json. Sources: llama.cpp, src/llama-arch.cpp for the
-// keys, src/llama-model.cpp and src/models/*.cpp for what is assumed where one is missing, conversion/*.py
-// for the way there.
+// Converts a GGUF file's metadata to the fields of config.json. Sources: llama.cpp, src/llama-arch.cpp for
+// the keys,
+// src/llama-model.cpp and src/models/*.cpp for the defaults, conversion/*.py for the opposite direction.
 #include "hf/gguf_config.h"
 
 #include <nlohmann/json.hpp>
@@ -16,7 +16,7 @@ namespace {
 
 constexpr const char* kOriginalLength = "rope.scaling.original_context_length";
 
-/// A key behind "llama." that changes what is computed; read for one model type or none.
+/// A key (without "llama.") that changes the computation. It is supported for one model type or for none.
 struct KnownKey {
   const char* key;
   const char* reader = "";
@@ -51,7 +51,7 @@ void refuse_unsupported(const GgufKeys& keys, const std::string& model_type) {
   if (!keys.flag("attention.causal", true)) keys.fail("attention.causal", "false is not supported: true");
 }
 
-/// The type that the products are of where a GPU may choose: quantized numbers keep all of theirs.
+/// The type of products where a GPU may choose. For quantized numbers it is one that loses nothing.
 const char* torch_dtype(const std::map<std::string, Tensor>& tensors) {
   const auto it = tensors.find("blk.0.attn_output.weight");
   if (it == tensors.end()) return "float32";
@@ -68,7 +68,7 @@ int64_t vocabulary(const GgufKeys& keys, const GgufMetadata& metadata,
   return embedding->second.shape[0];
 }
 
-/// What of experts the file may only have as it is here.
+/// Exit::input unless settings of experts have their one supported value.
 void check_experts(const GgufKeys& keys, const std::string& model_type) {
   constexpr int64_t kSoftmax = 1, kSoftmaxOfChosen = 3;  // src/llama-hparams.h
   if (keys.integer_or("expert_shared_count", 0, 0, kMaxExperts) != 0)
@@ -111,7 +111,7 @@ void add_experts(const GgufKeys& keys, const std::string& model_type, Json& out)
     out["norm_topk_prob"] = keys.flag("expert_weights_norm", true);
     return;
   }
-  // src/models/qwen2moe.cpp: the widths without their keys, and weights that are not made to add up to 1.
+  // src/models/qwen2moe.cpp: the defaults of the widths; weights are not normalized to a sum of 1.
   const int64_t width = keys.integer("feed_forward_length", 1, kMaxWidth),
                 own = keys.integer_or("expert_feed_forward_length", 0, 0, kMaxWidth),
                 shared = keys.integer_or("expert_shared_feed_forward_length", 0, 0, kMaxWidth);
@@ -120,8 +120,9 @@ void add_experts(const GgufKeys& keys, const std::string& model_type, Json& out)
   out["norm_topk_prob"] = false;
 }
 
-/// Which layers have a window is each architecture's rule, the same in src/models/*.cpp (set_swa_pattern) as
-/// in families.cpp: gemma2 and gpt-oss every 2nd without, gemma3 every 6th, mistral, mixtral, phi3 none.
+/// Which layers have a window depends on the architecture. The rules in src/models/*.cpp (set_swa_pattern)
+/// are those of families.cpp: gemma2 and gpt-oss have every 2nd layer without one, gemma3 every 6th, mistral,
+/// mixtral and phi3 none.
 void add_window(const GgufKeys& keys, Json& out) {
   const char* key = "attention.sliding_window";
   const std::string type = out["model_type"];
@@ -137,13 +138,13 @@ void add_window(const GgufKeys& keys, Json& out) {
   if (type != "llama" && type != "mixtral" && type != "phi3" && type != "gemma2")
     keys.fail(key, fmt::format("{} is not supported: 0", window));
   if (type == "llama") {
-    out["model_type"] = "mistral";  // a llama whose layers all have a window
+    out["model_type"] = "mistral";  // a llama with a window on all layers
     out["architectures"] = {"MistralForCausalLM"};
   }
   out["sliding_window"] = window;
 }
 
-/// src/models/gemma2.cpp and gemma3.cpp: the largest model scales q otherwise, the caps have defaults.
+/// src/models/gemma2.cpp and gemma3.cpp: the largest model scales q differently, and the caps have defaults.
 void add_gemma(const GgufKeys& keys, Json& out) {
   const bool second = out["model_type"] == "gemma2";
   out.erase("hidden_act");
@@ -155,7 +156,7 @@ void add_gemma(const GgufKeys& keys, Json& out) {
     if (second && keys.has(cap)) out[cap] = keys.positive(cap);
 }
 
-/// src/models/granite.cpp; what is 0 or not there does nothing.
+/// src/models/granite.cpp: a value that is 0 or missing has no effect.
 void add_granite(const GgufKeys& keys, Json& out) {
   out["logits_scaling"] = keys.positive("logit_scale");
   for (const auto& [key, field] : {std::pair{"attention.scale", "attention_multiplier"},

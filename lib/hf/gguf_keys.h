@@ -8,7 +8,7 @@
 
 namespace blockgtq {
 
-/// The metadata of one architecture: keys are given without "llama.".
+/// The metadata of one architecture. Keys are given without its prefix ("llama.").
 class GgufKeys {
  public:
   GgufKeys(const std::string& architecture, const GgufMetadata& metadata)

@@ -20,7 +20,7 @@ T element(const GgufValue& value, uint64_t i) {
   return out;
 }
 
-/// Whether the type is an integer; then element i, held down to INT64_MAX.
+/// Whether the type is an integer; then `out` is element i, at most INT64_MAX.
 bool integer_at(const GgufValue& value, uint64_t i, int64_t& out) {
   switch (value.type) {
     case GgufType::u8:

@@ -17,7 +17,7 @@ std::string part_ending(int64_t part, int64_t n) {
   return fmt::format("-{:05}-of-{:05}.gguf", part + 1, n);
 }
 
-/// The paths of all parts; of a file that is not split itself alone.
+/// The paths of all parts; only the file itself where it is not split.
 std::vector<fs::path> part_paths(const fs::path& first, const GgufMetadata& metadata) {
   const int64_t n = metadata.integer_or(kCount, 1, 0, kMaxShards);
   if (n <= 1) return {first};
@@ -46,7 +46,7 @@ void check_part(const GgufFile& part, size_t i, size_t n, const std::string& fil
     fail_input("{}: says that it is part {} of {}: part {} of {}", file, number + 1, count, i + 1, n);
 }
 
-/// All experts of a layer lie one after the other in one tensor.
+/// Splits a tensor that holds all experts of a layer, one after the other.
 void take_experts(const Tensor& fused, const std::string& pattern, size_t part, const std::string& file,
                   GgufModel& out) {
   const size_t dimensions = fused.name.ends_with(".bias") ? 2 : 3;
@@ -72,7 +72,7 @@ void take_experts(const Tensor& fused, const std::string& pattern, size_t part, 
 void take_tensor(Tensor tensor, size_t part, int64_t head_dim, GgufModel& out) {
   const std::string file = out.parts[part].path().string();
   const std::string name = tensor.name;
-  if (is_rope_tensor(name)) return;  // the config has it
+  if (is_rope_tensor(name)) return;  // it belongs to the config
   const std::optional<std::string> hf_name = hf_tensor_name(*out.architecture, name);
   if (!hf_name)
     fail_input("{}: tensor {}: models of {} have none of this name", file, shown(name),
@@ -84,10 +84,10 @@ void take_tensor(Tensor tensor, size_t part, int64_t head_dim, GgufModel& out) {
                tensor.dtype_name);
   if (hf_name->find('%') != std::string::npos) return take_experts(tensor, *hf_name, part, file, out);
   const bool query_or_key = name.find(".attn_q.") != name.npos || name.find(".attn_k.") != name.npos;
-  // Where the rows are no whole heads, the shape is refused when the tensor is asked for.
+  // Where the rows are not whole heads, asking for the tensor fails because of its shape.
   if (out.architecture->paired_rows && query_or_key && tensor.shape[0] % head_dim == 0)
     tensor.paired_rows = head_dim;
-  // A matrix of one row: the converter drops the dimension (conversion/base.py, prepare_tensors).
+  // The converter drops the dimension of a matrix of one row (conversion/base.py, prepare_tensors).
   if (hf_name->ends_with("shared_expert_gate.weight") && tensor.shape.size() == 1)
     tensor.shape.insert(tensor.shape.begin(), 1);
   tensor.name = *hf_name;

@@ -10,16 +10,17 @@
 
 namespace blockgtq {
 
-/// A model in a GGUF file, or in the parts of a split one, as a Hugging Face folder would have it.
+/// A model in a GGUF file, or in the parts of a split one, in the form of a Hugging Face folder.
 struct GgufModel {
   const GgufArchitecture* architecture = nullptr;
   Json config;  // config.json
   std::vector<MappedFile> parts;
-  std::map<std::string, Tensor> tensors;  // by Hugging Face name; experts one by one
+  std::map<std::string, Tensor> tensors;  // by Hugging Face name; experts are separate tensors
   std::map<std::string, size_t> part_of;  // of each tensor
 };
 
-/// Opens all parts; of a split file the first is named. Reads no tensor but those of RoPE's factors.
+/// Opens all parts; of a split file `path` is the first. Reads no tensor but those of RoPE's factors. Errors
+/// are Exit::input.
 GgufModel open_gguf(const fs::path& path);
 
 }  // namespace blockgtq

@@ -49,8 +49,8 @@ constexpr GgufName kPhi3[] = {
     {"blk.%.ffn_up", "model.layers.%.mlp.gate_up_proj"},
 };
 
-// Which q and k are paired: conversion/llama.py (LlamaModel.permute) and what inherits from it; the others
-// rotate halves, src/llama-model.cpp (llama_model_rope_type).
+// Where rows of q and k are paired: conversion/llama.py (LlamaModel.permute) and what inherits from it. The
+// others rotate halves: src/llama-model.cpp (llama_model_rope_type).
 constexpr GgufArchitecture kArchitectures[] = {
     {.name = "llama", .model_type = "llama", .class_name = "LlamaForCausalLM", .paired_rows = true},
     {.name = "qwen2", .model_type = "qwen2", .class_name = "Qwen2ForCausalLM"},
@@ -105,7 +105,7 @@ constexpr GgufName kNames[] = {
     {"blk.%.ffn_down_exps", "model.layers.%.mlp.experts.%.down_proj"},
 };
 
-/// The number at `at`, without leading zeros, and past it; -1 where there is none.
+/// Reads the number at `at`, without leading zeros, and advances past it; -1 where there is none.
 int read_number(const std::string& text, size_t& at) {
   int out = -1;
   const char *begin = text.data() + at, *end = text.data() + text.size();
@@ -117,7 +117,7 @@ int read_number(const std::string& text, size_t& at) {
   return out;
 }
 
-/// The numbers where `pattern` has "%"; nothing when the name is another.
+/// The numbers in place of the pattern's "%"; none where the name does not match.
 std::optional<std::vector<int>> match(const std::string& pattern, const std::string& name) {
   std::vector<int> numbers;
   size_t at = 0;
@@ -133,7 +133,7 @@ std::optional<std::vector<int>> match(const std::string& pattern, const std::str
   return numbers;
 }
 
-/// The pattern with the first "%" replaced, as far as there are numbers.
+/// The pattern with its "%" replaced in order, as long as there are numbers.
 std::string fill(std::string pattern, const std::vector<int>& numbers) {
   for (const int n : numbers) {
     const size_t at = pattern.find('%');
@@ -145,7 +145,7 @@ std::string fill(std::string pattern, const std::vector<int>& numbers) {
 
 using Side = const char* GgufName::*;
 
-/// By the names of one table.
+/// Translates by the names of one table.
 std::optional<std::string> translate(std::span<const GgufName> names, const std::string& name, Side from,
                                      Side to) {
   for (const std::string ending : {"", ".weight", ".bias"}) {

@@ -1,6 +1,7 @@
-// From a GGUF file's metadata and factors of frequencies to config.json's rope_parameters. Sources:
-// llama.cpp, src/llama-model.cpp (load_hparams) for keys and what is assumed without them, the
-// conversion/*.py of each architecture for the way there.
+// Converts a GGUF file's metadata and frequency factors to config.json's rope_parameters. Sources: llama.cpp,
+// src/llama-model.cpp (load_hparams) for keys and defaults, conversion/*.py of each architecture for the
+// opposite
+// direction.
 #include "hf/gguf_rope.h"
 
 #include <algorithm>
@@ -28,9 +29,9 @@ std::vector<float> read_factors(const Tensor& tensor, int n, const GgufKeys& key
   return out;
 }
 
-/// What Llama 3's scaling divides the frequency of block i of R / 2 by.
+/// The factor by which Llama 3's scaling divides the frequency of block i of R / 2.
 double llama3_factor(double theta, int rotary_dim, int i, double factor, double original) {
-  constexpr double kLow = 1, kHigh = 4;  // what every Llama 3 has; the file does not tell
+  constexpr double kLow = 1, kHigh = 4;  // the same in every Llama 3; the file does not say
   const double wavelength = 2 * std::numbers::pi * std::pow(theta, 2.0 * i / rotary_dim);
   if (wavelength < original / kHigh) return 1;
   if (wavelength > original / kLow) return factor;
@@ -38,8 +39,8 @@ double llama3_factor(double theta, int rotary_dim, int i, double factor, double 
   return 1 / ((1 - smooth) / factor + smooth);
 }
 
-/// rope_freqs.weight holds what each frequency is divided by, in float32. The numbers that Llama 3's rule
-/// made them from are found again, so that the frequencies are the Hugging Face model's own.
+/// rope_freqs.weight holds, in float32, the divisor of each frequency. This recovers the parameters of Llama
+/// 3's rule from them, so that the frequencies are exactly those of the Hugging Face model.
 Json llama3_scaling(const Tensor& tensor, double theta, int rotary_dim, const GgufKeys& keys) {
   const int n = rotary_dim / 2;
   const std::vector<float> factors = read_factors(tensor, n, keys);
@@ -47,7 +48,7 @@ Json llama3_scaling(const Tensor& tensor, double theta, int rotary_dim, const Gg
   double original = 8192;
   for (int i = 0; i < n && factor > 1; ++i) {
     const double f = factors[size_t(i)];
-    if (f <= 1.001 || f >= 0.999 * factor) continue;  // one between the two ends tells the length
+    if (f <= 1.001 || f >= 0.999 * factor) continue;  // a divisor between the two ends determines the length
     const double smooth = (1 / f - 1 / factor) / (1 - 1 / factor);
     original = std::round(2 * std::numbers::pi * std::pow(theta, 2.0 * i / rotary_dim) * (1 + 3 * smooth));
     break;
@@ -87,7 +88,7 @@ Json yarn_scaling(const GgufKeys& keys, double theta) {
   return out;
 }
 
-/// Phi-3's two lists, which conversion/phi.py writes beside the factor on cos and sin.
+/// Phi-3's two lists, which conversion/phi.py writes next to the factor of cos and sin.
 Json longrope(const GgufKeys& keys, const std::map<std::string, Tensor>& tensors, double theta,
               int64_t rotary_dim) {
   Json out = {{"rope_type", "longrope"}, {"rope_theta", theta}};
@@ -102,7 +103,7 @@ Json longrope(const GgufKeys& keys, const std::map<std::string, Tensor>& tensors
   const int64_t original = keys.integer("rope.scaling.original_context_length", 2, kMaxPositions),
                 context = keys.integer("context_length", 1, kMaxPositions);
   out["original_max_position_embeddings"] = original;
-  // The file has the model's rule in float32; only a factor that is another is taken as it stands.
+  // The file has the rule's value in float32. A factor is taken as it is only where it differs from that.
   const double scale = double(context) / double(original),
                rule = scale > 1 ? std::sqrt(1 + std::log(scale) / std::log(double(original))) : 1,
                factor = keys.has("rope.scaling.attn_factor") ? keys.positive("rope.scaling.attn_factor") : 1;
@@ -135,7 +136,7 @@ Json scaling(const GgufArchitecture& architecture, const GgufKeys& keys,
     return {{"rope_type", "linear"}, {"factor", keys.positive("rope.scaling.factor")}, {"rope_theta", theta}};
   if (type == "yarn") {
     Json out = yarn_scaling(keys, theta);
-    // The file does not tell; transformers' gpt_oss has it so, configuration_gpt_oss.py.
+    // The file does not say. This is the value of transformers' gpt_oss, configuration_gpt_oss.py.
     if (model_type == "gpt_oss") out["truncate"] = false;
     return out;
   }
@@ -151,7 +152,7 @@ bool is_rope_tensor(const std::string& gguf_name) {
 Json gguf_rope_parameters(const GgufArchitecture& architecture, const GgufKeys& keys,
                           const std::map<std::string, Tensor>& tensors, int64_t head_dim) {
   const std::string model_type = architecture.model_type;
-  // The converters of these always write it: a file without comes from elsewhere, with keys of its own.
+  // The converters of these models always write it. A file without it comes from elsewhere, with other keys.
   const bool required = model_type == "gemma3_text" || model_type == "gpt_oss" || model_type == "phi3";
   const double theta =
       required || keys.has("rope.freq_base") ? keys.positive("rope.freq_base") : kDefaultTheta;
@@ -164,7 +165,7 @@ Json gguf_rope_parameters(const GgufArchitecture& architecture, const GgufKeys& 
   // The config's rule rounds the product down.
   if (partial) out["partial_rotary_factor"] = (double(rotary_dim) + 0.25) / double(head_dim);
   const bool local = model_type == "gemma3_text";
-  // src/models/gemma3.cpp: sliding layers have a base of their own and no scaling.
+  // src/models/gemma3.cpp: sliding layers have their own base and no scaling.
   const double local_theta = keys.has("rope.freq_base_swa") ? keys.positive("rope.freq_base_swa")
                              : local                        ? kDefaultTheta
                                                             : theta;

@@ -8,11 +8,11 @@
 
 namespace blockgtq {
 
-/// Tensors that hold factors of frequencies, not weights: what they say is in the config.
+/// Whether the tensor holds factors of RoPE's frequencies, which belong to the config, not weights.
 bool is_rope_tensor(const std::string& gguf_name);
 
-/// The rope_parameters of config.json. `tensors` of all parts, by the file's own names. Exit::input names the
-/// key or tensor that is out of range or asks for what is not supported.
+/// The rope_parameters of config.json. `tensors` are those of all parts, by the file's own names. Exit::input
+/// names the key or tensor that is out of range or not supported.
 Json gguf_rope_parameters(const GgufArchitecture&, const GgufKeys&,
                           const std::map<std::string, Tensor>& tensors, int64_t head_dim);
 

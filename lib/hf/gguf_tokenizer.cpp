@@ -1,6 +1,8 @@
-// A GGUF file keeps a tokenizer's vocabulary, merges or scores, and of its pattern only a name. Sources of
-// the patterns: the tokenizer.json files of the models that the names stand for; of the names and of the
-// kinds of token: llama.cpp, src/llama-vocab.cpp.
+// A GGUF file has a tokenizer's vocabulary, merges or scores, and only the name of its pattern. Sources: for
+// the
+// patterns, the tokenizer.json files of the models that these names stand for; for the names and the kinds of
+// token,
+// llama.cpp, src/llama-vocab.cpp.
 #include "hf/gguf_tokenizer.h"
 
 #include <algorithm>
@@ -30,7 +32,7 @@ constexpr size_t kMaxPieceBytes = 256;  // every way to cut it in two is looked 
 enum class Kind : int64_t { normal = 1, unknown, control, user_defined, unused, byte };
 
 // clang-format off
-constexpr const char* kDigits = "";  // a stage of its own: digit by digit
+constexpr const char* kDigits = "";  // a separate stage, which splits digit by digit
 constexpr const char* kLlama3 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr const char* kQwen2 =
@@ -47,7 +49,7 @@ constexpr const char* kDeepSeekMain =
     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 // clang-format on
 
-/// Stages of patterns, each cutting what the one before left; with none of its own ByteLevel brings GPT-2's.
+/// The stages of patterns: each cuts what the one before left. Without stages ByteLevel uses GPT-2's pattern.
 struct Pattern {
   const char* name;
   std::vector<const char*> stages;
@@ -124,7 +126,7 @@ std::vector<Token> read_tokens(const GgufMetadata& metadata) {
   return out;
 }
 
-/// A string as JSON has it.
+/// A string in JSON.
 std::string json_text(std::string_view text) {
   return Json(std::string(text)).dump();
 }
@@ -136,7 +138,7 @@ std::string vocabulary(const std::vector<Token>& tokens) {
   return out + "}";
 }
 
-/// Tokens that are found in the text before it is cut into words.
+/// Tokens that are searched in the text before it is cut into words.
 Json added_tokens(const std::vector<Token>& tokens) {
   Json out = Json::array();
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -153,7 +155,7 @@ Json added_tokens(const std::vector<Token>& tokens) {
   return out;
 }
 
-/// The parts but the model's vocabulary and merges, which are long, and put in as text.
+/// The tokenizer.json: `root`, with the model's vocabulary and merges, which are long, inserted as text.
 std::string assemble(Json root, const std::string& vocab, const std::string& merges) {
   Json model = root["model"];
   root.erase("model");
@@ -195,8 +197,8 @@ std::string byte_level_tokenizer(const GgufMetadata& metadata) {
   return assemble(std::move(root), vocabulary(tokens), merges + "]");
 }
 
-/// Every way to put a piece together from two others, the pieces of the highest score first: SentencePiece
-/// looks up what two neighbours are together, and merges the best.
+/// Every way to join two pieces to a third, in descending order of the third's score. SentencePiece looks up
+/// what two adjacent pieces make together, and merges the best pair.
 std::string merges_by_score(const GgufMetadata& metadata, const std::vector<Token>& tokens) {
   const std::vector<float> scores = metadata.numbers(kScores);
   if (scores.size() != tokens.size())
@@ -204,7 +206,7 @@ std::string merges_by_score(const GgufMetadata& metadata, const std::vector<Toke
   std::unordered_map<std::string_view, size_t> pieces;
   std::vector<size_t> order;
   for (size_t i = 0; i < tokens.size(); ++i) {
-    // A space is never in a piece: it is written as another character.
+    // A piece never has a space, which is written as another character.
     if (tokens[i].kind != Kind::normal || tokens[i].text.find(' ') != std::string_view::npos) continue;
     if (tokens[i].text.size() > kMaxPieceBytes)
       metadata.fail(kTokens,

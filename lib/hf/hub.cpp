@@ -1,4 +1,4 @@
-// Models by name: what the Hugging Face library has put into its cache on this machine.
+// Finds models by name in the Hugging Face library's cache on this machine.
 #include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -28,7 +28,7 @@ std::string variable(const std::string& name) {
   return value ? value : "";
 }
 
-/// As huggingface_hub expands a path: "~" at its start, then $NAME and ${NAME}; an unset name stays as it is.
+/// Expands a path as huggingface_hub does: "~" at its start, then $NAME and ${NAME}. An unset name stays.
 std::string expanded(std::string text) {
   if (text == "~" || text.starts_with("~/")) text = "${HOME}" + text.substr(1);
   constexpr const char* kWord = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
@@ -52,7 +52,7 @@ fs::path path_from(const char* name) {
   return expanded(variable(name));
 }
 
-/// Where models may lie: first as huggingface_hub looks, then where transformers 4 was told to.
+/// The folders that may hold models: those of huggingface_hub first, then that of transformers 4.
 std::vector<fs::path> cache_folders() {
   std::vector<fs::path> out;
   for (const char* name : {"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}) {
@@ -72,13 +72,13 @@ bool is_word(const std::string& s) {
          s[0] != '-';
 }
 
-/// A commit, a branch, a tag: words with slashes between them.
+/// Whether it can be a commit, branch or tag: words separated by slashes.
 bool is_revision(const std::string& s) {
   const size_t slash = s.find('/');
   return is_word(s.substr(0, slash)) && (slash == std::string::npos || is_revision(s.substr(slash + 1)));
 }
 
-/// The commit that a branch or tag stands for; empty where the cache does not know it.
+/// The commit of a branch or tag; empty where the cache does not know it.
 std::string commit_of(const fs::path& repository, const std::string& revision) {
   const fs::path path = repository / "refs" / revision;
   if (!is_there(path) || is_folder(path)) return "";
@@ -99,7 +99,7 @@ std::vector<std::string> snapshots_of(const fs::path& repository) {
   return out;
 }
 
-/// The snapshot of a revision; with none, that of refs/main, or the only one there is.
+/// The snapshot of a revision. Without one that of refs/main, or the only snapshot.
 fs::path snapshot(const fs::path& repository, const std::string& revision, const std::string& hint) {
   const fs::path snapshots = repository / "snapshots";
   const std::vector<std::string> found = snapshots_of(repository);

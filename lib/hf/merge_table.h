@@ -5,12 +5,12 @@
 
 namespace blockgtq {
 
-/// Which pairs of tokens merge, into what, and which first: a hash table with open addressing.
+/// Which pairs of tokens merge, into which token, and in which order: a hash table with open addressing.
 class MergeTable {
  public:
   struct Merge {
     int32_t left = -1, right = -1;  // left -1: an empty slot
-    uint32_t rank = 0;              // the lowest goes first
+    uint32_t rank = 0;              // the lowest rank merges first
     int32_t result = -1;
   };
 

@@ -18,16 +18,16 @@ namespace {
 
 constexpr utf8proc_ssize_t kMostParts = 32;  // of one code point; U+FDFA has 18
 
-/// Code points that normalization never joins to what stands before them: none has a combining class, and
-/// none is the second part of a composition, nor is the first of what it decomposes to. NFC leaves them as
-/// they are.
+/// Whether normalization never joins the code point to what stands before it: it has no combining class, is
+/// not the second part of a composition, and neither is the first of its decomposition. NFC leaves it
+/// unchanged.
 bool starts_unit(char32_t c) {
   return c < 0x300 || (c >= 0x400 && c <= 0x482) || (c >= 0x3041 && c <= 0x3096) ||
          (c >= 0x30A1 && c <= 0x30FA) || (c >= 0x3400 && c <= 0x9FFF) || (c >= 0xAC00 && c <= 0xD7A3);
 }
 
-/// Puts runs of combining marks into canonical order. utf8proc sorts by exchanging neighbours, which is
-/// quadratic in the length of a run.
+/// Puts runs of combining marks into canonical order. utf8proc would sort them by exchanging neighbours,
+/// which is quadratic in the length of a run.
 void sort_marks(std::vector<utf8proc_int32_t>& points) {
   const auto mark_class = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
   for (auto first = points.begin(); first != points.end();) {
@@ -41,7 +41,8 @@ void sort_marks(std::vector<utf8proc_int32_t>& points) {
   }
 }
 
-/// text, normalized: code points decomposed one by one, sorted, and composed where `options` say so.
+/// Appends the normalized text: code points are decomposed one by one, sorted, and composed if `options` say
+/// so.
 void append_normalized(utf8proc_option_t options, std::string_view text, std::string& out) {
   std::vector<utf8proc_int32_t> points;
   points.reserve(text.size());
@@ -61,7 +62,7 @@ void append_normalized(utf8proc_option_t options, std::string_view text, std::st
   for (utf8proc_ssize_t i = 0; i < n; ++i) append_utf8(out, char32_t(points[size_t(i)]));
 }
 
-/// The same, where code points of kInert part the text: they neither move nor combine.
+/// The same where code points of kInert split the text: these neither move nor combine.
 void append_unit(utf8proc_option_t options, std::string_view unit, std::string& out) {
   size_t from = 0, i = 0;
   while (i < unit.size()) {
@@ -87,7 +88,7 @@ bool apply_form(Form form, std::string_view text, std::string& out) {
   out.clear();
   bool changed = false;
   std::string unit;
-  size_t copied = 0;      // text up to here is in out, once something has changed
+  size_t copied = 0;      // text before it is in out, once something has changed
   size_t unit_start = 0;  // the last code point that starts a unit
   for (size_t i = 0; i < text.size();) {
     Utf8Char c = decode_utf8(text.data() + i);

@@ -13,7 +13,7 @@ namespace blockgtq {
 /// kMaxSteps. Other kinds are refused by name.
 class Normalizer {
  public:
-  /// `json` may be null (nothing to do).
+  /// `json` may be null: then nothing is changed.
   Normalizer(const Json* json, const std::string& where);
   ~Normalizer();
 

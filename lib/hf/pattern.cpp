@@ -22,7 +22,7 @@ constexpr uint32_t kFirstSteps = 1024;  // of one search
 
 constexpr char32_t kFirstReplaced = 0x295;
 
-/// Pages of 256 code points with a row of kReplaced.
+/// The pages of 256 code points that have a row in kReplaced.
 const std::bitset<0x1100>& replaced_pages() {
   static const std::bitset<0x1100> pages = [] {
     std::bitset<0x1100> p;
@@ -33,8 +33,8 @@ const std::bitset<0x1100>& replaced_pages() {
   return pages;
 }
 
-/// The text with code points of kReplaced as their equals, at the same offsets. `copy` holds it where it
-/// differs.
+/// The text with code points of kReplaced replaced by their equivalents, at the same offsets. `copy` holds it
+/// where it differs.
 std::string_view with_replacements(std::string_view text, std::string& copy) {
   const std::bitset<0x1100>& pages = replaced_pages();
   bool copied = false;
@@ -75,8 +75,8 @@ Pattern::Pattern(const Pcre2Text& pcre2, std::string where)
   pcre2_compile_context_free(context);
   if (!code_ && error == PCRE2_ERROR_HEAP_FAILED) throw std::bad_alloc();
   if (!code_) fail_input("{}: the pattern is not a regular expression: {}", where_, message(error));
-  pcre2_jit_compile(
-      code_, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);  // where there is no JIT, matching interprets
+  pcre2_jit_compile(code_,
+                    PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);  // without JIT matching is interpreted
 }
 
 Pattern::~Pattern() {
@@ -136,9 +136,10 @@ bool Matches::next(size_t& begin, size_t& end) {
   return false;
 }
 
-/// The first match from from_ on. PCRE2 does not say what a search took, so it is given little and, where
-/// that is not enough, more, which is counted: steps, and a window of the subject, since not every loop
-/// counts its steps. A search that wants to see what lies behind the window gives PARTIAL.
+/// The first match from from_ on. PCRE2 does not report the cost of a search. So a search gets a small
+/// budget, and a larger one where that is not enough, and what it gets is counted: steps, and a window of the
+/// subject, because not every loop counts its steps. A search that needs to look behind the window returns
+/// PARTIAL.
 bool Matches::search(size_t& begin, size_t& end) {
   uint32_t steps = kFirstSteps;
   for (size_t window = kFirstWindow;;) {
@@ -157,7 +158,7 @@ bool Matches::search(size_t& begin, size_t& end) {
     };
     int found = match(0);
     if (found == PCRE2_ERROR_JIT_STACKLIMIT)
-      found = match(PCRE2_NO_JIT);  // the interpreter's stack is the heap
+      found = match(PCRE2_NO_JIT);  // the interpreter's stack is on the heap
     if (found == PCRE2_ERROR_PARTIAL || (found == PCRE2_ERROR_NOMATCH && !to_end)) {
       spend(window);
       window *= 2;

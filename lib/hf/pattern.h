@@ -11,8 +11,8 @@ struct pcre2_real_code_8;
 
 namespace blockgtq {
 
-/// What the matches in one text may cost together before it is an error: backtracking steps, and bytes that
-/// matches look at beyond a few hundred each; and the memory of one match.
+/// The budget of all matches in one text: backtracking steps, and bytes that matches look at beyond a few
+/// hundred each; and the memory of one match. Beyond it a text is an error.
 inline constexpr uint64_t kMatchSteps = 20'000'000, kMatchStepsPerByte = 64;
 inline constexpr unsigned kMatchHeapKiB = 256 << 10;
 
@@ -30,9 +30,9 @@ class Pattern {
   std::string where_;
 };
 
-/// All matches in a subject, one after the other, as Oniguruma's iterator of the `onig` crate gives them: an
-/// empty match at the end of the one before does not count. One object serves all subjects of one text. Where
-/// the expression has categories, code points of kReplaced match as their equals.
+/// All matches in a subject, one after the other, as Oniguruma's iterator of the `onig` crate returns them:
+/// an empty match at the end of the previous one does not count. One object serves all subjects of one text.
+/// Where the expression has categories, the code points of kReplaced match as their equivalents.
 class Matches {
  public:
   explicit Matches(const Pattern& pattern);
@@ -40,8 +40,8 @@ class Matches {
   Matches(Matches&&) noexcept;
 
   void start(std::string_view subject);  // well-formed UTF-8; must outlive the search
-  /// The next match [begin, end) in bytes; false when there is none. Exit::input when the budget of all
-  /// subjects so far is spent.
+  /// The next match [begin, end) in bytes; false when there is none. Exit::input when all subjects together
+  /// have spent the budget.
   bool next(size_t& begin, size_t& end);
 
  private:

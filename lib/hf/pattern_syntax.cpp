@@ -58,7 +58,7 @@ class Translator {
     return c.value;
   }
 
-  /// Alternatives up to the closing parenthesis or the end.
+  /// Parses alternatives up to the closing parenthesis or the end.
   void expression(int depth, bool caseless) {
     if (depth > kMaxGroupDepth) refuse(fmt::format("groups more than {} deep", kMaxGroupDepth));
     while (at_ < in_.size() && in_[at_] != ')') {
@@ -72,7 +72,7 @@ class Translator {
     }
   }
 
-  /// One atom; false when it may not be repeated.
+  /// Parses one atom; false when it may not be repeated.
   bool atom(int depth, bool caseless) {
     if (starts("(")) return group(depth, caseless);
     if (eat("[")) return set(caseless), true;
@@ -110,20 +110,21 @@ class Translator {
     if (eat("(?!")) return inside("(?!", false), false;
     if (starts("(?") || starts("(*")) refuse("a special group " + std::string(in_.substr(at_, 4)));
     eat("(");
-    return inside("(?:", false), true;  // a capture nobody asks for
+    return inside("(?:", false), true;  // nobody reads the capture
   }
 
   void literal(char32_t c, bool caseless) {
     check_code_points(c, c);
     if (caseless) {
-      // Oniguruma folds ss, st, ff, fi, fl together with their ligatures.
+      // Oniguruma folds ss, st, ff, fi and fl together with their ligatures.
       const bool may_join = c < 0x80 && (std::tolower(int(c)) == 's' || std::tolower(int(c)) == 'f');
       if (c >= 0x80 || (may_join && !at_end())) refuse("a letter with a special case folding inside (?i:)");
     }
     out_ += code(c);
   }
 
-  /// Behind a backslash: a character, or nothing and PCRE2's spelling of a kind of character in `item`.
+  /// Parses what follows a backslash: a character; or none, with PCRE2's spelling of a class of characters in
+  /// `item`.
   std::optional<char32_t> escape(std::string& item, bool in_set) {
     const char32_t c = next();
     switch (c) {
@@ -177,7 +178,7 @@ class Translator {
       const char d = char(std::tolower(in_[at_]));
       value = value * 16 + char32_t(d <= '9' ? d - '0' : d - 'a' + 10);
     }
-    // \xHH from 80 on is one byte of a character, not a code point.
+    // From 80 on \xHH is one byte of a character, not a code point.
     const bool byte = most == 2 && value >= 0x80;
     if (n < least || !eat(close) || byte || value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF))
       refuse("a character number that is none");
@@ -244,8 +245,8 @@ class Translator {
 
   std::optional<char32_t> set_item(std::string& kind) { return eat("\\") ? escape(kind, true) : next(); }
 
-  /// Where there are categories, matching sees code points of kReplaced as others: a range must hold both or
-  /// none.
+  /// Where there are categories, code points of kReplaced match as their equivalents. So a range must hold
+  /// both or neither.
   void check_code_points(char32_t first, char32_t last) {
     for (size_t i = 0; i < kReplacedCount && !told_apart_; ++i) {
       const CodeReplacement& r = kReplaced[i];
@@ -262,7 +263,7 @@ class Translator {
     bool fixed = false;        // {n}
   };
 
-  /// {n} {n,} {n,m} {,m}; anything else that starts with { is text.
+  /// Parses {n} {n,} {n,m} {,m}. Anything else that begins with { is text.
   std::optional<Interval> interval() {
     size_t i = at_ + 1;
     const auto number = [&]() -> std::optional<int> {
@@ -289,7 +290,7 @@ class Translator {
     const size_t before = at_;
     if (const auto n = interval()) {
       out_ += fmt::format("{{{},{}}}", n->least, n->most < 0 ? "" : std::to_string(n->most));
-      // In Ruby's syntax {n,m}+ repeats the whole, and so does {n}?.
+      // In Ruby's syntax {n,m}+ repeats the whole expression, and so does {n}?.
       const bool group = starts("+") || (n->fixed && starts("?"));
       if (group) {
         out_.insert(atom_start, "(?:");
@@ -318,7 +319,7 @@ class Translator {
   size_t at_ = 0;
   std::string out_;
   bool has_categories_ = false;
-  const CodeReplacement* told_apart_ = nullptr;  // the first such row, and where it was seen
+  const CodeReplacement* told_apart_ = nullptr;  // the first such row, and its place
   size_t told_apart_at_ = 0;
 };
 

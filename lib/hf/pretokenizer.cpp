@@ -30,16 +30,16 @@ struct Pretokenizer::Stage {
   enum class Kind { pattern, characters, words, byte_level, metaspace };
   enum class Prefix { never, first, always };
   Kind kind = Kind::pattern;
-  std::optional<Pattern> pattern;        // byte_level without one: the segment is one word
-  bool (*is_match)(char32_t) = nullptr;  // characters: each is a match
+  std::optional<Pattern> pattern;        // of byte_level; without one the segment is a single word
+  bool (*is_match)(char32_t) = nullptr;  // in place of a pattern: each such character is a match
   SplitBehavior behavior = SplitBehavior::isolated;
   bool invert = false;
-  Prefix prefix = Prefix::never;  // byte_level, metaspace: a space before what has none
-  std::string space;              // metaspace: how tokens write one
+  Prefix prefix = Prefix::never;  // byte_level, metaspace: whether a space is put before the text
+  std::string space;              // metaspace: how tokens write a space
   bool split = false;             // metaspace: at spaces
 };
 
-/// One segment on its way through the stages.
+/// The state of one segment in the stages.
 struct Pretokenizer::Cut {
   std::string_view text;
   bool at_start;
@@ -136,7 +136,7 @@ bool Pretokenizer::split(std::string_view segment, bool at_start, Scratch& scrat
   return run(0, 0, segment.size(), {segment, at_start, scratch, emit});
 }
 
-/// Cuts [begin, end) at this stage, and what it makes of it at the following ones.
+/// Cuts [begin, end) at this stage, and runs the following stages on the parts.
 bool Pretokenizer::run(size_t index, size_t begin, size_t end, const Cut& cut) const {
   if (index == stages_.size()) return cut.emit({cut.text.substr(begin, end - begin), false});
   const Stage& stage = stages_[index];
@@ -164,7 +164,7 @@ bool Pretokenizer::run(size_t index, size_t begin, size_t end, const Cut& cut) c
                           splitter);
 }
 
-/// Whitespace: the matches of \w+|[^\w\s]+ in the syntax of Rust.
+/// Whitespace: the matches of \w+|[^\w\s]+ in Rust's syntax.
 bool Pretokenizer::run_words(size_t index, size_t begin, size_t end, const Cut& cut) const {
   const auto kind_at = [&](size_t i) {
     const Utf8Char c = decode_utf8(cut.text.data() + i);
@@ -198,13 +198,13 @@ bool Pretokenizer::run_byte_level(size_t index, size_t begin, size_t end, const 
                           splitter);
 }
 
-/// What stands behind ByteLevel in a sequence sees a piece in the alphabet of byte_level.h, a character for
+/// Stages after ByteLevel in a sequence get a piece in the alphabet of byte_level.h, with a character for
 /// every byte.
 bool Pretokenizer::run_in_alphabet(size_t index, const Piece& piece, const Cut& cut) const {
   std::string written;
   if (piece.space_before) append_byte_level(written, " ");
   append_byte_level(written, piece.text);
-  size_t at = 0, byte = 0;  // offsets of the same place in `written` and in the piece
+  size_t at = 0, byte = 0;  // the same place in `written` and in the piece
   const auto byte_at = [&](size_t offset) {
     for (; at < offset; ++byte) at += size_t(decode_utf8(written.data() + at).length);
     return byte;
@@ -220,7 +220,7 @@ bool Pretokenizer::run_in_alphabet(size_t index, const Piece& piece, const Cut& 
 bool Pretokenizer::run_metaspace(size_t index, size_t begin, size_t end, const Cut& cut) const {
   const Stage& stage = stages_[index];
   const std::string_view text = cut.text.substr(begin, end - begin);
-  const auto space_at = [&](size_t i) -> size_t {  // its length
+  const auto space_at = [&](size_t i) -> size_t {  // the length of the space there
     if (text[i] == ' ') return 1;
     return text.substr(i).starts_with(stage.space) ? stage.space.size() : 0;
   };

@@ -12,25 +12,25 @@
 
 namespace blockgtq {
 
-/// A word for the model, in place: a space that the text does not have stands before it where space_before is
-/// set.
+/// A word for the model, as a part of the text. space_before: a space that the text does not have stands
+/// before it.
 struct Piece {
   std::string_view text;
   bool space_before = false;
 };
 
-/// The "pre_tokenizer" of a tokenizer.json: cuts a segment into words. ByteLevel, Digits, Metaspace,
-/// Punctuation, Sequence, Split, Whitespace and WhitespaceSplit; others are refused by name.
+/// The "pre_tokenizer" of a tokenizer.json, which cuts a segment into words. ByteLevel, Digits, Metaspace,
+/// Punctuation, Sequence, Split, Whitespace and WhitespaceSplit are read; Exit::input names any other.
 class Pretokenizer {
  public:
-  /// `json` may be null: every segment is one word of characters.
+  /// `json` may be null: then every segment is one word of characters.
   Pretokenizer(const Json* json, const std::string& where);
   ~Pretokenizer();
 
-  /// What the model has to read the words as.
+  /// The alphabet in which the model reads the words.
   Alphabet alphabet() const;
 
-  /// What cutting needs besides the text; one per thread and text.
+  /// Working memory for cutting; one per thread and text.
   class Scratch {
    public:
     explicit Scratch(const Pretokenizer& pretokenizer);
@@ -40,7 +40,7 @@ class Pretokenizer {
     std::vector<std::optional<Matches>> matches_;  // per stage
   };
 
-  /// Calls emit for every word of a segment in order; emit returns false to stop. False when stopped.
+  /// Calls emit for every word of a segment in order; emit returns false to stop. Returns false when stopped.
   /// at_start: the segment begins where the text does.
   using Emit = std::function<bool(const Piece&)>;
   bool split(std::string_view segment, bool at_start, Scratch& scratch, const Emit& emit) const;

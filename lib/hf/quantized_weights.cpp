@@ -69,7 +69,7 @@ void attach_fp8(const QuantizedConfig& config, const FolderTensors& folder, Tens
 }
 
 void attach_all_fp8(const QuantizedConfig& config, FolderTensors folder) {
-  std::set<std::string> beside;  // a weight, and no weights themselves
+  std::set<std::string> beside;  // tensors that belong to a weight and are none themselves
   for (auto& [name, tensor] : folder.tensors) {
     const std::string scales = name + config.scale_ending;
     if (tensor.dtype_name != kE4m3) {
@@ -79,7 +79,7 @@ void attach_all_fp8(const QuantizedConfig& config, FolderTensors folder) {
     attach_fp8(config, folder, tensor);
     beside.insert(scales);
     const std::string module = name.ends_with("weight") ? name.substr(0, name.size() - 6) : name + "_";
-    // Those of activations, which stay in full precision.
+    // Scales of activations, which stay in full precision.
     for (const char* other : {"activation_scale", "input_scale", "output_scale"})
       beside.insert(module + other);
     if (const auto zero = folder.tensors.find(name + "_zero_point"); zero != folder.tensors.end())
@@ -88,7 +88,7 @@ void attach_all_fp8(const QuantizedConfig& config, FolderTensors folder) {
   for (const std::string& name : beside) folder.tensors.erase(name);
 }
 
-/// X of X_blocks (..., rows, blocks, 16) and X_scales (..., rows, blocks).
+/// X from X_blocks (..., rows, blocks, 16) and X_scales (..., rows, blocks).
 Tensor mxfp4_tensor(const FolderTensors& folder, const Tensor& blocks, const std::string& name) {
   const Tensor& scales = scales_of(folder, blocks, name + kScales);
   for (const Tensor* part : {&blocks, &scales}) {

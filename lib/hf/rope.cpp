@@ -1,5 +1,5 @@
-// Angular frequencies of the RoPE variants, in float64. Source of the formulas: transformers,
-// modeling_rope_utils.py (which computes them in float32).
+// Angular frequencies of the kinds of RoPE, in float64. Source of the formulas: transformers,
+// modeling_rope_utils.py, which computes them in float32.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -18,14 +18,14 @@ std::vector<double> powers(double theta, int rotary_dim) {
   return out;
 }
 
-/// Grows the base with the length once it passes the trained one (NTK-aware scaling).
+/// The base grows with the length, once that exceeds the trained one (NTK-aware scaling).
 std::vector<double> dynamic_frequencies(const RopeConfig& rope, int max_position, int64_t seq_len) {
   const double length = double(std::max<int64_t>(seq_len, max_position)) / max_position;
   const double exponent = double(rope.rotary_dim) / (rope.rotary_dim - 2);
   return powers(rope.theta * std::pow(rope.factor * length - (rope.factor - 1), exponent), rope.rotary_dim);
 }
 
-/// Long wavelengths are divided by the factor, short ones kept, those between mixed.
+/// Long wavelengths are divided by the factor, short ones are kept, and those between are interpolated.
 std::vector<double> llama3_frequencies(const RopeConfig& rope) {
   const double trained = rope.original_max_position;
   const double low = rope.low_freq_factor, high = rope.high_freq_factor;
@@ -43,11 +43,11 @@ std::vector<double> llama3_frequencies(const RopeConfig& rope) {
   return out;
 }
 
-/// Blocks that turn more than beta_fast times over the trained length are kept, those below beta_slow turns
-/// are divided by the factor, with a linear ramp over the block index between.
+/// Blocks that rotate more than beta_fast times over the trained length are kept. Those that rotate fewer
+/// than beta_slow times are divided by the factor. Between them is a linear ramp over the block index.
 std::vector<double> yarn_frequencies(const RopeConfig& rope) {
   const int dim = rope.rotary_dim;
-  // the (fractional) block index that makes this many turns
+  // The (fractional) index of the block that rotates so many times.
   const auto block_of = [&](double turns) {
     return dim * std::log(rope.original_max_position / (turns * 2 * std::numbers::pi)) /
            (2 * std::log(rope.theta));
@@ -59,7 +59,7 @@ std::vector<double> yarn_frequencies(const RopeConfig& rope) {
   }
   first = std::max(first, 0.0);
   last = std::min(last, double(dim - 1));
-  if (first == last) last += 0.001;  // as the source does, against a division by zero
+  if (first == last) last += 0.001;  // as in the source, against a division by zero
   std::vector<double> out = powers(rope.theta, dim);
   for (size_t i = 0; i < out.size(); ++i) {
     const double ramp = std::clamp((double(i) - first) / (last - first), 0.0, 1.0);

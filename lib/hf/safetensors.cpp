@@ -1,5 +1,6 @@
 // The safetensors format: 8 bytes of header length (little-endian), a JSON header, the tensors' bytes. Every
-// claim of the header is checked before a tensor is handed out.
+// claim of
+// the header is checked before a tensor is returned.
 #include "hf/safetensors.h"
 
 #include <algorithm>
@@ -32,7 +33,7 @@ constexpr std::array<DTypeInfo, 23> kDTypes = {{
     {"F4", DType::other, 4},          {"F4_E2M1", DType::other, 4},
 }};
 
-/// A tensor's entry, checked by itself: its range lies inside the data and is as long as dtype and shape say.
+/// A tensor's entry, checked on its own: its range is inside the data, and as long as dtype and shape say.
 struct Entry {
   Tensor tensor;
   uint64_t begin = 0, end = 0;  // bytes behind the header
@@ -122,7 +123,7 @@ void check_metadata(const Json& json, const std::string& file) {
   }
 }
 
-/// The ranges, in order, follow each other from the first data byte to the last.
+/// Checks that the ranges, in order, follow each other from the first data byte to the last.
 void check_cover(std::vector<Entry>& entries, uint64_t data_bytes, const std::string& file) {
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
     return std::pair(a.begin, a.end) < std::pair(b.begin, b.end) ||

@@ -19,7 +19,7 @@ SafetensorsWriter::SafetensorsWriter(OutputFile& file, const std::vector<TensorE
     left_ += e.bytes;
   }
   std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');  // the data begin at a multiple of 8, as the format wants
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // the data begin at a multiple of 8, as the format requires
   std::string length;
   for (int i = 0; i < 8; ++i) length += char(uint64_t(text.size()) >> (8 * i) & 0xff);
   file_.write(length + text);

@@ -17,14 +17,14 @@ struct TensorEntry {
   uint64_t bytes = 0;
 };
 
-/// Writes one safetensors file tensor by tensor, nothing held back: the header at once, then the bytes in the
-/// order of the entries. The caller commits the file.
+/// Writes one safetensors file tensor by tensor, without holding anything back: the header at once, then the
+/// bytes in the order of the entries. The caller commits the file. Errors are Exit::output.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(OutputFile& file, const std::vector<TensorEntry>& entries,
                     const std::map<std::string, std::string>& metadata);
   void write(std::span<const std::byte> bytes);
-  /// Every byte that the header promised is there.
+  /// check()s that every byte that the header promised was written.
   void finish() const;
 
  private:

@@ -24,7 +24,7 @@ int64_t blocks_of(int64_t n, int64_t block) {
   return (n + block - 1) / block;
 }
 
-/// Row of the scales that belongs to a row of the whole tensor.
+/// The row of scales for a row of the whole tensor.
 int64_t scale_row(const ScaleGrid& grid, int64_t row) {
   return row / grid.rows * blocks_of(grid.rows, grid.block_rows) + row % grid.rows / grid.block_rows;
 }
@@ -44,7 +44,7 @@ void read_e4m3(const Tensor& tensor, int64_t first, int64_t n, float* out) {
   }
 }
 
-/// A row of the tensor runs down a column of the stored matrix: one number of one block of every row there.
+/// A row of the tensor is a column of the stored matrix: one number of one block of every stored row.
 void read_mxfp4(const Tensor& tensor, int64_t first, int64_t n, float* out) {
   const ScaleGrid& grid = *tensor.grid;
   const int64_t pitch = grid.cols / 2, blocks = grid.cols / kMxfp4Block;  // bytes of a stored row

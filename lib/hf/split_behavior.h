@@ -8,10 +8,11 @@
 
 namespace blockgtq {
 
-/// What becomes of the matches of a Split: words of their own, nothing, part of the text before or behind, or
-/// one word with the matches next to them.
+/// What Split makes of its matches: words of their own; nothing; a part of the text before or behind; or one
+/// word with adjacent matches.
 enum class SplitBehavior { isolated, removed, merged_with_previous, merged_with_next, contiguous };
 
+/// Exit::input for any other name.
 inline SplitBehavior to_split_behavior(const std::string& name, const std::string& where) {
   if (name == "Isolated") return SplitBehavior::isolated;
   if (name == "Removed") return SplitBehavior::removed;
@@ -25,8 +26,8 @@ inline SplitBehavior to_split_behavior(const std::string& name, const std::strin
       where, name);
 }
 
-/// Takes matches and the text between them in order, gives words [begin, end) to the sink, which returns
-/// false to stop. Empty words are dropped, empty matches count as neighbours.
+/// Takes matches and the text between them in order and gives words [begin, end) to the sink, which returns
+/// false to stop. Empty words are dropped; empty matches count as neighbours.
 template <class Sink>
 class Splitter {
  public:
@@ -72,7 +73,7 @@ class Splitter {
   size_t begin_ = 0, end_ = 0;  // the word held back
 };
 
-/// Splits a subject at the matches of a pattern; `invert`: at what is between them.
+/// Splits a subject at the matches of a pattern, or with `invert` at the text between them.
 template <class Sink>
 bool split_at_matches(std::string_view subject, Matches& matches, bool invert, Splitter<Sink>& splitter) {
   matches.start(subject);

@@ -36,7 +36,7 @@ const DTypeRow& row_of(DType dtype) {
   return *std::find_if(kDTypes.begin(), kDTypes.end(), [&](const DTypeRow& r) { return r.dtype == dtype; });
 }
 
-/// n quantized numbers from `first` on, which need not be where a block begins.
+/// Reads n quantized numbers from `first` on, which need not be the beginning of a block.
 void read_blocks(DType dtype, const std::byte* data, int64_t first, int64_t n, float* out) {
   const BlockSize size = block_size(dtype);
   std::array<float, kMaxGgufBlock> whole;
@@ -61,7 +61,7 @@ void read_floats(DType dtype, const std::byte* data, int64_t first, int64_t n, f
     std::memcpy(out, data + first * 4, size_t(n) * 4);
     return;
   }
-  // Nothing promises that a tensor starts at an even byte: through an aligned buffer.
+  // Nothing promises that a tensor begins at an even byte, so it is copied through an aligned buffer.
   constexpr int64_t kBlock = 1024;
   std::array<uint16_t, kBlock> raw;
   for (int64_t i = 0; i < n; i += kBlock) {
@@ -93,7 +93,7 @@ bool is_quantized(DType dtype) {
 std::string supported_types() {
   std::string out;
   for (const DTypeRow& row : kDTypes) {
-    if (row.dtype == DType::f8_e4m3) break;  // those of folders, and what is not read
+    if (row.dtype == DType::f8_e4m3) break;  // folders have those; others are not read
     out += (out.empty() ? "" : ", ") + std::string(row.name);
   }
   return out;
@@ -136,7 +136,7 @@ int64_t Tensor::stored_row(int64_t row) const {
   return head + in % (paired_rows / 2) * 2 + in / (paired_rows / 2);
 }
 
-/// Calls body(first stored element, n, offset from `first`) for stretches that lie together.
+/// Calls body(first stored element, n, offset from `first`) for every contiguous stretch.
 template <class Body>
 void Tensor::over_stored(int64_t first, int64_t n, const Body& body) const {
   check(first >= 0 && n >= 0 && first <= elements() - n, "Tensor: outside the tensor");

@@ -24,7 +24,7 @@ bool is_stream(const fs::path& path) {
          (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode) || S_ISSOCK(st.st_mode));
 }
 
-/// Until there is something to read, or nobody can write any more. Looks for a signal that says stop.
+/// Waits until there is something to read, or no writer is left. check_stop() ends the wait.
 void wait_for_bytes(int fd) {
   for (;;) {
     check_stop();
@@ -51,7 +51,7 @@ TextSource::TextSource(const fs::path& path, size_t max_bytes) : name_(path.stri
     cut_ = file_.text().size() > max_bytes_;
     return;
   }
-  // O_NONBLOCK: a named pipe that nobody writes yet is waited for where a signal can end the wait.
+  // O_NONBLOCK: for a named pipe without a writer we wait where a signal can end the wait.
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) fail_input("{}: cannot open: {}", name_, std::strerror(errno));
   try {
@@ -67,7 +67,7 @@ void TextSource::read_stream(int fd) {
   max_bytes_ = std::min(max_bytes_, kMaxStreamBytes);
   size_t n = 0;
   for (;;) {
-    // One byte more than may be used tells whether there is more.
+    // One more byte than may be used shows whether there is more.
     if (n == held_.size()) held_.resize(std::min(max_bytes_ + 1, std::max(kFirstBytes, 2 * n)));
     wait_for_bytes(fd);
     const ssize_t got = read(fd, held_.data() + n, held_.size() - n);

@@ -23,7 +23,7 @@ class TextSource {
   size_t max_bytes() const { return max_bytes_; }
   /// For messages: the path, or "standard input".
   const std::string& name() const { return name_; }
-  /// For descriptions: the file's name; it does not hold the number a shell has given to a pipe.
+  /// For descriptions: the file's name, without the number that a shell gives to a pipe.
   std::string short_name() const;
 
  private:

@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kBlockBytes = 64 << 10;
 
-/// Where the white space before `end` starts, not before `least`.
+/// Where the white space before `end` begins, but not before `least`.
 size_t spaces_start_before(std::string_view text, size_t end, size_t least) {
   while (end > least) {
     const Utf8Char c = decode_utf8_before(text, end);
@@ -42,7 +42,8 @@ TokenFinder::TokenFinder(std::vector<Entry> entries) : entries_(std::move(entrie
   link();
 }
 
-/// The tree of the reversed texts, level by level: a node is a range of them, sorted, that agree so far.
+/// Builds the trie of the reversed texts, level by level. A node is a range of sorted texts that agree so
+/// far.
 void TokenFinder::build() {
   std::vector<std::pair<std::string, int32_t>> texts;
   for (size_t e = 0; e < entries_.size(); ++e) {
@@ -71,7 +72,8 @@ void TokenFinder::build() {
   for (uint32_t c = 0; c < nodes_[0].n_children; ++c) first_[nodes_[1 + c].byte] = 1 + c;
 }
 
-/// Sets `shorter`, and `entry` where only a shorter one ends: by depth, so that what a node needs is there.
+/// Sets `shorter`, and `entry` where only a shorter entry ends. It goes by depth, so that what a node needs
+/// is set.
 void TokenFinder::link() {
   for (size_t n = 1; n < nodes_.size(); ++n) {
     Node& node = nodes_[n];
@@ -92,7 +94,7 @@ uint32_t TokenFinder::child(uint32_t node, unsigned char byte) const {
   return it == last || it->byte != byte ? 0 : uint32_t(it - nodes_.begin());
 }
 
-/// longest[i]: the longest entry that starts at begin + i, -1 where none does.
+/// longest[i] = the longest entry that starts at begin + i; -1 where none does.
 void TokenFinder::find_longest(std::string_view text, size_t begin, size_t end,
                                std::vector<int32_t>& longest) const {
   longest.resize(end - begin);
@@ -108,7 +110,7 @@ void TokenFinder::find_longest(std::string_view text, size_t begin, size_t end,
 
 bool TokenFinder::split(std::string_view text, const std::function<bool(const Span&)>& emit) const {
   size_t done = 0;                          // text before has been emitted
-  size_t at = 0;                            // where the next token is looked for
+  size_t at = 0;                            // where the next token is searched
   size_t spaces_begin = 0, spaces_end = 0;  // the white space that rstrip measured last
   std::vector<int32_t> longest;
   for (size_t block = 0; block < text.size() && !entries_.empty(); block += kBlockBytes) {
@@ -123,7 +125,8 @@ bool TokenFinder::split(std::string_view text, const std::function<bool(const Sp
       size_t begin = at, end = at + found.text.size();
       at = end;
       if (found.token->single_word && !is_single_word(text, begin, end)) continue;
-      // A token behind one with rstrip may lie in the space that one took; it is a token all the same.
+      // A token behind one with rstrip may begin in the space that the latter took. It is a token all the
+      // same.
       if (found.token->lstrip) begin = std::max(spaces_start_before(text, begin, done), done);
       if (found.token->rstrip) {
         if (end < spaces_begin || end > spaces_end)

@@ -25,9 +25,9 @@ struct Span {
   int32_t id;
 };
 
-/// Finds tokens of a set in a text: leftmost, of these the longest, then from its end on. The time is linear
-/// in the text, whatever the tokens are: an Aho-Corasick automaton of the reversed tokens reads the text
-/// backwards, block by block, and knows at every byte the longest token that starts there.
+/// Finds tokens of a set in a text: the leftmost match, of these the longest, then on from its end. The time
+/// is linear in the text, whatever the tokens are. An Aho-Corasick automaton of the reversed tokens reads the
+/// text backwards, block by block, and knows at every byte the longest token that starts there.
 class TokenFinder {
  public:
   struct Entry {
@@ -38,16 +38,16 @@ class TokenFinder {
   TokenFinder() = default;
   explicit TokenFinder(std::vector<Entry> entries);
 
-  /// Calls emit for every part in order; emit returns false to stop. False when stopped.
+  /// Calls emit for every part in order; emit returns false to stop. Returns false when stopped.
   bool split(std::string_view text, const std::function<bool(const Span&)>& emit) const;
 
  private:
   struct Node {
-    uint32_t children = 0;  // the first; they lie side by side, by byte
+    uint32_t children = 0;  // the first child; children are adjacent, ordered by byte
     uint16_t n_children = 0;
-    unsigned char byte = 0;  // that leads here
-    uint32_t shorter = 0;    // the node of the longest text, but itself, that its own ends with
-    int32_t entry = -1;      // the longest one that starts at the byte read last
+    unsigned char byte = 0;  // of the edge that leads here
+    uint32_t shorter = 0;    // the suffix link: the longest other node whose text this node's text ends with
+    int32_t entry = -1;      // the longest entry that starts at the byte read last
   };
   void build();
   void link();
@@ -55,7 +55,7 @@ class TokenFinder {
   void find_longest(std::string_view text, size_t begin, size_t end, std::vector<int32_t>& longest) const;
 
   std::vector<Entry> entries_;
-  std::vector<Node> nodes_;            // [0]: the root; by depth
+  std::vector<Node> nodes_;            // by depth; [0] is the root
   std::array<uint32_t, 256> first_{};  // children of the root; 0: none
   size_t longest_ = 0;                 // bytes of the longest entry
 };

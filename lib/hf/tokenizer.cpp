@@ -27,7 +27,7 @@ std::string listed(const std::vector<std::string>& items, size_t most) {
   return items.size() > most ? fmt::format("{} and {} more", text, items.size() - most) : text;
 }
 
-/// Of what decides about the ids in these tokens.
+/// The properties of these tokens that decide about ids, as text.
 std::string text_of(const AddedTokens& added) {
   std::string text;
   added.for_each([&](int32_t id, const AddedToken& t) {

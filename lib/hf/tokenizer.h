@@ -13,9 +13,9 @@ inline constexpr size_t kMaxTokenizerBytes = 64 << 20;
 
 struct ExtraToken;
 
-/// A tokenizer.json with a BPE model: byte-level, or with the pieces of SentencePiece. Same ids as the
-/// Hugging Face `tokenizers` library with add_special_tokens=False. What it cannot do exactly is refused by
-/// name when it is loaded.
+/// A tokenizer.json with a BPE model: byte-level, or with SentencePiece's pieces. Ids are those of the
+/// Hugging Face `tokenizers` library with add_special_tokens=False. Loading refuses by name what it cannot do
+/// exactly (Exit::input).
 class Tokenizer {
  public:
   explicit Tokenizer(const fs::path& tokenizer_json);
@@ -25,18 +25,17 @@ class Tokenizer {
   Tokenizer(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  /// Token ids of a UTF-8 text (Exit::input at the first invalid byte, by offset), added tokens inside the
-  /// text recognized. Long texts are encoded in pieces on threads(); the result does not depend on it.
-  /// max_tokens: no more than the first ids of the whole text's; little more of it is tokenized than they
-  /// need.
+  /// The token ids of a UTF-8 text, in which added tokens are recognized. Long texts are encoded in pieces on
+  /// threads(); the result does not depend on their number. max_tokens: only so many of the first ids; little
+  /// more of the text is tokenized than they need. Exit::input at the first invalid byte, by offset.
   std::vector<int32_t> encode(std::string_view text, size_t max_tokens = SIZE_MAX) const;
-  /// The bytes these ids stand for; special tokens written out.
+  /// The bytes that these ids stand for. Special tokens are written out.
   std::string decode(const std::vector<int32_t>& ids) const;
 
   int32_t vocab_size() const;                     // largest id + 1
-  int32_t id_of(const std::string& token) const;  // -1 when absent; as written in the file
+  int32_t id_of(const std::string& token) const;  // -1 when absent; `token` as written in the file
   const std::string& sha256() const;  // of the file, and of the extra tokens where they change something
-  /// One line for each thing that may not be as the model was trained; without the file's name.
+  /// One line for everything that may differ from how the model was trained; without the file's name.
   const std::vector<std::string>& warnings() const;
 
  private:
@@ -45,8 +44,8 @@ class Tokenizer {
 };
 
 /// The tokenizer of a model's folder as transformers makes it: tokenizer.json with the added and special
-/// tokens of tokenizer_config.json, added_tokens.json and special_tokens_map.json; or that of a GGUF file.
-/// Exit::input, with a hint, where there is none.
+/// tokens of tokenizer_config.json, added_tokens.json and special_tokens_map.json; or the tokenizer of a GGUF
+/// file. Exit::input, with a hint, where there is none.
 Tokenizer open_tokenizer(const fs::path& folder_or_gguf);
 
 }  // namespace blockgtq

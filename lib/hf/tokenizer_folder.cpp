@@ -1,9 +1,10 @@
-// The tokenizer of a model's folder. Added tokens stand in several files, which transformers (5.x) reads so:
-//  - tokenizer_config.json's "added_tokens_decoder" where it is there; otherwise added_tokens.json, and
-//    special_tokens_map.json as if its members stood in tokenizer_config.json;
+// The tokenizer of a model's folder. Added tokens are in several files, which transformers (5.x) reads as
+// follows:
+//  - tokenizer_config.json's "added_tokens_decoder" where it exists; otherwise added_tokens.json, and
+//    special_tokens_map.json as if its members were in tokenizer_config.json;
 //  - special tokens that are named (bos_token, eos_token, ..., every other NAME_token) and listed
 //    (extra_special_tokens, once additional_special_tokens), unless they are added tokens already.
-// They go behind those of tokenizer.json in this order; ids are counted on, whatever the files say.
+// They follow those of tokenizer.json in this order. Ids continue to count, whatever the files say.
 #include <algorithm>
 #include <charconv>
 #include <map>
@@ -31,7 +32,8 @@ Json read_object(const fs::path& path) {
   return json;
 }
 
-/// A token as text or as an object with options; `special` where it has no such member.
+/// A token given as text, or as an object with options. `special` is the default where the object does not
+/// say.
 AddedToken read_token(const Json& json, bool special, const std::string& where) {
   AddedToken token;
   token.special = special;
@@ -149,7 +151,7 @@ std::vector<ExtraToken> read_extra_tokens(const fs::path& folder) {
   return extra;
 }
 
-/// What stands in place of a tokenizer.json, and what makes one of it.
+/// Exit::input: says what the folder has in place of a tokenizer.json, and how to make one of it.
 [[noreturn]] void fail_without_tokenizer(const fs::path& folder) {
   std::string found = "no tokenizer.json";
   for (const char* file : {"tokenizer.model", "tekken.json", "tiktoken.model", "vocab.json"})

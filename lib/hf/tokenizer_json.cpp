@@ -33,7 +33,7 @@ std::string get_string(const Json& object, const char* key, const std::string& w
 }
 
 int64_t non_negative(const Json& value) {
-  if (!value.is_number_unsigned()) return -1;  // what the parser makes of every integer without a minus
+  if (!value.is_number_unsigned()) return -1;  // the parser makes one of every integer without a minus
   const auto n = value.get<uint64_t>();
   return n <= uint64_t(INT64_MAX) ? int64_t(n) : -1;
 }

@@ -5,21 +5,21 @@
 
 namespace blockgtq {
 
-/// What the `tokenizers` library holds of single code points, where the Unicode versions of its parts differ
-/// from those of PCRE2 and utf8proc. Tables are sorted; made by tests/hf/make_unicode_tables.py.
+/// What the `tokenizers` library knows of single code points, where the Unicode versions of its parts differ
+/// from those of PCRE2 and utf8proc. Tables are sorted. tests/hf/make_unicode_tables.py makes them.
 struct CodeRange {
   char32_t first, last;
 };
 
-/// Code points first..last count as `same_as`: of the same length in UTF-8 and of the general category that
-/// Unicode 16.0 gives them, which every PCRE2 from 10.36 on knows.
+/// Code points first..last match as `same_as`, which has the same length in UTF-8 and the general category
+/// that Unicode 16.0 gives them. Every PCRE2 from 10.36 on knows `same_as`.
 struct CodeReplacement {
   char32_t first, last, same_as;
 };
 
 extern const CodeReplacement kReplaced[];
 extern const size_t kReplacedCount;
-extern const CodeRange kInert[];  // no normalization form changes, moves or composes them
+extern const CodeRange kInert[];  // no normalization form changes, moves or composes these
 extern const size_t kInertCount;
 extern const CodeRange kNumeric[];  // digits and numbers of the Digits pre-tokenizer
 extern const size_t kNumericCount;

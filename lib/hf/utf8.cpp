@@ -7,7 +7,7 @@ namespace blockgtq {
 
 namespace {
 
-/// Length of the well-formed character at p, of which `left` bytes are there; 0 when it is none.
+/// Length of the well-formed character at p, of which `left` bytes exist; 0 where there is none.
 int character_length(const unsigned char* p, size_t left) {
   const auto continues = [&](size_t i) { return i < left && (p[i] & 0xC0) == 0x80; };
   const unsigned char b = p[0];

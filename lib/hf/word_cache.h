@@ -7,7 +7,7 @@
 
 namespace blockgtq {
 
-/// Ids of short words met before; words that do not fit any more are not kept.
+/// Remembers the ids of short words. Words that do not fit any more are not remembered.
 class WordCache {
  public:
   static constexpr size_t kMaxWordBytes = 64;

@@ -15,14 +15,14 @@ namespace blockgtq {
 namespace {
 
 constexpr int64_t kQueryTile = 64;
-constexpr double kFlopsPerNanosecond = 50;  // of one thread, roughly
+constexpr double kFlopsPerNanosecond = 50;  // of one thread, a rough estimate
 
 int64_t whole_panels(int64_t keys) {
   return keys / kPanel * kPanel;
 }
 
-/// Keys and values of every chunk and KV head, packed for multiply_packed(), from key `first` of a chunk on,
-/// a multiple of kPanel.
+/// Keys and values of every chunk and KV head, packed for multiply_packed(). They begin at key `first` of a
+/// chunk, a multiple of kPanel.
 class PackedHeads {
  public:
   PackedHeads(const AttentionProblem& p, const Heads& k, const Heads& v, int64_t first)
@@ -44,11 +44,11 @@ class PackedHeads {
     });
   }
 
-  /// Panels of (dim, keys), from `key` on, a multiple of kPanel.
+  /// Panels of (dim, keys) that begin at `key`, a multiple of kPanel.
   const float* keys(int64_t chunk, int64_t kv_head, int64_t key) const {
     return k_.get() + (chunk * n_kv_ + kv_head) * k_floats_ + (key - first_) * k_dim_;
   }
-  /// Panels of (keys, v.dim) from `key` on, value_stride() apart.
+  /// Panels of (keys, v.dim) that begin at `key`, value_stride() apart.
   const float* values(int64_t chunk, int64_t kv_head, int64_t key) const {
     return v_.get() + (chunk * n_kv_ + kv_head) * v_floats_ + (key - first_) * kPanel;
   }
@@ -64,15 +64,15 @@ class PackedHeads {
   std::unique_ptr<float[]> k_, v_;
 };
 
-/// The two that queries see: all keys from the first that the first query sees on, and the recent ones, if
-/// any.
+/// The keys and values that queries see: `far` begins at the first key that query 0 sees; `near` has the
+/// recent positions, if any.
 struct Sight {
   PackedHeads far;
   std::optional<PackedHeads> near;
 };
 
 Sight sight(const AttentionProblem& p) {
-  // Query 0 sees furthest back.
+  // Query 0 sees the furthest back.
   const auto from = [&](int64_t n_seen) { return whole_panels(std::max<int64_t>(0, p.past - n_seen + 1)); };
   Sight out{PackedHeads(p, p.k, p.v, p.window > 0 ? from(p.window) : 0), std::nullopt};
   if (!p.recent) return out;
@@ -82,20 +82,22 @@ Sight sight(const AttentionProblem& p) {
   return out;
 }
 
-/// Queries at positions [q0, q0 + rows) of a chunk, one head: they see the chunk's keys up to their own, or
-/// those of their window; the last `recent` from recent_k. Scores lie in two parts, of the keys that are
-/// further back for some query and of those that are recent for some; what lies between a query's keys of the
-/// one and of the other, fewer than 64 + kPanel, is masked.
+/// Attention of one head for the queries at positions [q0, q0 + rows) of a chunk. A query sees the chunk's
+/// keys up to its own, or those of its window; the last `recent` of them come from recent_k.
+/// The scores have two parts: keys that are further back for some query, and keys that are recent for some
+/// query. Fewer than 64 + kPanel keys of a query lie between the two parts; they are masked.
 void attend_tile(const AttentionProblem& p, const Sight& seen, int64_t chunk, int64_t q0, int64_t rows,
                  int64_t head, int64_t recent, float* out) {
-  // the first that any sees, or one of its panel
+  // The first key that any query sees, rounded down to a whole panel.
   const int64_t k0 = p.window > 0 ? whole_panels(std::max<int64_t>(0, q0 - p.window + 1)) : 0;
   const int64_t keys = q0 + rows - k0, kv = head / p.group, out_stride = p.n_heads * p.v.dim;
-  const int64_t n_far = std::max<int64_t>(0, keys - recent);  // keys [0, n_far) from k0 on
+  const int64_t n_far = std::max<int64_t>(0, keys - recent);  // keys [0, n_far), counted from k0
   const int64_t near0 = recent > 0 ? whole_panels(std::max<int64_t>(0, keys - rows - recent + 1)) : keys;
-  const int64_t n_near = keys - near0, shift = n_far - near0;  // of a recent key's column
+  const int64_t n_near = keys - near0,
+                shift = n_far - near0;  // shift: from a recent key's index to its column
   const int64_t n_cols = n_far + n_near;
-  const int64_t stride = ((n_cols / 16 + 1) | 1) * 16;  // a sink fits in; never a multiple of 128 bytes
+  const int64_t stride =
+      ((n_cols / 16 + 1) | 1) * 16;  // with room for a sink, and never a multiple of 128 bytes
   const int64_t row0 = chunk * p.chunk + q0 - p.past;
   thread_local std::vector<float> buffer, queries;  // (rows, stride), (rows, q.dim)
   if (buffer.size() < size_t(rows * stride)) buffer.resize(size_t(rows * stride));
@@ -137,11 +139,11 @@ void attend_tile(const AttentionProblem& p, const Sight& seen, int64_t chunk, in
 void attention(const AttentionProblem& p, float* out) {
   const int64_t chunks = (p.n_tokens + p.chunk - 1) / p.chunk;
   const int64_t tiles = (p.chunk + kQueryTile - 1) / kQueryTile;
-  const double keys = double(p.past) + double(p.chunk) / 2;  // half of the chunk's is masked
+  const double keys = double(p.past) + double(p.chunk) / 2;  // half of the chunk's keys are masked
   const double flops = 2.0 * double(p.n_tokens * p.n_heads * (p.q.dim + p.v.dim)) * keys;
   const Sight seen = sight(p);
   share(size_t(chunks * p.n_heads * tiles), flops / kFlopsPerNanosecond, [&](size_t i) {
-    // The longest tiles first, so that the threads end together.
+    // The longest tiles come first, so that the threads end together.
     const int64_t tile = tiles - 1 - int64_t(i) / (chunks * p.n_heads),
                   rest = int64_t(i) % (chunks * p.n_heads);
     const int64_t chunk = rest / p.n_heads, head = rest % p.n_heads;
@@ -149,7 +151,7 @@ void attention(const AttentionProblem& p, float* out) {
         std::min(kQueryTile, std::min(p.chunk, p.n_tokens - chunk * p.chunk) - tile * kQueryTile);
     if (rows <= 0) return;
     int64_t recent = p.recent ? p.recent[chunk] : 0;
-    if (p.window > 0 && recent >= p.window) recent = p.past + p.chunk;  // nothing further back
+    if (p.window > 0 && recent >= p.window) recent = p.past + p.chunk;  // no query sees further back
     attend_tile(p, seen, chunk, p.past + tile * kQueryTile, rows, head, recent, out);
   });
 }

@@ -3,20 +3,21 @@
 
 namespace blockgtq {
 
-/// Heads of a matrix over tokens: head h of token t starts at data + t * stride + h * head_stride and has dim
-/// values.
+/// The heads of a matrix over tokens. Head h of token t has `dim` values from data + t * stride + h *
+/// head_stride on.
 struct Heads {
   const float* data = nullptr;
   int64_t stride = 0, head_stride = 0;
   int64_t dim = 0;
 };
 
-/// Causal attention within every chunk: out (T, n_heads, v.dim) = softmax(scale * q k^T) v, where query head
-/// h reads KV head h / group. With a window a query sees that many keys, its own the last; a cap c makes
-/// c tanh(x / c) of a logit; a sink is one more logit of a head, without a value. Where there are recent
-/// positions, a query sees recent_k and recent_v in the place of k and v at the last recent[chunk] positions,
-/// its own the last of them, under the same softmax. `past` keys lie before those of the tokens, which are
-/// then one chunk. Memory: a copy of the keys and values that are seen, and 64 rows of scores per thread.
+/// Causal attention within every chunk: softmax(scale * q k^T) v, where query head h reads KV head h / group.
+/// - window: a query sees that many keys, its own the last.
+/// - softcap c turns a logit x into c tanh(x / c).
+/// - sinks: one more logit per head, without a value.
+/// - recent: at the last recent[chunk] positions, its own the last of them, a query sees recent_k and
+///   recent_v in place of k and v, under the same softmax.
+/// - past: so many keys lie before those of the tokens, which are then a single chunk.
 struct AttentionProblem {
   int64_t n_tokens = 0, chunk = 0, past = 0;
   int64_t n_heads = 0, group = 1;
@@ -28,6 +29,8 @@ struct AttentionProblem {
   const int64_t* recent = nullptr;  // (n_chunks) or null: none
   Heads recent_k, recent_v;
 };
+/// out (T, n_heads, v.dim). Takes memory for a copy of the keys and values that are seen, and for 64 rows of
+/// scores per thread.
 void attention(const AttentionProblem& problem, float* out);
 
 }  // namespace blockgtq

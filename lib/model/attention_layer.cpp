@@ -1,4 +1,4 @@
-// The attention block of a layer, in its two kinds: grouped queries, and DeepSeek-V2's latent attention.
+// The attention part of a layer, of two kinds: grouped queries, and DeepSeek-V2's latent attention.
 #include "model/attention_layer.h"
 
 #include <algorithm>
@@ -34,7 +34,7 @@ struct Block {
     linear(model, w, in, n(), out.data());
     return out;
   }
-  /// Shows the layer; returns what was set of recent positions.
+  /// Calls `show` for the layer. Returns the recent positions that it set.
   RecentPositions shown(LayerActivations& acts) const {
     acts.layer = kv_layer(config(), layer);
     acts.n_tokens = n();
@@ -45,8 +45,8 @@ struct Block {
           "recent positions of another number of chunks");
     return std::move(acts.recent);
   }
-  /// Checks (T, cols) of the named projection, where there is one: before it is shown, and again after, when
-  /// it may have been rewritten.
+  /// Checks a projection (T, cols), where there is one, for non-finite numbers: before `show` gets it, and
+  /// again afterwards, because `show` may rewrite it.
   void require(const std::vector<float>& x, const char* name) const {
     if (x.empty()) return;
     require_finite(model, x.data(), n(), int64_t(x.size()) / n(),
@@ -62,7 +62,8 @@ struct Block {
     if (weights.attention_norm) apply_norm(config(), *weights.attention_norm, y, n(), y);
     add_to(state.x.data(), y, n() * config().hidden, float(config().residual_multiplier));
   }
-  /// As the layer does it: by the model's frequencies, the sliding layers' own, or not at all.
+  /// Applies RoPE as the layer does: with the model's frequencies, with those of sliding layers, or not at
+  /// all.
   void turn(std::vector<float>& x, int64_t heads, int64_t dim) const {
     const LayerAttention::Rotation rotation = config().layer_attention[size_t(layer)].rotation;
     if (rotation == LayerAttention::Rotation::none) return;
@@ -71,20 +72,20 @@ struct Block {
     const int64_t first = state.past ? state.past->n : 0;
     if (!x.empty()) rotate(table, x.data(), n(), heads * dim, heads, dim, state.chunk, first);
   }
-  /// This layer of the sequence behind; null: none.
+  /// This layer of the sequence that the run continues; null: none.
   Past::Layer* past() const {
     return state.past ? &state.past->layers.at(size_t(kv_layer(config(), layer))) : nullptr;
   }
 };
 
-/// Adds `more` to what is behind it; both stay equal. Returns all.
+/// Appends `more` to the past, and returns all of it.
 const float* behind(std::vector<float>& past, const std::vector<float>& more) {
   past.insert(past.end(), more.begin(), more.end());
   return past.data();
 }
 
-/// What queries see of their last positions, `recent` or else `x`, which is what the cache gives back: kept
-/// beside it from the first difference on.
+/// Stores what queries see of their most recent positions: `recent`, or else `x`, which is what the cache
+/// decodes. It is stored apart from the past only from the first difference on.
 void keep_recent(std::vector<float>& past, const std::vector<float>& past_x, const std::vector<float>& recent,
                  const std::vector<float>& x) {
   if (recent.empty() && past.empty()) return;
@@ -109,7 +110,7 @@ void copy_columns(const float* from, int64_t from_stride, float* to, int64_t to_
   });
 }
 
-/// Takes q (T, Hq, 2 D) apart: what stays is the first half of every head, the second is returned.
+/// Splits q (T, Hq, 2 D): the first half of every head stays, the second half is returned.
 std::vector<float> take_gate(std::vector<float>& q, int64_t rows, int64_t dim) {
   std::vector<float> first(size_t(rows * dim)), second(size_t(rows * dim));
   copy_columns(q.data(), 2 * dim, first.data(), dim, dim, rows);
@@ -186,7 +187,7 @@ void grouped_query_attention(const Block& b) {
   b.add_output(heads.data());
 }
 
-/// What latent attention reads, of all tokens.
+/// What latent attention reads, for all tokens.
 struct Latent {
   std::vector<float> q;    // (T, Hq, nope + rope)
   std::vector<float> low;  // (T, lora), normed
@@ -194,7 +195,8 @@ struct Latent {
   RecentPositions recent;  // k (T, rope)
 };
 
-/// Every head's key (n, Hq, nope + rope): its own part of kv (n, Hq, nope + v), then the shared rotary one.
+/// The keys of all heads, (n, Hq, nope + rope): each head's own part from kv (n, Hq, nope + v), then the
+/// shared rotary part.
 std::vector<float> latent_keys(const Config& c, const std::vector<float>& kv, const float* k_rope,
                                int64_t n) {
   const MlaConfig& m = c.mla;
@@ -207,8 +209,8 @@ std::vector<float> latent_keys(const Config& c, const std::vector<float>& kv, co
   return key;
 }
 
-/// Keys and values of whole chunks, tokens [first, first + n), expanded from the latent; with `past` tokens
-/// before them, which x has and q has not.
+/// Expands the keys and values of whole chunks, tokens [first, first + n), from the latent, and attends. Past
+/// tokens lie before them; x has these, q has not.
 void expand_and_attend(const Block& b, const Latent& x, int64_t first, int64_t n_queries, float* heads,
                        int64_t past = 0) {
   const int64_t n = past + n_queries;

@@ -12,7 +12,7 @@ namespace blockgtq {
 
 namespace {
 
-/// Experts are fetched when tokens come to them.
+/// Prefetches a layer's weights. Experts are read only when tokens go to them.
 void prefetch(const Checkpoint& model, const LayerWeights& weights) {
   for (const Tensor* tensor : weights.without_experts()) model.prefetch(*tensor);
 }

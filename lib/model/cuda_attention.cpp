@@ -1,5 +1,4 @@
-// The attention block of a layer on the device, in its two kinds: grouped queries, and DeepSeek-V2's latent
-// attention.
+// The attention part of a layer on a GPU, of two kinds: grouped queries, and DeepSeek-V2's latent attention.
 #include <algorithm>
 #include <tuple>
 
@@ -34,8 +33,8 @@ CudaDecoder::Watched CudaDecoder::projection(const ResidentLayer& layer, Word wo
           layer.weights.all()};
 }
 
-/// Checks the projections and the output of the layer before, shows, and checks again what may have been
-/// rewritten.
+/// Checks the projections and the previous layer's output for non-finite numbers, calls `show`, and checks
+/// again what `show` may have rewritten.
 void CudaDecoder::check_and_show(const ResidentLayer& layer, const std::vector<Watched>& projected,
                                  const std::vector<Watched>& shown, const Show& show, LayerActivations acts,
                                  bool stop) {
@@ -56,13 +55,14 @@ void CudaDecoder::check_and_show(const ResidentLayer& layer, const std::vector<W
   require_finite(shown);
 }
 
-/// What the projections of tokens [first, first + n) read.
+/// The input of the projections of tokens [first, first + n).
 const void* CudaDecoder::attention_input(const LayerWeights& w, int64_t first, int64_t n) {
   const int64_t at = first * config().hidden;
   return input(w.input_norm, ws_.x + at, n, ws_.normed ? low(ws_.normed, at) : ws_.in);
 }
 
-/// x (T, heads, dim) as the layer rotates it: by the model's frequencies, the sliding layers' own, or not.
+/// Applies RoPE to x (T, heads, dim) as the layer does: with the model's frequencies, with those of sliding
+/// layers, or not at all.
 void CudaDecoder::turn(int layer, float* x, int64_t heads, int64_t dim) {
   const LayerAttention::Rotation rotation = config().layer_attention[size_t(layer)].rotation;
   if (rotation == LayerAttention::Rotation::none) return;
@@ -78,7 +78,7 @@ Past::Layer* CudaDecoder::held(const ResidentLayer& layer) const {
   return &held;
 }
 
-/// What is held comes before the last T rows of `all` (P + T, cols), and they join it.
+/// Copies what is held before the last T rows of `all` (P + T, cols), and appends these rows to it.
 void CudaDecoder::join(std::vector<float>& held, float* all, int64_t cols) {
   const auto before = size_t(run_.past * cols), n = size_t(run_.n_tokens * cols);
   check(held.size() == before, "a past of other positions");
@@ -87,7 +87,7 @@ void CudaDecoder::join(std::vector<float>& held, float* all, int64_t cols) {
   cuda::download(held.data() + before, all + before, n * sizeof(float), stream_);
 }
 
-/// q (T, Hq, D), k (T, Hkv, D) and v (T, Hkv, Dv), and the queries' gates where they have them.
+/// Computes q (T, Hq, D), k (T, Hkv, D) and v (T, Hkv, Dv), and the queries' gates where there are any.
 void CudaDecoder::project_heads(const LayerWeights& w) {
   const Config& c = config();
   const int64_t n = run_.n_tokens, heads = c.n_heads, dim = c.head_dim;
@@ -107,7 +107,7 @@ void CudaDecoder::project_heads(const LayerWeights& w) {
   }
   for (const auto& [weight, x, cols] : {std::tuple{&w.q_norm, ws_.q, q_cols}, {&w.k_norm, ws_.k, k_cols}}) {
     if (!*weight) continue;
-    const int64_t width = (*weight)->elements();  // of one head, or of all
+    const int64_t width = (*weight)->elements();  // of one head, or of all heads
     cuda::Norm norm = prepare_norm(**weight, c.rms_eps, x, n * cols / width);
     norm.offset = float(c.norm_offset);
     norm.y = x;
@@ -159,7 +159,7 @@ void CudaDecoder::grouped_query_attention(const ResidentLayer& layer, const Show
   add_output(w.o, w.attention_norm, ws_.heads, n, ws_.x);
 }
 
-/// q (T, Hq, nope + rope) and joint (T, lora + rope).
+/// Computes q (T, Hq, nope + rope) and joint (T, lora + rope).
 void CudaDecoder::project_latent(const LayerWeights& w) {
   const MlaConfig& m = config().mla;
   const int64_t q_cols = config().n_heads * int64_t(m.nope_dim + m.rope_dim);
@@ -180,7 +180,7 @@ void CudaDecoder::project_latent(const LayerWeights& w) {
   }
 }
 
-/// Keys and values of some whole chunks, and of the past, expanded from the latent; every head's key ends
+/// Expands the keys and values of some whole chunks, and of the past, from the latent. Every head's key ends
 /// with the shared rotary part.
 void CudaDecoder::expand_and_attend(const ResidentLayer& layer, int64_t first, int64_t n) {
   const Config& c = config();
@@ -195,7 +195,7 @@ void CudaDecoder::expand_and_attend(const ResidentLayer& layer, int64_t first, i
   norm.low = low(ws_.latent, run_.past * lora);
   if (ws_.all_latent) norm.y = ws_.all_latent + run_.past * lora;
   cuda::norm(norm, stream_);
-  if (Past::Layer* const past = held(layer)) {  // of one chunk: this is all of it
+  if (Past::Layer* const past = held(layer)) {  // there is one chunk then, so this is all of it
     join(past->k, ws_.all_k, rope);
     join(past->v, ws_.all_latent, lora);
     cuda::convert(ws_.all_latent, cuda::FloatType::f32, ws_.latent, run_.type, run_.past * lora, stream_);

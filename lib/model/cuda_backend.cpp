@@ -14,7 +14,7 @@ namespace blockgtq {
 
 namespace {
 
-/// The options, with their device in use by this thread.
+/// Makes the options' device current for this thread, and returns the options.
 const CudaOptions& use_device(const CudaOptions& options) {
   const int index = options.device;
   try {
@@ -31,16 +31,16 @@ const CudaOptions& use_device(const CudaOptions& options) {
   }
 }
 
-/// A run's weights: on their way through the arena, or there since a run before.
+/// A run's weights: streamed through the arena, or resident since an earlier run.
 class RunWeights {
  public:
-  /// staging: null where they are there. Those before parcel `first` are left out.
+  /// staging: null where they are resident. Parcels before `first` are skipped.
   RunWeights(const Checkpoint& model, int device, const CudaPlan& plan, std::byte* arena, Staging* staging,
              size_t first)
       : plan_(plan), arena_(arena) {
     if (staging) stream_.emplace(model, device, plan.parcels, arena, *staging, first);
   }
-  /// As WeightStream.
+  /// As WeightStream::acquire().
   const std::byte* acquire(size_t i, const cuda::Stream& stream) {
     return stream_ ? stream_->acquire(i, stream) : arena_ + plan_.parcels[i].arena_offset;
   }
@@ -74,7 +74,7 @@ class CudaBackend : public Backend {
   cuda::Blas blas_;
   Staging staging_;
   cuda::Buffer kept_;                    // weights that stay from run to run
-  const Checkpoint* kept_of_ = nullptr;  // of this model; null: of none, whatever lies there
+  const Checkpoint* kept_of_ = nullptr;  // the model that kept_ holds; null: none, whatever is in memory
 };
 
 void CudaBackend::let_go() {
@@ -88,7 +88,7 @@ void CudaBackend::forward(const Checkpoint& model, const ForwardRequest& request
   cuda::set_device(options_.device);
   if (kept_of_ != &model || !request.past) let_go();
   const int64_t free = cuda::free_device_bytes() + int64_t(kept_.bytes()) +
-                       cuda::Blas::kWorkspaceBytes;  // the workspace is in the plan
+                       cuda::Blas::kWorkspaceBytes;  // the workspace is part of the plan
   const CudaPlan plan(model, request, options_, free);
   if (!plan.resident) let_go();
   const bool there = kept_of_ == &model;
@@ -107,7 +107,7 @@ void CudaBackend::forward(const Checkpoint& model, const ForwardRequest& request
   if (request.start) decoder.set_residual(request.start->x);
   run_layers(plan, request, decoder, weights);
   if (request.on_logits) run_output(plan, request, model.config().vocab, decoder, weights);
-  stream_.synchronize();  // before the memory goes
+  stream_.synchronize();  // work in flight uses memory that is freed now
   if (plan.resident) kept_of_ = &model;
   if (request.past) request.past->n += plan.run.n_tokens;
   if (request.progress) request.progress->end();

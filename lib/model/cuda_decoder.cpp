@@ -1,5 +1,6 @@
-// What attention and feed-forward share: products with resident weights, norms, the watch for non-finite
-// numbers; and the two ends of the decoder.
+// What attention and feed-forward share: products with resident weights, norms, and checks for non-finite
+// numbers.
+// Also the embedding and the logits.
 #include "model/cuda_decoder.h"
 
 #include <algorithm>
@@ -27,7 +28,7 @@ CudaDecoder::~CudaDecoder() {
   try {
     stream_.synchronize();
   } catch (const Error&) {
-    // A run that failed is reported by what failed.
+    // A failed run reports what failed.
   }
 }
 
@@ -66,7 +67,7 @@ cuda::RopeTable CudaDecoder::upload_rope(bool local, float* cos, float* sin) {
   const int64_t n = run_.chunk * table.layout.n_rotary(), first = run_.past * table.layout.n_rotary();
   cuda::upload(cos, table.cos.data() + first, size_t(n) * sizeof(float), stream_);
   cuda::upload(sin, table.sin.data() + first, size_t(n) * sizeof(float), stream_);
-  stream_.synchronize();  // before the host's arrays go
+  stream_.synchronize();  // the copies read arrays of the host, which end here
   return {table.layout, run_.chunk, cos, sin};
 }
 
@@ -91,8 +92,8 @@ const float* CudaDecoder::floats(const Tensor& tensor) const {
   return reinterpret_cast<const float*>(resident(tensor));
 }
 
-/// y (n, rows) (+)= scale x w^T with the first `rows` rows that lie at the weight: its own, or those of the
-/// matrix that follows it too. Weights of another type than the product's are converted some rows at a time.
+/// y (n, rows) (+)= scale x w^T, with the first `rows` rows at the weight: its own, or also those of the
+/// matrix that follows it. Weights of another type than the product's are converted a few rows at a time.
 void CudaDecoder::multiply(const Tensor& weight, int64_t rows, cuda::FloatType type, const void* x, int64_t n,
                            float* y, int64_t y_stride, bool add, float scale) {
   const int64_t cols = weight.shape[1];
@@ -114,7 +115,7 @@ void CudaDecoder::multiply(const Tensor& weight, int64_t rows, cuda::FloatType t
   }
 }
 
-/// The same with a weight that lies there as (cols, rows); it is converted as a whole.
+/// The same with a weight that is stored as (cols, rows). It is converted as a whole.
 void CudaDecoder::multiply_transposed(const Linear& w, const void* x, int64_t n, float* y, bool add,
                                       float scale) {
   cuda::Product product{resident(w.weight), x,         y,   w.rows(), w.cols(), n,
@@ -128,7 +129,7 @@ void CudaDecoder::multiply_transposed(const Linear& w, const void* x, int64_t n,
   blas_.multiply(product, stream_);
 }
 
-/// ws_.converted = rows [first, first + n) of the matrix that lies at the weight.
+/// ws_.converted = rows [first, first + n) of the matrix at the weight.
 void CudaDecoder::convert_rows(const Tensor& weight, int64_t first, int64_t n, cuda::FloatType type) {
   const int64_t cols = weight.shape[1], elements = n * cols;
   if (lies_as_float(weight)) {
@@ -159,7 +160,7 @@ void CudaDecoder::linear(const Linear& w, const void* x, int64_t n, float* y, bo
   add_bias(w, y, w.rows(), n, scale);
 }
 
-/// RMSNorm of n rows x, one after the other. Where it goes is left to say.
+/// RMSNorm of n consecutive rows x. The caller still sets the output.
 cuda::Norm CudaDecoder::prepare_norm(const Tensor& weight, double eps, const float* x, int64_t n) const {
   cuda::Norm norm;
   norm.x = x;
@@ -171,8 +172,8 @@ cuda::Norm CudaDecoder::prepare_norm(const Tensor& weight, double eps, const flo
   return norm;
 }
 
-/// The model's norm to y (n, dim) in float32, which may be x, and low (n, dim) of the products' type; either
-/// may be null.
+/// The model's norm, to y (n, dim) in float32, which may be x, and to low (n, dim) in the products' type.
+/// Either may be null.
 void CudaDecoder::norm(const Norm& weights, const float* x, int64_t n, float* y, void* low) {
   cuda::Norm norm = model_norm(weights, x, n);
   norm.y = y;
@@ -188,8 +189,8 @@ cuda::Norm CudaDecoder::model_norm(const Norm& weights, const float* x, int64_t 
   return norm;
 }
 
-/// What a part of the layer reads: the norm of x (n, hidden), or x itself, as `in` of the products' type, and
-/// as y in float32 where that is not null. Returns in.
+/// The input of a part of the layer: the norm of x (n, hidden), or x itself. It is written to `in` in the
+/// products' type, and to y in float32 where y is not null. Returns in.
 const void* CudaDecoder::input(const std::optional<Norm>& weights, const float* x, int64_t n, void* in,
                                float* y) {
   if (weights) {
@@ -200,7 +201,7 @@ const void* CudaDecoder::input(const std::optional<Norm>& weights, const float* 
   return in;
 }
 
-/// x (n, hidden) += what W makes of `in`, or the norm of that, times the residual multiplier.
+/// x (n, hidden) += the product of W and `in`, or the norm of it, times the residual multiplier.
 void CudaDecoder::add_output(const Linear& w, const std::optional<Norm>& weights, const void* in, int64_t n,
                              float* x) {
   const float residual = float(config().residual_multiplier);
@@ -231,7 +232,7 @@ void CudaDecoder::require_finite(const std::vector<Watched>& watched) {
   }
 }
 
-/// Has the CPU's check look at the row: it knows which weight to blame, and how to say it.
+/// Lets the CPU's check examine the row: it finds the weight that is to blame, and words the error.
 void CudaDecoder::report(const Watched& w, int64_t index) {
   const int64_t row = index / w.cols;
   std::vector<float> values(static_cast<size_t>(w.cols));

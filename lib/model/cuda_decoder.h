@@ -10,7 +10,7 @@
 
 namespace blockgtq {
 
-/// A layer's weights and where they are on the device.
+/// A layer's weights, and where they are on the device.
 struct ResidentLayer {
   int index;
   const LayerWeights& weights;
@@ -18,43 +18,45 @@ struct ResidentLayer {
   const std::byte* base;
 };
 
-/// The decoder's steps as work on one stream; the residual stream is the workspace's x. Non-finite numbers
-/// are found on the device, and reported as the CPU does, when the host next waits for it.
+/// The decoder's steps as work on one CUDA stream. The residual stream of the model is the workspace's x.
+/// Non-finite numbers are found on the device. The error is thrown, as on the CPU, when the host next waits
+/// for the device.
 class CudaDecoder {
  public:
   using Show = std::function<void(LayerActivations&)>;
 
-  /// past: what the run continues; null: nothing.
+  /// past: the sequence that the run continues, or null.
   CudaDecoder(const Checkpoint& model, const RunShape& run, Past* past, const Workspace& workspace,
               cuda::Blas& blas, cuda::Stream& stream);
   CudaDecoder(const CudaDecoder&) = delete;
-  ~CudaDecoder();  // waits: copies to its page-locked memory may be under way
+  ~CudaDecoder();  // waits, because copies to its page-locked memory may be under way
 
-  /// Sets x to the tokens' embeddings, and the tables.
+  /// Sets x to the tokens' embeddings, and uploads the RoPE tables.
   void begin(const Tensor& embedding, std::span<const int32_t> tokens);
-  /// The residual stream (T, hidden), in the place of what begin() set; and what it is now, found finite.
+  /// Replaces the residual stream (T, hidden) that begin() set.
   void set_residual(const std::vector<float>& x);
-  std::vector<float> residual();  // waits
-  /// Projects q, k and v, shows them, and unless `stop` adds the attention's output to x. A layer without
-  /// keys and values shows nothing.
+  /// The residual stream (T, hidden) as it is now, after a check that it is finite. Waits.
+  std::vector<float> residual();
+  /// Projects q, k and v and calls `show` with them. Unless `stop`, it then adds the attention's output to x.
+  /// A layer without keys and values does not call `show`.
   void attention(const ResidentLayer& layer, const Show& show, bool stop);
-  /// x += feed-forward of its norm: dense, or the routed experts and the shared one.
+  /// x += the feed-forward part of its norm: dense, or the routed experts and the shared one.
   void feed_forward(const ResidentLayer& layer);
-  /// The logits (n, vocab) of tokens [first, first + n), n <= kLogitTokens, on the device until the next
+  /// The logits (n, vocab) of tokens [first, first + n), n <= kLogitTokens, in device memory until the next
   /// call.
   const float* logits(const OuterWeights& outer, const Parcel& parcel, const std::byte* base, int64_t first,
                       int64_t n);
 
  private:
-  /// What has a word for find_nonfinite(): the order of Workspace::words.
+  /// The arrays that find_nonfinite() has a word for, in the order of Workspace::words.
   enum Word { kOutput, kQ, kK, kV, kOther };
-  /// An array (rows, cols) under watch, and how to name it.
+  /// An array (rows, cols) to check for non-finite numbers, and how an error names it.
   struct Watched {
     Word word;
     const float* x;
     int64_t rows, cols;
     std::string what;
-    std::vector<const Tensor*> weights;  // that may be to blame
+    std::vector<const Tensor*> weights;  // that may be the cause
     int64_t first_token = 0;
   };
 
@@ -64,7 +66,7 @@ class CudaDecoder {
   void* low(void* x, int64_t first) const;  // element `first` of an array of the products' type
   void enter(const Parcel& parcel, const std::byte* base);
   const std::byte* resident(const Tensor& tensor) const;
-  const float* floats(const Tensor& tensor) const;  // of one that lies there as float32
+  const float* floats(const Tensor& tensor) const;  // of a tensor that is stored there as float32
   void convert_rows(const Tensor& weight, int64_t first, int64_t n, cuda::FloatType type);
   void multiply(const Tensor& weight, int64_t rows, cuda::FloatType type, const void* x, int64_t n, float* y,
                 int64_t y_stride, bool add, float scale = 1);
@@ -119,7 +121,7 @@ class CudaDecoder {
   cuda::Stream& stream_;
   cuda::PinnedBuffer words_, routing_;
   cuda::RopeTable rope_, local_rope_;
-  std::vector<Watched> pending_;  // the last layer's output, until the host waits
+  std::vector<Watched> pending_;  // the last layer's output, checked when the host waits
   const Parcel* parcel_ = nullptr;
   const std::byte* base_ = nullptr;  // of the parcel
 };

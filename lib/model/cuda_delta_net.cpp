@@ -1,4 +1,5 @@
-// Gated delta nets on the device: what some layers have in attention's place. delta_net.cpp is the twin.
+// Gated delta nets on a GPU, which some layers have in place of attention. delta_net.cpp is the CPU
+// implementation.
 #include "kernels/forward/activation.h"
 #include "kernels/forward/delta_net.h"
 #include "kernels/forward/heads.h"
@@ -6,8 +7,8 @@
 
 namespace blockgtq {
 
-/// Projections of tokens [first, first + n): q, k and v to `mixed`, z beside where the heads' results come, a
-/// and b.
+/// Projections of tokens [first, first + n): q, k and v to `mixed`, z next to where the heads' results will
+/// be, a and b.
 void CudaDecoder::project_delta(const DeltaWeights& w, const void* in, int64_t first, int64_t n) {
   const DeltaConfig& d = config().delta;
   const DeltaWorkspace& ws = ws_.delta;
@@ -24,7 +25,7 @@ void CudaDecoder::project_delta(const DeltaWeights& w, const void* in, int64_t f
     linear(w.in[3], in, n, a);
     return;
   }
-  // q, k, v and z of a key head and its value heads side by side, and b and a.
+  // q, k, v and z of a key head and its value heads are adjacent, and so are b and a.
   const int64_t cols = mixed_cols + values, block = 2 * key_dim + 2 * group * dim;
   const auto part = [&](int64_t at) { return cuda::ConstHeads{ws.projected + at, cols, block}; };
   linear(w.in[0], in, n, ws.projected);
@@ -42,7 +43,7 @@ void CudaDecoder::project_delta(const DeltaWeights& w, const void* in, int64_t f
 }
 
 void CudaDecoder::delta_net(const ResidentLayer& layer, bool stop) {
-  require_finite(pending_);  // x changes, and the next layer that is checked may be far
+  require_finite(pending_);  // x changes now, and the next layer that is checked may be far away
   pending_.clear();
   if (stop) return;
   const Config& c = config();
@@ -56,7 +57,7 @@ void CudaDecoder::delta_net(const ResidentLayer& layer, bool stop) {
     project_delta(w, attention_input(layer.weights, first, count), first, count);
   }
   cuda::convolve({ws.mixed, floats(w.conv), n, run_.chunk, mixed_cols, d.kernel, ws.convolved}, stream_);
-  float* results = ws.gated + dim;  // beside z
+  float* results = ws.gated + dim;  // next to z
   cuda::delta_rule({n, run_.chunk, d.n_key_heads, heads, d.key_dim, dim, ws.convolved, ws.a, ws.b,
                     floats(w.decay), floats(w.dt_bias), results, 2 * dim},
                    stream_);

@@ -1,4 +1,4 @@
-// The feed-forward part of a layer on the device: dense, or routed experts and a shared one.
+// The feed-forward part of a layer on a GPU: dense, or routed experts and a shared one.
 #include <algorithm>
 #include <utility>
 
@@ -31,7 +31,7 @@ void CudaDecoder::feed_forward(const ResidentLayer& layer) {
   watch(pending_.back());
 }
 
-/// y (n, 2 width) = [gate(x) | up(x)], or as `both` has them; (n, width) without a gate.
+/// y (n, 2 width) = [gate(x) | up(x)], or the columns of `both`; without a gate (n, width).
 void CudaDecoder::gate_up(const Mlp& mlp, const void* x, int64_t n, float* y) {
   if (mlp.both) return linear(*mlp.both, x, n, y);
   if (mlp.gate.weight.shape.empty()) return linear(mlp.up, x, n, y);
@@ -46,7 +46,7 @@ void CudaDecoder::gate_up(const Mlp& mlp, const void* x, int64_t n, float* y) {
   add_bias(mlp.up, y + width, 2 * width, n);
 }
 
-/// act (n, width) of gate_up
+/// act (n, width) from gate_up.
 void CudaDecoder::activate(const Mlp& mlp, int64_t n) {
   const Config& c = config();
   const bool alone = !mlp.both && mlp.gate.weight.shape.empty();
@@ -65,7 +65,7 @@ void CudaDecoder::activate(const Mlp& mlp, int64_t n) {
   cuda::activate(rows, stream_);
 }
 
-/// x (n, hidden) += mlp(in), or its norm
+/// x (n, hidden) += mlp(in), or the norm of it.
 void CudaDecoder::add_mlp(const Mlp& mlp, const std::optional<Norm>& norm, const void* in, int64_t n,
                           float* x) {
   gate_up(mlp, in, n, ws_.gate_up);
@@ -73,7 +73,7 @@ void CudaDecoder::add_mlp(const Mlp& mlp, const std::optional<Norm>& norm, const
   add_output(mlp.down, norm, ws_.act, n, x);
 }
 
-/// x (n, hidden) += the shared expert, times sigmoid of its gate where it has one.
+/// x (n, hidden) += the shared expert, times the sigmoid of its gate where it has one.
 void CudaDecoder::add_shared(const LayerWeights& w, const void* in, int64_t n, float* x) {
   if (!w.shared_gate) return add_mlp(*w.shared, std::nullopt, in, n, x);
   gate_up(*w.shared, in, n, ws_.gate_up);
@@ -84,8 +84,8 @@ void CudaDecoder::add_shared(const LayerWeights& w, const void* in, int64_t n, f
                        stream_);
 }
 
-/// The experts of tokens [first, first + n) and their weights, in device memory; the experts in `routing_`
-/// too.
+/// Chooses the experts of tokens [first, first + n) and their weights, in device memory; copies the experts
+/// to `routing_` too.
 void CudaDecoder::choose_experts(const ResidentLayer& layer, int64_t first, int64_t n) {
   const MoeConfig& moe = config().moe;
   const LayerWeights& w = layer.weights;
@@ -99,10 +99,10 @@ void CudaDecoder::choose_experts(const ResidentLayer& layer, int64_t first, int6
   if (w.choice_bias) rule.bias = floats(*w.choice_bias);
   cuda::route(rule, ws_.router_logits, n, ws_.expert, ws_.weight, stream_);
   cuda::download(routing_.as(), ws_.expert, size_t(n * moe.n_per_token) * sizeof(int32_t), stream_);
-  require_finite({watched});  // waits for the experts too
+  require_finite({watched});  // also waits for the copy of the experts
 }
 
-/// As blockgtq::group_by_expert() of the chosen experts, with row_token and position on the device.
+/// blockgtq::group_by_expert() of the chosen experts; row_token and position go to the device.
 std::vector<int64_t> CudaDecoder::group_by_expert(int64_t n) {
   const MoeConfig& moe = config().moe;
   const int64_t choices = n * moe.n_per_token, most = run_.slab() * moe.n_per_token;
@@ -114,7 +114,8 @@ std::vector<int64_t> CudaDecoder::group_by_expert(int64_t n) {
   return begin;
 }
 
-/// x of tokens [first, first + n) += their experts' outputs, weighted. Every expert sees its tokens together.
+/// x of tokens [first, first + n) += the weighted outputs of their experts. Every expert computes its tokens
+/// together.
 void CudaDecoder::add_experts(const ResidentLayer& layer, int64_t first, int64_t n) {
   const MoeConfig& moe = config().moe;
   const int64_t hidden = config().hidden, choices = n * moe.n_per_token, width = moe.intermediate;

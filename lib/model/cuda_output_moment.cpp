@@ -8,8 +8,8 @@
 namespace blockgtq {
 namespace {
 
-/// The rows of W_o as tokens whose values are what each query head of a KV head has: (rows, group) of (H,
-/// Dv).
+/// The rows of W_o in the form of tokens, whose values are the columns of one query head of every KV head:
+/// (rows, group) tokens of (H, Dv).
 cuda::StatsInput input_of(int64_t rows, const AttentionShape& shape) {
   cuda::StatsInput input;
   input.layout = {shape.v_dim, shape.v_dim, Pairing::half};
@@ -32,7 +32,7 @@ struct CudaOutputMoment::State {
   int device = cuda::current_device();
   cuda::Stream stream;
   std::vector<float> host;                            // (rows, width)
-  cuda::Buffer weights{host.size() * sizeof(float)};  // the same
+  cuda::Buffer weights{host.size() * sizeof(float)};  // the same on the device
   cuda::Buffer values{host.size() * sizeof(float)};   // (rows, group, H, Dv)
   cuda::Buffer sums{size_t(input.chunk_size()) * sizeof(double)}, bad{3 * sizeof(int32_t)};
 };

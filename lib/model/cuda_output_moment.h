@@ -5,10 +5,10 @@
 
 namespace blockgtq {
 
-/// output_moment() on a GPU, to the last bit. The weights are read here and summed up there.
+/// output_moment() on a GPU, with the same bits. The host reads the weights, and the device adds.
 class CudaOutputMoment {
  public:
-  /// For W_o with so many rows: takes bytes() of the device in use by this thread. Any thread may ask.
+  /// For W_o of so many rows. Takes bytes() on this thread's current device. Any thread may call moment().
   CudaOutputMoment(int64_t rows, const AttentionShape& shape);
   CudaOutputMoment(const CudaOutputMoment&) = delete;
   ~CudaOutputMoment();

@@ -18,7 +18,7 @@ void place(Parcel& parcel, const Tensor& tensor, bool joined) {
 }
 
 void place(Parcel& parcel, const Linear& linear) {
-  if (linear.weight.shape.empty()) return;  // not of this kind of attention
+  if (linear.weight.shape.empty()) return;  // this kind of attention does not have it
   place(parcel, linear.weight, false);
   if (linear.bias) place(parcel, *linear.bias, false);
 }

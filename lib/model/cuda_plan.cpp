@@ -13,8 +13,8 @@ namespace blockgtq {
 
 namespace {
 
-constexpr int64_t kConvertedBytes = 256 << 20;  // of weights converted at a time, where they must be
-constexpr int64_t kReserveBytes = 256 << 20;  // left free for what the driver loads as kernels are first used
+constexpr int64_t kConvertedBytes = 256 << 20;  // weights that are converted at a time, where they must be
+constexpr int64_t kReserveBytes = 256 << 20;    // for what the driver loads when a kernel is first used
 
 int64_t aligned(int64_t bytes) {
   return (bytes + 255) / 256 * 256;
@@ -34,7 +34,7 @@ cuda::FloatType product_type(ComputeType asked, DType stored) {
   return float_type(stored);
 }
 
-/// Of attention, or of what the layer has in its place.
+/// The output projection of attention, or of the layer's delta net.
 const Linear& output_of(const LayerWeights& layer) {
   return layer.delta ? layer.delta->out : layer.o;
 }
@@ -48,7 +48,7 @@ void check_kernels(const Checkpoint& model) {
               "--device cpu");
 }
 
-/// Bytes that matrices stored in another type need when they are converted; gate and up are one.
+/// Counts the bytes for converting matrices that are stored in another type. Gate and up are one matrix.
 class Conversions {
  public:
   explicit Conversions(cuda::FloatType type) : type_(type) {}
@@ -85,7 +85,7 @@ class Conversions {
   }
 
   cuda::FloatType type_;
-  int64_t bytes_ = 0, whole_ = 0;  // whole: of what is not converted in parts
+  int64_t bytes_ = 0, whole_ = 0;  // whole_: of matrices that are converted as a whole
 };
 
 }  // namespace
@@ -102,7 +102,7 @@ std::string without_kernel(const Config& c) {
   return "";
 }
 
-/// Gives every parcel a place of its own, if there is room for all.
+/// Gives every parcel a place of its own, if there is room for all of them.
 bool CudaPlan::keep_all(int64_t room) {
   int64_t all = 0;
   for (const Parcel& parcel : parcels) all += aligned(parcel.bytes);

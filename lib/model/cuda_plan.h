@@ -8,12 +8,13 @@
 
 namespace blockgtq {
 
-/// What of the model no kernel here computes ("head dimension 320, at most 256"); empty where nothing is.
+/// The part of the model that no kernel computes ("head dimension 320, at most 256"); empty where there is
+/// none.
 std::string without_kernel(const Config& config);
 
-/// What a run will take of the device, settled before anything starts.
+/// What a run will take of the device. It is decided before anything starts.
 struct CudaPlan {
-  /// Exit::device when this model does not run on a GPU, or not in min(limit, free_bytes).
+  /// Exit::device where this model does not run on a GPU, or not in min(limit, free_bytes).
   CudaPlan(const Checkpoint& model, const ForwardRequest& request, const CudaOptions& options,
            int64_t free_bytes);
   CudaPlan(const CudaPlan&) = delete;  // parcels point into layers and outer
@@ -23,8 +24,8 @@ struct CudaPlan {
   std::vector<LayerWeights> layers;
   std::vector<Parcel> parcels;  // of the layers, then of the output layer where logits are asked for
   int64_t activation_bytes = 0;
-  int64_t arena_bytes = 0;  // for weights: two layers where they fit, else one; or all
-  bool resident = false;    // every parcel has a place of its own: runs that continue a sequence come again
+  int64_t arena_bytes = 0;  // for weights: two layers where they fit, else one; all of them where resident
+  bool resident = false;    // every parcel has a place of its own, for runs that continue a sequence
 
  private:
   bool keep_all(int64_t room);

@@ -10,7 +10,7 @@ namespace blockgtq {
 namespace {
 
 constexpr int64_t kPieceBytes = 1 << 20;
-constexpr size_t kPrefetchPieces = 256;  // that far ahead pages are asked for
+constexpr size_t kPrefetchPieces = 256;  // pages are requested that far ahead
 
 }  // namespace
 
@@ -50,9 +50,9 @@ WeightStream::~WeightStream() {
   changed_.notify_all();
   thread_.join();
   try {
-    copies_.synchronize();  // the staging memory and the arena may go
+    copies_.synchronize();  // then the staging memory and the arena may be freed
   } catch (const Error&) {
-    // Whoever used the weights learns of it; a destructor must not throw.
+    // The user of the weights gets this error. A destructor must not throw.
   }
 }
 
@@ -95,7 +95,7 @@ void WeightStream::release(size_t i, const cuda::Stream& stream) {
   changed_.notify_all();
 }
 
-/// False when the run was given up.
+/// Returns false when the run was abandoned.
 bool WeightStream::wait_for_room(size_t i) {
   const int after = parcels_[i].after;
   std::unique_lock lock(mutex_);
@@ -147,7 +147,7 @@ void WeightStream::send(const Batch& batch, const Parcel& parcel) {
 
 namespace {
 
-/// The rows that hold a stretch of elements.
+/// The rows that hold `count` elements from `first` on.
 Tensor stretch(const Tensor& tensor, int64_t first, int64_t count) {
   const int64_t cols = tensor.row_elements(), row = first / cols;
   Tensor flat = tensor;

@@ -12,8 +12,8 @@
 
 namespace blockgtq {
 
-/// Page-locked memory that weights pass through on their way to the device; kept from run to run, for it is
-/// slow to get.
+/// Page-locked memory through which weights go to the device. It is kept from run to run, because allocating
+/// it is slow.
 struct Staging {
   static constexpr int64_t kBatchBytes = 32 << 20;
   static constexpr size_t kBatches = 3;
@@ -22,30 +22,32 @@ struct Staging {
   void ensure(int64_t bytes);  // of every batch
 };
 
-/// Brings parcels from the mapped checkpoint to the device, one after the other: a thread of its own copies
-/// batches into page-locked memory (on all processors) and sends them on a stream of its own, while the
-/// caller computes with an earlier parcel.
+/// Copies parcels from the mapped checkpoint to the device, one after the other. A thread copies batches into
+/// page-locked memory (on all processors) and sends them on a CUDA stream of its own, while the caller
+/// computes with an earlier parcel.
 class WeightStream {
  public:
-  /// Parcels from number `first` on go to arena + their offset. model, parcels and staging outlive this.
+  /// Parcels from index `first` on go to arena + their offset. model, parcels and staging must outlive this
+  /// object.
   WeightStream(const Checkpoint& model, int device, const std::vector<Parcel>& parcels, std::byte* arena,
                Staging& staging, size_t first = 0);
   WeightStream(const WeightStream&) = delete;
   ~WeightStream();
 
-  /// Waits until parcel i is on its way; later work on `stream` finds it there. In order, each once.
+  /// Waits until parcel i has been sent; later work on `stream` finds it there. Call in order, once for each
+  /// parcel.
   const std::byte* acquire(size_t i, const cuda::Stream& stream);
-  /// Parcel i is not needed by work that `stream` gets from now on.
+  /// Says that work that `stream` gets from now on does not need parcel i.
   void release(size_t i, const cuda::Stream& stream);
 
  private:
-  /// A stretch of one tensor.
+  /// Consecutive elements of one tensor.
   struct Piece {
     const Parcel::Item* item;
     int64_t first, count;  // elements
     int64_t at, bytes;     // in the parcel
   };
-  /// Consecutive pieces that travel together.
+  /// Consecutive pieces that are copied together.
   struct Batch {
     size_t first_piece = 0, n_pieces = 0;
     int64_t at = 0, bytes = 0;  // in the parcel
@@ -73,7 +75,7 @@ class WeightStream {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  size_t n_arrived_, n_finished_;  // parcels whose events are recorded, or that are left out
+  size_t n_arrived_, n_finished_;  // parcels whose events are recorded, or that are skipped
   std::atomic<bool> stop_ = false;
   std::exception_ptr error_;
   std::thread thread_;  // last: it uses all of the above

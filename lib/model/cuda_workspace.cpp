@@ -7,12 +7,12 @@ namespace blockgtq {
 
 namespace {
 
-/// Values of the products' type.
+/// Takes n values of the products' type.
 void* take_low(Region& region, const RunShape& run, int64_t n) {
   return region.take<std::byte>(n * cuda::bytes_of(run.type));
 }
 
-/// (P + T, cols) for all positions; its last T rows.
+/// Takes (P + T, cols) for all positions, and returns its last T rows.
 float* take_grown(Region& region, const RunShape& run, int64_t cols, float*& all) {
   all = region.take<float>((run.past + run.n_tokens) * cols);
   return all ? all + run.past * cols : nullptr;

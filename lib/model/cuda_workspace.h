@@ -8,23 +8,23 @@
 
 namespace blockgtq {
 
-/// Tokens that norms, projections and feed-forward take at a time.
+/// Norms, projections and feed-forward parts take so many tokens at a time.
 inline constexpr int64_t kCudaSlabTokens = 2048;
 
-/// What the sizes of a run depend on beside the config.
+/// What the sizes of a run's arrays depend on besides the config.
 struct RunShape {
   int64_t n_tokens = 0, chunk = 0;
-  int64_t past = 0;        // tokens before these, P, whose keys and values attention reads too
-  bool continues = false;  // a Past, which this run's tokens join
+  int64_t past = 0;        // P, tokens before these, whose keys and values attention reads too
+  bool continues = false;  // there is a Past, to which this run's tokens are added
   cuda::FloatType type = cuda::FloatType::f32;  // of the products' operands
-  int64_t converted_bytes = 0;                  // for weights stored in another type
+  int64_t converted_bytes = 0;                  // for weights that are stored in another type
   bool logits = false;
 
   int64_t slab() const { return std::min(n_tokens, kCudaSlabTokens); }
 };
 
-/// Device memory handed out piece by piece; without memory it only counts, so that one description gives both
-/// the size and the addresses.
+/// Hands out device memory piece by piece. Without memory it only counts. So the same code computes the size
+/// and the addresses.
 class Region {
  public:
   explicit Region(std::byte* base) : base_(base) {}
@@ -38,7 +38,7 @@ class Region {
     return base_ ? reinterpret_cast<T*>(base_ + at) : nullptr;
   }
   int64_t mark() const { return at_; }
-  void rewind(int64_t mark) { at_ = mark; }  // what was taken since may overlap with what comes
+  void rewind(int64_t mark) { at_ = mark; }  // memory taken since `mark` may be handed out again
   int64_t most() const { return most_; }
 
  private:
@@ -46,28 +46,29 @@ class Region {
   int64_t at_ = 0, most_ = 0;
 };
 
-/// What a gated delta net keeps over T tokens, beside projections of a slab. H value heads of Dv, K key
+/// What a gated delta net holds over T tokens, besides the projections of a slab. H value heads of Dv, K key
 /// heads.
 struct DeltaWorkspace {
-  float* projected = nullptr;                    // (S, what the widest projections put out)
+  float* projected = nullptr;                    // (S, outputs of the widest projections)
   float *mixed = nullptr, *convolved = nullptr;  // (T, q and k of K heads, v of H heads)
   float *a = nullptr, *b = nullptr;              // (T, H)
   float* gated = nullptr;                        // (T, H, [z: Dv | result: Dv])
   void* heads = nullptr;                         // (T, H, Dv)
 };
 
-/// Everything a run keeps on the device beside weights. S tokens of a slab, T of the run; `void` arrays are
-/// of the products' type. Attention, feed-forward and the output layer overlap.
+/// All that a run holds on the device besides weights. S tokens of a slab, T of the run. `void` arrays have
+/// the type of the products. Attention, feed-forward and the output layer overlap in memory.
 struct Workspace {
   static constexpr int kWords = 5;  // for find_nonfinite: see CudaDecoder
 
   float* x = nullptr;                    // (T, hidden), the residual stream
   void* in = nullptr;                    // (S, hidden), the norm of x
   void* normed = nullptr;                // (T, hidden), the same where the feed-forward part reads it too
-  float* out = nullptr;                  // (S, hidden), what is normed or gated before it is added to x
+  float* out = nullptr;                  // (S, hidden), normed or gated before it is added to x
   uint64_t* words = nullptr;             // (kWords)
   float *cos = nullptr, *sin = nullptr;  // (chunk, R / 2)
-  float *local_cos = nullptr, *local_sin = nullptr;  // the same, of sliding layers with their own frequencies
+  float *local_cos = nullptr,
+        *local_sin = nullptr;  // the same, for sliding layers with their own frequencies
   void* converted = nullptr;
 
   // attention
@@ -77,23 +78,23 @@ struct Workspace {
   float* q_gate = nullptr;                         // (S, Hq, 2 D), queries with their gates
   float* gate = nullptr;                           // (T, Hq, D)
   DeltaWorkspace delta;
-  // latent attention: q (T, Hq, nope + rope), k (T, rope), the end of all_k (P + T, rope), and, for P + L
-  // tokens at a time, expanded keys and values
+  // Latent attention: q is (T, Hq, nope + rope), k (T, rope), the end of all_k (P + T, rope). Keys and values
+  // are expanded for P + L tokens at a time.
   float* q_rope = nullptr;      // (T, Hq, rope)
   float* joint = nullptr;       // (T, lora + rope)
   float* q_low = nullptr;       // (S, q_lora)
   void* q_in = nullptr;         // (S, q_lora)
-  float* all_latent = nullptr;  // (P + T, lora), normed, of a run that continues
-  void* latent = nullptr;       // (P + L, lora), the same for products
+  float* all_latent = nullptr;  // (P + T, lora), normed, where the run continues a sequence
+  void* latent = nullptr;       // (P + L, lora), the same in the products' type
   float* kv = nullptr;          // (P + L, Hq, nope + v)
   float* key = nullptr;         // (P + L, Hq, nope + rope)
 
-  // feed-forward; E rows: a token per expert it goes to, or S
+  // Feed-forward. E rows: one per token and expert that it goes to, or S.
   float* gate_up = nullptr;        // (E, 2 intermediate)
   void* act = nullptr;             // (E, intermediate)
-  float* in_float = nullptr;       // (S, hidden), the norm again for the router
+  float* in_float = nullptr;       // (S, hidden), the norm in float32 for the router
   float* router_logits = nullptr;  // (S, n_experts)
-  float* open = nullptr;           // (S), of the shared expert's gate
+  float* open = nullptr;           // (S), the shared expert's gate
   int32_t* expert = nullptr;       // (S, n_per_token)
   float* weight = nullptr;         // (S, n_per_token)
   int32_t* row_token = nullptr;    // (E)
@@ -104,8 +105,9 @@ struct Workspace {
   float* logits = nullptr;  // (kLogitTokens, vocab)
 };
 
+/// Takes all arrays of a run from `region`.
 Workspace lay_out(const Config& config, const RunShape& run, Region& region);
-/// What the feed-forward part takes of it.
+/// Takes the arrays of the feed-forward part, which `out` gets.
 void lay_out_feed_forward(const Config& config, const RunShape& run, Region& region, Workspace& out);
 
 }  // namespace blockgtq

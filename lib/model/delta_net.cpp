@@ -21,7 +21,7 @@ struct Sizes {
   int64_t mixed() const { return 2 * keys() + values(); }
 };
 
-/// Per token: [q | k | v], z, b and a, each over all heads.
+/// Projections of all tokens: [q | k | v], z, b and a, each over all heads.
 struct Projected {
   std::vector<float> mixed, z, b, a;
 };
@@ -32,7 +32,8 @@ std::vector<float> project(const Checkpoint& model, const Linear& w, const float
   return out;
 }
 
-/// qwen3_next has q, k, v and z of a key head and its value heads side by side, and b and a.
+/// Splits the projections of qwen3_next, where q, k, v and z of a key head and its value heads are adjacent,
+/// and so are b and a.
 Projected take_apart(const Sizes& s, const std::vector<float>& qkvz, const std::vector<float>& ba,
                      int64_t n) {
   Projected out;
@@ -65,8 +66,8 @@ std::vector<float> values_of(const Tensor& tensor) {
   return out;
 }
 
-/// silu of the convolution of every column of x (n, cols) over a chunk's last `kernel` tokens; weights (cols,
-/// kernel).
+/// silu of a causal convolution: every column of x (n, cols) over the last `kernel` tokens of its chunk.
+/// weights (cols, kernel).
 std::vector<float> convolve(const Tensor& weights, const std::vector<float>& x, int64_t n, int64_t chunk) {
   const int64_t cols = weights.shape[0], kernel = weights.shape[2];
   const std::vector<float> w = values_of(weights);
@@ -83,7 +84,7 @@ std::vector<float> convolve(const Tensor& weights, const std::vector<float>& x, 
   return out;
 }
 
-/// x (dim) divided by its length
+/// Divides x (dim) by its length.
 void make_unit(float* x, int64_t dim) {
   constexpr float kEps = 1e-6f;
   float squares = 0;
@@ -92,7 +93,8 @@ void make_unit(float* x, int64_t dim) {
   for (int64_t i = 0; i < dim; ++i) x[i] *= scale;
 }
 
-/// Tokens [first, first + n) of one value head: out (value_dim), tokens values() apart.
+/// The recurrence of one value head over tokens [first, first + n). out: value_dim numbers a token, tokens
+/// values() apart.
 void recur(const Sizes& s, const Projected& p, float decay_rate, float dt_bias, int64_t head, int64_t first,
            int64_t n, float* out) {
   std::vector<float> state(size_t(s.key_dim * s.value_dim), 0.0f), q(size_t(s.key_dim)), k(q),

@@ -1,5 +1,5 @@
-// What happens to every activation on its own. Sums run over 16 lanes that are added in a fixed order: the
-// compiler may vectorize them, and no result depends on alignment or threads.
+// Functions of single activations. Sums have 16 lanes, which are added in a fixed order. So the compiler may
+// vectorize them, and no result depends on alignment or threads.
 #include "model/elementwise.h"
 
 #include <algorithm>
@@ -18,7 +18,7 @@ namespace blockgtq {
 namespace {
 
 constexpr int64_t kLanes = 16;
-constexpr int64_t kBlock = 1 << 15;  // elements of one parallel piece; about a nanosecond each
+constexpr int64_t kBlock = 1 << 15;  // of one parallel piece; an element takes about a nanosecond
 
 float total(const std::array<float, kLanes>& lanes) {
   float out = 0;
@@ -46,7 +46,7 @@ float largest(const float* x, int64_t n) {
   return *std::max_element(lanes.begin(), lanes.end());
 }
 
-/// body(first, count) over pieces of n elements.
+/// Calls body(first, count) for pieces of n elements, in parallel.
 template <class Body>
 void over_blocks(int64_t n, const Body& body) {
   share(size_t((n + kBlock - 1) / kBlock), double(n), [&](size_t b) {

@@ -5,19 +5,20 @@
 
 namespace blockgtq {
 
-/// x[i] = e^(x[i] - max x), n >= 1 elements; returns their sum, which makes a softmax of them.
+/// x[i] = e^(x[i] - max x) for n >= 1 elements. Returns their sum; a division by it makes a softmax.
 float exp_below_max(float* x, int64_t n);
 
-/// y_t = x_t / sqrt(mean(x_t^2) + eps) * (weight + offset) for n rows of dim values; x and y rows are
-/// x_stride and y_stride apart and may be the same memory. weight (dim).
+/// y_t = x_t / sqrt(mean(x_t^2) + eps) * (weight + offset) for n rows of dim values. Rows of x and y are
+/// x_stride and y_stride floats apart; x and y may be the same memory. weight (dim).
 void rms_norm(const Tensor& weight, double eps, const float* x, int64_t x_stride, int64_t n, float* y,
               int64_t y_stride, double offset = 0);
 
 /// gate[i] = silu(gate[i]) * up[i], n elements.
 void silu_times(float* gate, const float* up, int64_t n);
-/// gate[i] = gelu(gate[i]) * up[i] with the approximation by tanh; up null: one.
+/// gate[i] = gelu(gate[i]) * up[i], with the tanh approximation of gelu. Where up is null the factor is 1.
 void gelu_tanh_times(float* gate, const float* up, int64_t n);
-/// gate[i] = g sigmoid(alpha g) (u + 1) with g = min(gate[i], limit), u = up[i] within -limit and limit.
+/// gate[i] = g sigmoid(alpha g) (u + 1) with g = min(gate[i], limit) and u = up[i] clamped to [-limit,
+/// limit].
 void clamped_swiglu(float* gate, const float* up, double limit, double alpha, int64_t n);
 
 /// x[i] *= sigmoid(gate[i]), n elements.

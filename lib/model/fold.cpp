@@ -112,8 +112,8 @@ std::vector<float> Fold::folded(const Tensor& tensor) const {
       w.middleRows(h * dim, dim) = (forward * head).cast<float>();
       continue;
     }
-    // Not the map's own way back: both are rounded to float32, and their product is the identity only within
-    // the condition number of S.
+    // Not the map's own backward matrix: both of its matrices are rounded to float32, so their product is the
+    // identity only within the condition number of S.
     const Matrix backward = forward.partialPivLu().inverse();
     for (int g = h * shape.group(); g < (h + 1) * shape.group(); ++g) {
       const Matrix head = w.middleCols(g * dim, dim).cast<double>();

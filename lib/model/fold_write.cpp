@@ -1,4 +1,4 @@
-// A model's folder again, with some of its weights folded.
+// Writes a model's folder again, with some of its weights folded.
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -26,7 +26,7 @@ constexpr const char* kCopied[] = {"tokenizer.json",
                                    "chat_template.jinja",
                                    "generation_config.json"};
 
-/// A folder that goes again, where it was made here, unless it is kept.
+/// A folder that is removed again if it was made here, unless keep() is called.
 class NewFolder {
  public:
   NewFolder(const fs::path& path, bool force) : path_(path) {
@@ -44,7 +44,7 @@ class NewFolder {
   NewFolder(const NewFolder&) = delete;
   ~NewFolder() {
     std::error_code ignored;
-    if (made_ && !kept_) fs::remove(path_, ignored);  // only where nothing is in it
+    if (made_ && !kept_) fs::remove(path_, ignored);  // removes only an empty folder
   }
   void keep() { kept_ = true; }
 
@@ -53,8 +53,8 @@ class NewFolder {
   bool made_ = false, kept_ = false;
 };
 
-/// The folded tensors are float32: a loader that follows the config must not round them to 16 bits, nor look
-/// for scales.
+/// The config of a folder with folded tensors, which are float32: a loader that follows it must neither round
+/// them to 16 bits nor look for scales.
 std::string float_config(const fs::path& model) {
   Json config = parse_json(config_text(model), model.string());
   const char* key = config.contains("torch_dtype") && !config.contains("dtype") ? "torch_dtype" : "dtype";
@@ -63,8 +63,8 @@ std::string float_config(const fs::path& model) {
   return dump_json(config);
 }
 
-/// In the order of the file: wide elements first, so that every tensor begins at a multiple of its element,
-/// then by name.
+/// The entries in the order of the file: wide elements first, so that every tensor begins at a multiple of
+/// its element size, then by name.
 std::vector<std::pair<const Tensor*, TensorEntry>> plan(const Checkpoint& model, const Fold& fold) {
   std::vector<std::pair<const Tensor*, TensorEntry>> out;
   for (const auto& [name, t] : model.tensors()) {
@@ -82,7 +82,7 @@ std::vector<std::pair<const Tensor*, TensorEntry>> plan(const Checkpoint& model,
   return out;
 }
 
-/// A tensor as it is; in blocks where it does not lie as safetensors has it.
+/// Writes a tensor unchanged. One that is quantized or whose rows are permuted goes through a buffer.
 void write_tensor(const Tensor& tensor, SafetensorsWriter& writer) {
   constexpr int64_t kBlock = 1 << 20;
   const bool quantized = is_quantized(tensor.dtype);
@@ -128,7 +128,7 @@ void write_folded(const Checkpoint& model, const Fold& fold, const fs::path& fol
   if (fs::equivalent(folder, model.folder(), error))
     fail_output("{}: cannot write: it is the model's own folder", folder.string());
   NewFolder made(folder, force);
-  std::vector<std::unique_ptr<OutputFile>> files;  // all begun before any appears; config.json comes last
+  std::vector<std::unique_ptr<OutputFile>> files;  // all are begun before any appears; config.json is last
   files.push_back(std::make_unique<OutputFile>(folder / kWeights, force));
   write_weights(model, fold, *files.back());
   const auto add = [&](const char* name, std::string_view text) {

@@ -13,16 +13,16 @@ namespace blockgtq {
 namespace {
 
 constexpr int64_t kTokenTile = 128;
-constexpr int64_t kRowTile = 384;            // at most: wide enough that copying x for it is cheap
-constexpr int64_t kSplitRowTile = 1536;      // to split x is dearer
-constexpr int64_t kPackedWeights = 1 << 20;  // at a time, or a tile's: they stay in a cache
-constexpr int64_t kGroupBytes = 32 << 20;    // of weights resident at a time
+constexpr int64_t kRowTile = 384;            // at most; a tile is wide enough that copying x for it is cheap
+constexpr int64_t kSplitRowTile = 1536;      // splitting x is more expensive than copying it
+constexpr int64_t kPackedWeights = 1 << 20;  // packed at a time, or a tile's weights: they stay in a cache
+constexpr int64_t kGroupBytes = 32 << 20;    // of weights that are resident at a time
 
 int64_t panels_of(int64_t rows) {
   return (rows + kPanel - 1) / kPanel;
 }
 
-/// Weights of n rows, row `first` on, as float32: (n, cols), rows `stride` apart.
+/// Reads n rows of weights, from row `first` on, as float32: (n, cols), rows `stride` apart.
 void read_rows(const Linear& w, int64_t first, int64_t n, int64_t stride, float* to) {
   const int64_t rows = w.rows(), cols = w.cols();
   if (!w.transposed) {
@@ -36,20 +36,23 @@ void read_rows(const Linear& w, int64_t first, int64_t n, int64_t stride, float*
   }
 }
 
-/// f(panel, rows of it, its weights (rows, cols), their stride) for `count` rows of weights, row `first` on.
+/// Calls f(panel, its rows, its weights (rows, cols), their stride) for `count` rows of weights, from row
+/// `first` on.
 template <class F>
 void over_panels(const Linear& w, int64_t first, int64_t count, const F& f) {
   share(size_t(panels_of(count)), double(count * w.cols()) / 3, [&](size_t panel) {
     const int64_t r0 = int64_t(panel) * kPanel, n = std::min(kPanel, count - r0);
-    const int64_t stride = w.cols() + 16;  // rows a power of two apart would share a few sets of the cache
-    thread_local std::vector<float> converted;  // kept: its pages are dear to get
+    // Rows that are a power of two apart would share a few sets of the cache.
+    const int64_t stride = w.cols() + 16;
+    thread_local std::vector<float> converted;  // kept, because getting new pages is expensive
     converted.resize(size_t(n * stride));
     read_rows(w, first + r0, n, stride, converted.data());
     f(int64_t(panel), n, converted.data(), stride);
   });
 }
 
-/// Some rows of weights as products want them: packed once for all tokens, kept for the next ones.
+/// Some rows of weights, packed as products read them: once for all tokens. The memory is reused for the next
+/// rows.
 class PackedRows {
  public:
   void pack(const Linear& w, int64_t first, int64_t count) {
@@ -71,7 +74,7 @@ class PackedRows {
     });
   }
 
-  /// out (n, count) = x times the packed rows from `first`, a multiple of kPanel, on.
+  /// out (n, count) = x times `count` packed rows from `first` on, a multiple of kPanel.
   void multiply(Rows<const float> x, int64_t n, int64_t first, int64_t count, Rows<float> out) const {
     if (uses_split_products())
       split_multiply(x, n, depth_, split_.data() + first / kPanel * split_panel_lines(depth_),
@@ -87,17 +90,17 @@ class PackedRows {
   std::vector<int> terms_;
 };
 
-/// Weight rows of one of some equal tiles of `count`.
+/// Rows of a tile, where `count` rows are cut into equal tiles.
 int64_t row_tile(int64_t count) {
   const int64_t most = uses_split_products() ? kSplitRowTile : kRowTile, tiles = (count + most - 1) / most;
   return (count + tiles * kPanel - 1) / (tiles * kPanel) * kPanel;
 }
 
-/// y(:, first : first + count) = x W^T + b for one range of weight rows; y has rows() columns.
+/// y(:, first : first + count) = x W^T + b for one range of weight rows. y has rows() columns.
 void linear_rows(const Linear& w, int64_t first, int64_t count, const float* x, int64_t n, float* y) {
   const int64_t rows = w.rows(), cols = w.cols();
   thread_local PackedRows packed;
-  const PackedRows& weights = packed;  // this thread's, for all of them
+  const PackedRows& weights = packed;  // those of this thread, which all threads read
   packed.pack(w, first, count);
   const int64_t height = row_tile(count), row_tiles = (count + height - 1) / height;
   const int64_t token_tiles = (n + kTokenTile - 1) / kTokenTile;
@@ -114,7 +117,7 @@ void linear_rows(const Linear& w, int64_t first, int64_t count, const float* x, 
   });
 }
 
-/// Rows of weights that are packed together.
+/// How many rows of weights are packed together.
 int64_t packed_rows(const Linear& w) {
   return std::max(kRowTile, kPackedWeights / w.cols() / kPanel * kPanel);
 }

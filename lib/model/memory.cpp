@@ -1,5 +1,5 @@
-// The sizes of the buffers that the CPU's forward pass keeps, from the same constants that it uses. Each
-// thread has some MiB more for converted weights and scores.
+// The sizes of the buffers of the CPU's forward pass, from the constants that it uses. Each thread takes some
+// MiB more for converted weights and scores.
 #include <algorithm>
 
 #include "model/attention_layer.h"
@@ -18,11 +18,11 @@ int64_t attention_floats(const Config& c, int64_t n, int64_t chunk) {
   const int64_t heads = c.n_heads;
   if (c.attention == AttentionKind::gqa) {
     const int64_t queries_and_keys = (heads + c.n_kv_heads) * c.head_dim;
-    // a gate is taken from its query by way of a copy of both
+    // a gate is split from its query through a copy of both
     const int64_t gates = c.gated_output ? 2 * heads * c.head_dim : 0;
     const DeltaConfig& d = c.delta;
     const int64_t keys = int64_t(d.n_key_heads) * d.key_dim, values = int64_t(d.n_value_heads) * d.value_dim;
-    const int64_t delta = 4 * keys + 5 * values;  // projections, apart and convolved, and heads
+    const int64_t delta = 4 * keys + 5 * values;  // projections, split and convolved, and heads
     const int64_t packed = c.n_kv_heads * (c.head_dim + c.v_dim);
     return n * std::max(queries_and_keys + gates + (heads + c.n_kv_heads) * c.v_dim + packed, delta);
   }

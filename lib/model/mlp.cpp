@@ -16,7 +16,7 @@ namespace blockgtq {
 
 namespace {
 
-/// Buffers of one slab, kept from one to the next.
+/// Buffers of one slab, reused for the next.
 struct Slab {
   std::vector<float> in;        // (n, hidden)
   std::vector<float> gate, up;  // (n, intermediate)
@@ -29,7 +29,7 @@ float* room(std::vector<float>& buffer, int64_t n) {
   return buffer.data();
 }
 
-/// gate (n, width) = act(gate) up; up null: one.
+/// gate (n, width) = act(gate) up. Where up is null the factor is 1.
 void activate(const Config& c, float* gate, const float* up, int64_t n) {
   switch (c.activation) {
     case Activation::silu:
@@ -44,7 +44,7 @@ void activate(const Config& c, float* gate, const float* up, int64_t n) {
   }
 }
 
-/// gate and up (n, width) of both (n, 2 width)
+/// Splits both (n, 2 width) into gate and up (n, width).
 void take_apart(const float* both, bool interleaved, int64_t n, int64_t width, float* gate, float* up) {
   const int64_t step = interleaved ? 2 : 1, apart = interleaved ? 1 : width;
   for (int64_t t = 0; t < n; ++t)
@@ -76,8 +76,8 @@ float* apply(const Checkpoint& model, const Mlp& mlp, const float* in, int64_t n
   return out;
 }
 
-/// apply() on all n tokens of in, added to x: times sigmoid of the layer's `gate`, or its `norm`, where there
-/// is one.
+/// x += apply() of all n tokens of in: times the sigmoid of the layer's `gate`, or after its `norm`, where
+/// there is one.
 void add_mlp(const Checkpoint& model, const Mlp& mlp, const std::optional<Linear>& gate,
              const std::optional<Norm>& norm, const float* in, int64_t n, float* x, Slab& slab) {
   const Config& c = model.config();
@@ -102,13 +102,13 @@ void prefetch(const Checkpoint& model, const Mlp& mlp) {
   for (const Linear* l : mlp.parts()) model.prefetch(l->weight);
 }
 
-/// One place where a token meets an expert.
+/// One token at one of its experts.
 struct Visit {
   int64_t token;
   float weight;
 };
 
-/// Every expert sees its tokens together, so that its weights are read once, and not at all without any.
+/// Every expert computes its tokens together. So its weights are read once, and not at all without tokens.
 void add_experts(const Checkpoint& model, const LayerWeights& layer, const float* in, int64_t n, float* x,
                  Slab& slab) {
   const MoeConfig& moe = model.config().moe;
@@ -155,7 +155,7 @@ void feed_forward(const Checkpoint& model, const LayerWeights& layer, float* x, 
   const int64_t hidden = c.hidden;
   Slab slab;
   std::vector<float> normed;
-  /// What tokens [first, first + count) come with.
+  /// The input of tokens [first, first + count).
   const auto input = [&](int64_t first, int64_t count) -> const float* {
     if (given) return given + first * hidden;
     if (!layer.post_norm) return x + first * hidden;
@@ -172,7 +172,7 @@ void feed_forward(const Checkpoint& model, const LayerWeights& layer, float* x, 
     return;
   }
   check(layer.post_norm && !layer.output_norm, "experts: normed before, not after");
-  // An expert's tokens come from everywhere: the norm of all of them is needed at once.
+  // The tokens of an expert are spread over the text, so the norm of all tokens is needed at once.
   const float* in = input(0, n);
   add_experts(model, layer, in, n, x, slab);
   if (layer.shared) add_mlp(model, *layer.shared, layer.shared_gate, std::nullopt, in, n, x, slab);

@@ -4,8 +4,9 @@
 
 namespace blockgtq {
 
-/// How a model attends, in chunks of at most so many tokens. reference: the layout and metric frequencies of
-/// the published code, pairs (i, i + R/2) whatever the model does.
+/// The model's attention as our files record it, for chunks of at most so many tokens (RoPE's frequencies may
+/// depend on that). reference: the layout and metric frequencies of the published code, which pairs (i, i +
+/// R/2) whatever the model does.
 AttentionShape attention_shape(const Config& config, int64_t longest_chunk, bool reference = false);
 
 }  // namespace blockgtq

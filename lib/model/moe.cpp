@@ -13,7 +13,7 @@ namespace blockgtq {
 
 namespace {
 
-/// The n largest of values, in falling order, lowest index first on ties.
+/// The n largest of values in descending order, the lowest index first on ties.
 std::vector<int32_t> largest(const float* values, int count, int n) {
   std::vector<int32_t> order(static_cast<size_t>(count));
   std::iota(order.begin(), order.end(), 0);
@@ -24,7 +24,7 @@ std::vector<int32_t> largest(const float* values, int count, int n) {
   return order;
 }
 
-/// Takes all groups but the best out of the choice. A group is worth its best member, or its two best.
+/// Excludes all groups but the best from the choice. A group is rated by its best member, or by its two best.
 void keep_best_groups(const MoeConfig& moe, float* choice) {
   const int size = moe.n_experts / moe.n_group;
   std::vector<float> worth(static_cast<size_t>(moe.n_group));
@@ -51,7 +51,7 @@ void score(MoeConfig::Score how, float* x, int n) {
 }  // namespace
 
 Routing route(const MoeConfig& moe, float* logits, int64_t n, std::span<const float> bias) {
-  constexpr float kLeastSum = 1e-20f;  // sigmoids may all vanish
+  constexpr float kLeastSum = 1e-20f;  // all sigmoids may underflow
   const size_t k = size_t(moe.n_per_token), n_experts = size_t(moe.n_experts);
   check(bias.empty() || bias.size() == n_experts, "route: one bias per expert");
   Routing out;

@@ -9,8 +9,8 @@ namespace blockgtq {
 
 namespace {
 
-/// The first row of a tensor that is not finite, counted in the whole tensor as it is stored where this is a
-/// part of one; -1.
+/// The first row of a tensor that is not finite, -1 where there is none. For a part of a tensor it is counted
+/// in the whole tensor as it is stored.
 int64_t nonfinite_row(const Checkpoint& model, const Tensor& tensor) {
   constexpr int64_t kBlock = 1 << 18;
   const int64_t n = tensor.elements(),

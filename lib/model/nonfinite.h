@@ -7,12 +7,12 @@
 
 namespace blockgtq {
 
-/// Exit::nonfinite names the file, the tensor and the first row of it that is not finite.
+/// Exit::nonfinite where the tensor is not finite: names the file, the tensor and its first row that is not.
 void require_finite(const Checkpoint& model, const Tensor& weight);
 
-/// Throws Error(Exit::nonfinite) when a value of x (n, cols) is NaN or infinite: it names the first of the
-/// `weights` that is not finite by file, tensor and row; else `what` and the token, which is first_token plus
-/// the row of x.
+/// Exit::nonfinite where a value of x (n, cols) is NaN or infinite. The error names the first of `weights`
+/// that is not finite by file, tensor and row. Where all are finite, it names `what` and the token, which is
+/// first_token plus the row of x.
 void require_finite(const Checkpoint& model, const float* x, int64_t n, int64_t cols, const std::string& what,
                     const std::vector<const Tensor*>& weights, int64_t first_token = 0);
 

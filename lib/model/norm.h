@@ -3,7 +3,7 @@
 
 namespace blockgtq {
 
-/// The model's norm of n rows x, one after the other, to y, which may be x.
+/// The model's norm (RMS or layer norm) of n consecutive rows x to y, which may be x.
 void apply_norm(const Config& config, const Norm& norm, const float* x, int64_t n, float* y);
 
 }  // namespace blockgtq

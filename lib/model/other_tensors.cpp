@@ -1,5 +1,6 @@
-// Tensors of a checkpoint that the model of its config has no place for. What transformers does with them was
-// tried out with version 5.24 (tests/model/make_other_tensors.py says how).
+// Tensors of a checkpoint for which its config's model has no place. What transformers does with them was
+// tried
+// with version 5.24; tests/model/make_other_tensors.py says how.
 #include "model/other_tensors.h"
 
 #include <fmt/format.h>
@@ -17,12 +18,12 @@ namespace {
 
 constexpr const char* kConvert = "convert it: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(OUT)";
 
-/// What transformers puts before a name that lacks it, or takes away where it stands twice.
+/// The prefix that transformers adds to a name without it, and removes where it occurs twice.
 std::string base_prefix(const Config& config) {
   return config.dialect == Dialect::chatglm ? "transformer." : config.prefix;
 }
 
-/// "model.layers.3.mlp.experts." of a layer that has experts; transformers stacks all that lies there.
+/// The prefixes "model.layers.3.mlp.experts." of layers with experts. transformers stacks all that has them.
 std::vector<std::string> expert_prefixes(const Config& config) {
   std::vector<std::string> out;
   for (int layer = 0; layer < config.n_layers; ++layer) {
@@ -33,13 +34,13 @@ std::vector<std::string> expert_prefixes(const Config& config) {
   return out;
 }
 
-/// What old checkpoints carry and every loader computes anew, and a head that says what the embedding says.
+/// What old checkpoints hold although every loader computes it, and a head that equals the embedding.
 bool is_harmless(const std::string& name, const Config& config) {
   return name.ends_with("rotary_emb.inv_freq") || name.ends_with("rotary_pos_emb.inv_freq") ||
          (config.tied && name == head_name(config));
 }
 
-/// Of the other towers of a vision model, whose text tower this is.
+/// Whether it belongs to another tower of a vision model, of which this is the text tower.
 bool is_beside(const std::string& name, const Config& config) {
   const bool tower = config.prefix.find("language_model.") != std::string::npos;
   return tower && !name.starts_with(config.prefix);
@@ -59,7 +60,7 @@ void refuse_other_names(const Checkpoint& model) {
                 kConvert);
   }
   for (const auto& [name, tensor] : model.tensors()) {
-    // As GPTQ, AWQ and compressed-tensors have them, also where the config does not say a word of it.
+    // GPTQ, AWQ and compressed-tensors use these names, even where the config says nothing of them.
     if (!name.ends_with(".qweight") && !name.ends_with(".weight_packed")) continue;
     throw Error(Exit::input,
                 fmt::format("{}: weights packed in integers are not supported: {}: F32, F16, BF16, F8_E4M3",
@@ -90,7 +91,7 @@ std::string unused_tensors(const Checkpoint& model) {
     const auto fail = [&model, &name = name, &tensor = tensor](const std::string& why) {
       fail_input("{}: tensor {}: {}", model.file_of(tensor).string(), shown(model.label(name)), why);
     };
-    // llama.cpp would use it, or refuse the file.
+    // llama.cpp would use the tensor, or refuse the file.
     if (model.from_gguf()) fail(fmt::format("has no place in a {} of this config", config.model_type));
     if (used.count(base + name)) fail(fmt::format("is there as {} too: one of them", shown(base + name)));
     if (name.starts_with(base) && used.count(name.substr(base.size())))

@@ -5,12 +5,12 @@
 
 namespace blockgtq {
 
-/// Refuses (Exit::input) a checkpoint that holds this model under names that are not read, or packed in
-/// integers. "Missing" alone would send the user to look for a broken download.
+/// Exit::input for a checkpoint that holds this model under names that are not read, or packed in integers. A
+/// mere "missing" would make the user look for a broken download.
 void refuse_other_names(const Checkpoint& model);
 
-/// Tensors that no part of the model takes: one line that counts and names them, empty where there are none.
-/// Those that would change what transformers computes are refused.
+/// One line that counts and names the tensors that no part of the model uses; empty where there are none.
+/// Exit::input for those that would change what transformers computes.
 std::string unused_tensors(const Checkpoint& model);
 
 }  // namespace blockgtq

@@ -12,7 +12,7 @@
 namespace blockgtq {
 
 void embed(const Checkpoint& model, const Tensor& embedding, std::span<const int32_t> tokens, float* x) {
-  constexpr size_t kRows = 256;  // resident at a time: the kernel maps some pages around each
+  constexpr size_t kRows = 256;  // rows resident at a time: the kernel also maps some pages around each
   const int64_t hidden = embedding.shape[1];
   for (int32_t token : tokens) model.prefetch(embedding.rows(token, 1));
   for (size_t t = 0; t < tokens.size(); ++t) {
@@ -21,7 +21,7 @@ void embed(const Checkpoint& model, const Tensor& embedding, std::span<const int
   }
   if (const float scale = float(model.config().embedding_multiplier); scale != 1)
     for (int64_t i = 0; i < int64_t(tokens.size()) * hidden; ++i) x[i] *= scale;
-  // The row to name is the token's, not the first bad one of a large vocabulary.
+  // The error must name the token's row, not the first bad row of a large vocabulary.
   const int64_t n = int64_t(tokens.size()) * hidden, at = first_nonfinite(x, n);
   if (at == n) return;
   const Tensor row = embedding.rows(tokens[size_t(at / hidden)], 1);

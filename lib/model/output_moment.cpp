@@ -10,18 +10,18 @@ namespace blockgtq {
 
 namespace {
 
-constexpr int64_t kRows = 16;    // of a head's matrix, a task
+constexpr int64_t kRows = 16;    // rows of a head's matrix in one task
 constexpr int64_t kWidth = 16;   // numbers that are summed side by side
-constexpr int64_t kBlock = 128;  // vectors that meet a number before the next number's turn
-constexpr int64_t kPanel = 512;  // rows of W_o that lie there as floats at a time
+constexpr int64_t kBlock = 128;  // vectors for one number before the next number's turn
+constexpr int64_t kPanel = 512;  // rows of W_o that are held as floats at a time
 
-/// Of the i-th last kRows rows of a head's (d, d) matrix, or what is left of them.
+/// The first of the i-th last kRows rows of a head's (d, d) matrix, or of what is left of them.
 int64_t first_row(int64_t i, int64_t d) {
   return ((d + kRows - 1) / kRows - 1 - i) * kRows;
 }
 
-/// moments (rows, stride) += v_a v_b over n vectors in order, a in [first, first + rows), b up to a and some
-/// more. vectors (n, stride)
+/// moments (rows, stride) += v_a v_b, added over n vectors in order, for a in [first, first + rows) and b up
+/// to a (and some more). vectors (n, stride).
 void add_products(const double* vectors, int64_t n, int64_t stride, int64_t first, int64_t rows,
                   double* moments) {
   for (int64_t a = first; a < first + rows; ++a) {
@@ -47,14 +47,14 @@ std::vector<double> output_moment(const Linear& o, const AttentionShape& shape) 
   const int64_t n_tasks = shape.n_kv_heads * tasks, most = std::max<int64_t>(1, kBlock / group);
   std::vector<std::vector<double>> moments(static_cast<size_t>(n_tasks));
   std::vector<float> panel(size_t(std::min(kPanel, o.rows()) * width));  // rows of W_o
-  // Each number is a sum over rows of W_o in ascending order, whatever the number of threads.
+  // Every number is a sum over the rows of W_o in ascending order, whatever the number of threads.
   for (int64_t row = 0; row < o.rows(); row += kPanel) {
     const int64_t count = std::min(kPanel, o.rows() - row);
     parallel_for(size_t(count), [&](size_t r) {
       o.weight.read((row + int64_t(r)) * width, width, &panel[r * size_t(width)]);
     });
     parallel_for(size_t(n_tasks), [&](size_t task) {
-      // The longest rows first.
+      // The longest rows come first.
       const int64_t h = int64_t(task) % shape.n_kv_heads,
                     first = first_row(int64_t(task) / shape.n_kv_heads, d), rows = std::min(kRows, d - first);
       std::vector<double>& sums = moments[task];

@@ -6,8 +6,9 @@
 
 namespace blockgtq {
 
-/// W_o (hidden, Hq Dv) -> (H, Dv, Dv), sum over the query heads g of a KV head of W_o,g^T W_o,g: an error e
-/// of a value changes the layer's output by |W_o,g e|^2 per unit of squared attention weight.
+/// W_o (hidden, Hq Dv) -> (H, Dv, Dv), the sum over the query heads g of a KV head of W_o,g^T W_o,g. It
+/// weighs an error e of a value, which changes the layer's output by |W_o,g e|^2 per unit of squared
+/// attention weight.
 std::vector<double> output_moment(const Linear& o, const AttentionShape& shape);
 
 }  // namespace blockgtq

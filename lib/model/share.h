@@ -3,9 +3,10 @@
 
 namespace blockgtq {
 
-/// Runs body(i) for i in [0, n): on threads() threads when the whole takes one thread this long or more, else
-/// here. Waking another thread costs up to a scheduler's time slice on a busy machine, and small models have
-/// thousands of such steps. The pieces are the same either way.
+/// Runs body(i) for i in [0, n). Uses threads() threads where one thread would take kWorthSharing nanoseconds
+/// or more, else this one. Waking another thread costs up to a scheduler's time slice on a busy machine, and
+/// small models have thousands of such steps. The pieces are the same either way. nanoseconds: an estimate
+/// for one thread.
 template <class Body>
 void share(size_t n, double nanoseconds, const Body& body) {
   constexpr double kWorthSharing = 300'000;

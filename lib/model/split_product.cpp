@@ -17,10 +17,10 @@ namespace {
 
 #define BLOCKGTQ_AMX [[gnu::target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512bf16")]]
 
-constexpr int64_t kSide = 16;              // rows of a tile, columns of a tile of sums
-constexpr int64_t kDepth = 32;             // of a product of two tiles
-constexpr int kTerms = 3;                  // 8 bits of the significand each, 24 in all
-constexpr int64_t kDeep = 4;               // steps of kDepth at a time: their left side stays in the L1 cache
+constexpr int64_t kSide = 16;   // rows of a tile, columns of a tile of sums
+constexpr int64_t kDepth = 32;  // depth of a product of two tiles
+constexpr int kTerms = 3;       // each holds 8 bits of the significand, 24 in all
+constexpr int64_t kDeep = 4;    // steps of kDepth at a time, so that their left side stays in the L1 cache
 constexpr int64_t kRows = 2 * kSide;       // of the left side at a time; kPanel columns are two tiles as well
 constexpr int64_t kStepLines = 2 * kSide;  // of one term of one step: two tiles
 static_assert(kPanel == 2 * kSide);
@@ -31,12 +31,12 @@ int64_t steps(int64_t depth) {
   return (depth + kDepth - 1) / kDepth;
 }
 
-/// 32 numbers, or what is left of them.
+/// 32 numbers, or what remains of them.
 struct Numbers {
   __m512 low, high;
 };
 
-/// Their next bf16 term, the nearest one; x keeps the rest, exactly.
+/// Returns the next bf16 term of the numbers, the nearest one. x keeps the exact rest.
 BLOCKGTQ_AMX inline __m512i take_term(Numbers& x) {
   const auto term = __m512i(_mm512_cvtne2ps_pbh(x.high, x.low));
   const __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(term)),
@@ -59,7 +59,7 @@ BLOCKGTQ_AMX inline Numbers load(const float* x, int64_t count) {
           _mm512_maskz_loadu_ps(first_lanes(count - 16), x + 16)};
 }
 
-/// rows[i] of 16 pairs of halves becomes the pairs that stand i-th in all rows.
+/// Transposes 16 rows of 16 pairs of halves: rows[i] becomes the i-th pairs of all rows.
 BLOCKGTQ_AMX void transpose_pairs(__m512i* rows) {
   __m512i x[16];
   for (int i = 0; i < 16; i += 2) {
@@ -85,12 +85,12 @@ BLOCKGTQ_AMX void transpose_pairs(__m512i* rows) {
   }
 }
 
-/// The bits of both, together.
+/// Collects the bits of both.
 BLOCKGTQ_AMX inline __m512i any_bits(__m512i bits, const Numbers& x) {
   return _mm512_or_si512(bits, _mm512_or_si512(_mm512_castps_si512(x.low), _mm512_castps_si512(x.high)));
 }
 
-/// How many bf16 terms the numbers have.
+/// How many bf16 terms the numbers need.
 BLOCKGTQ_AMX int count_terms(const float* b, int64_t stride, int64_t depth, int64_t cols) {
   __m512i after_one = _mm512_setzero_si512(), after_two = after_one;
   for (int64_t j = 0; j < cols; ++j)
@@ -106,7 +106,7 @@ BLOCKGTQ_AMX int count_terms(const float* b, int64_t stride, int64_t depth, int6
                                                         : 1;
 }
 
-/// `count` rows of the left side, steps `first` to `last` of their depth: (step, term, two tiles).
+/// Splits `count` rows of the left side, steps `first` to `last` of their depth, to (step, term, two tiles).
 BLOCKGTQ_AMX void split_rows(Rows<const float> a, int64_t count, int64_t depth, int64_t first, int64_t last,
                              SplitLine* to) {
   for (int64_t s = first; s < last; ++s)
@@ -117,12 +117,13 @@ BLOCKGTQ_AMX void split_rows(Rows<const float> a, int64_t count, int64_t depth, 
     }
 }
 
-/// Tiles: 0 to 3 sums (rows 0-15 and 16-31 times columns 0-15 and 16-31), 4 and 5 the left side, 6 and 7 the
-/// right. out (kRows, kPanel) goes on from what it holds where `add`.
+/// Multiplies steps. Tiles 0 to 3 are sums (rows 0-15 and 16-31 times columns 0-15 and 16-31), 4 and 5 the
+/// left side, 6 and 7 the right side. With `add` the sums continue from what out (kRows, kPanel) holds.
 template <int kRightTerms>
 BLOCKGTQ_AMX void multiply_steps(const SplitLine* left, const SplitLine* right, int64_t n_steps, float* out,
                                  int64_t out_stride, bool add) {
-  asm volatile("" : : "r"(left), "r"(right), "r"(out) : "memory");  // GCC does not know that tiles are loaded
+  // GCC does not know that tile loads read memory.
+  asm volatile("" : : "r"(left), "r"(right), "r"(out) : "memory");
   const int64_t stride = out_stride * int64_t(sizeof(float));
   float* const below = out + kSide * out_stride;
   if (add) {
@@ -141,7 +142,7 @@ BLOCKGTQ_AMX void multiply_steps(const SplitLine* left, const SplitLine* right, 
       _tile_loadd(4, left + i * kStepLines, sizeof(SplitLine));
       _tile_loadd(5, left + i * kStepLines + kSide, sizeof(SplitLine));
       for (int j = 0; j < kRightTerms && i + j < kTerms;
-           ++j) {  // what is left out is below 2^-24 of the product
+           ++j) {  // the omitted products are below 2^-24 of the whole
         if (kRightTerms > 1 || i == 0) {
           _tile_loadd(6, right + j * kStepLines, sizeof(SplitLine));
           _tile_loadd(7, right + j * kStepLines + kSide, sizeof(SplitLine));
@@ -165,7 +166,7 @@ void multiply_terms(int terms, const SplitLine* left, const SplitLine* right, in
                 : multiply_steps<3>)(left, right, n_steps, out, out_stride, add);
 }
 
-/// Eight tiles of 16 rows of 64 bytes.
+/// Configures eight tiles of 16 rows of 64 bytes.
 BLOCKGTQ_AMX void configure_tiles() {
   struct {
     uint8_t palette = 1, start = 0, unused[14] = {};

@@ -1,5 +1,6 @@
-// Where each dialect keeps its weights. One description serves the forward pass (tensors of a checkpoint) and
-// expected_tensors() (names and shapes alone).
+// Where each dialect has its weights. One description serves both the forward pass (tensors of a checkpoint)
+// and
+// expected_tensors() (names and shapes only).
 #include <fmt/format.h>
 
 #include "model/other_tensors.h"
@@ -32,7 +33,7 @@ Mlp find_mlp(const WeightSource& from, const std::string& prefix, int64_t hidden
 
 namespace {
 
-/// [gate; up] in one tensor.
+/// An MLP whose [gate; up] is one tensor.
 Mlp find_fused_mlp(const WeightSource& from, const std::string& gate_up, const std::string& down,
                    const Config& c) {
   const Linear fused = find_linear(from, gate_up, 2 * int64_t(c.intermediate), c.hidden, c.mlp_bias);
@@ -91,7 +92,7 @@ void find_attention(const WeightSource& from, const std::string& prefix, const C
   if (c.sinks) out.sinks = from.get(prefix + "sinks", {c.n_heads});
 }
 
-/// [all query heads | all key heads | all value heads] in one tensor.
+/// Attention whose [all query heads | all key heads | all value heads] is one tensor.
 void find_fused_attention(const WeightSource& from, const std::string& qkv, const std::string& o,
                           const Config& c, LayerWeights& out) {
   const int64_t nq = int64_t(c.n_heads) * c.head_dim, nk = int64_t(c.n_kv_heads) * c.head_dim;
@@ -102,7 +103,7 @@ void find_fused_attention(const WeightSource& from, const std::string& qkv, cons
   out.o = find_linear(from, o, c.hidden, nq, c.o_bias);
 }
 
-/// DeepSeek-V2: queries and the joint latent of keys and values, each of low rank.
+/// Latent attention of DeepSeek-V2: queries, and the joint latent of keys and values, each of low rank.
 void find_latent_attention(const WeightSource& from, const std::string& prefix, const Config& c,
                            LayerWeights& out) {
   const MlaConfig& m = c.mla;
@@ -206,7 +207,7 @@ WeightSource source(const Checkpoint& model) {
 }
 
 void append(const Linear& linear, std::vector<const Tensor*>& out) {
-  if (linear.weight.shape.empty()) return;  // not of this kind of attention
+  if (linear.weight.shape.empty()) return;  // this kind of attention does not have it
   out.push_back(&linear.weight);
   if (linear.bias) out.push_back(&*linear.bias);
 }

@@ -7,8 +7,8 @@
 
 namespace blockgtq {
 
-/// y = x W^T + b with W (rows, cols) where it lies in the checkpoint; transposed: it lies there as (cols,
-/// rows).
+/// y = x W^T + b with W (rows, cols), mapped from the checkpoint. transposed: the checkpoint stores it as
+/// (cols, rows).
 struct Linear {
   Tensor weight;
   std::optional<Tensor> bias;
@@ -17,44 +17,46 @@ struct Linear {
   int64_t cols() const { return weight.shape[transposed ? 0 : 1]; }
 };
 
-/// down(act(gate) up). Without a gate: down(act(up)). Gate and up may lie in one matrix that is not to be
-/// taken apart by rows: `both` (2 width, hidden), gate's rows first or (interleaved) every other row.
+/// down(act(gate) up), or without a gate down(act(up)). Some checkpoints store gate and up in one matrix that
+/// cannot be cut by rows: `both` (2 width, hidden), the gate's rows first or, interleaved, every other row.
 struct Mlp {
   Linear gate, up, down;
   std::optional<Linear> both;
   bool interleaved = false;
   int64_t width() const { return down.cols(); }
-  std::vector<const Linear*> parts() const;  // those that there are, in the order of use
+  std::vector<const Linear*> parts() const;  // those that exist, in the order of use
 };
 
+/// An RMS norm, or with a bias a layer norm.
 struct Norm {
   Tensor weight;               // (dim)
-  std::optional<Tensor> bias;  // (dim), of a layer norm
+  std::optional<Tensor> bias;  // (dim)
 };
 
-/// A gated delta net: the projections of q, k, v and z, of b (beta) and a (decay); for q, k and v a
+/// A gated delta net: projections of q, k, v and z, of b (beta) and a (decay). q, k and v go through a
 /// convolution over the last `kernel` tokens.
 struct DeltaWeights {
-  std::vector<Linear> in;  // (qkvz, ba), or (qkv, z, b, a)
+  std::vector<Linear> in;  // projections (qkvz, ba), or (qkv, z, b, a)
   Tensor conv;             // (2 key heads * key_dim + value heads * value_dim, 1, kernel)
   Tensor decay, dt_bias;   // (value heads); decay is A_log
   Tensor norm;             // (value_dim)
   Linear out;
 };
 
-/// One layer's weights under the names of all dialects, fused tensors taken apart. Shapes are checked here.
+/// One layer's weights, under whatever names its dialect has, with fused tensors split. Their shapes are
+/// checked.
 struct LayerWeights {
-  std::optional<Norm> input_norm, attention_norm;  // before attention, and of its output
-  std::optional<Norm> post_norm, output_norm;      // before the feed-forward part, and of its output
+  std::optional<Norm> input_norm, attention_norm;  // before attention, after it
+  std::optional<Norm> post_norm, output_norm;      // before the feed-forward part, after it
   std::optional<Tensor> q_norm, k_norm;            // QK-norm (head_dim), or over all heads
   // GQA
   Linear q, k, v, o;
   std::optional<Tensor> sinks;  // (Hq)
-  // MLA: q from q (or q_a, q_a_norm, q_b); latent from kv_a, kv_a_norm, expanded by kv_b
+  // MLA: q is from q (or q_a, q_a_norm, q_b). The latent is from kv_a and kv_a_norm; kv_b expands it.
   Linear q_a, q_b, kv_a, kv_b;
   std::optional<Tensor> q_a_norm, kv_a_norm;
-  std::optional<DeltaWeights> delta;  // in attention's place
-  // dense, or experts with router (n_experts, hidden) and shared expert
+  std::optional<DeltaWeights> delta;  // in place of attention
+  // Dense, or experts with a router (n_experts, hidden) and perhaps a shared expert
   std::optional<Mlp> mlp;
   std::optional<Linear> router;
   std::optional<Tensor> choice_bias;  // (n_experts)
@@ -66,13 +68,16 @@ struct LayerWeights {
   std::vector<const Tensor*> without_experts() const;
 };
 
+/// Exit::input where a tensor is missing or has another shape.
 LayerWeights layer_weights(const Checkpoint& model, int layer);
 
+/// The weights outside the layers.
 struct OuterWeights {
   Tensor embedding;  // (vocab, hidden)
   Norm final_norm;   // (hidden)
-  Linear lm_head;    // the embedding when tied
+  Linear lm_head;    // the embedding where the two are tied
 };
+/// Exit::input as layer_weights().
 OuterWeights outer_weights(const Checkpoint& model);
 
 /// The same of any model of this config, in bf16: shapes without data.
@@ -84,11 +89,12 @@ std::string layer_prefix(const Config& config, int layer);
 /// "model.layers.0.self_attn" or the dialect's own name.
 std::string attention_module(const Config& config, int layer);
 
-/// Every tensor a model of this config has, with its shape: names as in its checkpoints, layer by layer.
+/// The name and shape of every tensor that a model of this config has, layer by layer, named as in its
+/// checkpoints.
 std::vector<std::pair<std::string, std::vector<int64_t>>> expected_tensors(const Config& config);
 
-/// Looks every tensor up once, so that a missing or mis-shaped one is found before work starts. Returns what
-/// the user should be told, one line each: what of config and tensors the model leaves aside.
+/// Looks every tensor up once, so that a missing or mis-shaped one is found before work starts (Exit::input).
+/// Returns warnings, one line each: what of config and tensors the model does not use.
 std::vector<std::string> check_weights(const Checkpoint& model);
 
 }  // namespace blockgtq

@@ -1,4 +1,4 @@
-// Where each family keeps its experts.
+// Where each family has its experts.
 #include <fmt/format.h>
 
 #include "model/weights_source.h"
@@ -7,7 +7,7 @@ namespace blockgtq {
 
 namespace {
 
-/// Matrix e of a tensor of n (shape (n, rows, cols)), or row e of one of two dimensions.
+/// Matrix e of a tensor (n, rows, cols), or row e of a tensor of two dimensions.
 Tensor one_of(const Tensor& all, int64_t e) {
   Tensor flat = all;
   flat.shape =
@@ -18,8 +18,8 @@ Tensor one_of(const Tensor& all, int64_t e) {
   return out;
 }
 
-/// Experts in one tensor for gate and up and one for down: (E, 2 I, hidden) and (E, hidden, I), or transposed
-/// (E, hidden, 2 I) and (E, I, hidden).
+/// Experts with one tensor for gate and up and one for down: (E, 2 I, hidden) and (E, hidden, I), or
+/// transposed (E, hidden, 2 I) and (E, I, hidden).
 void find_together(const WeightSource& from, const std::string& gate_up, const std::string& down,
                    const Config& c, bool transposed, LayerWeights& out) {
   const int64_t n = c.moe.n_experts, width = c.moe.intermediate, hidden = c.hidden;
@@ -69,7 +69,7 @@ void find_single(const WeightSource& from, const std::string& prefix, const Conf
   }
 }
 
-/// The bias that experts are chosen with, under the name that the family has for it.
+/// The bias for choosing experts, under the family's name for it.
 Tensor find_choice_bias(const WeightSource& from, const std::string& prefix, int64_t n) {
   const std::string name = "e_score_correction_bias";
   if (from.find(prefix + "moe_statics." + name))
@@ -97,7 +97,7 @@ void find_experts(const WeightSource& from, const std::string& layer, const Conf
   if (granite) {
     find_together(from, prefix + "input_linear.weight", prefix + "output_linear.weight", c, false, out);
   } else if ((oss && !single) || together) {
-    // Published Qwen3-VL-MoE folders have them transposed, those that transformers writes do not.
+    // In published Qwen3-VL-MoE folders they are transposed, in those that transformers writes they are not.
     const bool transposed =
         oss ||
         together->shape != std::vector<int64_t>{moe.n_experts, 2 * int64_t(moe.intermediate), c.hidden};

@@ -29,13 +29,13 @@ void check_energy(std::span<const double> energy) {
   }
 }
 
-// What one more bit of a block is worth, and the block.
+// The gain from one more bit of a block, and the block.
 struct Claim {
   double worth;  // energy * 4^(-bits)
   size_t block;
 };
 
-// Heap order: the largest worth on top, among equals the lowest block.
+// Heap order: the largest worth is on top; of equal ones, the lowest block.
 bool below(const Claim& a, const Claim& b) {
   return a.worth < b.worth || (a.worth == b.worth && a.block > b.block);
 }
@@ -46,8 +46,9 @@ std::vector<uint8_t> allocate_greedy(std::span<const double> energy, const Alloc
   check_options(options);
   check_energy(energy);
   const size_t n = energy.size();
-  // An average such as 2.3 has no exact double: 10 blocks at 2.3 are 23 bits, also where the product falls
-  // one unit short of 23. The guard is far above that (1e-13) and far below any average that could be meant.
+  // An average such as 2.3 has no exact double. 10 blocks at 2.3 must be 23 bits, even where the product is
+  // just below 23. The guard is far above that error (1e-13), and far below any average that a user could
+  // mean.
   const auto total = size_t(std::floor(double(n) * options.average_bits + 1e-9));
 
   std::vector<uint8_t> bits(n, uint8_t(options.min_bits));

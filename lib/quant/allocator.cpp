@@ -25,7 +25,7 @@ int64_t cost_of(const std::vector<uint8_t>& bits, const Cost& cost) {
   return sum + int64_t(cost.per_group()) * __builtin_popcount(widths);
 }
 
-// Turns an error in the score's units into mean squared logit error.
+// The factor from an error in the score's units to a mean squared logit error.
 double logit_weight(const HeadEnergy& head) {
   if (head.q.empty()) return 1;
   double logit = 0, score = 0;
@@ -51,7 +51,7 @@ std::vector<Allocation> greedy(const HeadEnergy& head, const AllocatorSpec& spec
   return all;
 }
 
-// Block indices by descending key, equal ones in ascending index.
+// Block indices by descending key; equal keys by ascending index.
 std::vector<int> descending(const std::vector<double>& key) {
   std::vector<int> order(key.size());
   std::iota(order.begin(), order.end(), 0);
@@ -59,7 +59,7 @@ std::vector<int> descending(const std::vector<double>& key) {
   return order;
 }
 
-// (B + 1) sums of the first blocks in that order
+// (B + 1): entry i is the sum over the first i blocks in that order.
 std::vector<double> running_sum(const std::vector<double>& x, const std::vector<int>& order) {
   std::vector<double> sum = {0};
   for (const int i : order) sum.push_back(sum.back() + x[i]);
@@ -85,8 +85,8 @@ std::vector<Allocation> cut(const std::vector<int>& order, const AllocatorSpec& 
   return all;
 }
 
-// With D falling in b, an optimum gives no block fewer bits than one of lower score: it is a cut of the
-// blocks in descending score.
+// D falls with b, so an optimum gives no block fewer bits than a block of lower score. It is therefore a cut
+// of the blocks in descending score.
 std::vector<Allocation> exact(const HeadEnergy& head, const AllocatorSpec& spec,
                               std::span<const int64_t> capacities) {
   const int n = int(head.score.size());

@@ -15,33 +15,33 @@ namespace blockgtq {
 
 namespace {
 
-// Averages come from decimal text on both sides; 1e-9 is the same guard as the allocator's.
+// Averages come from decimal text on both sides. The guard of 1e-9 is that of the allocator.
 bool same_average(double a, double b) {
   return std::abs(a - b) < 1e-9;
 }
 
-// The place of one head in an (L, H, ...) array.
+// The index of one head in an (L, H, ...) array.
 size_t head_index(const AttentionShape& shape, int layer, int kv_head) {
   check(layer >= 0 && layer < shape.n_layers && kv_head >= 0 && kv_head < shape.n_kv_heads,
         "BitMap: no such layer or KV head");
   return size_t(layer) * shape.n_kv_heads + kv_head;
 }
 
-// Row `index` of an array whose rows have `width` elements; empty for an empty array.
+// Row `index` of an array with rows of `width` elements; empty for an empty array.
 template <class T>
 std::span<const T> row(const std::vector<T>& values, size_t index, size_t width) {
   if (values.empty()) return {};
   return std::span(values).subspan(index * width, width);
 }
 
-// Energy of the pairs of neighbouring coordinates that share their bits.
+// The energies of pairs of neighbouring coordinates, which share their bits.
 std::vector<double> pair_energy(const std::vector<double>& energy) {
   std::vector<double> pairs(energy.size() / 2);
   for (size_t p = 0; p < pairs.size(); ++p) pairs[p] = energy[2 * p] + energy[2 * p + 1];
   return pairs;
 }
 
-// Bits of the pairs of a basis, all heads: (L, H, dim / 2), or nothing where the heads have no basis.
+// The bits of the pairs of a basis, all heads: (L, H, dim / 2). Empty where the heads have no basis.
 std::vector<uint8_t> basis_bits(const std::vector<HeadCalibration>& heads,
                                 std::vector<double> HeadCalibration::*spectrum, double average_bits,
                                 const Cost& cost) {
@@ -59,8 +59,8 @@ std::vector<uint8_t> basis_bits(const std::vector<HeadCalibration>& heads,
   return bits;
 }
 
-// What a map holds is finite, or it could not be read back: energies whose product overflows float64, or a
-// basis of keys so small that its inverse overflows float32.
+// What a map holds must be finite, or it could not be read back. A product of energies may overflow float64,
+// and a basis of keys may be so small that its inverse overflows float32.
 void require_finite(const BitMap& map) {
   for (size_t h = 0; h < map.calibration.size(); ++h) {
     const auto require = [&](const char* what, const auto& values) {

@@ -10,8 +10,8 @@ namespace blockgtq {
 namespace {
 
 constexpr double kStep = 0.25;      // bits
-constexpr double kMoreBits = 1.25;  // than what is compared with: further away nothing was ever best
-constexpr double kGuard = 1e-9;     // sums of averages that came from decimal text
+constexpr double kMoreBits = 1.25;  // more than the even split: nothing further away was ever best
+constexpr double kGuard = 1e-9;     // for sums of averages that came from decimal text
 
 bool is_whole(double bits) {
   return bits == std::floor(bits);

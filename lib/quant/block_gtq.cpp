@@ -12,7 +12,7 @@ namespace blockgtq {
 
 namespace {
 
-constexpr size_t kTile = 256;  // vectors whose coordinates and indices are in flight
+constexpr size_t kTile = 256;  // vectors whose coordinates and indices are held at a time
 constexpr size_t kNormBytes = 2;
 constexpr int kMaxHeadDim = 512;
 
@@ -30,12 +30,12 @@ int checked_head_dim(int d) {
   return d;
 }
 
-// Where one group lies in a code.
+// Where one group lies in a code: the byte of its norm, the first bit of its stream.
 struct Place {
   size_t norm_byte, stream_bit, code_bytes;
 };
 
-// part (n, d of tq) into its place of codes (n, code_bytes), whose bits there are still zero.
+// Encodes part (n, d of tq) into its place in codes (n, code_bytes), where its bits are still zero.
 void put_group(const TqMse& tq, const float* part, size_t n, const Place& place, uint8_t* codes) {
   const size_t d = tq.dim(), tile = std::min(n, kTile);
   std::vector<uint8_t> indices(tile * d);
@@ -51,7 +51,7 @@ void put_group(const TqMse& tq, const float* part, size_t n, const Place& place,
   }
 }
 
-// And back.
+// Decodes a group from its place in codes.
 void get_group(const TqMse& tq, const uint8_t* codes, size_t n, const Place& place, float* part) {
   const size_t d = tq.dim(), tile = std::min(n, kTile);
   std::vector<uint8_t> indices(tile * d);
@@ -67,8 +67,7 @@ void get_group(const TqMse& tq, const uint8_t* codes, size_t n, const Place& pla
   }
 }
 
-// Rows of `forward` are those of the rotations, each over its group's coordinates; `backward` is the
-// transpose.
+// `forward` has the rows of the rotations, each over its group's coordinates. `backward` is its transpose.
 LinearCode to_linear(int dim, const std::vector<CodeGroup>& groups) {
   LinearCode code;
   code.dim = dim;

@@ -8,13 +8,13 @@
 
 namespace blockgtq {
 
-/// Block-GTQ: blocks that share a bit width form one group, encoded by TqMse of dimension 2 * |group| with
-/// seed `seed + bits`, coordinates block by block in group_order(); one fp16 norm per group. A code is: the
-/// fp16 norms of the groups in ascending bit width, then their bit streams in the same order, padded to a
-/// byte at the end.
+/// Block-GTQ (arXiv 2606.24033). Blocks that share a bit width form a group. A group is encoded by TqMse of
+/// dimension 2 * |group| with rotation seed `seed + bits`; its coordinates come block by block, in
+/// group_order(). A code holds the fp16 norms of the groups in ascending bit width, then their bit streams in
+/// the same order, padded to a byte at the end.
 class BlockGtq final : public Quantizer {
  public:
-  /// bits (n_blocks) in 1..8
+  /// bits (n_blocks) in 1..8.
   BlockGtq(const BlockLayout& layout, std::span<const uint8_t> bits, uint64_t seed = 42,
            Codebook codebook = Codebook::reference);
   int dim() const override { return dim_; }
@@ -38,8 +38,8 @@ class BlockGtq final : public Quantizer {
   std::vector<Group> groups_;  // ascending bit width
 };
 
-/// The uniform baseline: TqMse over the whole head in its raw coordinate order, rotation seed `seed`; fp16
-/// norm, then one bit stream.
+/// The uniform baseline: TqMse over the whole head in its raw coordinate order, rotation seed `seed`. A code
+/// holds the fp16 norm, then one bit stream.
 class UniformTqMse final : public Quantizer {
  public:
   UniformTqMse(int head_dim, int bits, uint64_t seed = 42, Codebook codebook = Codebook::reference);

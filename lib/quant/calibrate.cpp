@@ -9,7 +9,7 @@ namespace blockgtq {
 
 namespace {
 
-/// Sum over the chunks of row `kv_head` of an array (n_chunks, H, width), over `count`.
+/// Row `kv_head` of an array (n_chunks, H, width), summed over the chunks and divided by count.
 std::vector<double> mean(const std::vector<double>& sums, const Stats& stats, int kv_head, size_t width,
                          double count) {
   std::vector<double> total(width);
@@ -32,8 +32,8 @@ std::vector<double> covariance(const DyadicSum& products, int kv_head, const std
   return result;
 }
 
-/// How a logit weighs an error of a key, (D, D): over many offsets the two coordinates of a block are asked
-/// for alike, and blocks independently: half of the query energy of its block on every diagonal entry.
+/// The weight of a key's error in a logit, (D, D). Over many offsets a query reads both coordinates of a
+/// block alike, and blocks independently. So the weight is diagonal: half of the query energy of the block.
 std::vector<double> query_weight(const BlockLayout& layout, const std::vector<double>& q_energy) {
   const size_t d = layout.head_dim;
   std::vector<double> weight(d * d);
@@ -42,8 +42,8 @@ std::vector<double> query_weight(const BlockLayout& layout, const std::vector<do
   return weight;
 }
 
-/// Centres (m, d) of x - mean, x the rows of one head in a sample (n, H, d); distances are between vectors
-/// whose coordinates are multiplied by scale (d).
+/// Centres (m, d) of x - mean, where x are the rows of one head in a sample (n, H, d). Distances are between
+/// vectors whose coordinates are multiplied by scale (d).
 std::vector<float> centres(const std::vector<float>& sample, int n_heads, int kv_head,
                            const std::vector<double>& mean, const std::vector<double>& scale, int m) {
   const size_t d = mean.size(), stride = size_t(n_heads) * d;
@@ -55,7 +55,7 @@ std::vector<float> centres(const std::vector<float>& sample, int n_heads, int kv
   return found;
 }
 
-/// Of every block, of both of its coordinates.
+/// Copies the number of every block to both of its coordinates.
 std::vector<double> spread(const BlockLayout& layout, const std::vector<double>& blocks) {
   std::vector<double> coords(layout.head_dim);
   for (int b = 0; b < layout.n_blocks(); ++b)

@@ -4,8 +4,9 @@
 
 namespace blockgtq {
 
-/// Means, energies, (where the statistics know W_o) the value basis and (where they hold a sample) n_centres
-/// centres of keys and of values, for one KV head.
+/// Calibrates one KV head: its means and energies, the bases of keys and values, and n_centres centres of
+/// each. The basis of keys needs k k^T in the statistics, that of values W_o, the centres a sample; what is
+/// missing stays empty.
 HeadCalibration calibrate_head(const Stats& stats, int layer, int kv_head, int n_centres);
 
 }  // namespace blockgtq

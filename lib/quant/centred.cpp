@@ -12,8 +12,8 @@ namespace blockgtq {
 
 namespace {
 
-/// An energy of zero (a block that never moves, or is never asked for) is taken as this share of the mean, so
-/// that scales stay finite.
+/// An energy of zero (a block that never changes, or that no query reads) is replaced by this share of the
+/// mean, so that scales stay finite.
 constexpr double kLeastShare = 1e-5;
 
 std::vector<double> raised(std::vector<double> energy) {
@@ -53,7 +53,7 @@ std::vector<double> centred_energy(const BlockLayout& layout, const HeadCalibrat
   std::vector<double> energy = calibration.k_energy;
   for (int b = 0; b < layout.n_blocks(); ++b) {
     for (const int c : layout.coords(b)) energy[b] -= calibration.k_mean[c] * calibration.k_mean[c];
-    energy[b] = std::max(energy[b], 0.0);  // the difference of two rounded numbers
+    energy[b] = std::max(energy[b], 0.0);  // the difference of two rounded numbers may be below 0
   }
   return energy;
 }

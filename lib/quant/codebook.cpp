@@ -21,8 +21,8 @@ double density(double x) {
   return kInverseSqrt2Pi * std::exp(-0.5 * x * x);
 }
 
-// The x >= 0 with upper_tail(x) = q, q in (0, 1/2]. upper_tail is convex there, so Newton's steps from 0
-// approach the root from below and never overshoot.
+// The x >= 0 with upper_tail(x) = q, q in (0, 1/2]. upper_tail is convex there, so Newton's method from 0
+// approaches the root from below and never overshoots.
 double upper_quantile(double q) {
   double x = 0;
   for (int i = 0; i < 64; ++i) {
@@ -33,17 +33,17 @@ double upper_quantile(double q) {
   return x;
 }
 
-// The centroids are symmetric, so only the half above zero is iterated: cells between boundary[j] and
-// boundary[j + 1], the last one open.
+// The centroids are symmetric, so only those above zero are iterated. Cell j lies between boundary[j] and
+// boundary[j + 1]; the last cell is open.
 std::vector<double> lloyd(int bits) {
   const int half = 1 << (bits - 1);
   std::vector<double> boundary(half), centroid(half);
   for (int j = 0; j < half; ++j) boundary[j] = upper_quantile(0.5 - 0.5 * j / half);
-  // Iteration 0 only finds the centroids of the quantile cells.
+  // Iteration 0 only computes the centroids of the quantile cells.
   for (int iteration = 0; iteration <= kLloydIterations; ++iteration) {
     if (iteration > 0)
       for (int j = 1; j < half; ++j) boundary[j] = 0.5 * (centroid[j - 1] + centroid[j]);
-    double tail = 0, edge = 0;  // beyond the cell's outer boundary
+    double tail = 0, edge = 0;  // of the part beyond the cell's outer boundary
     for (int j = half - 1; j >= 0; --j) {
       const double inner_tail = upper_tail(boundary[j]), inner_edge = density(boundary[j]);
       centroid[j] = (inner_edge - edge) / (inner_tail - tail);

@@ -10,7 +10,7 @@ namespace blockgtq {
 
 namespace {
 
-constexpr int kNormBlockBits = 8;  // 16 bits, where a block bit is two
+constexpr int kNormBlockBits = 8;  // a norm has 16 bits, and a block bit is two of them
 constexpr int kByteBlockBits = 4;
 
 struct Content {
@@ -73,8 +73,9 @@ int Cost::step() const {
 }
 
 int64_t Cost::block_bits(double bytes) const {
-  // An average such as 2.3 has no exact double: 10 blocks at 2.3 are 23 bits, also where the product falls
-  // one unit short of 23. The guard is far above that (1e-13) and far below any average that could be meant.
+  // An average such as 2.3 has no exact double. 10 blocks at 2.3 must be 23 bits, even where the product is
+  // just below 23. The guard is far above that error (1e-13), and far below any average that a user could
+  // mean.
   const double steps = kByteBlockBits * bytes / step();
   return int64_t(std::floor(steps + 1e-9)) * step();
 }

@@ -11,17 +11,17 @@ namespace {
 
 constexpr double kNone = std::numeric_limits<double>::infinity();
 
-/// The table of the dynamic programme: the least error of the first j blocks at cost c in g runs, after the
-/// widths of the stages done so far, widest first.
+/// The table of the dynamic programme: the least error of the first j blocks at cost c in g runs. It is
+/// filled width by width, widest first.
 class RunTable {
  public:
   RunTable(const RunProblem& problem, int64_t capacity)
       : p_(problem),
         n_blocks_(problem.n_blocks),
-        // No more can be spent than this, so that the table stays small whatever the budget.
+        // No head can spend more than this. So the table stays small whatever the budget.
         capacity_(std::min<int64_t>(capacity, int64_t(n_blocks_) * problem.widths.back() +
                                                   int64_t(problem.per_group) * problem.widths.size())),
-        // Runs need counting only where more widths are allowed than runs.
+        // Runs need to be counted only where there are more allowed widths than allowed runs.
         levels_(problem.max_groups < int(problem.widths.size()) ? problem.max_groups + 1 : 1),
         error_(size_t(levels_) * (n_blocks_ + 1) * (capacity_ + 1), kNone),
         run_(problem.widths.size(), std::vector<uint16_t>(error_.size())) {
@@ -65,8 +65,8 @@ class RunTable {
     return (size_t(level) * (n_blocks_ + 1) + blocks) * size_t(capacity_ + 1) + size_t(cost);
   }
 
-  /// In place: a run ends behind its beginning, so with ends taken from the last one down no run follows
-  /// another of its own width.
+  /// Adds the runs of one width, in place. A run ends behind its beginning. Ends are taken from the last one
+  /// down, so no run follows another of its own width.
   void add_width(size_t stage) {
     const int narrowest = p_.widths[0], w = width(stage);
     std::vector<uint16_t>& run = run_[stage];
@@ -75,7 +75,7 @@ class RunTable {
         const int length = end - first;
         const double error = p_.error(w, first, end);
         const int64_t cost = cost_of(stage, length);
-        // Blocks before this run have wider widths, those behind it at least the narrowest.
+        // The blocks before this run have wider widths, the blocks behind it at least the narrowest.
         const int64_t low = int64_t(first) * (w + 1);
         const int64_t high =
             std::min(capacity_ - cost - int64_t(n_blocks_ - end) * narrowest, first == 0 ? 0 : capacity_);
@@ -97,8 +97,9 @@ class RunTable {
   int n_blocks_;
   int64_t capacity_;
   int levels_;
-  std::vector<double> error_;               // (levels, n_blocks + 1, capacity + 1)
-  std::vector<std::vector<uint16_t>> run_;  // (widths)(as error_) length of the last run of that width, or 0
+  std::vector<double> error_;  // (levels, n_blocks + 1, capacity + 1)
+  std::vector<std::vector<uint16_t>>
+      run_;  // (widths)(as error_) length of the last run of that width; 0: none
 };
 
 }  // namespace

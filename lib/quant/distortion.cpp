@@ -28,7 +28,7 @@ double nearest(std::span<const double> centroids, double y) {
   return centroids[code];
 }
 
-// Two dimensions: y goes round a quarter of the circle.
+// Two dimensions: y runs over a quarter of the circle.
 double planar_distortion(std::span<const double> centroids) {
   constexpr int kAngles = 1 << 14;
   double error = 0;
@@ -42,8 +42,8 @@ double planar_distortion(std::span<const double> centroids) {
 
 }  // namespace
 
-// A coordinate of a uniform unit vector is y = cos(angle) with density ~ sin(angle)^(d - 2) over the angle,
-// smooth within every cell of the codebook. One half, y >= 0, is enough.
+// A coordinate of a uniform unit vector is y = cos(angle), and the angle has a density ~ sin(angle)^(d - 2).
+// The integrand is smooth within every cell of the codebook. By symmetry y >= 0 is enough.
 double codebook_distortion(std::span<const double> centroids, int d) {
   check(d >= 2 && centroids.size() >= 2 && std::has_single_bit(centroids.size()),
         "codebook_distortion: no such codebook");
@@ -76,9 +76,9 @@ double codebook_distortion(std::span<const double> centroids, int d) {
   for (double* moment : {&error, &c2, &y2, &c4, &c2y2, &y4}) *moment /= mass;
   error *= d;                    // E|y - y_hat|^2
   const double length = d * c2;  // E|y_hat|^2
-  // Norm correction takes the error along y away: |y - y_hat / |y_hat||^2 is (|y - y_hat|^2 - (1 -
-  // |y_hat|)^2) / |y_hat|. The variance of |y_hat|^2, a sum of c^2 over coordinates whose y^2 add up to 1, is
-  // what remains of that of c^2 after regression on y^2.
+  // Norm correction removes the error along y: |y - y_hat / |y_hat||^2 is (|y - y_hat|^2 - (1 - |y_hat|)^2) /
+  // |y_hat|. |y_hat|^2 is a sum of c^2 over coordinates whose y^2 add up to 1. So its variance is what
+  // remains of the variance of c^2 after regression on y^2.
   const double covariance = c2y2 - c2 * y2;
   const double variance = d * (c4 - c2 * c2 - covariance * covariance / (y4 - y2 * y2));
   const double root = std::sqrt(length);

@@ -6,7 +6,7 @@
 namespace blockgtq {
 
 // The nodes are always the maximal dyadic intervals of the range held, and a node's value is the sum of its
-// two halves: both follow from the range alone, not from how it was cut.
+// two halves. So both follow from the range alone, not from how it was cut.
 void DyadicSum::collapse() {
   while (nodes_.size() >= 2) {
     Node& left = nodes_[nodes_.size() - 2];

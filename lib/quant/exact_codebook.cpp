@@ -1,5 +1,6 @@
-// With x = sin(phi) the density of a coordinate is cos(phi)^(d - 2) dphi: no singularity at d = 2, and mass
-// and first moment of a cell in closed form.
+// With x = sin(phi) the density of a coordinate is cos(phi)^(d - 2) dphi. It has no singularity at d = 2, and
+// the
+// mass and first moment of a cell have closed forms.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -44,7 +45,8 @@ class Half {
   double mass_, total_;
 };
 
-/// Inner boundaries of the cells of one half at high resolution: equal parts of density^(1/3) in x.
+/// Boundaries of the cells of one half at high resolution: they cut the integral of density^(1/3) over x into
+/// equal parts.
 std::vector<double> companded(int d, int n_cells) {
   constexpr int kGrid = 1 << 14;
   std::vector<double> sum(kGrid + 1);
@@ -64,8 +66,9 @@ std::vector<double> companded(int d, int n_cells) {
   return edges;
 }
 
-/// One step of Newton's method on x_j = (c_{j-1} + c_j) / 2, whose Jacobian has three diagonals; falls back
-/// to Lloyd's step where an edge would leave its place. Returns the largest relative move.
+/// One step of Newton's method on x_j = (c_{j-1} + c_j) / 2, whose Jacobian is tridiagonal. Where that would
+/// put the edges out of order, or `newton` is false, it is a step of Lloyd's method. Returns the largest
+/// relative change.
 double refine(const Half& half, std::vector<double>& edges, std::vector<double>& centroids, bool newton) {
   const int n = int(centroids.size());
   std::vector<double> mass(n), below(n + 1), diagonal(n + 1), above(n + 1), rest(n + 1);
@@ -116,7 +119,7 @@ Book build(int d, int bits) {
   const Half half(d);
   const int n = 1 << (bits - 1);
   std::vector<double> edges = companded(d, n), upper(n);
-  // Lloyd's steps first: they bring any start near enough for Newton's, which then double the digits.
+  // Lloyd's steps come first. They bring any start close enough for Newton's, which then double the digits.
   double move = 1;
   for (int i = 0; i < 200 && move > 1e-13; ++i) move = refine(half, edges, upper, i >= 20);
   check(move <= 1e-9, "exact_codebook: no convergence");

@@ -10,11 +10,11 @@ namespace blockgtq {
 namespace {
 
 constexpr int kMaxSweeps = 100;
-constexpr double kLeastGain = 1e-12;  // relative; below it is rounding
+constexpr double kLeastGain = 1e-12;  // relative; a smaller gain is rounding
 
 struct Group {
   int n = 0;
-  double q = 0, k = 0;  // sums
+  double q = 0, k = 0;  // sums over the group
 };
 using Groups = std::array<Group, kMaxBits + 1>;  // by width
 
@@ -60,7 +60,7 @@ double exchange_blocks(std::span<const double> q, std::span<const double> k, con
       for (size_t j = i + 1; j < bits.size(); ++j) {
         if (bits[i] == bits[j]) continue;
         const int a = bits[i], b = bits[j];
-        const double dq = q[j] - q[i], dk = k[j] - k[i];  // what group a gains and b loses
+        const double dq = q[j] - q[i], dk = k[j] - k[i];  // what group a gains and group b loses
         const double before = factor[a] * groups[a].q * groups[a].k + factor[b] * groups[b].q * groups[b].k;
         const double after = factor[a] * (groups[a].q + dq) * (groups[a].k + dk) +
                              factor[b] * (groups[b].q - dq) * (groups[b].k - dk);
@@ -70,7 +70,7 @@ double exchange_blocks(std::span<const double> q, std::span<const double> k, con
         groups[b].q -= dq, groups[b].k -= dk;
         gained = true;
       }
-    if (gained) {  // sums afresh: no rounding piles up
+    if (gained) {  // sum again, so that rounding does not add up
       groups = groups_of(q, k, bits);
       error = total(groups, distortion);
     }

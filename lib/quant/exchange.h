@@ -7,14 +7,15 @@
 
 namespace blockgtq {
 
-/// The mean squared logit error of a head whose groups spread their error evenly:
+/// The mean squared logit error of a head whose groups spread their error evenly over their blocks:
 ///   sum over groups of D(b, |group|) / 2 * (sum Eq_i) (sum Ek_i) / |group|.
-/// q, k, bits (B).
+/// q (B) is Eq, k (B) is Ek, bits (B).
 double mixing_error(std::span<const double> q, std::span<const double> k, const Distortion& distortion,
                     std::span<const uint8_t> bits);
 
-/// Exchanges pairs of blocks between groups while that lowers mixing_error(); sizes and widths of groups
-/// stay, hence the cost. Returns the error reached. First gain in ascending index, until a sweep finds none.
+/// Exchanges pairs of blocks between groups as long as that lowers mixing_error(). Sizes and widths of groups
+/// stay, and so does the cost. A sweep goes through the pairs in ascending index and takes the first gain; it
+/// ends with a sweep that finds none. Changes bits (B), returns the error reached.
 double exchange_blocks(std::span<const double> q, std::span<const double> k, const Distortion& distortion,
                        std::vector<uint8_t>& bits);
 

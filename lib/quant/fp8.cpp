@@ -19,8 +19,8 @@ uint8_t to_e4m3(float value) {
   const float magnitude = std::min(std::abs(value), kLargest);
   if (magnitude == 0) return sign;
   const int exponent = std::max(std::ilogb(magnitude), kLeastExponent);
-  // In units of the last place: 8..15 for a normal number, 0..7 for a subnormal one; 16 and 8 carry over
-  // into the next exponent by themselves, because exponent and mantissa are neighbours.
+  // The mantissa in units of the last place: 8..15 for a normal number, 0..7 for a subnormal one. Rounding up
+  // to 16, or 8, carries into the exponent by itself, because exponent and mantissa are adjacent.
   const int units = int(std::nearbyint(std::ldexp(magnitude, kMantissa - exponent)));
   const int above = exponent - kLeastExponent;
   return uint8_t(sign | std::min((above << kMantissa) + units, 0x7e));

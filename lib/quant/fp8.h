@@ -4,10 +4,10 @@
 
 namespace blockgtq {
 
-/// To the nearest number of E4M3 (base/float8.h), ties to even, saturating at 448.
+/// The nearest number of E4M3 (base/float8.h), ties to even, saturating at 448.
 uint8_t to_e4m3(float value);
 
-/// One byte per coordinate, no scale: what serving engines call an fp8 cache.
+/// One byte per coordinate and no scale: the fp8 cache of serving engines.
 class Fp8 final : public Quantizer {
  public:
   explicit Fp8(int dim) : dim_(dim) {}

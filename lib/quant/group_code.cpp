@@ -10,11 +10,11 @@ namespace blockgtq {
 
 namespace {
 
-/// No entry of `forward` over an RMS is larger, so that it is a float and its products with keys are.
+/// The largest entry of `forward` over an RMS: with it the entry, and its products with keys, fit in a float.
 constexpr double kLargestScale = 1e30;
 
-/// Root mean square of the group's coordinates; 1 for a group that calibration never saw move. What is too
-/// small to be scaled to 1 stays small: a norm of it is no fp16 number anyway.
+/// Root mean square of the group's coordinates; 1 for a group that was constant in calibration. A group that
+/// is too small to be scaled to 1 stays small: fp16 could not hold its norm anyway.
 double group_rms(const Basis& basis, const CoordGroup& group) {
   double sum = 0, largest = 0;
   for (const int c : group.coords) {

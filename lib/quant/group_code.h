@@ -7,7 +7,7 @@
 
 namespace blockgtq {
 
-/// An invertible change of coordinates y = forward (x - mean) and what calibration says of y.
+/// An invertible change of coordinates, y = forward (x - mean), and the calibrated energy of y.
 struct Basis {
   int dim = 0;                   // D
   std::vector<float> mean;       // (D); empty: zero
@@ -18,12 +18,13 @@ struct Basis {
 
 /// Coordinates of y that share a bit width and a rotation.
 struct CoordGroup {
-  std::vector<int> coords;  // of y, in stored order
+  std::vector<int> coords;  // indices into y, in stored order
   int bits = 0;
   uint64_t seed = 0;  // of the rotation
 };
 
-/// Every group divided by its calibrated RMS and rotated; one norm per group, or of all.
+/// The code of these groups. Every group is rotated. There is a norm per group; with one_norm every group is
+/// divided by its calibrated RMS, and the vector has one norm.
 LinearCode group_code(const Basis& basis, const std::vector<CoordGroup>& groups, bool one_norm,
                       Codebook codebook);
 

@@ -42,7 +42,7 @@ Block* partition(Block* first, Block* last) {
 
 void quicksort(Block* first, Block* last, int depth) {
   while (last - first > kInsertion) {
-    if (depth-- == 0) {  // eight distinct keys never get here in practice; it bounds the time all the same
+    if (depth-- == 0) {  // eight distinct keys never come here in practice, but it bounds the time
       std::partial_sort(first, last, last, below);
       return;
     }

@@ -14,7 +14,7 @@ HeadEnergy head_energy(const Stats& stats, int layer, int kv_head, KeyForm form,
   check(times.empty() || times.size() == size_t(stats.n_chunks()), "head_energy: chunks of another number");
   const LayerStats& s = stats.layers[layer];
   const int n_blocks = shape.layout.n_blocks(), dim = shape.layout.head_dim;
-  HeadCalibration mean;  // first the sums
+  HeadCalibration mean;  // sums, until they are divided
   mean.q_energy.resize(n_blocks);
   mean.k_energy.resize(n_blocks);
   mean.k_mean.resize(dim);

@@ -6,19 +6,20 @@
 
 namespace blockgtq {
 
-/// One KV head as an allocator sees it; all (B), finite and not negative.
+/// The energies of one KV head that an allocator works on, all (B), finite and not negative.
 struct HeadEnergy {
-  std::vector<double> score;  // s_i, what greedy and exact go by
+  std::vector<double> score;  // s_i, of greedy and exact
   std::vector<double> q;      // Eq_i = E|q^(i)|^2
-  std::vector<double> k;      // Ek_i = E|k^(i)|^2 of what is quantized; q and k may be empty but for mixing
+  std::vector<double> k;      // Ek_i = E|k^(i)|^2 of what is quantized; only mixing needs q and k
 };
 
-/// What is quantized, hence whose energies count. published: keys as they are, score (Eq + Ek) / 2. balanced:
-/// keys less their mean, scaled by (Eq / Ekc)^(1/4), score Eq Ekc; query and key energies are then the same.
+/// Which form of the keys is quantized, and so whose energies count. published: keys as they are, score (Eq +
+/// Ek) / 2. balanced: keys less their mean, scaled by (Eq / Ekc)^(1/4), score Eq Ekc; query and key energies
+/// are then equal.
 enum class KeyForm { published, balanced };
 
-/// Energies of one KV head over the chunks of the statistics, chunk c counted times[c] times; times
-/// (n_chunks), or empty: each once.
+/// Energies of one KV head over the chunks of the statistics. Chunk c counts times[c] times; times is
+/// (n_chunks), or empty where each counts once.
 HeadEnergy head_energy(const Stats& stats, int layer, int kv_head, KeyForm form,
                        std::span<const int> times = {});
 

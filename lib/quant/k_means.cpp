@@ -15,7 +15,7 @@ namespace {
 constexpr int kRounds = 30;
 constexpr uint64_t kSeed = 42;
 
-/// In kLanes interleaved chains of fixed order.
+/// Adds in kLanes interleaved chains, in a fixed order.
 float squared_distance(const float* a, const float* b, size_t dim) {
   constexpr size_t kLanes = 16;
   std::array<float, kLanes> part{};
@@ -29,7 +29,7 @@ float squared_distance(const float* a, const float* b, size_t dim) {
 std::vector<float> first_centres(std::span<const float> x, size_t dim, size_t m) {
   const size_t n = x.size() / dim;
   Random random(kSeed);
-  std::vector<double> distance(n, INFINITY);  // of every point from its nearest centre
+  std::vector<double> distance(n, INFINITY);  // from every point to its nearest centre
   std::vector<float> centres;
   auto next = size_t(random.next_double() * double(n));
   while (true) {

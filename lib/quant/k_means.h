@@ -5,12 +5,12 @@
 
 namespace blockgtq {
 
-/// m centres (m, dim) of x (n, dim): k-means, begun with points drawn in proportion to their squared distance
-/// from those before (k-means++). Deterministic, for any number of threads. With fewer than m different
-/// points centres repeat. n >= 1.
+/// k-means with k-means++ seeding: m centres (m, dim) of the points x (n, dim), n >= 1. Deterministic, for
+/// any number of threads. With fewer than m different points some centres are equal.
 std::vector<float> k_means(std::span<const float> x, int dim, int m);
 
-/// The nearest of centres (m, dim), by number, to every row of x (n, dim); the lowest of equals. (n)
+/// For every row of x (n, dim) the index of the nearest of centres (m, dim), the lowest where several are
+/// equally near. (n)
 std::vector<size_t> nearest_centres(std::span<const float> x, int dim, std::span<const float> centres);
 
 }  // namespace blockgtq

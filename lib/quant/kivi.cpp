@@ -26,7 +26,7 @@ size_t Kivi::code_bytes(size_t n) const {
 void Kivi::encode(const float* x, size_t n, uint8_t* codes) const {
   std::fill_n(codes, code_bytes(n), uint8_t(0));
   std::vector<uint8_t> indices(kTokens * dim_);
-  std::vector<AffineGrid> before(dim_);  // of the tile before
+  std::vector<AffineGrid> before(dim_);  // the grids of the previous tile
   for (size_t first = 0; first < n; first += kTokens) {
     const size_t count = std::min(kTokens, n - first);
     for (int j = 0; j < dim_; ++j) {

@@ -3,18 +3,19 @@
 
 namespace blockgtq {
 
-/// Per channel, as KIVI quantizes keys: an even grid for every coordinate over 32 neighbouring tokens, whose
-/// fp16 scale and zero are refreshed with the next 32. A tile of up to 32 tokens is stored as scale and zero
-/// of every coordinate, then the bit stream, token by token, padded to a byte. (The last, incomplete tile is
-/// quantized as well, where KIVI keeps it in fp16.)
+/// KIVI, which quantizes keys per channel: every coordinate has a uniform grid over 32 consecutive tokens,
+/// with an fp16 scale and zero. A tile of up to 32 tokens is stored as scale and zero of every coordinate,
+/// then the bit stream, token by token, padded to a byte. (The last, incomplete tile is quantized as well;
+/// KIVI keeps it in fp16.)
 ///
-/// Lagging: every token is quantized as it comes, on the grid of the 32 tokens before its tile (the first
-/// tile: on its own), without waiting for its tile to fill; what lies outside is cut off.
+/// Lagging: a token is quantized as soon as it comes, on the grid of the 32 tokens before its tile (in the
+/// first tile, on that tile's own grid). So it does not wait for its tile to fill. What lies outside the grid
+/// is clipped.
 class Kivi final : public Quantizer {
  public:
   static constexpr size_t kTokens = 32;
 
-  /// mean (D) is taken off first; empty: zero.
+  /// mean (D) is subtracted first; empty: zero. bits in 1..8.
   Kivi(int dim, int bits, std::vector<float> mean = {}, bool lagging = false);
   int dim() const override { return dim_; }
   size_t code_bytes(size_t n = 1) const override;

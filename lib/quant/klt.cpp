@@ -16,9 +16,9 @@ namespace {
 
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// Directions that W_o hardly sees are kept at this share of the largest weight, so that S has an inverse.
+/// A direction that W_o hardly reads keeps this share of the largest weight, so that S has an inverse.
 constexpr double kLeastShare = 1e-10;
-/// The distortion that allocation counts with: of a large group.
+/// Allocation assumes the distortion of a group of this size, which is large.
 constexpr int kLargeGroup = 128;
 
 Matrix to_matrix(const std::vector<double>& values) {
@@ -28,7 +28,7 @@ Matrix to_matrix(const std::vector<double>& values) {
   return 0.5 * (m + m.transpose());
 }
 
-// What is not finite in, is not finite out: the caller knows which head it was.
+// A basis of NaN. What is not finite on input is not finite on output; the caller knows the head.
 KltBasis no_basis(size_t size) {
   const std::vector<double> none(size, std::numeric_limits<double>::quiet_NaN());
   return {{none.begin(), none.begin() + std::lround(std::sqrt(double(size)))}, none, none};
@@ -47,7 +47,7 @@ Basis to_basis(const std::vector<double>& mean, const std::vector<double>& energ
           energy};
 }
 
-/// Pairs of one bit width make a group.
+/// The code of a basis whose pairs have these bits: pairs of one width make a group.
 LinearCode pair_code(const Basis& basis, std::span<const uint8_t> bits, uint64_t seed, bool one_norm,
                      Codebook codebook) {
   check(bits.size() == size_t(basis.dim / 2), "pair_code: bits of another number of pairs");
@@ -83,7 +83,8 @@ KltBasis klt_basis(const std::vector<double>& weight, const std::vector<double>&
   const Eigen::SelfAdjointEigenSolver<Matrix> of_values(0.5 * (c + c.transpose()));
   check(of_values.info() == Eigen::Success, "klt_basis: no eigenvalues");
   Matrix u = of_values.eigenvectors().rowwise().reverse();  // descending
-  // An eigenvector's sign is a matter of the solver; the entry of largest magnitude (the first one) decides.
+  // The sign of an eigenvector depends on the solver. We make the entry of largest magnitude (the first one)
+  // positive.
   for (Eigen::Index j = 0; j < u.cols(); ++j) {
     Eigen::Index at = 0;
     u.col(j).cwiseAbs().maxCoeff(&at);
@@ -104,7 +105,7 @@ std::vector<uint8_t> allocate_by_gain(std::span<const double> pair_energy, doubl
                                : pair_energy[i] * (exact_distortion(kLargeGroup, bits[i]) -
                                                    exact_distortion(kLargeGroup, bits[i] + 1));
   };
-  // As in the greedy allocator, an average such as 2.3 has no exact double.
+  // As in the greedy allocator: an average such as 2.3 has no exact double.
   auto left = size_t(std::floor(double(bits.size()) * average_bits + 1e-9));
   std::vector<double> gains;
   for (size_t i = 0; i < bits.size(); ++i) gains.push_back(gain(i));
@@ -119,7 +120,7 @@ std::vector<uint8_t> allocate_by_gain(std::span<const double> pair_energy, doubl
 
 std::vector<uint8_t> allocate_by_groups(std::span<const double> pair_energy, int64_t block_bits,
                                         int per_group) {
-  std::vector<double> sum = {0};  // of the first pairs
+  std::vector<double> sum = {0};  // over the first pairs
   for (const double energy : pair_energy) sum.push_back(sum.back() + energy);
   RunProblem problem;
   problem.n_blocks = int(pair_energy.size());

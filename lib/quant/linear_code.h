@@ -4,18 +4,19 @@
 
 namespace blockgtq {
 
-/// What a cache stores of a vector x (D): z = forward (x - mean - centre), cut into groups of neighbouring
-/// coordinates; per group (or once for all of z) an fp16 norm r = |z|, and of each z_j / r the nearest
-/// centroid c of the group's codebook. Back: x^ = mean + centre + backward z^, z^ = r c / |c| (norm
-/// correction over the same coordinates as the norm).
+/// What a cache stores of a vector x (D). z = forward (x - mean - centre) is cut into groups of neighbouring
+/// coordinates. Per group (or once for all of z) there is an fp16 norm r = |z|. Of each z_j / r the code
+/// holds the index of the nearest centroid c of the group's codebook. Decoded: x^ = mean + centre + backward
+/// z^, z^ = r c / |c|. This norm correction is over the same coordinates as the norm.
 struct LinearCode {
   struct Group {
     int d = 0, bits = 0;
-    std::vector<float>
-        centroids;         // (2^bits) ascending, of a coordinate of a unit vector (all of z: one_norm)
-    bool trellis = false;  // centroids (kTrellisStates), looked up by windows of the group's stream
+    /// (2^bits) ascending, for a coordinate of a unit vector: of the group, or of all of z with one_norm. For
+    /// a trellis (kTrellisStates), looked up by windows of the group's stream.
+    std::vector<float> centroids;
+    bool trellis = false;
 
-    /// What lies halfway between neighbouring centroids (2^bits - 1); empty for a trellis.
+    /// The midpoints of neighbouring centroids (2^bits - 1); empty for a trellis.
     std::vector<float> boundaries() const {
       std::vector<float> all;
       for (size_t i = 0; !trellis && i + 1 < centroids.size(); ++i)
@@ -27,33 +28,37 @@ struct LinearCode {
   struct Span {
     size_t first, d;
   };
-  int dim = 0;                 // D
-  bool before_rope = false;    // keys: mixes coordinates that RoPE turns by different angles, so that a cache
-                               // has to store keys before RoPE and turn them when it reads
-  bool one_norm = false;       // one norm of the whole z instead of one per group
-  std::vector<Group> groups;   // in stored order, ascending bits; their d add up to n <= D
-  std::vector<float> mean;     // (D) before RoPE for keys; empty: zero
-  std::vector<float> centres;  // (M, D), M a power of two from 2: of x - mean, the one with the shortest z is
-                               // taken; log2 M bits. Empty: zero, no bits
-  std::vector<float> forward;  // (n, D) row-major: permutation, balance, 1/rms, rotation in one matrix
+  int dim = 0;  // D
+  /// The transform mixes coordinates of keys that RoPE rotates by different angles. So a cache has to store
+  /// keys before RoPE, and to rotate them when it reads them.
+  bool before_rope = false;
+  bool one_norm = false;      // one norm of the whole z instead of one per group
+  std::vector<Group> groups;  // in stored order, ascending bits; their d add up to n <= D
+  std::vector<float> mean;    // (D) before RoPE for keys; empty: zero
+  /// (M, D) offsets from the mean, M a power of two from 2. The one that makes z shortest is subtracted; its
+  /// number takes log2 M bits. Empty: zero, no bits.
+  std::vector<float> centres;
+  std::vector<float> forward;   // (n, D) row-major: permutation, balance, 1/rms and rotation in one matrix
   std::vector<float> backward;  // (D, n)
 
-  /// Where there is a mean and neither centres nor a fallback: a vector whose z is shorter with the mean left
-  /// in, |forward x| < |forward (x - mean)|, is coded that way, and the sign bit of its first norm is set.
+  /// A vector whose z is shorter with the mean left in, |forward x| < |forward (x - mean)|, is coded that
+  /// way, and the sign bit of its first norm is set. Only where there is a mean, and neither centres nor a
+  /// fallback.
   bool mean_flag = false;
 
-  /// For a vector that this code errs more on: mean and centres were fitted to others. The sign bit of the
-  /// first norm says which of the two it is. Null: none; it takes no more bytes, and has no fallback itself.
+  /// The code for a vector on which this one errs more, because mean and centres were fitted to others. The
+  /// sign bit of the first norm says which of the two it is. A fallback takes no more bytes and has no
+  /// fallback itself. Null: none.
   std::shared_ptr<const LinearCode> fallback;
-  std::vector<float>
-      weight;  // (D) how the square of a coordinate's error counts in that choice; empty: alike
+  /// (D) weights of the squared errors in that choice; empty: all alike.
+  std::vector<float> weight;
 
   int n_coords() const {  // n: coordinates of 0 bits are not stored
     int n = 0;
     for (const Group& g : groups) n += g.d;
     return n;
   }
-  /// In the order of the norms.
+  /// One per norm, in stored order.
   std::vector<Span> spans() const {
     std::vector<Span> all;
     size_t first = 0;
@@ -67,11 +72,11 @@ struct LinearCode {
   int n_centres() const { return dim > 0 ? int(centres.size()) / dim : 0; }  // M; 0: none
 };
 
-/// The same with trellis codes in place of scalar ones, where a group's stream is long enough and its bits
-/// few enough for them; in the fallback too.
+/// `code` with trellis codes in place of scalar ones, in every group that is long enough and has few enough
+/// bits for them; in the fallback too.
 LinearCode with_trellis(LinearCode code);
 
-/// The same with a fallback for what `code` was not fitted to, chosen by the weighted error.
+/// `code` with a fallback for vectors that it was not fitted to. weight (D), or empty.
 LinearCode with_fallback(LinearCode code, LinearCode fallback, std::vector<float> weight);
 
 }  // namespace blockgtq

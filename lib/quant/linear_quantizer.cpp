@@ -16,7 +16,7 @@ namespace blockgtq {
 
 namespace {
 
-constexpr size_t kTile = 256;  // vectors in flight
+constexpr size_t kTile = 256;  // vectors that are encoded at a time
 constexpr size_t kNormBytes = 2;
 constexpr float kLargestHalf = 65504;
 constexpr int kMaxCentreBits = 8;
@@ -28,14 +28,14 @@ double dot(const float* x, const float* y, size_t n) {
   return (part[0] + part[1]) + (part[2] + part[3]);
 }
 
-/// The number of boundaries below y, found by halving; a tie goes to the lower code.
+/// The number of boundaries below y, by binary search. On a tie the lower code wins.
 uint8_t nearest(const std::vector<float>& boundaries, int bits, float y) {
   int code = 0;
   for (int step = 1 << (bits - 1); step > 0; step >>= 1) code += y > boundaries[code + step - 1] ? step : 0;
   return uint8_t(code);
 }
 
-/// Of a code of the fallback, or of a vector with its mean left in.
+/// Whether it is a code of the fallback, or of a vector with its mean left in.
 bool is_flagged(const uint8_t* code) {
   return code[kNormBytes - 1] & kFlag;
 }
@@ -49,7 +49,7 @@ LinearQuantizer::LinearQuantizer(LinearCode code)
               group.centroids.size() == (group.trellis ? size_t(kTrellisStates) : size_t(1) << group.bits),
           "LinearQuantizer: a group without bits, or centroids of another number");
     boundaries_.push_back(group.boundaries());
-    code_bytes_ += size_t(group.d) * group.bits;  // bits, up to here
+    code_bytes_ += size_t(group.d) * group.bits;  // in bits until here, in bytes below
   }
   const size_t dim = code_.dim, n_centres = size_t(code_.n_centres());
   centre_bits_ = n_centres ? std::bit_width(n_centres) - 1 : 0;
@@ -73,7 +73,7 @@ LinearQuantizer::LinearQuantizer(LinearCode code)
         "LinearQuantizer: a fallback that does not fit");
 }
 
-/// The centre of every row of z (n, n_), whose z is shortest, is taken off.
+/// Subtracts, from every row of z (n, n_), the centre that makes it shortest.
 void LinearQuantizer::subtract_centres(float* z, size_t n, uint8_t* centres) const {
   const std::vector<size_t> nearest = nearest_centres({z, n * n_}, int(n_), z_centres_);
   for (size_t t = 0; t < n; ++t) {
@@ -82,7 +82,7 @@ void LinearQuantizer::subtract_centres(float* z, size_t n, uint8_t* centres) con
   }
 }
 
-/// unit (n, d): the group's coordinates over their norms -> indices (n, d)
+/// unit (n, d), the group's coordinates divided by their norms -> indices (n, d).
 void LinearQuantizer::encode_group(size_t g, const float* unit, size_t n, uint8_t* indices) const {
   const LinearCode::Group& group = code_.groups[g];
   if (group.trellis) {
@@ -93,7 +93,7 @@ void LinearQuantizer::encode_group(size_t g, const float* unit, size_t n, uint8_
   for (size_t j = 0; j < n * size_t(group.d); ++j) indices[j] = nearest(boundaries_[g], group.bits, unit[j]);
 }
 
-/// The sum of the squares of an error, weighted.
+/// The weighted squared error.
 double LinearQuantizer::error(const float* x, const float* y) const {
   double sum = 0;
   for (size_t j = 0; j < size_t(code_.dim); ++j) {
@@ -103,7 +103,7 @@ double LinearQuantizer::error(const float* x, const float* y) const {
   return sum;
 }
 
-/// By this code alone.
+/// Encodes by this code alone, without the fallback.
 void LinearQuantizer::encode_tile(const float* x, size_t n, uint8_t* codes) const {
   const size_t dim = code_.dim;
   std::vector<float> centred(n * dim), z(n * n_);
@@ -178,7 +178,7 @@ void LinearQuantizer::encode(const float* x, size_t n, uint8_t* codes) const {
   }
 }
 
-/// By this code alone: a fallback's flag is not looked at.
+/// Decodes by this code alone: ignores a fallback's flag.
 void LinearQuantizer::decode_tile(const uint8_t* codes, size_t n, float* x) const {
   const size_t dim = code_.dim;
   std::vector<float> z(n * n_);

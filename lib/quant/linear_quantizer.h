@@ -5,10 +5,10 @@
 
 namespace blockgtq {
 
-/// A LinearCode at work. A code is: the fp16 norms in the order of the groups (or the one norm), then the
-/// groups' bit streams in the same order and the number of the centre, padded to a byte at the end. Where the
-/// sign bit of the first norm is set it is a code of the fallback instead, padded to the same length, or, by
-/// LinearCode::mean_flag, of a vector with its mean left in.
+/// Encodes and decodes by a LinearCode. A code holds the fp16 norms in the order of the groups (or the one
+/// norm), the groups' bit streams in the same order, and the number of the centre, padded to a byte at the
+/// end. Where the sign bit of the first norm is set, it is a code of the fallback, padded to the same length;
+/// or, by LinearCode::mean_flag, of a vector with its mean left in.
 class LinearQuantizer final : public Quantizer {
  public:
   explicit LinearQuantizer(LinearCode code);

@@ -12,7 +12,7 @@ namespace blockgtq {
 
 namespace {
 
-// Chunks [first, end) of the run, and which of its parts they are where they are whole parts.
+// Chunks [first, end) of the run in words, with the run's part or parts where they are whole parts.
 std::string describe(const Stats& stats, int64_t first, int64_t end) {
   std::string text =
       end - first == 1 ? fmt::format("chunk {}", first) : fmt::format("chunks {} to {}", first, end - 1);
@@ -29,7 +29,7 @@ std::string describe(const Stats& stats, int64_t first, int64_t end) {
                      : fmt::format(" (parts {} to {} of {})", first_part, last_part, stats.n_parts));
 }
 
-// Sums of finite sums may overflow where a file holds numbers that no model gives.
+// Sums of finite sums can overflow where a file holds numbers that no model produces.
 void require_finite(const DyadicSum& sum, const char* what, int layer, const std::string& file) {
   for (const DyadicSum::Node& node : sum.nodes())
     for (const double x : node.value)
@@ -46,8 +46,8 @@ std::string value(const Provenance& provenance, const std::string& key) {
   return "";
 }
 
-// One signature, and as many tokens: the last chunk of a shorter run may be cut where others are whole. The
-// error names what differs where the files say it.
+// Checks that a part is of the same run: the same signature, and as many tokens, because the last chunk of a
+// shorter run may be cut where others are whole. The error names what differs, where the files say it.
 void require_one_run(const Stats& part, const std::string& name, const Stats& typical,
                      const std::string& typical_name) {
   const std::string tokens = value(part.provenance, "tokens"), allowed = value(typical.provenance, "tokens");
@@ -62,7 +62,7 @@ void require_one_run(const Stats& part, const std::string& name, const Stats& ty
              part.signature, typical.signature, typical_name);
 }
 
-// The first of the run that most parts are of: the odd one is named, wherever it stands.
+// The first part of the run that most parts belong to. So the error names the odd part, wherever it is.
 size_t typical_part(const std::vector<Stats>& parts) {
   std::map<std::string, int> count;
   for (const Stats& part : parts) ++count[part.signature];
@@ -72,7 +72,7 @@ size_t typical_part(const std::vector<Stats>& parts) {
   return size_t(most - parts.begin());
 }
 
-// Chunks of the run that all are of; 0 where none knows, as in files of version 1.
+// The chunks of the run that all parts belong to; 0 where no file says it (version 1).
 int64_t common_run(const std::vector<Stats>& parts, const std::vector<std::string>& names) {
   size_t known = 0;
   for (size_t i = 0; i < parts.size(); ++i) {
@@ -85,7 +85,7 @@ int64_t common_run(const std::vector<Stats>& parts, const std::vector<std::strin
   return parts[known].run_chunks;
 }
 
-// The number of parts that all are cut by; 0 where they differ.
+// The number of parts that the run was cut into, if all files agree; else 0.
 int64_t common_parts(const std::vector<Stats>& parts) {
   for (const Stats& part : parts)
     if (part.n_parts != parts[0].n_parts) return 0;
@@ -167,7 +167,7 @@ Stats merge(std::vector<Stats> parts, const std::vector<std::string>& names) {
     fail_input("{}: {} chunks found, {} of the whole run allowed", names[order.back()], end, run_chunks);
   whole.run_chunks = run_chunks;
   const bool complete = run_chunks > 0 && missing_chunks(whole).empty();
-  whole.n_parts = complete ? 1 : n_parts;  // the whole does not tell how it came together
+  whole.n_parts = complete ? 1 : n_parts;  // a complete file does not say how it was made
   return whole;
 }
 

@@ -42,7 +42,7 @@ MethodChoice parse_choice(const Json& json) {
   return choice;
 }
 
-/// Empty, or what no choice of ours says.
+/// What makes a choice one that we would not write; empty where there is nothing.
 std::string fault(const MethodChoice& choice) {
   if (choice.best >= choice.candidates.size()) return "the method chosen is none of the candidates";
   if (!(choice.bits >= 1 && choice.bits <= kMaxBits))
@@ -91,7 +91,7 @@ std::vector<MethodChoice> parse_choices(const Json& json, const std::string& nam
   }
   for (const MethodChoice& choice : choices)
     if (const std::string what = fault(choice); !what.empty()) fail_input("{}: {}", name, what);
-  // What is said twice must agree, and nothing else may be said.
+  // Redundant fields must agree with the rest, and there must be no other fields.
   if (choices_json(choices) != json) fail_input("{}: other than its candidates say", name);
   return choices;
 }

@@ -9,10 +9,11 @@
 
 namespace blockgtq {
 
+/// The two sides of a cache.
 enum class Side { keys, values };
 const char* name(Side side);
 
-/// One method on one side of the cache, the other side exact, as a text has it.
+/// What one method does on one side of the cache, measured on a text with the other side exact.
 struct MethodScore {
   std::string method;
   Code code = Code::scalar;
@@ -21,23 +22,24 @@ struct MethodScore {
   bool operator==(const MethodScore&) const = default;
 };
 
-/// What a text chose for one side at one budget.
+/// The choice for one side at one budget.
 struct MethodChoice {
   Side side = Side::keys;
   double bits = 0;                      // the budget: average bits per coordinate
-  int64_t n_tokens = 0;                 // measured
+  int64_t n_tokens = 0;                 // that were measured
   std::vector<MethodScore> candidates;  // in the order they were compared; the first is the reference
-  size_t best = 0;                      // index of candidates
-  ExactWindow exact;                    // what the caches held exactly
+  size_t best = 0;                      // index into candidates
+  ExactWindow exact;                    // positions that the caches held exactly
 
   const MethodScore& chosen() const { return candidates.at(best); }
   bool operator==(const MethodChoice&) const = default;
 };
 
-/// [{side, bits, tokens, (sink, recent: where there are any,) method, code, bytes_per_token, kl, kl_error,
-/// tq_mse_kl, candidates: [{method, code, bytes_per_token, kl, kl_error}]}]; the first candidate is tq-mse.
+/// [{side, bits, tokens, method, code, bytes_per_token, kl, kl_error, tq_mse_kl, candidates: [{method, code,
+/// bytes_per_token, kl, kl_error}]}], with sink and recent where positions were exact. The first candidate is
+/// tq-mse.
 Json choices_json(const std::vector<MethodChoice>& choices);
-/// From such a list alone: Exit::input "NAME: what is wrong" for any other.
+/// The inverse. Exit::input "NAME: what is wrong" for anything else.
 std::vector<MethodChoice> parse_choices(const Json& json, const std::string& name);
 
 }  // namespace blockgtq

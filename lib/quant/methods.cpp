@@ -23,12 +23,12 @@ namespace {
 using Made = std::unique_ptr<Quantizer>;
 using Bits = std::vector<uint8_t>;
 
-/// A registered method and how it is made.
+/// A registered method, and how to make its quantizer.
 struct Entry {
   Method method;
-  Codebook codebook;  // unless asked otherwise
+  Codebook codebook;  // of Codebook::by_method
   Made (*make)(const HeadMap&, Codebook);
-  Bits (*bits)(const HeadMap&) = nullptr;  // of keys
+  Bits (*bits)(const HeadMap&) = nullptr;  // for keys
 };
 
 int whole(const HeadMap& head) {
@@ -57,7 +57,8 @@ Bits by_product(const HeadMap& head) {
   return {head.product_bits.begin(), head.product_bits.end()};
 }
 
-/// Bits by a score that no map holds bits of: as the map's own were made, where that was the published way.
+/// Bits by a score for which the map holds none. They are allocated here, if the map's own were allocated in
+/// the published way.
 Bits by_score(const HeadMap& head, const std::vector<double>& score) {
   if (!head.published)
     throw Error(
@@ -99,7 +100,7 @@ std::vector<float> to_float(const std::vector<double>& x) {
   return {x.begin(), x.end()};
 }
 
-/// How the square of an error of a key counts: as queries ask for its block.
+/// The weight of each coordinate's squared error of a key: the query energy of its block.
 std::vector<float> key_weight(const HeadMap& head) {
   std::vector<float> weight(head.layout.head_dim);
   for (int b = 0; b < head.layout.n_blocks(); ++b)
@@ -107,10 +108,12 @@ std::vector<float> key_weight(const HeadMap& head) {
   return weight;
 }
 
-/// A key or value that is not what calibration saw costs no more than by plain TQ-MSE of as many bits.
+/// Adds a fallback to plain TQ-MSE of as many bits. So a key or value unlike those of calibration loses no
+/// more than by plain TQ-MSE.
 Made or_plain(LinearCode code, uint64_t seed, Codebook codebook, std::vector<float> weight) {
-  int bits =
-      code.one_norm ? 0 : 16 * int(code.groups.size() - 1);  // a norm is bits that the other has no use for
+  int bits = code.one_norm ? 0
+                           : 16 * int(code.groups.size() -
+                                      1);  // the other groups' norms are bits that the fallback does not use
   for (const LinearCode::Group& group : code.groups) bits += group.d * group.bits;
   const int width = std::min(bits / code.dim, kMaxBits);
   if (width < 1) return linear(std::move(code));
@@ -181,7 +184,7 @@ const std::vector<Entry>& key_entries() {
         "keys before RoPE in their weighted Karhunen-Loeve basis, a norm per group"},
        Codebook::exact,
        [](const HeadMap& h, Codebook c) {
-         by_spectrum(h);  // or why there is none
+         by_spectrum(h);  // throws where there is no basis
          return keys_or_plain(h, c, klt_keys(h, c));
        },
        by_spectrum},

@@ -4,7 +4,7 @@ namespace blockgtq {
 
 void pack_bits(const uint8_t* codes, size_t n, int bits, size_t offset, uint8_t* stream) {
   uint8_t* out = stream + offset / 8;
-  int filled = int(offset % 8);  // bits of *out that are taken, or wait in `pending`
+  int filled = int(offset % 8);  // bits of *out that are taken, or of `pending`
   uint64_t pending = 0;
   for (size_t i = 0; i < n; ++i) {
     pending |= uint64_t(codes[i]) << filled;

@@ -11,7 +11,7 @@ namespace blockgtq {
 
 namespace {
 
-/// std::copy_n for some hundred floats, for which GCC takes an instruction that is slow to start.
+/// std::copy_n for some hundred floats. GCC compiles that to an instruction that is slow to start.
 void copy_row(const float* from, int64_t n, float* to) {
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
@@ -22,7 +22,7 @@ void copy_row(const float* from, int64_t n, float* to) {
   for (; i < n; ++i) to[i] = from[i];
 }
 
-/// to[j * kPanel + i] = from[i * stride + j], i and j below 8
+/// A transposed tile: to[j * kPanel + i] = from[i * stride + j] for i and j below 8.
 void transpose8(const float* from, int64_t stride, float* to) {
   __m256 x[8], y[8];
 #pragma GCC unroll 8

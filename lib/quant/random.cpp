@@ -28,7 +28,7 @@ uint32_t mix_words(uint32_t x, uint32_t y) {
 }
 
 // SeedSequence(seed).generate_state(4, uint64) with its pool of four words. A 64-bit seed is one or two words
-// of entropy; numpy hashes a zero for each word that is missing, so both lengths are the same here.
+// of entropy. numpy hashes a zero for each missing word, so both lengths give the same here.
 std::array<uint64_t, 4> seed_state(uint64_t seed) {
   std::array<uint32_t, 4> pool = {uint32_t(seed), uint32_t(seed >> 32), 0, 0};
   uint32_t constant = 0x43b0d7e5u;

@@ -3,8 +3,8 @@
 
 namespace blockgtq {
 
-/// numpy.random.default_rng(seed): SeedSequence, PCG64 XSL-RR 128/64, standard_normal by the 256-layer
-/// ziggurat; the same stream bit for bit. (numpy/random/src, BSD-3-Clause, as the known answers define it.)
+/// numpy.random.default_rng(seed), bit for bit: SeedSequence, PCG64 XSL-RR 128/64, and standard_normal by the
+/// 256-layer ziggurat. Source: numpy/random/src (BSD-3-Clause), checked against known answers.
 class Random {
  public:
   explicit Random(uint64_t seed);

@@ -13,8 +13,8 @@ namespace blockgtq {
 
 namespace {
 
-// rows [from, d) of m (d, d), columns [from, d):  m -= scale * v (v^T m).  Whole rows at a time: sums run
-// over rows in ascending order for every column, whatever the processor's vector width.
+// rows [from, d) of m (d, d), columns [from, d):  m -= scale * v (v^T m).  It works on whole rows: the sum of
+// every column runs over the rows in ascending order, whatever the processor's vector width.
 void reflect(std::vector<double>& m, int d, int from, const std::vector<double>& v, double scale,
              std::vector<double>& projection) {
   std::fill(projection.begin() + from, projection.end(), 0.0);
@@ -37,7 +37,7 @@ std::vector<double> haar_rotation(int d, uint64_t seed) {
   std::vector<double> m(size_t(d) * d);
   for (double& x : m) x = random.standard_normal();
 
-  // Householder QR: reflections I - scale_k v_k v_k^T, k = 0 .. d-2, turn m into R; only R's diagonal is
+  // Householder QR: reflections I - scale_k v_k v_k^T, k = 0 .. d-2, turn m into R. Only the diagonal of R is
   // needed.
   std::vector<std::vector<double>> v(d - 1);
   std::vector<double> scale(v.size()), projection(d);
@@ -56,7 +56,8 @@ std::vector<double> haar_rotation(int d, uint64_t seed) {
     reflect(m, d, k, v[k], scale[k], projection);
   }
 
-  // Q = H_0 H_1 ... applied to the identity from the last one on; its determinant is -1 per reflection.
+  // Q = H_0 H_1 ... is applied to the identity, the last reflection first. Each reflection has determinant
+  // -1.
   std::vector<double> q(size_t(d) * d, 0.0);
   for (int i = 0; i < d; ++i) q[size_t(i) * d + i] = 1;
   bool negative = false;
@@ -66,7 +67,7 @@ std::vector<double> haar_rotation(int d, uint64_t seed) {
     reflect(q, d, k, v[k], scale[k], projection);
   }
 
-  // Columns times sign(diag R) make the distribution Haar; the first column makes it a rotation.
+  // Columns times sign(diag R) make the distribution Haar. The sign of the first column makes it a rotation.
   std::vector<double> sign(d);
   for (int j = 0; j < d; ++j) {
     sign[j] = m[size_t(j) * d + j] < 0 ? -1 : 1;
@@ -85,7 +86,7 @@ std::shared_ptr<const std::vector<float>> shared_rotation(int d, uint64_t seed) 
     std::lock_guard lock(mutex);
     if (const auto found = cache.find({d, seed}); found != cache.end()) return found->second;
   }
-  // Computed outside the lock: two threads may do the same work once, and the first one's result is kept.
+  // Computed outside the lock. Two threads may both compute it; the first result is kept.
   const std::vector<double> rotation = haar_rotation(d, seed);
   auto rounded = std::make_shared<const std::vector<float>>(rotation.begin(), rotation.end());
   std::lock_guard lock(mutex);

@@ -3,8 +3,8 @@
 
 namespace blockgtq {
 
-/// Round to nearest, per token: an even grid between the least and the largest coordinate of a vector. A code
-/// is fp16 scale, fp16 zero, then the bit stream.
+/// Round to nearest, per token: a uniform grid between the smallest and the largest coordinate of a vector. A
+/// code holds the fp16 scale, the fp16 zero, then the bit stream. bits in 1..8.
 class RoundToNearest final : public Quantizer {
  public:
   RoundToNearest(int dim, int bits);

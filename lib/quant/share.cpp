@@ -16,13 +16,13 @@ namespace {
 
 constexpr double kNone = std::numeric_limits<double>::infinity();
 
-// Heads that are given the same: one head, or all of a layer or of the model.
+// Heads that get the same number of bytes: one head, or all heads of a layer or of the model.
 struct Member {
-  size_t first, count;        // of heads
-  std::vector<double> error;  // (steps + 1) of all its heads, each given that many steps
+  size_t first, count;        // of its heads
+  std::vector<double> error;  // (steps + 1): of all its heads together, where each gets that many steps
 };
 
-// The corners of the lower convex hull of a curve, from its first finite point down to its least error.
+// The corners of the lower convex hull of a curve, from its first finite point to its minimum.
 std::vector<size_t> hull(const std::vector<double>& error) {
   std::vector<size_t> corners;
   for (size_t s = 0; s < error.size(); ++s) {
@@ -36,7 +36,7 @@ std::vector<size_t> hull(const std::vector<double>& error) {
   return corners;
 }
 
-// Steps per head of every member of a pool that has `total` steps for all of its heads.
+// Steps per head for every member of a pool, which has `total` steps for all of its heads.
 std::vector<size_t> spend(std::span<const Member> members, int64_t total) {
   std::vector<std::vector<size_t>> corners;
   std::vector<size_t> at(members.size()), given;
@@ -48,8 +48,8 @@ std::vector<size_t> spend(std::span<const Member> members, int64_t total) {
   }
   check(total >= 0, "share: a pool too small for its heads");
 
-  // Segments by falling gain per step; the lowest member among equals. One that does not fit ends its
-  // member's.
+  // Hull segments by descending gain per step; of equal gains the lowest member first. After a segment that
+  // does not fit, its member gets no more from the hull.
   struct Segment {
     double gain;
     size_t member;
@@ -75,7 +75,7 @@ std::vector<size_t> spend(std::span<const Member> members, int64_t total) {
     push(m);
   }
 
-  // What is left: one member after the other takes what gains most, off the hull too.
+  // The rest goes, one member after the other, to the largest gain that fits, off the hull too.
   for (;;) {
     double best_gain = 0;
     size_t best = 0, best_steps = 0;
@@ -100,7 +100,7 @@ void check_budget(double bytes, int n_blocks, const AllocatorSpec& spec) {
   const Cost& cost = spec.cost;
   const int step = cost.step(), least = n_blocks * spec.widths.front() + cost.per_group() + cost.per_key();
   const double average = 4 * bytes / n_blocks, low = double((least + step - 1) / step * step) / n_blocks;
-  // The guard of Cost::block_bits(), so that an average at either end is inside.
+  // The guard is that of Cost::block_bits(), so that an average at either end is inside.
   if (average >= low - 1e-9 / n_blocks && average <= spec.widths.back() + 1e-9 / n_blocks) return;
   throw Error(Exit::usage,
               fmt::format("average bits: {:g} found, {:g} to {} allowed{}", average, low, spec.widths.back(),
@@ -135,7 +135,7 @@ std::string describe(const ShareSpec& spec) {
   if (a.allocator != published.allocator) parts.push_back(name(a.allocator));
   if (a.cost.kind != published.cost.kind)
     parts.push_back(fmt::format("{} cost with one norm per {}", name(a.cost.kind), name(a.cost.norms)));
-  if (a.widths != width_range(a.widths.front(), a.widths.back()))  // a range stands in the map itself
+  if (a.widths != width_range(a.widths.front(), a.widths.back()))  // a full range is in the map itself
     parts.push_back(fmt::format("bits {}", fmt::join(a.widths, ",")));
   if (a.max_groups != published.max_groups) parts.push_back(fmt::format("at most {} groups", a.max_groups));
   if (a.group_blocks != published.group_blocks)
@@ -154,7 +154,7 @@ std::vector<std::vector<uint8_t>> allocate_heads(std::span<const HeadEnergy> hea
   const Cost& cost = spec.allocator.cost;
   for (const double b : bytes) check_budget(b, int(n_blocks), spec.allocator);
 
-  // Heads that must be equal are one member; where a pool holds one member only, everybody gets the average.
+  // Heads that must be equal are one member. In a pool of one member every head gets the average.
   const size_t per_member = scope_size(spec.equal, n_heads, n_kv_heads),
                per_pool = std::max(scope_size(spec.share, n_heads, n_kv_heads), per_member);
   const bool pooled = per_pool > per_member;

@@ -7,7 +7,7 @@ namespace blockgtq {
 
 namespace {
 
-// (L, H, B) from chunks counted times[c] times.
+// The bits (L, H, B), where chunk c counts times[c] times.
 std::vector<uint8_t> bits_of(const Stats& stats, KeyForm form, const ShareSpec& spec, double bytes,
                              std::span<const int> times) {
   std::vector<HeadEnergy> heads;

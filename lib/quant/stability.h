@@ -5,17 +5,18 @@
 
 namespace blockgtq {
 
-/// How far the bits depend on the calibration text.
+/// How much the bits depend on the calibration text.
 struct Stability {
-  /// (L) share of blocks whose bits differ between the first and the second half of the chunks; empty with
-  /// one chunk only.
+  /// (L) share of blocks whose bits differ between the first and the second half of the chunks. Empty with a
+  /// single chunk.
   std::vector<double> changed;
-  /// (L, H, B) share of resamples of the chunks, drawn with replacement, that give a block the bits of the
-  /// whole text; empty without resamples.
+  /// (L, H, B) share of resamples in which a block has the bits of the whole text. A resample draws the
+  /// chunks with replacement. Empty without resamples.
   std::vector<double> same;
 };
 
-/// At one budget, in bytes per token and head. Deterministic for a seed.
+/// Measured at one budget, in bytes per token and head. Deterministic for a seed. Exit::usage as
+/// allocate_heads().
 Stability measure_stability(const Stats& stats, KeyForm form, const ShareSpec& spec, double bytes,
                             int n_resamples, uint64_t seed);
 

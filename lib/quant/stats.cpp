@@ -44,8 +44,8 @@ std::vector<double> fold(const BlockLayout& layout, const std::vector<double>& s
   return blocks;
 }
 
-// sum over tokens of v v^T, v (n, d) -> (d, d). Row by row of the lower triangle, tokens in ascending order:
-// every entry is one chain, and the compiler makes vectors of neighbouring entries.
+// The sum over tokens of v v^T, v (n, d) -> (d, d). It goes row by row over the lower triangle, with tokens
+// in ascending order. So every entry is one chain, and the compiler vectorizes over neighbouring entries.
 std::vector<double> second_moment(const std::vector<double>& v, int64_t n, int d) {
   std::vector<double> sum(size_t(d) * d);
   for (int i = 0; i < d; ++i) {
@@ -95,8 +95,8 @@ HeadSums sum_head(const AttentionShape& shape, int h, int64_t n, const float* q,
   return s;
 }
 
-// Squares of floats cannot overflow in double, so a sum of squares is finite exactly where all of its terms
-// are; a sum of values turns non-finite with any of them.
+// Squares of floats cannot overflow in double, so a sum of squares is finite exactly where all its terms are.
+// A sum of values is not finite where any of them is not.
 bool finite(const std::vector<HeadSums>& heads) {
   const auto all = [](const std::vector<double>& x) {
     return std::all_of(x.begin(), x.end(), [](double y) { return std::isfinite(y); });

@@ -14,10 +14,10 @@ namespace blockgtq {
 
 namespace {
 
-constexpr size_t kTile = 256;  // vectors in flight: 2 x 128 KB at d = 128, within a core's cache
+constexpr size_t kTile = 256;  // vectors at a time: 2 x 128 KB at d = 128, within a core's cache
 constexpr float kLargestHalf = 65504;
 
-// |x| of d floats in double, in four interleaved chains of fixed order.
+// |x| of d floats in double, added in four interleaved chains of fixed order.
 double norm(const float* x, int d) {
   double part[4] = {};
   for (int j = 0; j < d; ++j) part[j % 4] += double(x[j]) * x[j];
@@ -52,7 +52,7 @@ void TqMse::encode(const float* x, size_t n, uint8_t* codes, uint16_t* norms) co
       for (size_t j = 0; j < d; ++j) unit[t * d + j] = float(in[j] * inverse);
     }
     multiply_transposed(unit.data(), count, d_, rotation_->data(), d_, rotated.data());
-    // The code is the number of boundaries below y, found by halving; a tie goes to the lower code.
+    // The code is the number of boundaries below y, by binary search. On a tie the lower code wins.
     uint8_t* out = codes + first * d;
     const float* boundary = boundaries_.data();
     for (size_t j = 0; j < count * d; ++j) {
@@ -74,8 +74,8 @@ void TqMse::decode(const uint8_t* codes, const uint16_t* norms, size_t n, float*
       float* y = &scaled[t * d];
       const uint8_t* in = codes + (first + t) * d;
       for (size_t j = 0; j < d; ++j) y[j] = centroids_[in[j]];
-      // Norm correction: the centroids of a unit vector are not quite of length one. No codebook holds a
-      // zero.
+      // Norm correction: the centroids of a unit vector do not have length one exactly. No codebook has a
+      // centroid of 0, so the length is positive.
       const float length = float(from_half(norms[first + t]) / norm(y, d_));
       for (size_t j = 0; j < d; ++j) y[j] *= length;
     }

@@ -7,12 +7,14 @@
 
 namespace blockgtq {
 
-/// TurboQuant-MSE of one group of d coordinates: r = |x|, y = Rot (x / r), the nearest centroid of every y_j,
-/// norm correction, and back. A zero vector stays zero. Deterministic: the same codes whatever n and the
-/// number of threads.
+/// TurboQuant-MSE of one group of d coordinates. Encoding: r = |x|, y = Rot (x / r), the nearest centroid of
+/// every y_j. Decoding: the centroids are scaled to unit length (norm correction), rotated back, and
+/// multiplied by r. A zero vector stays zero. Deterministic: the codes depend neither on n nor on the number
+/// of threads.
 class TqMse {
  public:
-  TqMse(int d, int bits, uint64_t seed, Codebook codebook = Codebook::reference);  // rotation seed as given
+  /// bits in 1..8. `seed` is that of the rotation.
+  TqMse(int d, int bits, uint64_t seed, Codebook codebook = Codebook::reference);
   int dim() const { return d_; }
   int bits() const { return bits_; }
 
@@ -20,7 +22,7 @@ class TqMse {
   void encode(const float* x, size_t n, uint8_t* codes, uint16_t* norms) const;
   void decode(const uint8_t* codes, const uint16_t* norms, size_t n, float* x) const;
 
-  /// The tables, for twins on other devices.
+  /// The tables, for kernels on a device.
   const std::vector<float>& rotation() const { return *rotation_; }     // (d, d); one object per (d, seed)
   const std::vector<float>& centroids() const { return centroids_; }    // (2^bits) ascending
   const std::vector<float>& boundaries() const { return boundaries_; }  // (2^bits - 1) ascending

@@ -1,7 +1,8 @@
 // The search keeps, for every state (the last kTrellisWindow bits), the least cost of a path that ends there.
-// From state s, code c leads to (s >> bits) | c << (window - bits), so the 2^bits states that share their
-// upper bits compete for one place, and the winner goes on with every code. kLanes vectors are searched side
-// by side:
+// From
+// state s, code c leads to (s >> bits) | c << (window - bits). So the 2^bits states that share their upper
+// bits
+// compete for one place, and the winner continues with every code. kLanes vectors are searched in parallel:
 //   cost   (states, lanes)         of the paths so far
 //   winner (d, states >> bits, lanes) the low bits of the state that won
 #include "quant/trellis.h"
@@ -17,7 +18,7 @@ namespace {
 constexpr int kLanes = 8;
 constexpr float kForbidden = 1e30F;
 
-// GCC's and clang's vectors: comparisons give masks, and ?: chooses lane by lane.
+// Vector types of GCC and clang: comparisons give masks, and ?: selects per lane.
 using Lane [[gnu::vector_size(kLanes * 4)]] = float;
 using Bits [[gnu::vector_size(kLanes * 4)]] = int;
 using Winner [[gnu::vector_size(kLanes)]] = uint8_t;
@@ -27,8 +28,8 @@ class Search {
   Search(int d, int bits, const TrellisTable& table)
       : d_(d), bits_(bits), places_(kTrellisStates >> bits), table_(table), winner_(size_t(d) * places_) {}
 
-  /// states (d) of the best path for y (d); where `seam` is given, the bits before the first code and those
-  /// that end the stream are these.
+  /// states (d) of the best path for y (d). With `seam`, the bits before the first code and the bits at the
+  /// end of the stream are fixed to it.
   void run(const std::vector<Lane>& y, const Bits* seam, std::vector<Bits>& states) {
     const Lane forbidden = Lane{} + kForbidden;
     for (int s = 0; s < kTrellisStates; ++s) {
@@ -107,7 +108,7 @@ void trellis_encode(const float* y, size_t n, int d, int bits, const TrellisTabl
 
 void trellis_windows(std::span<const uint8_t> codes, int bits, uint8_t* windows) {
   const size_t d = codes.size();
-  // The window before the first coordinate: the end of the stream.
+  // The window before the first coordinate is the end of the stream.
   unsigned window = 0;
   for (size_t j = d - std::min<size_t>(d, kTrellisWindow); j < d; ++j)
     window = window >> bits | unsigned(codes[j]) << (kTrellisWindow - bits);

@@ -21,7 +21,7 @@ constexpr size_t kNormsBytes = 2 * kHalfBytes;
 TurboquantProd::TurboquantProd(int dim, int bits, uint64_t seed) : dim_(dim) {
   check(dim >= 1 && bits >= 1 && bits <= kMaxBits, "TurboquantProd: dimension below 1 or bits outside 1..8");
   if (bits > 1) tq_.emplace(dim, bits - 1, seed);
-  // A stream of its own: the rotation is drawn from `seed`.
+  // Uses another seed, because the rotation is drawn from `seed`.
   Random random(seed + 1);
   sketch_.resize(size_t(dim) * dim);
   for (float& s : sketch_) s = float(random.standard_normal());

@@ -6,9 +6,9 @@
 
 namespace blockgtq {
 
-/// TurboQuant-prod, an unbiased estimate of inner products: TqMse of b - 1 bits (none at 1 bit), and of the
-/// residual e one bit per coordinate, sign(S e) with S (d, d) of N(0, 1): e^ = sqrt(pi / 2) / d |e| S^T sign.
-/// A code is the fp16 norms of x and e, the stream of TqMse, the signs.
+/// TurboQuant-prod, an unbiased estimate of inner products. It spends b - 1 bits on TqMse (none at 1 bit),
+/// and one bit per coordinate on the residual e: sign(S e), with S (d, d) of N(0, 1). Decoded: e^ = sqrt(pi /
+/// 2) / d |e| S^T sign. A code holds the fp16 norms of x and e, the stream of TqMse, then the signs.
 class TurboquantProd final : public Quantizer {
  public:
   TurboquantProd(int dim, int bits, uint64_t seed = 42);

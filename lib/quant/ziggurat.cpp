@@ -6,8 +6,8 @@ namespace blockgtq {
 
 namespace {
 
-// exp and log correctly rounded to double (up to cases too rare to meet here): the recurrence below then
-// gives the same bits whatever libm is installed.
+// exp and log, correctly rounded to double (except in cases too rare to occur here). So the recurrence below
+// gives the same bits with every libm.
 double rounded_exp(double x) {
   return double(std::exp(static_cast<long double>(x)));
 }
@@ -15,10 +15,10 @@ double rounded_log(double x) {
   return double(std::log(static_cast<long double>(x)));
 }
 
-// The construction of Doornik ("An improved ziggurat method", 2005) as numpy's generator of its constants
-// does it, in double: every layer has the area kArea. One of the 768 published constants is the neighbour of
-// the correctly rounded value (exp at layer 38 lies within 0.002 units of the middle between two doubles),
-// and since the layers above follow from it, the neighbour has to be taken.
+// The construction of Doornik ("An improved ziggurat method", 2005), in double as numpy's generator of its
+// constants does it: every layer has the area kArea. One of the 768 published constants is a neighbour of the
+// correctly rounded value (exp at layer 38 is within 0.002 units of the middle between two doubles). The
+// layers above follow from it, so the neighbour has to be taken.
 Ziggurat build() {
   constexpr double kArea = 0.0049286732339746519;
   constexpr double kCandidates = 0x1p52;
@@ -42,7 +42,7 @@ Ziggurat build() {
     z.accept[i] = uint64_t(std::nearbyint(x[i - 1] / x[i] * kCandidates));
     z.scale[i] = x[i] / kCandidates;
   }
-  // The base layer: its rectangle under the curve, widened by the tail's area.
+  // The base layer: its rectangle under the curve, widened by the area of the tail.
   z.accept[0] = uint64_t(std::nearbyint(x[255] * z.density[255] / kArea * kCandidates));
   z.scale[0] = kArea / z.density[255] / kCandidates;
   return z;

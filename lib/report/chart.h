@@ -5,14 +5,14 @@
 
 namespace blockgtq {
 
-/// What a line is drawn with: marks and a line, both finer for the many behind the few, or a broad pale band
-/// without marks.
+/// How a series is drawn: marks and a line; both thinner, for the many series behind the few; or a broad pale
+/// band without marks.
 enum class Stroke { line, thin, band };
 
 /// One named line of a chart.
 struct Series {
   std::string name;
-  std::vector<double> y;  // (n) beside its x; NaN leaves a gap, and so does a value <= 0 on a log axis
+  std::vector<double> y;  // (n); NaN leaves a gap, and so does a value <= 0 on a log axis
   int color = -1;         // of the palette (0 is a baseline's neutral); -1: the series' number in the chart
   int mark = 0;  // 0 solid line and circles; 1.. dashes and other marks, to tell lines of one colour apart
   std::vector<double> x = {};  // (n); empty: Chart::x

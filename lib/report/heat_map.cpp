@@ -17,7 +17,7 @@ constexpr double kCellWidth = 46, kCellHeight = 22, kLeast = 64, kTop = 84, kGap
 constexpr size_t kMapsPerRow = 4;
 constexpr double kMostWidth = 1100;
 
-/// Where one map stands.
+/// Where one map is drawn.
 struct Place {
   double x, y;
 };

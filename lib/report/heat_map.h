@@ -4,7 +4,7 @@
 
 namespace blockgtq {
 
-/// Shares over two axes, one map beside the other, on one scale from 0 to 1.
+/// Heat maps of shares, side by side, on one scale from 0 to 1.
 struct HeatMaps {
   std::string title, x_title, y_title;
   std::vector<std::string> columns, rows;  // of every map
@@ -15,7 +15,7 @@ struct HeatMaps {
   std::vector<Map> maps;
 };
 
-/// Self-contained as line_chart(), with the share in per cent in every cell.
+/// Self-contained as line_chart(). Every cell shows its share in per cent.
 std::string heat_map_svg(const HeatMaps& maps);
 
 }  // namespace blockgtq

@@ -10,8 +10,8 @@
 
 namespace blockgtq {
 
-// Hand-set steps that only grow lighter, so that neighbours are told apart also in grey and with a colour
-// deficiency.
+// Steps chosen by hand. They only grow lighter, so that neighbours differ also in grey and with a colour
+// vision deficiency.
 Rgb bits_color(int bits) {
   static constexpr Rgb kRamp[8] = {{0x38, 0x34, 0x8f}, {0x3c, 0x62, 0xbe}, {0x2f, 0x90, 0xcb},
                                    {0x2a, 0xb5, 0xb6}, {0x54, 0xc7, 0x87}, {0x98, 0xd5, 0x5d},

@@ -15,7 +15,7 @@ namespace blockgtq {
 namespace {
 
 constexpr double kWidth = 400, kPlotTop = 54, kPlotBottom = 212, kLegendTop = 262, kFontSize = 11;
-// with names at the ends of lines
+// Sizes of a chart with names at the ends of its lines.
 constexpr double kLargeWidth = 560, kLargeHeight = 400, kNameStep = 15, kNameGap = 40;
 
 struct Style {
@@ -100,7 +100,7 @@ std::string draw_series(const Chart& chart, const Series& series, const Style& s
 /// The legend's lines of entries, and the height they take.
 std::string legend(const Chart& chart, const std::vector<Style>& styles, double& height) {
   std::string out;
-  // columns of one width, so that entries of several lines stand below each other
+  // Columns have one width, so that entries of several lines are aligned.
   double entry = 0;
   for (const Series& s : chart.series) entry = std::max(entry, 46 + text_width(s.name, kFontSize));
   const int columns = std::max(1, int((kWidth - 24) / std::max(entry, 1.0)));
@@ -114,8 +114,8 @@ std::string legend(const Chart& chart, const std::vector<Style>& styles, double&
   return out;
 }
 
-/// The heights nearest to those wanted (ascending) that lie at least a step apart and within top..bottom:
-/// least squares, by pooling neighbours that would overlap.
+/// The heights nearest to the wanted ones (ascending) that are at least a step apart and within top..bottom.
+/// They are the least-squares solution; neighbours that would overlap are pooled.
 std::vector<double> spread(const std::vector<double>& wanted, double step, double top, double bottom) {
   struct Pool {
     double sum;
@@ -139,8 +139,8 @@ std::vector<double> spread(const std::vector<double>& wanted, double step, doubl
   return heights;
 }
 
-/// Every line's name to the right of the plot, joined to its last point by a hairline. Hairlines leave the
-/// plot level, so that none crosses another.
+/// Writes every line's name to the right of the plot, and joins it to the line's last point by a hairline.
+/// Hairlines leave the plot horizontally, so that they do not cross.
 std::string end_names(const Chart& chart, const std::vector<Style>& styles, const Axis& x, const Axis& y) {
   struct End {
     size_t series;
@@ -220,7 +220,7 @@ std::string line_chart(const Chart& chart) {
   std::string lines;
   for (size_t i = 0; i < chart.series.size(); ++i)
     lines += draw_series(chart, chart.series[i], styles[i], x, y);
-  // hairlines to names lie under the lines that they pass
+  // Hairlines to names are drawn below the lines that they pass.
   return out + (chart.names_at_ends ? names + lines : lines + names) + "</svg>\n";
 }
 

@@ -34,7 +34,7 @@ double mean_bits(const Budget& budget) {
   return sum / double(budget.bits.size());
 }
 
-/// What a decoder must know beside the bits: how the codes were made. The words are those of the map file.
+/// What a decoder needs besides the bits: how the codes were made. The names are those of the map file.
 Json quantizer_identity(const BitMap& map) {
   return {{"rotation", "haar-qr-pcg64"}, {"seed", map.seed},
           {"group_seed", "seed + bits"}, {"codebook", "lloyd-max-normal-100"},
@@ -65,7 +65,7 @@ Json provenance_json(const Provenance& provenance) {
   return json;
 }
 
-/// JSON without line breaks; a path in the provenance need not be UTF-8.
+/// JSON without line breaks. A path in the provenance need not be UTF-8.
 std::string dump_line(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -91,7 +91,7 @@ std::string map_json(const BitMap& map, const Budget& budget) {
   json["quantizer"] = quantizer_identity(map);
   json["coords"] = coords_json(s.layout);
   json["inv_freq"] = s.ropes[0].inv_freq;
-  if (s.ropes.size() > 1) {  // inv_freq is of rope 0
+  if (s.ropes.size() > 1) {  // inv_freq above is that of rope 0
     Json& ropes = json["ropes"] = Json::array();
     for (const Rope& rope : s.ropes) ropes.push_back(rope.inv_freq);
     json["rope_of_layer"] = s.rope_of_layer;
@@ -112,7 +112,7 @@ std::string map_json(const BitMap& map, const Budget& budget) {
   return dump_json(json);
 }
 
-// A static block does not rotate: its frequency is 0.
+// A block without RoPE has frequency 0.
 std::string map_csv(const BitMap& map, const Budget& budget) {
   check_sizes(map, budget);
   const AttentionShape& s = map.shape;

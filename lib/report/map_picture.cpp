@@ -15,8 +15,8 @@ namespace {
 constexpr int64_t kMaxPngPixels = int64_t(1) << 26;
 constexpr int64_t kMaxSvgCells = int64_t(1) << 18;
 
-/// Where the cells of the heat map stand: rows (layer, KV head) with a gap between layers, columns blocks
-/// with a gap before the static ones.
+/// Where the cells of the heat map are: rows are (layer, KV head) with a gap between layers; columns are
+/// blocks with a gap before those without RoPE.
 struct HeatGrid {
   int n_layers, n_heads, n_blocks, n_rotary;
   int cell_w, cell_h, gap;
@@ -64,7 +64,7 @@ std::string legend(double x, double y) {
   return out;
 }
 
-/// Labels every so many layers or blocks, so that neighbours stay `least` pixels apart.
+/// Every how many layers or blocks there is a label, so that labels are `least` pixels apart.
 int label_step(double pixels_each, double least) {
   for (int step : {1, 2, 4, 8, 16, 32, 64, 128, 256, 512})
     if (step * pixels_each >= least) return step;

@@ -14,7 +14,7 @@ constexpr const char* kReset = "\x1b[0m";
 
 using Row = std::vector<int>;  // (columns) of bit widths
 
-/// The bits of one head in n columns, the rounded mean where a column stands for several blocks.
+/// The bits of one head in n columns: the rounded mean where a column holds several blocks.
 Row columns(std::span<const uint8_t> bits, int n) {
   Row row(n);
   for (int c = 0; c < n; ++c) {
@@ -37,7 +37,7 @@ std::string background(int bits) {
   return fmt::format("\x1b[48;2;{};{};{}m", c[0], c[1], c[2]);
 }
 
-/// Two rows as one line of upper half blocks; `below` may be missing. A colour is set only where it changes.
+/// Two rows in one line of upper half blocks; `below` may be null. A colour is set only where it changes.
 std::string colored_line(const Row& above, const Row* below) {
   std::string line;
   for (size_t c = 0; c < above.size(); ++c) {
@@ -54,7 +54,7 @@ std::string digit_line(const Row& row) {
   return line;
 }
 
-/// Words one after the other in lines of at most `width` columns; columns[i] is what words[i] takes.
+/// Words in lines of at most `width` columns; columns[i] is what words[i] takes.
 std::string wrapped(const std::vector<std::string>& words, const std::vector<int>& columns, int width) {
   std::string out;
   int used = 0;
@@ -93,12 +93,12 @@ std::string legend(const Budget& budget, int n_blocks, int n_columns, int width,
 }  // namespace
 
 std::string map_terminal(const BitMap& map, const Budget& budget, int width, bool color) {
-  width = std::max(width, kMinWidth);  // narrower than this nothing can be told
+  width = std::max(width, kMinWidth);  // a narrower map would show nothing
   const int n_layers = map.shape.n_layers, n_heads = map.shape.n_kv_heads, n_blocks = map.n_blocks();
   check(n_layers > 0 && n_heads > 0 && n_blocks > 0 &&
             budget.bits.size() == size_t(n_layers) * n_heads * n_blocks,
         "a bit map's arrays and its shape differ");
-  // labels "layer" on a line of two heads, "layer.head" on a line of digits
+  // Labels are "layer" on a line of two heads, and "layer.head" on a line of digits.
   auto label = [&](int l, int h) { return color ? std::to_string(l) : fmt::format("{}.{}", l, h); };
   const int label_width = int(label(n_layers - 1, n_heads - 1).size());
   const int n_columns = std::min(n_blocks, width - label_width - 1);
@@ -107,7 +107,7 @@ std::string map_terminal(const BitMap& map, const Budget& budget, int width, boo
     std::string label;
     Row row;
   };
-  std::vector<Line> lines;  // a row of two heads never spans two layers, unless each layer has but one
+  std::vector<Line> lines;  // a line of two heads spans two layers only where each layer has one head
   for (int l = 0; l < n_layers; ++l)
     for (int h = 0; h < n_heads; ++h) {
       lines.push_back({h == 0 || !color ? label(l, h) : "", columns(map.head_bits(budget, l, h), n_columns)});

@@ -8,7 +8,7 @@
 
 namespace blockgtq {
 
-// std::to_chars and not fmt: the text of a whole double changed between fmt versions.
+// std::to_chars and not fmt, because fmt's text of a whole double differs between its versions.
 std::string exact(double value) {
   if (std::isnan(value)) return "";
   char text[32];
@@ -20,7 +20,7 @@ std::string three_digits(double value) {
   if (std::isnan(value)) return "";
   if (value == 0) return "0";
   if (!std::isfinite(value)) return value < 0 ? "-inf" : "inf";
-  // Halves go up, also where a mean of 2.125 and 2.125 came out one bit lower.
+  // Halves are rounded up, also where the mean of 2.125 and 2.125 came out one bit lower.
   value += 1e-12 * value;
   const std::string rounded = fmt::format("{:.2e}", value);  // 9.996 -> 1.00e+01: the exponent after rounding
   const int exponent = std::atoi(rounded.c_str() + rounded.find('e') + 1);

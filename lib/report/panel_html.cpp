@@ -24,12 +24,12 @@ std::string join(const std::vector<std::string>& words) {
   return out;
 }
 
-/// "17.4 % less error"
+/// A change in words: "17.4 % less error".
 std::string change(double ratio) {
   return percent(std::abs(1 - ratio)) + (ratio <= 1 ? " less error" : " more error");
 }
 
-/// The same, the number large.
+/// The same with a large number.
 std::string large_change(double ratio) {
   const std::string text = change(ratio);
   const size_t sign = text.find('%') + 1;

@@ -10,7 +10,7 @@
 namespace blockgtq {
 namespace {
 
-/// "a / b" over the methods; empty where none has a number.
+/// "a / b" over the methods; empty where no method has a number.
 template <class F>
 std::string per_method(const std::vector<std::optional<PanelCell>>& cells, F&& text) {
   std::string out;
@@ -68,8 +68,8 @@ std::vector<std::string> mean_row(const PanelView& view, size_t budget) {
   return cells;
 }
 
-/// Methods over budgets: "ratio; at equal bytes, worst model at equal bytes", geometric means over the
-/// models.
+/// Methods against budgets: "ratio; at equal bytes, worst model at equal bytes". Ratios are geometric means
+/// over the models.
 Table method_table(const PanelView& view) {
   std::vector<std::string> cells = {"method"};
   for (const double bits : view.budgets) {
@@ -154,7 +154,7 @@ std::string panel_csv(const Json& panel) {
         for (const Json& r : layer.at("results"))
           if (r.at("method") == s.at("method") && r.at("bits") == s.at("bits"))
             row(layer.at("layer").dump(), r, r.at("bytes_per_token").get<double>());
-      // the summary's bytes are those of all layers
+      // The summary's bytes are those of all layers, and a row's those of one.
       row("mean", s, s.at("bytes_per_token").get<double>() / s.at("layers").get<double>());
     }
   }

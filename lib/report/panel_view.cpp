@@ -106,7 +106,7 @@ PanelMean PanelView::mean(size_t budget, size_t method) const {
     mean.layers += cell->layers;
     ++mean.models;
   }
-  mean.ratio = std::exp(log_ratio / mean.models);  // no model: 0 / 0, a NaN as documented
+  mean.ratio = std::exp(log_ratio / mean.models);  // without models 0 / 0, which is a NaN
   mean.equal_bytes_ratio = std::exp(log_equal / mean.models);
   mean.mae = std::exp(log_mae / complete);
   mean.bytes_per_token = std::exp(log_bytes / complete);

@@ -17,6 +17,7 @@ struct PanelCell {
   bool interpolated;
 };
 
+/// One model of the panel.
 struct PanelModel {
   std::string name, error;  // error: why there is no result; empty when there is
   const Json* json;

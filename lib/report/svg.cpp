@@ -8,8 +8,8 @@
 namespace blockgtq {
 namespace {
 
-/// Length of the valid UTF-8 sequence at the start of `s`, 0 where there is none (RFC 3629: no overlong form,
-/// no surrogate).
+/// Length of the valid UTF-8 sequence at the start of `s`, 0 where there is none (by RFC 3629: overlong forms
+/// and surrogates are invalid).
 size_t utf8_length(std::string_view s) {
   const unsigned char a = s[0];
   if (a < 0x80) return 1;
@@ -26,7 +26,7 @@ size_t utf8_length(std::string_view s) {
 
 }  // namespace
 
-// What XML 1.0 cannot carry even escaped (control characters, broken UTF-8) becomes U+FFFD.
+// What XML 1.0 cannot hold even escaped (control characters, invalid UTF-8) becomes U+FFFD.
 std::string escape(const std::string& text) {
   std::string out;
   for (size_t i = 0; i < text.size();) {

@@ -18,7 +18,7 @@ struct Range {
   char32_t first, last;
 };
 
-// What a terminal draws in no column (combining marks, joiners) and in two (East Asian wide, pictographs).
+// What a terminal draws in no column (combining marks, joiners), and in two (East Asian wide, pictographs).
 constexpr Range kZeroWidth[] = {{0x300, 0x36f}, {0x200b, 0x200f}, {0xfe00, 0xfe0f}};
 constexpr Range kWide[] = {{0x1100, 0x115f}, {0x2e80, 0xa4cf},   {0xac00, 0xd7a3},
                            {0xf900, 0xfaff}, {0xfe30, 0xfe6f},   {0xff00, 0xff60},
@@ -43,7 +43,7 @@ size_t display_width(std::string_view text) {
   return width;
 }
 
-/// One line: control characters would move the cursor or end the row.
+/// The text as one line. Control characters would move the cursor or end the row.
 std::string one_line(std::string text) {
   for (char& c : text)
     if ((unsigned char)c < 0x20 || c == 0x7f) c = ' ';
@@ -102,7 +102,7 @@ std::string csv_line(const Cells& cells) {
   return line + "\r\n";
 }
 
-/// Cells made printable, and what both renderings with aligned columns need.
+/// Printable cells, and what both renderings with aligned columns need.
 struct Grid {
   std::vector<Cells> lines;  // the header first
   std::vector<size_t> width;

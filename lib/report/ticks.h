@@ -11,6 +11,7 @@ struct Axis {
   double start = 0, end = 1;
   std::vector<double> ticks;
 
+  /// The pixel of a value.
   double at(double value) const;
 };
 

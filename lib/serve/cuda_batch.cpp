@@ -14,8 +14,8 @@ namespace {
 
 static_assert(kMostTexts == cuda::kMaxVectors);
 
-/// Bytes that pages may take: what is allowed beside the weights, the angles of RoPE and the reading of
-/// prompts, or seven eighths of what is free.
+/// Bytes that pages may take: what the options allow besides weights, RoPE angles and reading of prompts;
+/// without a limit, seven eighths of what is free.
 int64_t room_for_pages(const CudaWeights& weights, const CudaOptions& options, int64_t context,
                        int64_t reading) {
   if (options.memory_limit_bytes == 0) return cuda::free_device_bytes() / 8 * 7;
@@ -127,7 +127,7 @@ void CudaBatch::read_prompt(int slot, std::span<const int32_t> tokens) {
   std::vector<float>& logits = texts_[size_t(slot)].prompt_logits;
   logits.resize(size_t(model_.config().vocab));
   prompt_.read(slot, tokens, logits);
-  std::vector<int32_t> last = positions();  // each text's as if a step had just brought it
+  std::vector<int32_t> last = positions();  // as if a step had just brought each text's last token
   last[size_t(slot)] = int32_t(tokens.size());
   for (int32_t& position : last)
     if (position != CudaSteps::kIdle) --position;

@@ -9,13 +9,14 @@
 
 namespace blockgtq {
 
-/// Texts that grow side by side on a GPU, from the pages of one pool: a prompt is read in chunks, whose
-/// tokens attend to what the pages hold of those before and exactly to each other, and are put into pages;
-/// then every step takes a token of each text, in one CUDA graph. A slot without a text takes part idly.
+/// A Batch on a GPU. All texts take pages from one pool. A prompt is read in chunks: a chunk's tokens attend
+/// to what the pages hold of earlier tokens, and exactly to each other, and then go into pages. A step takes
+/// one token of each text, in one CUDA graph. A slot without a text runs along with a placeholder.
 class CudaBatch final : public Batch {
  public:
-  /// context: the tokens that any of the texts may come to; chunk: of a prompt, read together. Exit::device
-  /// where the model has no such step, or the memory cannot be had. model outlives this.
+  /// context: the tokens that any text may grow to. chunk: tokens of a prompt that are read together. `model`
+  /// must outlive this object. Exit::device where the model has no decoding step on a GPU, or memory cannot
+  /// be allocated.
   CudaBatch(const Checkpoint& model, const AttentionShape& shape, const KvKind& kind,
             const CudaOptions& options, int slots, int64_t context, int64_t chunk);
 
@@ -30,21 +31,21 @@ class CudaBatch final : public Batch {
   int64_t cache_bytes(int slot) const override { return cache_.bytes(text(slot).n); }
   int64_t clipped(int) const override { return 0; }
 
-  /// As Sequence::held().
+  /// Keys and values of a slot, as Sequence::held().
   PlainPositions held(int slot, int layer) const;
   const CudaKvCache& cache() const { return cache_; }
   const cuda::Stream& stream() const { return stream_; }
 
  private:
   struct Text {
-    int64_t n = 0, most = 0;  // tokens held, and at most; n 0: the slot is free
+    int64_t n = 0, most = 0;  // tokens now, and at most; n = 0: the slot is free
     int32_t likeliest = 0;
     std::vector<float> prompt_logits;  // until the first step
   };
 
   const Text& text(int slot) const;
   void read_prompt(int slot, std::span<const int32_t> tokens);
-  /// The tokens that slots hold, kIdle for those that are free.
+  /// The number of tokens in each slot, kIdle for free slots.
   std::vector<int32_t> positions() const;
 
   const Checkpoint& model_;

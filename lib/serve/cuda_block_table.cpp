@@ -11,7 +11,7 @@ CudaBlockTable::CudaBlockTable(std::string what, int batch, int64_t stride, int6
       table_(size_t(batch * stride) * sizeof(int32_t)) {
   const std::vector<int32_t> spare(size_t(batch * stride), spare_page());
   cuda::upload(table_.as(), spare.data(), table_.bytes(), stream);
-  stream.synchronize();  // before `spare` goes
+  stream.synchronize();  // the copy reads `spare`, which ends here
 }
 
 void CudaBlockTable::require(int b, int64_t n) const {
@@ -38,7 +38,7 @@ void CudaBlockTable::clear(int b, const cuda::Stream& stream) {
 void CudaBlockTable::write(int b, size_t done, std::span<const int32_t> pages, const cuda::Stream& stream) {
   cuda::upload(table_.as<int32_t>() + b * stride_ + first_ + int64_t(done), pages.data(), pages.size_bytes(),
                stream);
-  stream.synchronize();  // before `pages` go
+  stream.synchronize();  // the copy reads `pages`, which end here
 }
 
 }  // namespace blockgtq

@@ -7,31 +7,33 @@
 
 namespace blockgtq {
 
-/// The block table of B sequences on a GPU, whose pages come from a pool. Its rows lie where they lie, so
-/// that a graph that reads them can be replayed; they are written by the calls that change them.
+/// The page table of B sequences on a GPU, whose pages come from a pool. The rows stay at one address, so a
+/// CUDA graph that reads them can be replayed. Calls that change rows write them on the device.
 class CudaBlockTable {
  public:
-  /// A row's entries before `first` never get a page of their own. what: as of PagePool.
+  /// A row has `stride` entries; those before `first` never get a page of their own. `pages` is the size of
+  /// the pool. what: as in PagePool.
   CudaBlockTable(std::string what, int batch, int64_t stride, int64_t first, int64_t pages,
                  const cuda::Stream& stream);
 
   const PagePool& pool() const { return pool_; }
   int64_t stride() const { return stride_; }
   const int32_t* rows() const { return table_.as<int32_t>(); }  // (B, stride)
-  /// The page behind the pool's last, which entries without one of their own name: what is written there is
-  /// not read.
+  /// The page behind the pool's last one. Entries without a page name it; what is written there is never
+  /// read.
   int32_t spare_page() const { return int32_t(pool_.total()); }
 
-  /// Exit::device where the pool has not pages enough for sequence b to hold n.
+  /// Exit::device where the pool has not enough free pages for sequence b to hold n.
   void require(int b, int64_t n) const;
-  /// Sequence b holds n pages, or as many as it has; as require(). Waits where something changes.
+  /// Gives sequence b pages until it holds n; it keeps more if it has more. Errors as require(). Waits where
+  /// something changes.
   void grow(int b, int64_t n, const cuda::Stream& stream);
-  /// Gives back what sequence b holds. Waits.
+  /// Returns the pages of sequence b to the pool. Waits.
   void clear(int b, const cuda::Stream& stream);
 
  private:
   int64_t missing(int b, int64_t n) const { return n - int64_t(held_[size_t(b)].size()); }
-  /// Entries behind the first `done` of what sequence b holds.
+  /// Writes the entries of sequence b's pages behind the first `done` of them.
   void write(int b, size_t done, std::span<const int32_t> pages, const cuda::Stream& stream);
 
   PagePool pool_;

@@ -17,18 +17,18 @@ namespace {
 cuda::Buffer to_device(const std::vector<int32_t>& values, const cuda::Stream& stream) {
   cuda::Buffer buffer(values.size() * sizeof(int32_t));
   cuda::upload(buffer.as(), values.data(), buffer.bytes(), stream);
-  stream.synchronize();  // before `values` goes
+  stream.synchronize();  // the copy reads `values`, which end here
   return buffer;
 }
 
-/// The same pages, seen as one sequence's.
+/// The rows of a page table from `row` on, as a table of one sequence.
 cuda::PageTable row_of(cuda::PageTable table, int64_t row) {
   table.block_table += row * table.stride;
   table.lengths += row;
   return table;
 }
 
-/// Attention over trellis codes knows of no rule.
+/// Exit::input for a rule that attention over trellis codes does not have.
 void require_plain(const AttentionShape& shape, int layer, const cuda::AttentionRule& rule) {
   const char* const what = rule.window > 0    ? "a sliding window"
                            : rule.softcap > 0 ? "softcaps"
@@ -72,16 +72,16 @@ CudaKvCache::CudaKvCache(const AttentionShape& shape, KvKind kind, int batch, in
 }
 
 void CudaKvCache::make_pages(int64_t most_bytes, const cuda::Stream& stream) {
-  int64_t packed_bytes = 0;  // of a page, all layers
+  int64_t packed_bytes = 0;  // of one page in all layers
   for (int l = 0; l < int(layers_.size()); ++l) packed_bytes += packed_page_bytes(l);
   const int64_t exact_bytes = exact_pages_of(1) * shape_.n_layers * page_bytes_of_exact();
   const int64_t packed_each = packed_pages_of(capacity_), exact_each = exact_pages_of(capacity_);
-  const int64_t whole = packed_each * packed_bytes + exact_each * exact_bytes;  // of a sequence
+  const int64_t whole = packed_each * packed_bytes + exact_each * exact_bytes;  // of one sequence
   const int64_t room = std::max<int64_t>(0, most_bytes - packed_bytes - exact_bytes);
   int64_t exact = batch_ * exact_each, packed = batch_ * packed_each;
   if (batch_ * whole > room) {
-    // Of exact pages as large a part of what there might be as of packed ones. Short sequences take as many
-    // exact ones as long ones do: more of them, up to half of the bytes, so that one long sequence finds
+    // Exact pages are cut to the same fraction as packed ones. But a short sequence needs as many exact pages
+    // as a long one. So there are more of them, up to half of the bytes, as long as one long sequence has
     // room.
     const double part = double(room) / double(batch_ * whole);
     if (exact_bytes > 0)
@@ -94,7 +94,7 @@ void CudaKvCache::make_pages(int64_t most_bytes, const cuda::Stream& stream) {
   packed_table_.emplace("packed", batch_, stride, sinks_, packed, stream);
   exact_table_.emplace("fp16", batch_, sinks_ + ring_ + 1, 0, exact, stream);
   const auto add = [&](std::vector<cuda::Buffer>& to, int64_t n, int64_t page_bytes) {
-    to.emplace_back(size_t((n + 1) * page_bytes));  // and the spare page
+    to.emplace_back(size_t((n + 1) * page_bytes));  // one more: the spare page
     cuda::fill_zero(to.back().as(), to.back().bytes(), stream);
   };
   for (int l = 0; l < shape_.n_layers; ++l) {
@@ -189,7 +189,7 @@ cuda::PageTable CudaKvCache::exact_pages(int layer) const {
 
 namespace {
 
-/// Pages of one sequence on the host, in the order of its table.
+/// The pages of one sequence, copied to the host, in the order of its page table.
 struct HostPages {
   HostPages(const cuda::PageTable& table, int64_t b, int64_t n_pages, int64_t page_bytes,
             const cuda::Stream& stream)
@@ -208,7 +208,7 @@ struct HostPages {
   std::vector<const uint8_t*> pages;
 };
 
-/// Positions [first, end) of these.
+/// Positions [first, end) of `all`.
 PlainPositions part(const PlainPositions& all, int64_t first, int64_t end) {
   const int64_t width = int64_t(all.n_kv_heads) * all.dim;
   const auto cut = [&](const std::vector<double>& x) {
@@ -268,13 +268,13 @@ void CudaKvCache::fill_exact(int layer, const cuda::PageTable& pages, const int3
   cuda::append_exact(job, stream);
 }
 
-/// The first of n positions behind `first` that is recent once they are held.
+/// The first of n new positions behind `first` that will be recent once all of them are held.
 int64_t CudaKvCache::first_recent(int64_t first, int64_t n) const {
   return std::max(first, packed_end(window(), first + n));
 }
 
-/// Position t among those of the ring, in the order of the table of `first` positions: what lies behind its
-/// last page takes the place of the oldest ones.
+/// Where position t lies in the ring buffer of recent positions, in the order of the page table when `first`
+/// positions are held. What comes behind the last page overwrites the oldest ones.
 int64_t CudaKvCache::ring_place(int64_t first, int64_t t) const {
   return ring_ > 0 ? (t - packed_end(window(), first)) % (ring_ * kPagePositions) : 0;
 }
@@ -287,10 +287,10 @@ void CudaKvCache::begin_chunk(int b, int64_t first, int64_t n, const cuda::Strea
   cuda::upload(positions() + b, &last_held, sizeof last_held, stream);
   cuda::upload(starts_.as(), starts, sizeof starts, stream);
   begin_step(stream);
-  stream.synchronize();  // before the host's words go
+  stream.synchronize();  // the copy reads words of the host, which end here
 }
 
-/// All of a chunk behind `first` positions but its tokens; exact: what chunk.exact points to.
+/// Fills in all of a chunk behind `first` positions except its tokens. exact: what chunk.exact will point to.
 void CudaKvCache::describe(int layer, int b, int64_t first, cuda::PrefillAttention& chunk,
                            cuda::ExactPages& exact) const {
   const ExactWindow w = window();
@@ -346,7 +346,7 @@ void CudaKvCache::fill(int layer, int b, int64_t first, int64_t n, const void* k
   if (const int64_t from = first_recent(first, n); exact.recent > 0 && from < end) {
     const int64_t room = ring_ * kPagePositions - ring_place(first, from), round = std::min(end, from + room);
     put(starts + 1, from, round);
-    put(starts + 2, round, end);  // the ring comes round at most once
+    put(starts + 2, round, end);  // the ring wraps around at most once
   }
   if (!kind_.is_packed()) return;
   cuda::EncodeTokens job;
@@ -363,7 +363,7 @@ void CudaKvCache::fill(int layer, int b, int64_t first, int64_t n, const void* k
 cuda::AttentionRule CudaKvCache::rule(int layer) const {
   cuda::AttentionRule rule;
   const int64_t seen = shape_.window(layer);
-  if (seen < capacity_) rule.window = seen;  // a longer one is none
+  if (seen < capacity_) rule.window = seen;  // a longer window has no effect
   rule.positions = positions();
   rule.softcap = float(shape_.softcap);
   return rule;
@@ -380,7 +380,7 @@ void CudaKvCache::attend(int layer, cuda::AppendToken token, void* out, int64_t 
   token.positions = positions();
   token.rope_factor = float(shape_.rope(layer).attention_factor);
   if (!exact_.empty()) {
-    // Not exact_length(longest): a window that has just let a page go is shorter than one before it.
+    // Not exact_length(longest): a window that has just freed a page is shorter than one before that.
     const int64_t most = exact.sink + (exact.recent > 0 ? exact.recent + kPagePositions - 1 : 0);
     exact_part = {exact_pages(layer), std::min(longest, most), kind_.is_packed() ? exact.sink : 0};
     token.exact_pages = exact_[size_t(layer)].as<uint8_t>();

@@ -16,7 +16,7 @@
 namespace blockgtq {
 namespace {
 
-/// The angles of positions from `first` on.
+/// The part of a RoPE table from position `first` on.
 cuda::RopeTable behind(cuda::RopeTable table, int64_t first) {
   if (!table.cos) return table;
   table.length -= first;
@@ -47,11 +47,12 @@ CudaPrompt::CudaPrompt(const CudaWeights& weights, const CudaKvCache& cache, con
     routing_ = cuda::PinnedBuffer(size_t(slab() * moe.n_per_token) * 3 * sizeof(int32_t));
 }
 
-/// Of attention, for a chunk of n tokens behind `first`. Nothing that reads the old one may be under way.
+/// Makes attention's scratch memory, for a chunk of n tokens behind `first`. No work that uses the old one
+/// may be in flight.
 void CudaPrompt::make_scratch(int64_t first, int64_t n) {
   const auto bytes = size_t(cache_.scratch_bytes(first, n));
   if (bytes <= scratch_.bytes()) return;
-  scratch_ = cuda::Buffer();  // goes before the new one comes
+  scratch_ = cuda::Buffer();  // frees the old one before the new one is allocated
   scratch_ = cuda::Buffer(bytes);
 }
 
@@ -67,7 +68,7 @@ int64_t CudaPrompt::most_bytes(const CudaWeights& weights, const AttentionShape&
   job.batch = 1;
   job.tokens = std::min(chunk, context);
   job.exact = &pages;
-  constexpr int64_t kOfShorter = int64_t(64) << 20;  // more for a shorter chunk: prefill_scratch_bytes()
+  constexpr int64_t kOfShorter = int64_t(64) << 20;  // shorter chunks may need more: prefill_scratch_bytes()
   return counted.most() + cuda::prefill_scratch_bytes(job) + kOfShorter + cuda::Blas::kWorkspaceBytes;
 }
 
@@ -87,7 +88,7 @@ CudaPrompt::Workspace CudaPrompt::lay_out(const CudaWeights& weights, int64_t ch
   if (c.norm_place == NormPlace::parallel) out.normed = take_low(chunk * c.hidden);
   if (c.norm_place == NormPlace::after || c.norm_place == NormPlace::both || c.moe.shared_gate)
     out.out = region.take<float>(slab * c.hidden);
-  const int64_t mark = region.mark();  // what comes is used one after the other
+  const int64_t mark = region.mark();  // arrays taken from here on are used one after the other
   out.projected = region.take<float>(slab * std::max(q_cols, k_cols));
   region.rewind(mark);
   RunShape run;
@@ -101,7 +102,7 @@ CudaPrompt::Workspace CudaPrompt::lay_out(const CudaWeights& weights, int64_t ch
 
 void CudaPrompt::read(int b, std::span<const int32_t> tokens, std::span<float> logits) {
   const Config& c = weights_.config();
-  int64_t last = 0;  // token of its chunk
+  int64_t last = 0;  // the last token, within its chunk
   in_pieces(int64_t(tokens.size()), chunk_, [&](int64_t first, int64_t n) {
     check_stop();
     cuda::upload(ws_.tokens, tokens.data() + first, size_t(n) * sizeof(int32_t), stream_);
@@ -131,7 +132,7 @@ void CudaPrompt::embed(int64_t n) {
   });
 }
 
-/// x (n, hidden) += attention of a chunk of sequence b, behind the `first` positions that it holds.
+/// x (n, hidden) += attention of a chunk of sequence b, which holds `first` positions before it.
 void CudaPrompt::attention(int layer, int b, int64_t first, int64_t n) {
   const Config& c = weights_.config();
   const CudaLayerWeights& w = weights_.layers()[size_t(layer)];
@@ -165,8 +166,8 @@ void CudaPrompt::attention(int layer, int b, int64_t first, int64_t n) {
   });
 }
 
-/// to (n, heads, D) = heads of `in`, normed, each or all together (weight null: not), and turned (no table:
-/// not).
+/// to (n, heads, D) = heads of `in`, after a norm of each head or of all together (weight null: none) and
+/// RoPE (no table: none).
 void CudaPrompt::put_heads(const CudaMatrix& m, const void* in, const float* norm_weight,
                            const cuda::RopeTable& rope, int64_t n, uint16_t* to) {
   const Config& c = weights_.config();
@@ -184,7 +185,7 @@ void CudaPrompt::put_heads(const CudaMatrix& m, const void* in, const float* nor
   cuda::convert(ws_.projected, cuda::FloatType::f32, to, cuda::FloatType::f16, n * m.rows, stream_);
 }
 
-/// Of x (hidden), the last of n_tokens.
+/// The logits of x (hidden), the last of n_tokens.
 void CudaPrompt::take_logits(const float* x, int64_t n_tokens, std::span<float> logits) {
   const Config& c = weights_.config();
   check(int64_t(logits.size()) == c.vocab, "CudaPrompt: logits");
@@ -201,7 +202,7 @@ void CudaPrompt::take_logits(const float* x, int64_t n_tokens, std::span<float> 
                 "what is beyond 65504 overflows fp16; --dtype bf16 or fp32");
 }
 
-/// The model's norm of n rows x (n, hidden). Where it goes is left to say.
+/// The model's norm of n rows, x (n, hidden). The caller still sets the output.
 cuda::Norm CudaPrompt::norm_of(const CudaNorm& weights, const float* x, int64_t n) const {
   const Config& c = weights_.config();
   cuda::Norm job;
@@ -221,8 +222,8 @@ void* CudaPrompt::low(void* x, int64_t first) const {
   return static_cast<std::byte*>(x) + first * cuda::bytes_of(weights_.type());
 }
 
-/// What a part of a layer reads: the norm of x (n, hidden), or x itself where there is none, as `in` of the
-/// products' type, and a norm as y in float32 where that is not null. Returns in.
+/// The input of a part of a layer: the norm of x (n, hidden), or x itself where there is none. It is written
+/// to `in` in the products' type, and to y in float32 where y is not null and there is a norm. Returns in.
 const void* CudaPrompt::input(const CudaNorm& weights, const float* x, int64_t n, void* in, float* y) {
   if (weights.weight) {
     cuda::Norm job = norm_of(weights, x, n);
@@ -235,14 +236,15 @@ const void* CudaPrompt::input(const CudaNorm& weights, const float* x, int64_t n
   return in;
 }
 
-/// y (n, rows) = x (n, cols) W^T + b, x of the products' type; or y += that, times the residual's factor.
+/// y (n, rows) = x (n, cols) W^T + b, x of the products' type. With `add` y += that, times the residual
+/// multiplier.
 void CudaPrompt::project(const CudaMatrix& m, const void* x, int64_t n, float* y, bool add) {
   const float scale = add ? float(weights_.config().residual_multiplier) : 1.0f;
   blas_.multiply({m.w, x, y, m.rows, m.cols, n, m.rows, weights_.type(), add, scale}, stream_);
   if (m.bias) cuda::add_bias(y, m.rows, n, m.rows, m.bias, scale, stream_);
 }
 
-/// x (n, hidden) += what m makes of `in`, or the norm of that, times the residual's factor.
+/// x (n, hidden) += the product of m and `in`, or the norm of it, times the residual multiplier.
 void CudaPrompt::add_output(const CudaMatrix& m, const CudaNorm& of_output, const void* in, int64_t n,
                             float* x) {
   if (!of_output.weight) return project(m, in, n, x, true);

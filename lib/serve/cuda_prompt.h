@@ -12,42 +12,43 @@
 
 namespace blockgtq {
 
-/// f(first, count) for n tokens, at most `most` at a time.
+/// Calls f(first, count) for consecutive pieces of n tokens, at most `most` at a time.
 template <class F>
 void in_pieces(int64_t n, int64_t most, const F& f) {
   for (int64_t first = 0; first < n; first += most) f(first, std::min(most, n - first));
 }
 
-/// Reading prompts on a GPU: chunk by chunk over the resident weights and into the pages. A chunk's tokens
-/// attend to what the pages hold of the chunks before, and exactly to each other. weights, cache and steps
-/// outlive this.
+/// Reads prompts on a GPU, chunk by chunk, with resident weights, into the pages. A chunk's tokens attend to
+/// what the pages hold of earlier chunks, and exactly to each other. weights, cache and steps must outlive
+/// this object.
 class CudaPrompt {
  public:
-  /// chunk: tokens that are read together, at most. Exit::device where memory or cuBLASLt cannot be had.
+  /// chunk: the most tokens that are read together. Exit::device where memory or cuBLASLt is not available.
   CudaPrompt(const CudaWeights& weights, const CudaKvCache& cache, const CudaSteps& steps,
              const cuda::Stream& stream, int64_t chunk);
 
-  /// Puts the tokens into the pages of sequence b, which holds none. Leaves the logits (vocab) behind the
-  /// last one. Waits. Exit::nonfinite where one of them is not finite.
+  /// Puts the tokens into the pages of sequence b, which must hold none. Writes the logits (vocab) behind the
+  /// last token. Waits. Exit::nonfinite where a logit is not finite.
   void read(int b, std::span<const int32_t> tokens, std::span<float> logits);
-  /// Device memory that one takes at most beside weights and cache, over a cache of sequences of `context`
+  /// The most device memory that an object takes besides weights and cache, for sequences of `context`
   /// tokens.
   static int64_t most_bytes(const CudaWeights& weights, const AttentionShape& shape, int64_t context,
                             int64_t chunk);
 
  private:
-  /// C tokens of a chunk, S of a slab of it. `void` arrays are of the products' type, 16-bit ones fp16.
+  /// C tokens of a chunk, S tokens of a slab of it. `void` arrays have the type of the products; 16-bit
+  /// arrays are fp16.
   struct Workspace {
     int32_t* tokens = nullptr;                // (C)
     float* x = nullptr;                       // (C, hidden), the residual stream
-    uint16_t *q = nullptr, *heads = nullptr;  // (C, Hq, D): queries, attention's result
+    uint16_t *q = nullptr, *heads = nullptr;  // (C, Hq, D): queries; the result of attention
     uint16_t *k = nullptr, *v = nullptr;      // (C, H, D)
-    void* in = nullptr;                       // (S, hidden) or (S, Hq D): what a product reads
-    void* normed = nullptr;                   // (C, hidden), the norm of x where both parts read it
-    float* out = nullptr;                     // (S, hidden), what is normed or gated before it is added to x
-    float* projected = nullptr;               // (S, Hq D): queries, or keys, or values
-    blockgtq::Workspace feed_forward;         // of a slab
-    float* logits = nullptr;                  // (vocab)
+    void* in = nullptr;                       // (S, hidden) or (S, Hq D): the input of a product
+    void* normed = nullptr;            // (C, hidden), the norm of x where both parts of a layer read it
+    float* out = nullptr;              // (S, hidden), normed or gated before it is added to x
+    float* projected = nullptr;        // (S, Hq D): queries, or keys, or values
+    blockgtq::Workspace feed_forward;  // of a slab
+    float* logits = nullptr;           // (vocab)
   };
   static int64_t slab_of(int64_t chunk) { return std::min(chunk, kCudaSlabTokens); }
   static Workspace lay_out(const CudaWeights& weights, int64_t chunk, Region& region);
@@ -78,8 +79,9 @@ class CudaPrompt {
   const cuda::Stream& stream_;
   const int64_t chunk_;
   cuda::Blas blas_;
-  cuda::Buffer memory_, scratch_;  // scratch_: attention's
-  cuda::PinnedBuffer routing_;     // (3, S, experts of a token): experts, rows' tokens, choices' rows
+  cuda::Buffer memory_, scratch_;  // scratch_: of attention
+  cuda::PinnedBuffer
+      routing_;  // (3, S, experts of a token): experts, the tokens of rows, the rows of choices
   Workspace ws_;
 };
 

@@ -1,5 +1,6 @@
-// The feed-forward part of a chunk of a prompt: dense, or the experts that a router chooses, each of which
-// sees its tokens together, and a shared one.
+// The feed-forward part of a chunk of a prompt: dense; or a mixture of experts, each of which computes all
+// its
+// tokens together, and perhaps a shared expert.
 #include "kernels/forward/bias.h"
 #include "model/cuda_experts.h"
 #include "serve/cuda_prompt.h"
@@ -24,7 +25,7 @@ void CudaPrompt::feed_forward(int layer, int64_t n) {
   });
 }
 
-/// act (n, width) of gate_up.
+/// act (n, width) from gate_up.
 void CudaPrompt::activate(int64_t n, int64_t width) {
   const Config& c = weights_.config();
   cuda::GatedRows rows;
@@ -40,8 +41,8 @@ void CudaPrompt::activate(int64_t n, int64_t width) {
   cuda::activate(rows, stream_);
 }
 
-/// The experts of n tokens and their weights, in device memory. Returns where each expert's rows begin, as
-/// group_by_expert(). Waits.
+/// Chooses the experts of n tokens, and their weights, in device memory. Returns where the rows of each
+/// expert begin, as group_by_expert(). Waits.
 std::vector<int64_t> CudaPrompt::choose(const CudaExperts& w, int64_t n) {
   const Config& c = weights_.config();
   const blockgtq::Workspace& ws = ws_.feed_forward;
@@ -65,7 +66,7 @@ std::vector<int64_t> CudaPrompt::choose(const CudaExperts& w, int64_t n) {
   return begin;
 }
 
-/// x (n, hidden) += the tokens' experts' outputs, weighted, and the shared one's.
+/// x (n, hidden) += the weighted outputs of the tokens' experts, and that of the shared expert.
 void CudaPrompt::add_experts(const CudaExperts& w, const void* in, int64_t n, float* x) {
   const Config& c = weights_.config();
   const blockgtq::Workspace& ws = ws_.feed_forward;
@@ -73,7 +74,7 @@ void CudaPrompt::add_experts(const CudaExperts& w, const void* in, int64_t n, fl
   const std::vector<int64_t> begin = choose(w, n);
   cuda::gather_rows(in, hidden * cuda::bytes_of(weights_.type()), ws.row_token, choices, ws.gathered,
                     stream_);
-  /// f(expert, its first row, its rows) of those that tokens go to.
+  /// Calls f(expert, its first row, its rows) for every expert that has tokens.
   const auto each = [&](const auto& f) {
     for (int64_t e = 0; e < c.moe.n_experts; ++e)
       if (const int64_t first = begin[size_t(e)], rows = begin[size_t(e) + 1] - first; rows > 0)
@@ -92,7 +93,7 @@ void CudaPrompt::add_experts(const CudaExperts& w, const void* in, int64_t n, fl
   if (w.shared_gate_up.w) add_shared(w, in, n, x);
 }
 
-/// x (n, hidden) += the shared expert, times sigmoid of its gate where it has one.
+/// x (n, hidden) += the shared expert, times the sigmoid of its gate where it has one.
 void CudaPrompt::add_shared(const CudaExperts& w, const void* in, int64_t n, float* x) {
   const blockgtq::Workspace& ws = ws_.feed_forward;
   project(w.shared_gate_up, in, n, ws.gate_up);

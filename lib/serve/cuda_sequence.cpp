@@ -12,7 +12,7 @@
 namespace blockgtq {
 namespace {
 
-/// A batch of one.
+/// A CudaBatch of one text.
 class CudaSequence final : public Sequence {
  public:
   CudaSequence(const Checkpoint& model, const AttentionShape& shape, const KvKind& kind,
@@ -39,7 +39,7 @@ class CudaSequence final : public Sequence {
   bool begun_ = false;
 };
 
-/// Of a model without steps: the forward pass of the GPU over an exact past.
+/// For a model without a decoding step: forward passes on the GPU over exact keys and values.
 class CudaPastSequence final : public PastSequence {
  public:
   CudaPastSequence(const Checkpoint& model, std::shared_ptr<Backend> backend, int64_t context, int64_t chunk)
@@ -56,7 +56,7 @@ class CudaPastSequence final : public PastSequence {
   const size_t chunk_;
 };
 
-/// Makes texts of a model without steps.
+/// Makes sequences for a model without a decoding step.
 MakeSequence over_past(const Checkpoint& model, const KvKind& kind, const CudaOptions& options,
                        int64_t chunk) {
   const Config& c = model.config();

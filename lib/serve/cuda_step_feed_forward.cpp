@@ -1,5 +1,5 @@
-// The feed-forward part of a decoding step: dense, or the experts that a router chooses on the device and a
-// shared one. All products read the layer's x before any of them adds to it.
+// The feed-forward part of a decoding step: dense; or the experts that a router chooses on the device, and
+// perhaps a shared one. All products read the layer's x before any of them adds to it.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -48,7 +48,7 @@ void CudaSteps::make_room() {
 void CudaSteps::feed_forward(const CudaLayerWeights& w) {
   cuda::MatVec in;
   if (weights_.config().norm_place == NormPlace::parallel)
-    in.x = normed_.as<float>();  // what attention has read
+    in.x = normed_.as<float>();  // the norm that attention has read
   else
     in = normed(w.post_norm, w.post_norm_bias);
   if (w.experts.router.w) return add_experts(w.experts, in);
@@ -58,7 +58,7 @@ void CudaSteps::feed_forward(const CudaLayerWeights& w) {
   add_output(w.down, down, w.output_norm);
 }
 
-/// act_ = what a dense part, or a shared expert, puts up.
+/// act_ = the activation of a dense part, or of a shared expert.
 void CudaSteps::dense(const CudaMatrix& gate_up, const cuda::MatVec& in) {
   const Config& c = weights_.config();
   cuda::MatVec job = in;
@@ -80,7 +80,7 @@ void CudaSteps::dense(const CudaMatrix& gate_up, const cuda::MatVec& in) {
   cuda::activate(rows, stream_);
 }
 
-/// Experts by the logits of a float32 router, as many vectors at a time as its products take.
+/// Chooses experts by the logits of a float32 router, as many vectors at a time as its products take.
 void CudaSteps::choose(const CudaMatrix& router, const cuda::MatVec& in, cuda::RoutingRule rule,
                        const Routes& to) {
   const int64_t most =
@@ -97,7 +97,7 @@ void CudaSteps::choose(const CudaMatrix& router, const cuda::MatVec& in, cuda::R
               to.weights.as<float>(), stream_);
 }
 
-/// job with the matrices of n_experts, of those that tokens go to.
+/// The job with the matrices of those of n_experts that tokens go to.
 cuda::ExpertMatVec CudaSteps::of_experts(const CudaMatrix& m, const cuda::MatVec& job, int64_t n_experts,
                                          const Routes& routes) const {
   const Config& c = weights_.config();
@@ -118,7 +118,7 @@ void CudaSteps::add_experts(const CudaExperts& w, const cuda::MatVec& in) {
   cuda::RoutingRule rule = routing_rule(moe);
   rule.bias = w.choice_bias;
   choose(w.router, in, rule, routed_);
-  if (w.shared_gate.w) {  // the gate as the weight of the only expert there is
+  if (w.shared_gate.w) {  // the gate is the weight of the only expert
     cuda::RoutingRule only{1, 1};
     only.sigmoid = true;
     choose(w.shared_gate, in, only, shared_);

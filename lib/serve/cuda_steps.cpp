@@ -30,7 +30,7 @@ cuda::RopeTable upload_rope(const Config& config, int64_t length, bool local, cu
   sin = floats(int64_t(table.sin.size()));
   cuda::upload(cos.as(), table.cos.data(), cos.bytes(), stream);
   cuda::upload(sin.as(), table.sin.data(), sin.bytes(), stream);
-  stream.synchronize();  // before the host's arrays go
+  stream.synchronize();  // the copies read arrays of the host, which end here
   return {table.layout, table.length, cos.as<float>(), sin.as<float>()};
 }
 
@@ -64,7 +64,7 @@ CudaSteps::CudaSteps(const CudaWeights& weights, const CudaKvCache& cache, const
 
 void CudaSteps::set_tokens(std::span<const int32_t> tokens) {
   check(int(tokens.size()) == cache_.batch(), "CudaSteps: a token per sequence");
-  stream_.synchronize();  // words_ is free
+  stream_.synchronize();  // until words_ is free
   std::copy(tokens.begin(), tokens.end(), words_.as<int32_t>());
   cuda::upload(tokens_.as(), words_.as(), tokens_.bytes(), stream_);
 }
@@ -85,8 +85,8 @@ void CudaSteps::set(std::span<const int32_t> tokens, std::span<const int32_t> po
 void CudaSteps::step(int64_t longest) {
   check(longest > 0 && longest <= cache_.capacity(), "CudaSteps: a sequence longer than the cache");
   if (longest > graph_longest_ || !graph_) {
-    // Attention is laid out for the longest sequence: for some more tokens than there are, so that a graph
-    // serves them all.
+    // The graph is laid out for the longest sequence, with room for some more tokens, so that it serves them
+    // all.
     const int64_t most = std::min(cache_.capacity(), longest + std::max<int64_t>(256, longest / 16));
     graph_.reset();
     graph_ = std::make_unique<cuda::Graph>(stream_, [&] { launch(most); });
@@ -126,7 +126,7 @@ void CudaSteps::launch(int64_t longest) {
   cuda::choose_tokens(choose, stream_);
 }
 
-/// A norm of rows of `dim` values, one behind the other, by the model's form.
+/// The model's norm of consecutive rows of `dim` values.
 cuda::Norm CudaSteps::norm_of(const float* x, int64_t dim, const float* weight) const {
   const Config& c = weights_.config();
   cuda::Norm norm;
@@ -140,7 +140,7 @@ cuda::Norm CudaSteps::norm_of(const float* x, int64_t dim, const float* weight) 
 }
 
 /// The vectors that a part of the model reads: the norm of x, or x itself where weight is null. RMS norms are
-/// the product's; others, and one that two parts read, are put into normed_.
+/// fused into the product. Other norms, and a norm that two parts read, are computed into normed_.
 cuda::MatVec CudaSteps::normed(const float* weight, const float* bias) {
   const Config& c = weights_.config();
   cuda::MatVec job;
@@ -158,7 +158,7 @@ cuda::MatVec CudaSteps::normed(const float* weight, const float* bias) {
   return job;
 }
 
-/// job times m, with what all products of a model have in common.
+/// The job for matrix m, with what all products of a model have in common.
 cuda::MatVec CudaSteps::product(const CudaMatrix& m, cuda::MatVec job) const {
   const Config& c = weights_.config();
   job.w = m.w;
@@ -177,7 +177,7 @@ void CudaSteps::project(const CudaMatrix& m, const cuda::MatVec& job) {
   cuda::matvec(product(m, job), stream_);
 }
 
-/// x += what m makes of the job's vectors, or the norm of that.
+/// x += the product of m and the job's vectors, or the norm of it.
 void CudaSteps::add_output(const CudaMatrix& m, cuda::MatVec job, const CudaNorm& of_output) {
   const Config& c = weights_.config();
   job.y = of_output.weight ? out_.as<float>() : x_.as<float>();

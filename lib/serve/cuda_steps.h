@@ -12,33 +12,33 @@
 
 namespace blockgtq {
 
-/// Decoding on a GPU: one token of every sequence of a batch, from its id to the likeliest next one, as one
-/// CUDA graph. weights and cache outlive this.
+/// Decoding on a GPU, as one CUDA graph: one token of every sequence of a batch, from its id to the likeliest
+/// next token. weights and cache must outlive this object.
 class CudaSteps {
  public:
   CudaSteps(const CudaWeights& weights, const CudaKvCache& cache, const cuda::Stream& stream);
 
-  /// What the next step begins with: the tokens (B), and how many each sequence holds already (B); kIdle for
-  /// one without pages: it takes part at position 0, and nobody is told what comes of it.
+  /// Sets the input of the next step: the tokens (B), and how many tokens each sequence holds (B). kIdle
+  /// stands for a sequence without pages: it takes part at position 0, and its result is not used.
   static constexpr int32_t kIdle = -1;
   void set(std::span<const int32_t> tokens, std::span<const int32_t> positions);
   void set_tokens(std::span<const int32_t> tokens);
 
-  /// Starts a step of sequences none of which holds more than `longest` tokens, the new one counted; at most
-  /// the cache's capacity. Does not wait. The likeliest tokens become the next step's.
+  /// Starts a step. No sequence holds more than `longest` tokens, the new one included; `longest` is at most
+  /// the cache's capacity. Does not wait. The likeliest tokens become the input of the next step.
   void step(int64_t longest);
 
-  /// Waits, and takes what the last step left. Exit::nonfinite where a logit of any step since set() was not
-  /// finite.
+  /// Waits for the last step and fetches its tokens. Exit::nonfinite where a logit of any step since set()
+  /// was not finite.
   void wait();
   std::span<const int32_t> tokens() const;  // (B), after wait()
   void logits(float* to);                   // (B, vocab), of the last step; waits
 
-  /// The angles of a layer's keys; cos null: it does not turn them.
+  /// The RoPE angles of a layer's keys. cos is null where the layer does not rotate.
   cuda::RopeTable rope(int layer) const;
 
  private:
-  /// Where the tokens go: experts and their weights, (B, each).
+  /// The experts of every token and their weights, (B, each).
   struct Routes {
     int each = 0;
     cuda::Buffer experts, weights;
@@ -67,10 +67,10 @@ class CudaSteps {
   cuda::RopeTable rope_, local_rope_;
   cuda::Buffer angles_[4];
   cuda::Buffer x_, projected_, q_, heads_, act_, logits_, best_, tokens_, faults_;
-  cuda::Buffer normed_, out_;                // (B, hidden), where the model's norms are not the products'
-  cuda::Buffer up_;                          // (B, intermediate), where nothing is gated
+  cuda::Buffer normed_, out_;                // (B, hidden), where norms are not fused into the products
+  cuda::Buffer up_;                          // (B, intermediate), where the feed-forward part has no gate
   cuda::Buffer router_logits_, expert_act_;  // (B, E), (B, experts of a token, I)
-  Routes routed_, shared_;                   // shared_: the one expert, its gate the weight
+  Routes routed_, shared_;                   // shared_: the one shared expert, with its gate as the weight
   cuda::PinnedBuffer words_;                 // (2, B): tokens, faults
   std::vector<bool> idle_;                   // (B)
   std::unique_ptr<cuda::Graph> graph_;

@@ -17,25 +17,25 @@
 namespace blockgtq {
 namespace {
 
-constexpr float kRandomSize = 0.02f;  // standard deviation, as models are initialised
+constexpr float kRandomSize = 0.02f;  // standard deviation, as in the initialization of models
 
 template <class T>
-T* mine(const T* p) {  // what this class laid out, it may write
+T* mine(const T* p) {  // this class may write to its own memory
   return const_cast<T*>(p);
 }
 
-/// Copies a tensor from where a parcel brought it to where it stays.
+/// Copies a tensor from its parcel to its final place.
 class Placing {
  public:
   Placing(const Parcel& parcel, const std::byte* base, cuda::FloatType type, const cuda::Stream& stream)
       : parcel_(parcel), base_(base), type_(type), stream_(stream) {}
 
-  /// Rows [first, first + rows of w) of the matrix. interleaved: those of w's first half and of its second
-  /// lie in turn.
+  /// Writes rows [first, first + rows of w) of the matrix. interleaved: rows of the first and of the second
+  /// half of w alternate.
   void matrix(const CudaMatrix& to, int64_t first, const Linear& w, bool interleaved = false) const {
     matrix(to, first, w, type_, interleaved);
   }
-  /// The same of a matrix that is float32 whatever the products' type is.
+  /// The same for a matrix that is float32 whatever the products' type is.
   void exact_matrix(const CudaMatrix& to, const Linear& w) const {
     matrix(to, 0, w, cuda::FloatType::f32, false);
   }
@@ -84,7 +84,7 @@ class Placing {
     return lies_as_float(from) ? cuda::FloatType::f32 : float_type(from.dtype);
   }
   const std::byte* at(const Tensor& from) const { return base_ + parcel_.offset_of(from); }
-  /// to (rows, cols) of what lies as (cols, rows).
+  /// to (rows, cols) from a tensor that is stored as (cols, rows).
   void reorder(const Tensor& from, int64_t rows, bool interleaved, void* to, cuda::FloatType type) const {
     cuda::reorder({at(from), type_of(from), rows, from.elements() / rows, interleaved, to, type}, stream_);
   }
@@ -132,7 +132,7 @@ void place_layer(const Placing& place, const LayerWeights& from, const CudaLayer
     place_experts(place, from, to.experts);
 }
 
-/// The plan of a run that needs all weights, one after the other.
+/// The plan of a run that needs all weights, one parcel after the other.
 CudaPlan loading_plan(const Checkpoint& model, const CudaOptions& options) {
   static constexpr int32_t token[] = {0};
   ForwardRequest request;
@@ -161,9 +161,9 @@ CudaWeights::CudaWeights(const Config& config, cuda::FloatType type) : config_(c
   const auto ones = [&](const float* norm, int64_t n) {
     const std::vector<float> one(size_t(n), 1.0f);
     if (norm) cuda::upload(mine(norm), one.data(), one.size() * sizeof(float), stream);
-    stream.synchronize();  // before `one` goes
+    stream.synchronize();  // the copy reads `one`, which ends here
   };
-  cuda::fill_zero(memory_.as(), memory_.bytes(), stream);  // biases
+  cuda::fill_zero(memory_.as(), memory_.bytes(), stream);  // biases are zero
   const bool full = config_.qk_norm == QkNorm::full;
   for (const CudaLayerWeights& layer : layers_) {
     const CudaExperts& experts = layer.experts;
@@ -185,7 +185,7 @@ CudaWeights::CudaWeights(const Config& config, cuda::FloatType type) : config_(c
 
 namespace {
 
-/// Hands out places for weights.
+/// Hands out memory for weights.
 struct Places {
   Region& region;
   cuda::FloatType type;
@@ -253,7 +253,7 @@ bool has_gates(const Config& config) {
   return config.dialect != Dialect::starcoder2;
 }
 
-/// Once to count the bytes, once to hand them out.
+/// Called twice: to count the bytes, then to hand them out.
 void CudaWeights::lay_out() {
   const Config& c = config_;
   const auto hand_out = [&](Region region) {
@@ -290,9 +290,9 @@ void CudaWeights::load(const Checkpoint& model, const CudaOptions& options) {
     }
     weights.release(l, stream);
   }
-  if (embedding_ != head_.w) {  // not among the parcels: a run reads the rows it needs
+  if (embedding_ != head_.w) {  // the embedding is not in a parcel: a run reads only the rows that it needs
     constexpr int64_t kRows = 4096;
-    const Tensor& embedding = plan.outer.embedding;  // the step multiplies what it takes of it
+    const Tensor& embedding = plan.outer.embedding;  // the step applies the embedding multiplier
     std::vector<float> rows(size_t(kRows * config_.hidden));
     const cuda::Buffer there(rows.size() * sizeof(float));
     for (int64_t first = 0; first < config_.vocab; first += kRows) {
@@ -306,7 +306,7 @@ void CudaWeights::load(const Checkpoint& model, const CudaOptions& options) {
       stream.synchronize();
     }
   }
-  stream.synchronize();  // before the arena goes
+  stream.synchronize();  // the copies read the arena, which ends here
 }
 
 }  // namespace blockgtq

@@ -19,43 +19,45 @@ struct CudaMatrix {
 /// Rows [first, first + rows) of a matrix.
 CudaMatrix rows_of(const CudaMatrix& m, int64_t first, int64_t rows, cuda::FloatType type);
 
-/// Weight and bias of a norm (hidden), null where there is none.
+/// Weight and bias of a norm, (hidden); null where there is none.
 struct CudaNorm {
   const float *weight = nullptr, *bias = nullptr;
 };
 
-/// A mixture of E experts, I wide each. Matrices of all experts lie one after the other.
+/// A mixture of E experts, each I wide. The matrices of all experts lie one after the other.
 struct CudaExperts {
   CudaMatrix router;                       // (E, hidden) float32
   const float* choice_bias = nullptr;      // (E), or null
-  CudaMatrix gate_up, down;                // (E 2 I, hidden): gate and up of each; (E hidden, I)
+  CudaMatrix gate_up, down;                // (E 2 I, hidden): gate and up of each expert; (E hidden, I)
   CudaMatrix shared_gate_up, shared_down;  // w null: none
   CudaMatrix shared_gate;                  // (1, hidden) float32; w null: none
 };
 
+/// The weights of one layer.
 struct CudaLayerWeights {
-  const float *input_norm = nullptr, *post_norm = nullptr;  // (hidden), or null where it is not normed before
+  const float *input_norm = nullptr, *post_norm = nullptr;  // (hidden), or null where there is no norm before
   const float *input_norm_bias = nullptr, *post_norm_bias = nullptr;  // (hidden), or null
-  CudaNorm attention_norm, output_norm;              // of what attention and the feed-forward part put out
+  CudaNorm attention_norm, output_norm;              // after attention, after the feed-forward part
   const float *q_norm = nullptr, *k_norm = nullptr;  // (D), or (Hq D) and (Hkv D), or null
   const float* sinks = nullptr;                      // (Hq), or null
   CudaMatrix qkv;                                    // (Hq D + 2 Hkv D, hidden): q, k, v
   CudaMatrix o;                                      // (hidden, Hq D)
-  CudaMatrix gate_up;  // (2 intermediate, hidden): gate, up; up alone where nothing is gated; w null: experts
-  CudaMatrix down;     // (hidden, intermediate)
+  CudaMatrix gate_up;   // (2 intermediate, hidden): gate, up; only up without a gate; w null: experts
+  CudaMatrix down;      // (hidden, intermediate)
   CudaExperts experts;  // router.w null: none
 };
 
-/// Whether gates open what the dense feed-forward part puts up; else there is `up` alone.
+/// Whether the dense feed-forward part has a gate; without one it has `up` alone.
 bool has_gates(const Config& config);
 
-/// A decoder's weights, all of them resident on one device in the type of its products.
+/// A decoder's weights, all resident on one device, in the type of its products.
 class CudaWeights {
  public:
-  /// Of a checkpoint, streamed and converted layer by layer. Exit::device where the model has no such step,
-  /// or the memory cannot be had.
+  /// From a checkpoint, streamed and converted layer by layer. Exit::device where the model has no decoding
+  /// step on a GPU, or memory cannot be allocated.
   CudaWeights(const Checkpoint& model, const CudaOptions& options);
-  /// Of a shape alone: norms of one, matrices of small random numbers, made on the device.
+  /// For a shape alone, for benchmarks: norms of one and matrices of small random numbers, made on the
+  /// device.
   CudaWeights(const Config& config, cuda::FloatType type);
 
   const Config& config() const { return config_; }

@@ -8,7 +8,7 @@
 
 namespace blockgtq {
 
-/// Pages that so many positions fill, the last one in part.
+/// How many pages so many positions take; the last one may be filled in part.
 constexpr int64_t pages_of(int64_t positions) {
   return (positions + kPagePositions - 1) / kPagePositions;
 }
@@ -22,11 +22,12 @@ constexpr int64_t kv_bytes(const ExactWindow& window, int64_t n, int64_t packed,
 
 /// How keys and values of sequences lie in pages of 64 positions.
 struct KvKind {
-  std::vector<PackedSpec> packed;  // (L), or empty: all in fp16
-  ExactWindow exact;               // beside packed pages, in fp16; sink: whole pages
+  std::vector<PackedSpec> packed;  // (L), or empty: all positions in fp16
+  ExactWindow exact;               // positions in fp16 beside packed pages; the sink is whole pages
 
   bool is_packed() const { return !packed.empty(); }
-  /// The positions in fp16, of at most so many: all, as a sink, where nothing is packed.
+  /// The positions in fp16 of a text of at most `capacity` tokens. Where nothing is packed that is all of
+  /// them, as a sink.
   ExactWindow window(int64_t capacity) const {
     return is_packed() ? exact : ExactWindow{pages_of(capacity) * kPagePositions, 0};
   }

@@ -15,7 +15,7 @@ constexpr const char* kWithPages =
     "block-gtq, tq-mse, tq-mse-cb and tq-mse-centred have pages; in trellis codes those of one group per "
     "head (tq-mse and its forms), 2 to 4 bits, head dimensions 64 and 128";
 
-/// What pages cannot hold of a code; empty where they can.
+/// Why pages cannot hold this code; empty where they can.
 std::string without_place(const std::optional<LinearCode>& code, bool keys) {
   if (!code) return "codes that are not groups with a norm";
   if (code->before_rope) return "keys coded before RoPE";

@@ -22,7 +22,8 @@ std::vector<int32_t> PagePool::take(int64_t n) {
 }
 
 void PagePool::give_back(std::span<const int32_t> pages) {
-  for (size_t i = pages.size(); i-- > 0;) {  // who takes as many gets them in the same order
+  for (size_t i = pages.size();
+       i-- > 0;) {  // in reverse, so that a sequence that takes as many gets them in the same order
     const int32_t page = pages[i];
     check(page >= 0 && page < total_ && taken_[size_t(page)], "PagePool: a page that is not taken");
     taken_[size_t(page)] = false;

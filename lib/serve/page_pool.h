@@ -8,7 +8,7 @@
 
 namespace blockgtq {
 
-/// Pages 0 .. total - 1 that sequences share: which of them are free. Same calls, same numbers.
+/// Pages 0 .. total - 1 that sequences share, and which of them are free. The same calls give the same pages.
 class PagePool {
  public:
   /// what: the pages' name in messages ("packed").
@@ -17,14 +17,14 @@ class PagePool {
   int64_t total() const { return total_; }
   int64_t free() const { return int64_t(free_.size()); }
 
-  /// n pages that were free: those given back last come first, then numbers that rise. Where fewer are free
-  /// none is taken, and lack(n) thrown.
+  /// Takes n free pages: first those given back last, then new ones in ascending order. Where fewer are free,
+  /// it takes none and throws lack(n).
   std::vector<int32_t> take(int64_t n);
-  /// A page that is not taken is a defect of the caller.
+  /// Returns pages to the pool. check()s that each was taken.
   void give_back(std::span<const int32_t> pages);
   const std::vector<int32_t>& free_pages() const { return free_; }
 
-  /// What is said to who needs n pages and cannot have them; Exit::device.
+  /// The error for a caller that needs n pages and cannot have them; Exit::device.
   Error lack(int64_t n) const;
 
  private:

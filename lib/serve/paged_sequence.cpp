@@ -13,13 +13,14 @@
 namespace blockgtq {
 namespace {
 
-/// The angles of keys, there and back.
+/// Rotates keys, and rotates them back.
 struct Turn {
   RotaryTable there, back;
 
   Turn(const Config& config, int64_t length, bool local, double factor)
       : there(rotary_table(config, length, local)), back(there) {
-    const auto square = float(factor * factor);  // cosines and sines have the factor, both ways
+    const auto square =
+        float(factor * factor);  // cosines and sines have the factor; rotating back must divide by it
     for (float& x : back.cos) x /= square;
     for (float& x : back.sin) x /= -square;
   }
@@ -62,7 +63,7 @@ class PagedSequence final : public PastSequence {
  private:
   int64_t width() const { return int64_t(shape_.n_kv_heads) * shape_.layout.head_dim; }
   ExactWindow window() const { return kind_.window(past_.context); }
-  /// Whether position t is packed once there are n.
+  /// Whether position t is packed when there are n positions.
   bool packed(int64_t t, int64_t n) const { return t >= window().sink && t < packed_end(window(), n); }
 
   const Turn* turn_of(int layer) const {
@@ -87,10 +88,10 @@ class PagedSequence final : public PastSequence {
     return pages[size_t(t / kPagePositions)].data();
   }
 
-  /// Writes position t of n into its page, k (H, D) after RoPE and v (H, D), and puts what the cache gives
-  /// back in their place.
+  /// Writes position t of n into its page: k (H, D) after RoPE and v (H, D). Replaces both by what the cache
+  /// decodes.
   void store(size_t layer, int64_t t, int64_t n, float* k, float* v) {
-    for (int64_t i = 0; i < width(); ++i) {  // on their way into the cache
+    for (int64_t i = 0; i < width(); ++i) {  // keys and values enter the cache as fp16
       k[i] = from_half(to_half(k[i]));
       v[i] = from_half(to_half(v[i]));
     }
@@ -116,7 +117,7 @@ class PagedSequence final : public PastSequence {
     }
   }
 
-  /// One new token of a layer, before RoPE.
+  /// Stores one new token of a layer, given before RoPE.
   void hold(LayerActivations& acts) {
     const Turn* const turn = turn_of(acts.layer);
     const int64_t t = past_.n;
@@ -125,7 +126,7 @@ class PagedSequence final : public PastSequence {
     if (turn) rotate_keys(turn->back, acts.k, t);
   }
 
-  /// Of `held` positions those that are packed once there are n.
+  /// Packs those of `held` positions that are no longer recent when there are n.
   void pack_what_is_no_longer_recent(int64_t held, int64_t n) {
     const int64_t first = packed_end(window(), held), end = std::min(held, packed_end(window(), n));
     for (size_t l = 0; l < caches_.size(); ++l)
@@ -138,7 +139,7 @@ class PagedSequence final : public PastSequence {
   const int64_t chunk_;
   std::optional<Turn> main_, local_;
   std::vector<std::unique_ptr<LayerCache>> caches_;       // (L), or empty
-  std::vector<std::vector<std::vector<uint8_t>>> pages_;  // (L) of pages
+  std::vector<std::vector<std::vector<uint8_t>>> pages_;  // (L, pages)
 };
 
 }  // namespace

@@ -6,21 +6,22 @@
 
 namespace blockgtq {
 
-/// Tokens of a prompt that are read together where nothing else is said.
+/// The default of how many tokens of a prompt are read together.
 inline constexpr int64_t kPromptChunk = 2048;
 
-/// A text that grows: the model that reads it, and what a cache of some kind holds of its keys and values.
+/// A text that grows: the model that reads it, and a cache of some kind that holds its keys and values.
 class Sequence {
  public:
   virtual ~Sequence() = default;
-  /// The logits (vocab) behind the last of these tokens, which go on with the text; valid until the next
-  /// call. The first call takes the whole prompt.
+  /// Appends tokens to the text and returns the logits (vocab) behind the last of them, which are valid until
+  /// the next call. The first call takes the whole prompt. Exit::nonfinite where an activation or a logit is
+  /// not finite.
   virtual std::span<const float> append(std::span<const int32_t> tokens) = 0;
-  /// Keys after RoPE and values of a layer as the cache gives them back, (T, H, D): for checks.
+  /// Keys after RoPE and values of a layer as the cache decodes them, (T, H, D); for tests.
   virtual PlainPositions held(int layer) const = 0;
-  /// Bytes of cache that the tokens so far take.
+  /// Bytes of cache that the text so far takes.
   virtual int64_t cache_bytes() const = 0;
-  /// fp16 norms that were cut to 65504 so far.
+  /// fp16 norms that were clipped to 65504 so far.
   virtual int64_t clipped() const { return 0; }
 };
 

@@ -45,7 +45,7 @@ class SequenceBatch final : public Batch {
  private:
   struct Text {
     std::unique_ptr<Sequence> sequence;  // null: the slot is free
-    std::span<const float> logits;       // behind its last token
+    std::span<const float> logits;       // behind the text's last token
   };
 
   int free_slot() const {

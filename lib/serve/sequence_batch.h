@@ -7,11 +7,11 @@
 
 namespace blockgtq {
 
-/// A new sequence that may come to so many tokens.
+/// Makes a new sequence that may grow to `context` tokens.
 using MakeSequence = std::function<std::unique_ptr<Sequence>(int64_t context)>;
 
-/// Texts each of which is a Sequence, one after the other at every step: on the CPU, the twin of
-/// make_cuda_batch(). The texts' logits are those of the sequences alone, bit for bit.
+/// A Batch on the CPU: every text is a Sequence, and a step advances one after the other. The logits are
+/// those of the sequences alone, bit for bit.
 std::unique_ptr<Batch> make_sequence_batch(int slots, MakeSequence make);
 
 }  // namespace blockgtq

@@ -8,7 +8,7 @@
 namespace blockgtq {
 namespace {
 
-constexpr int64_t kPassTokens = 512;  // of a prompt in one forward pass
+constexpr int64_t kPassTokens = 512;  // tokens of a prompt in one forward pass
 
 class SimulatedSequence final : public PastSequence {
  public:
@@ -30,8 +30,8 @@ class SimulatedSequence final : public PastSequence {
   int64_t clipped() const override { return clipped_; }
 
  private:
-  /// Puts what the cache gives back in the place of a layer's new keys and values; those of the sink stay,
-  /// and queries see their last ones as they are.
+  /// Replaces a layer's new keys and values by what the cache decodes. Those of the sink stay exact, and
+  /// queries see their most recent positions exactly.
   void hold(LayerActivations& acts) {
     const auto layer = size_t(acts.layer);
     const int64_t n = acts.n_tokens, first = std::clamp<int64_t>(cache_.exact.sink - past_.n, 0, n);

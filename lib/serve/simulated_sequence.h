@@ -8,9 +8,9 @@
 
 namespace blockgtq {
 
-/// On the CPU, with keys and values as a quantized cache would give them back, encoded and decoded in place:
-/// of every method. A prompt's tokens attend to each other that way, too. model and cache outlive it;
-/// context: the tokens it may come to.
+/// A Sequence on the CPU whose keys and values are encoded and decoded in place, by any method. A prompt's
+/// tokens attend to each other through decoded keys and values, too. context: the tokens that the text may
+/// grow to. `model` and `cache` must outlive the result.
 std::unique_ptr<Sequence> make_simulated_sequence(const Checkpoint& model, const QuantizedCache& cache,
                                                   int64_t context);
 

@@ -9,11 +9,12 @@ double write_texts(Batch& batch, std::span<const BatchText> texts,
                    const std::function<std::optional<int32_t>(size_t, int)>& next,
                    const std::function<void(size_t)>& on_end) {
   for (const BatchText& text : texts) batch.require(text.most);
-  std::vector<std::optional<size_t>> running(size_t(batch.slots()));  // texts
+  std::vector<std::optional<size_t>> running(
+      size_t(batch.slots()));  // (slots) index of the text in each slot
   std::vector<int32_t> last(running.size());
   std::vector<bool> ended(texts.size());
-  size_t given = 0;    // to on_end
-  double reading = 0;  // seconds
+  size_t given = 0;    // texts that on_end has got
+  double reading = 0;  // seconds of reading prompts
   const auto go_on = [&](size_t slot) {
     const size_t text = *running[slot];
     if (const std::optional<int32_t> token = next(text, int(slot))) {

@@ -1,10 +1,11 @@
-// ACTS.h5, schema "blockgtq.acts", beside what preamble.h lists:
+// ACTS.h5, schema "blockgtq.acts". Besides what preamble.h lists it has:
 //   attributes  n_tokens, chunk (tokens; 0: one window), dtype ("f32", "bf16", "f16")
 //   datasets    tokens (T) int32, and in the group layerNN of every layer, before RoPE,
 //               output (H, Dv, Dv) float64: sum over the group's query heads of W_o^T W_o; may be absent
 //               q (T, Hq, D), k (T, H, D), v (T, H, Dv; only where v_dim > 0)
-// Activations are float32, float16, or bfloat16 as its 16 bits in uint16 with the dataset's attribute
-// stored_type = "bf16".
+// Activations are float32, float16, or bfloat16. The latter is stored as its 16 bits in uint16, with the
+// dataset's
+// attribute stored_type = "bf16".
 #include "store/acts_file.h"
 
 #include <limits>
@@ -17,7 +18,7 @@ namespace blockgtq {
 namespace {
 
 constexpr const char* kSchema = "blockgtq.acts";
-constexpr const char* kTypeNames[] = {"f32", "bf16", "f16"};  // as ActsType counts
+constexpr const char* kTypeNames[] = {"f32", "bf16", "f16"};  // in the order of ActsType
 
 H5Type stored(ActsType type) {
   return type == ActsType::bf16 ? H5Type::u16 : H5Type::f16;

@@ -10,17 +10,18 @@
 
 namespace blockgtq {
 
+/// The element type of the stored activations.
 enum class ActsType { f32, bf16, f16 };
 
 /// ACTS.h5: K, Q and V of every layer before RoPE. Datasets layerNN/q (T, Hq, D), layerNN/k (T, H, D),
-/// layerNN/v (T, H, Dv), and tokens (T); bf16 as uint16 with the attribute `stored_type`.
+/// layerNN/v (T, H, Dv), and tokens (T). bf16 is stored as uint16 with the attribute `stored_type`.
 struct ActsHeader {
   AttentionShape shape;
   int64_t n_tokens = 0;
   int64_t chunk = 256;  // tokens; 0: one window
   ActsType type = ActsType::f32;
   std::vector<int32_t> tokens;              // (T)
-  std::vector<std::vector<double>> output;  // (L) of (H, Dv, Dv), as LayerStats has it; may be empty
+  std::vector<std::vector<double>> output;  // (L, (H, Dv, Dv)) as in LayerStats; may be empty
   std::string signature;
   Provenance provenance;
 };
@@ -33,7 +34,7 @@ struct ActsProgress {
 
 class ActsWriter {
  public:
-  /// Writes to `path` (an OutputFile's temporary name).
+  /// Writes to `path`, which is an OutputFile's temporary name.
   ActsWriter(const fs::path& path, const ActsHeader& header);
   ~ActsWriter();
   /// Layer by layer, in order. v may be null.
@@ -50,6 +51,7 @@ class ActsWriter {
   std::unique_ptr<State> state_;
 };
 
+/// Every failure is Exit::input.
 class ActsReader {
  public:
   explicit ActsReader(const fs::path& path);

@@ -30,7 +30,7 @@ bool inflate_to(const std::string& in, size_t n, std::vector<char>& out) {
   return status == Z_STREAM_END && z.avail_out == 0 && z.avail_in == 0;
 }
 
-/// Byte i of every item lie together; afterwards the bytes of every item.
+/// Undoes HDF5's shuffle, which stores byte 0 of all items, then byte 1 of all items, and so on.
 void unshuffle(const std::vector<char>& in, size_t item_bytes, std::vector<char>& out) {
   const size_t n = in.size() / item_bytes;
   for (size_t b = 0; b < item_bytes; ++b)
@@ -53,8 +53,8 @@ void shuffle(const std::vector<char>& in, size_t item_bytes, std::vector<char>& 
     for (size_t i = 0; i < n; ++i) out[b * n + i] = in[i * item_bytes + b];
 }
 
-/// run(from, to, bytes) of every run of neighbours of a chunk that lies inside the array: where it begins in
-/// the chunk, and in the array.
+/// Calls run(from, to, bytes) for every contiguous run of a chunk that lies inside the array: where it begins
+/// in the chunk, and in the array.
 template <class Run>
 void for_each_run(const Dims& first, const Extent& e, const Run& run) {
   const size_t rank = e.dims.size();
@@ -75,7 +75,7 @@ void for_each_run(const Dims& first, const Extent& e, const Run& run) {
   }
 }
 
-/// The place of the chunk behind the one at `first`; false where that was the last one.
+/// Advances `first` to the next chunk; false where it was the last one.
 bool next_chunk(const Extent& e, Dims& first) {
   for (size_t i = first.size(); i-- > 0;) {
     first[i] += e.chunk[i];
@@ -85,8 +85,8 @@ bool next_chunk(const Extent& e, Dims& first) {
   return false;
 }
 
-/// The chunk at `first` of an array, as the filters leave it: zeros beyond the array, shuffled, deflated, a
-/// checksum behind.
+/// The chunk at `first` of an array, after the filters: padded with zeros beyond the array, shuffled,
+/// deflated, followed by a checksum.
 std::string pack(const char* data, const Dims& first, const Extent& e) {
   std::vector<char> plain(e.chunk_bytes()), shuffled(plain.size());
   for_each_run(first, e,
@@ -98,7 +98,7 @@ std::string pack(const char* data, const Dims& first, const Extent& e) {
   return bytes;
 }
 
-/// Back, to its place in the array.
+/// Undoes the filters, and copies the chunk to its place in the array.
 void unpack(const StoredChunk& chunk, const Extent& e, const std::string& where, char* out) {
   std::vector<char> shuffled(e.chunk_bytes()), plain(shuffled.size());
   const size_t n = chunk.bytes.size() - kChecksumBytes;
@@ -122,7 +122,7 @@ void for_each_chunk(hid_t set, const Extent& extent, const std::string& where,
   const size_t rank = extent.dims.size();
   StoredChunk chunk{Dims(rank, 0), {}, 0};
   std::vector<hsize_t> first(rank);
-  // Deflate adds at most a thousandth and 12 bytes to what it cannot shrink.
+  // Deflate grows data that it cannot shrink by at most a thousandth and 12 bytes.
   const uint64_t whole = extent.chunk_bytes(), most = whole + whole / 1000 + 13 + kChecksumBytes;
   for (bool more = extent.n > 0; more;) {
     std::copy(chunk.first.begin(), chunk.first.end(), first.begin());

@@ -6,9 +6,9 @@
 #include "store/h5_extent.h"
 #include "store/packed_chunks.h"
 
-// The data of a dataset, HDF5 chunk by HDF5 chunk, past the library's own filters: 1.10 takes a chunk that
-// inflates to less than it should for whole, and hands out what lies behind it in memory; and it has one
-// thread for all chunks. Private to lib/store.
+// Reads and writes a dataset HDF5 chunk by HDF5 chunk, without the library's own filters. There are two
+// reasons. The library (1.10) accepts a chunk that inflates to less than it should, and hands out what lies
+// behind it in memory. And it uses one thread for all chunks. Private to lib/store.
 
 namespace blockgtq {
 

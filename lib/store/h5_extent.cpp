@@ -6,7 +6,7 @@
 namespace blockgtq {
 namespace {
 
-/// Deflate shrinks at most 1032 times: a file that claims more was never written by us.
+/// Deflate shrinks at most 1032 times. So we never wrote a file that claims more than this.
 constexpr uint64_t kMaxInflation = 1100;
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 namespace blockgtq {
 
+/// Sizes of a dataset.
 struct Extent {
   Dims dims, chunk;         // of the whole array and of one HDF5 chunk
   uint64_t n = 1;           // elements

@@ -11,7 +11,7 @@
 namespace blockgtq {
 namespace {
 
-// Nothing is inflated there: a small file takes some milliseconds, one of 100 MB less than a tenth of a
+// The child inflates nothing. A small file takes some milliseconds, one of 100 MB less than a tenth of a
 // second.
 constexpr uint64_t kBytesPerSecond = 10 << 20;
 
@@ -28,7 +28,7 @@ herr_t on_failure(hid_t stack, void* ran_out) {
 }  // namespace
 
 void try_in_child(const fs::path& path, const std::function<void()>& reading) {
-  static std::mutex one_at_a_time;  // a second child would keep the first one's pipe open
+  static std::mutex one_at_a_time;  // a second child would keep the pipe of the first one open
   static std::set<FileState> passed;
   const std::lock_guard lock(one_at_a_time);
   const FileState state = file_state(path);

@@ -5,9 +5,9 @@
 
 namespace blockgtq {
 
-/// Runs `reading` of the file at `path` in a child process first: HDF5 itself crashes, loops or asks for
-/// memory without bound on some damaged files, before any check of ours. Exit::input "PATH: ..." where the
-/// child does not survive or refuses. A file that passed is not tried again while it stays as it is.
+/// Runs `reading`, which reads the file at `path`, in a child process first. On some damaged files HDF5
+/// itself crashes, loops or asks for unbounded memory before any check of ours. Exit::input "PATH: ..." where
+/// the child does not survive or refuses. A file that passed is not tried again while it is unchanged.
 void try_in_child(const fs::path& path, const std::function<void()>& reading);
 
 }  // namespace blockgtq

@@ -11,7 +11,7 @@
 
 namespace blockgtq {
 
-// H5Pset_file_locking came with 1.10.7 and, on the other branch, with 1.12.1.
+// H5Pset_file_locking exists from 1.10.7 on, and on the other branch from 1.12.1 on.
 #if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 12, 0))
 #define BLOCKGTQ_HAS_FILE_LOCKING 1
 #else
@@ -24,9 +24,9 @@ void prepare_hdf5() {
 #if !BLOCKGTQ_HAS_FILE_LOCKING
     setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);
 #endif
-    H5dont_atexit();  // fails where the library is already up: nothing to be done then
+    H5dont_atexit();  // fails where the library is initialized already: then nothing can be done
   });
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // of this thread
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // for this thread
 }
 
 namespace {

@@ -19,8 +19,8 @@ inline constexpr uint64_t kMaxTextBytes = 1 << 20;      // of one string in an a
 inline constexpr uint64_t kMaxStringsBytes = 64 << 20;  // of a whole array of strings, padding counted
 inline constexpr unsigned kGzipLevel = 4;
 
-/// Closes an HDF5 object at the end of its scope, unless *abandoned then: closing an object of a file that
-/// could not be written would try to write again and fail half way through.
+/// Closes an HDF5 object at the end of its scope, unless *abandoned is true by then: closing an object of a
+/// file that could not be written would try to write again and fail half way through.
 class Handle {
  public:
   Handle(hid_t id, herr_t (*close)(hid_t), const bool* abandoned = nullptr)
@@ -45,8 +45,9 @@ bool is_lack_of_memory(const H5E_error2_t& entry);
 /// memory.
 std::string last_error();
 
-/// How files are opened: plain POSIX calls, no HDF5 lock (our outputs are locked already, and network file
-/// systems often cannot), the file format of HDF5 1.10 whatever the library's version.
+/// How files are opened: by plain POSIX calls, without HDF5's lock (our outputs are locked already, and
+/// network file systems often cannot lock), and in the file format of HDF5 1.10 whatever the library's
+/// version.
 Handle file_access();
 
 Handle number_type(H5Type type);  // in the file; in memory the same on a little-endian machine

@@ -4,11 +4,11 @@
 
 namespace blockgtq {
 
-/// A file being read, which may hold anything. Every failure is an Exit::input error "PATH: NAME: ...".
+/// A file being read. It may hold anything. Every failure is an Exit::input error "PATH: NAME: ...".
 class H5Input {
  public:
-  /// Reads the whole file in a child process first (h5_guard.h). Refuses what is not HDF5, has no schema, is
-  /// of another schema_version or was never completed.
+  /// Reads the whole file in a child process first (h5_guard.h). Refuses a file that is not HDF5, has no
+  /// schema, has another schema_version, or was never completed.
   explicit H5Input(const fs::path& path);
   /// The same, and the schema must be this one, of a version up to `newest`.
   H5Input(const fs::path& path, const std::string& schema, int64_t newest = 1);
@@ -26,7 +26,8 @@ class H5Input {
 
   bool has(const std::string& name) const;
   Dims dims(const std::string& name, size_t rank) const;
-  /// The whole array, whose type and dimensions must be exactly these. No elements: empty, without looking.
+  /// The whole array, whose type and dimensions must be exactly these. An array of no elements is not looked
+  /// up.
   template <class T>
   std::vector<T> read(const std::string& name, const Dims& dims, H5Type type = h5_type<T>()) const {
     const uint64_t n = check_array(name, dims, type);
@@ -38,7 +39,7 @@ class H5Input {
 
  private:
   void open();
-  void survey() const;  // every attribute and array, read and forgotten
+  void survey() const;  // reads every attribute and array, and discards them
   uint64_t check_array(const std::string& name, const Dims& dims, H5Type type) const;
   void read_raw(const std::string& name, void* data) const;  // as many elements as check_array said
   void get_scalar(const std::string& name, H5Type type, void* value) const;

@@ -14,9 +14,10 @@
 namespace blockgtq {
 namespace {
 
-constexpr unsigned kCompact = 65535;  // the most that HDF5 can be told to keep in a header
+constexpr unsigned kCompact = 65535;  // the most links or attributes that HDF5 can keep in a header
 
-/// As much of the array's tail as fits, so that a chunk is one contiguous run of it.
+/// Dimensions of a chunk: as many trailing dimensions of the array as fit, so that a chunk is contiguous in
+/// it.
 std::vector<hsize_t> chunk_dims(const std::vector<hsize_t>& dims, uint64_t item_bytes) {
   std::vector<hsize_t> chunk(dims.size(), 1);
   uint64_t bytes = item_bytes;
@@ -28,8 +29,8 @@ std::vector<hsize_t> chunk_dims(const std::vector<hsize_t>& dims, uint64_t item_
   return chunk;
 }
 
-/// No time stamps; every link and attribute in the group's own header, however many there are: no trees and
-/// heaps for a reader to trust.
+/// No time stamps. All links and attributes stay in the group's own header, however many there are, so that a
+/// reader need not trust trees and heaps.
 herr_t set_plain_group(hid_t creation) {
   const bool ok = H5Pset_obj_track_times(creation, false) >= 0 &&
                   H5Pset_attr_phase_change(creation, kCompact, kCompact) >= 0 &&
@@ -171,7 +172,7 @@ void H5Output::finish() {
   Handle complete(must(H5Aopen(file_, "complete", H5P_DEFAULT)), H5Aclose, &abandoned_);
   must(H5Awrite(complete, number_type(H5Type::i64), &one));
   must(complete.close());
-  must(H5Fflush(file_, H5F_SCOPE_GLOBAL));  // close must find nothing to write that could fail
+  must(H5Fflush(file_, H5F_SCOPE_GLOBAL));  // so that close finds nothing to write that could fail
   must(H5Fclose(std::exchange(file_, -1)));
 }
 

@@ -38,7 +38,7 @@ class H5Output {
   /// else HDF5 still holds back.
   const std::vector<ChunkPlace>& chunks() const { return chunks_; }
 
-  /// Everything to disk, then complete = 1, then closed.
+  /// Flushes everything to disk, sets complete = 1, and closes the file.
   void finish();
 
  private:

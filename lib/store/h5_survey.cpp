@@ -1,5 +1,6 @@
-// Everything that a reader of ours may ask a file for, read once and chunk by chunk, whatever it says.
-// Not inflated: that part is read_chunks', which no data can harm.
+// Reads everything that a reader of ours may ask a file for, once, chunk by chunk, whatever the content.
+// Chunks are
+// not inflated: that is read_chunks()'s part, which no data can harm.
 #include <vector>
 
 #include "base/error.h"
@@ -36,7 +37,7 @@ void survey_set(hid_t file, const std::string& path, const std::string& name, ui
   try {
     extent = extent_of(set, where, file_bytes);
   } catch (const Error&) {
-    return;  // not ours; a reader that wants it says so
+    return;  // not a dataset of ours; a reader that wants it reports it
   }
   const Handle type(H5Dget_type(set), H5Tclose);
   const H5T_class_t kind = H5Tget_class(type);

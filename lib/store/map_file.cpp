@@ -1,25 +1,28 @@
-// MAP.h5, schema "blockgtq.map", version 2 (1 ends with coords), beside what preamble.h lists:
+// MAP.h5, schema "blockgtq.map", version 2 (1 ends with coords). Besides what preamble.h lists it has:
 //   attributes  method, min_bits, max_bits, seed (uint64)
 //               quantizer identity: rotation, group_seed, codebook, norms, pack_order (text)
 //   datasets    bits          (n_budgets, L, H, B) uint8, block order
 //               average_bits  (n_budgets) float64, ascending
 //               energy        (L, H, B) float64
 //               coords        (B, 2) int32: the coordinates of the head that make up each block, so that a
-//               reader
-//                             need not know the RoPE layout
-//   and, as HeadCalibration has them, means over the calibration tokens:
-//               q_energy, k_energy (L, H, B), k_mean (L, H, D), v_mean, v_spectrum (L, H, Dv) float64,
-//               v_forward, v_backward (L, H, Dv, Dv) float32
+//                             reader need not know the RoPE layout
+//   means over the calibration tokens, as in HeadCalibration:
+//               q_energy, k_energy (L, H, B) float64
+//               k_mean (L, H, D), v_mean (L, H, Dv) float64
 //               product_bits  (n_budgets, L, H, B) uint8, by the product score
-//               k_spectrum (L, H, D) float64, k_forward, k_backward (L, H, D, D) float32
+//               k_spectrum    (L, H, D) float64
+//               k_forward, k_backward (L, H, D, D) float32
 //               key_bits      (n_budgets, L, H, D / 2) uint8, 0..8, of pairs of rows of k_forward
+//   only where the weights were known:
+//               v_spectrum    (L, H, Dv) float64
+//               v_forward, v_backward (L, H, Dv, Dv) float32
 //               value_bits    (n_budgets, L, H, Dv / 2) uint8, 0..8, of pairs of rows of v_forward
-//               k_centres (L, H, M, D), v_centres (L, H, M, Dv) float32: M centres of k - k_mean and v -
-//               v_mean, M a power of two; only where a sample was at hand v_spectrum, v_forward, v_backward
-//               and value_bits only where the weights were at hand
-//               choice (1) text, only where calibrate --choose made it: JSON, the list of choices_json
-//               (quant/method_choice.h): per side and budget the method and code, and of them and every
-//               candidate bytes and KL
+//   only where there was a sample:
+//               k_centres (L, H, M, D), v_centres (L, H, M, Dv) float32: M centres of k - k_mean and of
+//               v - v_mean, M a power of two
+//   only after calibrate --choose:
+//               choice (1) text: the JSON list of choices_json() (quant/method_choice.h), with method and
+//               code for each side and budget, and bytes and KL of all candidates
 #include "store/map_file.h"
 
 #include <algorithm>
@@ -42,7 +45,7 @@ constexpr int64_t kVersion = 2;
 constexpr uint64_t kMaxBudgets = 1024;
 constexpr double kAnything = -std::numeric_limits<double>::infinity();
 
-/// What the codes of a group mean; a reader that does not know these cannot decode.
+/// What the codes of a group mean. A reader that does not know these cannot decode.
 constexpr std::array<std::array<const char*, 2>, 5> kIdentity = {{
     {"rotation", "haar-qr-pcg64"},
     {"group_seed", "seed + bits"},
@@ -58,7 +61,7 @@ std::vector<int32_t> block_coords(const BlockLayout& layout) {
   return coords;
 }
 
-/// The sizes that arrays of one file share.
+/// Sizes that the arrays of one file share.
 struct Sizes {
   uint64_t layers, heads, blocks, head_dim, v_dim;
   explicit Sizes(const AttentionShape& s)
@@ -71,7 +74,7 @@ struct Sizes {
   size_t n_heads() const { return layers * heads; }
 };
 
-/// One array of all heads, (L, H, ...).
+/// Writes one array of all heads, (L, H, ...).
 template <class T, class Member>
 void write_heads(H5Output& file, const std::string& name, const Dims& dims,
                  const std::vector<HeadCalibration>& heads, Member member) {
@@ -94,7 +97,7 @@ void read_heads(const H5Input& file, const std::string& name, const Dims& dims,
     (heads[h].*member).assign(all.begin() + h * width, all.begin() + (h + 1) * width);
 }
 
-/// Nothing where the file has none.
+/// Reads the centres; does nothing where the file has none.
 void read_centres(const H5Input& file, const std::string& name, const Sizes& s, uint64_t dim,
                   std::vector<HeadCalibration>& heads, std::vector<float> HeadCalibration::*member) {
   if (!file.has(name)) return;
@@ -157,7 +160,7 @@ std::vector<HeadCalibration> read_calibration(const H5Input& file, const Sizes& 
   return heads;
 }
 
-/// One array of bits of all budgets, (n_budgets, L, H, n); nothing where the budgets have none.
+/// One array of bits of all budgets, (n_budgets, L, H, n); not written where the budgets have none.
 using BudgetBits = std::vector<uint8_t> Budget::*;
 
 void write_bits(H5Output& file, const std::string& name, const Sizes& s, uint64_t n,

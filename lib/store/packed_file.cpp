@@ -1,10 +1,10 @@
-// PACKED.h5, schema "blockgtq.packed", beside what preamble.h lists:
+// PACKED.h5, schema "blockgtq.packed". Besides what preamble.h lists it has:
 //   attributes  n_tokens, method, average_bits, seed (uint64), map_signature
-//   datasets    bits (L, H, B) uint8 in block order (method klt: of pairs of its basis), and in the group
-//               layerNN/headNN of every layer and KV head
-//               k (T, code_bytes) uint8, a key's code per row, in the order that the method's header
-//               documents (LinearQuantizer's: a set sign bit of the first norm marks a plain TQ-MSE code in
-//               its place, and the number of a centre ends the streams)
+//   datasets    bits (L, H, B) uint8 in block order (method klt: of the pairs of its basis)
+//               in the group layerNN/headNN of every layer and KV head:
+//               k (T, code_bytes) uint8, the code of a key per row, in the order that the method's header
+//               documents (LinearQuantizer: a set sign bit of the first norm marks a plain TQ-MSE code in its
+//               place, and the number of a centre ends the streams)
 #include "store/packed_file.h"
 
 #include <fmt/format.h>
@@ -96,7 +96,7 @@ PackedReader::PackedReader(const fs::path& path) : state_(new State{{path, kSche
   header.seed = file.get_u64("seed");
   header.map_signature = file.get_text("map_signature");
   header.bits = file.read<uint8_t>("bits", block_dims(header.shape));
-  const int least = header.method == "klt" ? 0 : 1;  // pairs of its basis may be dropped
+  const int least = header.method == "klt" ? 0 : 1;  // klt may drop pairs of its basis
   for (uint8_t b : header.bits)
     if (b < least || b > kMaxBits)
       fail_input("{}: bits: {}, allowed {} to {}", file.path(), b, least, kMaxBits);
@@ -114,7 +114,7 @@ std::vector<uint8_t> PackedReader::read_head(int layer, int kv_head) const {
   const std::string name = head_name(layer, kv_head) + "/k";
   const Dims dims = state_->file.dims(name, 2);
   const uint64_t float_bytes =
-      4 * uint64_t(h.shape.layout.head_dim);  // no code is longer than what it stands for
+      4 * uint64_t(h.shape.layout.head_dim);  // no code is longer than the key in float32
   if (dims[0] != uint64_t(h.n_tokens) || dims[1] > float_bytes)
     fail_input("{}: {}: {} x {}, allowed {} x up to {}", state_->file.path(), name, dims[0], dims[1],
                h.n_tokens, float_bytes);

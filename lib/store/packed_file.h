@@ -10,14 +10,14 @@
 namespace blockgtq {
 
 /// PACKED.h5: what a cache of the keys would hold. Datasets layerNN/headNN/k (T, code_bytes) of bytes, in the
-/// order that the method's quantizer documents; the map that decodes them is named by its signature.
+/// order that the method's quantizer documents. map_signature names the map that decodes them.
 struct PackedHeader {
   AttentionShape shape;
   int64_t n_tokens = 0;
   std::string method;  // "block-gtq"
   double average_bits = 0;
   uint64_t seed = 42;
-  std::vector<uint8_t> bits;  // (L, H, B) as key_code_bits has them
+  std::vector<uint8_t> bits;  // (L, H, B) as key_code_bits() returns them
   std::string map_signature, signature;
   Provenance provenance;
 };

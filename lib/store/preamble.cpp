@@ -21,7 +21,8 @@ int get_even(const H5Input& file, const std::string& name, int64_t high) {
   return value;
 }
 
-// One frequency per rotary block of the metric; under --compat reference that may be fewer than the layout's.
+// One frequency per rotary block of the metric. Under --compat reference these may be fewer than the
+// layout's.
 uint64_t frequency_count(const H5Input& file, const BlockLayout& layout) {
   const uint64_t n = file.dims("inv_freq", 1)[0];
   if (n < 1 || n > uint64_t(layout.n_rotary()))

@@ -7,14 +7,17 @@
 
 namespace blockgtq {
 
-/// What every file of ours says first. Attributes n_layers, n_heads, n_kv_heads, v_dim, head_dim,
-/// rotary_dim, pairing ("half", "interleaved"), signature; datasets inv_freq and inv_freq_raw
-/// (rotary_dim / 2, fewer under the published pairing) float64, modules (n_layers) and provenance (n, 2) of
-/// text, keys and values in the order to print. Where layers differ or logits are not q k^T / sqrt(D)
-/// (AttentionShape::special), schema_version is kSpecialVersion, which older readers refuse, and there may be
-/// datasets rope_of_layer (n_layers) int32 with more_inv_freq and more_inv_freq_raw (k, n),
-/// more_attention_factor (k): those of number 1 and up; windows (n_layers) int32; logit_scale, logit_softcap
-/// (1); and there is the attribute sinks (0, 1).
+/// What every file of ours begins with.
+/// - Attributes n_layers, n_heads, n_kv_heads, v_dim, head_dim, rotary_dim, pairing ("half", "interleaved"),
+///   signature.
+/// - Datasets inv_freq and inv_freq_raw (rotary_dim / 2, fewer under the published pairing) float64, modules
+///   (n_layers), and provenance (n, 2) of text: keys and values in the order to print.
+/// Where AttentionShape::special() (layers differ, or logits are not q k^T / sqrt(D)), schema_version is
+/// kSpecialVersion, which older readers refuse. Such a file has the attribute sinks (0, 1), and may have more
+/// datasets:
+/// - rope_of_layer (n_layers) int32, with more_inv_freq and more_inv_freq_raw (k, n) and
+///   more_attention_factor (k): the frequencies of number 1 and up;
+/// - windows (n_layers) int32; logit_scale and logit_softcap (1).
 struct Preamble {
   AttentionShape shape;
   std::string signature;
@@ -22,9 +25,10 @@ struct Preamble {
 };
 
 inline constexpr int64_t kSpecialVersion = 3;
-/// The schema_version of a file about this shape, of a schema that is at `plain` otherwise.
+/// The schema_version of a file about this shape, of a schema whose version is otherwise `plain`.
 int64_t version_for(const AttentionShape& shape, int64_t plain = 1);
 
+/// Writes and reads what Preamble describes. Exit::output and Exit::input as H5Output and H5Input.
 void write_preamble(H5Output& file, const AttentionShape& shape, const std::string& signature,
                     const Provenance& provenance);
 Preamble read_preamble(const H5Input& file);

@@ -5,8 +5,8 @@
 
 namespace blockgtq {
 
-/// Switches off the library's own exit handler and error printing: it crashes after a full disk otherwise
-/// (HDF5 1.10). Called by every reader and writer here before anything else; idempotent.
+/// Switches off HDF5's own exit handler and error printing: after a full disk that handler crashes (HDF5
+/// 1.10). Every reader and writer here calls this before anything else. Calling it again does nothing.
 void prepare_hdf5();
 
 /// Whether a file begins as HDF5 does. Exit::input where it cannot be read.

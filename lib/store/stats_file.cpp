@@ -1,19 +1,23 @@
-// STATS.h5, schema "blockgtq.stats", version 2 (1 knows neither run_chunks nor n_parts), beside what
-// preamble.h lists; every sum is float64 and reads back bit for bit:
-//   attributes  first_chunk, run_chunks (chunks of the whole run; 0: not known), n_parts (equal ranges that
-//   the
-//               run was cut into; 1: in one piece, 0: not known)
-//   datasets    chunk_tokens (n_chunks) int64, and in the group layerNN of every layer
+// STATS.h5, schema "blockgtq.stats", version 2 (1 has neither run_chunks nor n_parts). Every sum is float64
+// and
+// reads back bit for bit. Besides what preamble.h lists it has:
+//   attributes  first_chunk
+//               run_chunks (chunks of the whole run; 0: not known)
+//               n_parts (equal ranges that the run was cut into; 1: in one piece; 0: not known)
+//   datasets    chunk_tokens (n_chunks) int64, and in the group layerNN of every layer:
 //               q2, k2   (n_chunks, H, B)
 //               k_sum    (n_chunks, H, D)
-//               v_sum    (n_chunks, H, Dv)
 //               kk_first, kk_count (n_nodes) int64, kk (n_nodes, H, D, D): partial sums of k k^T over the
-//               chunks [kk_first, kk_first + kk_count); absent in older files vv_first, vv_count (n_nodes)
-//               int64, vv (n_nodes, H, Dv, Dv): partial sums of v v^T over the chunks [vv_first, vv_first +
-//               vv_count); these and v_sum only where v_dim > 0 output (H, Dv, Dv): sum over the group's
-//               query heads of W_o^T W_o; only where the weights were at hand
-//               k_sample (n_sample, H, D), v_sample (n_sample, H, Dv) float32: some keys and values, rounded
-//               to fp16; absent in older files
+//               chunks [kk_first, kk_first + kk_count); absent in older files
+//   only where v_dim > 0:
+//               v_sum    (n_chunks, H, Dv)
+//               vv_first, vv_count (n_nodes) int64, vv (n_nodes, H, Dv, Dv): partial sums of v v^T over the
+//               chunks [vv_first, vv_first + vv_count)
+//   only where the weights were known:
+//               output (H, Dv, Dv): sum over the group's query heads of W_o^T W_o
+//   absent in older files:
+//               k_sample (n_sample, H, D), v_sample (n_sample, H, Dv) float32: a sample of keys and values,
+//               rounded to fp16
 #include "store/stats_file.h"
 
 #include <limits>
@@ -27,10 +31,10 @@ namespace {
 constexpr const char* kSchema = "blockgtq.stats";
 constexpr int64_t kVersion = 2;
 constexpr uint64_t kMaxChunks = kMaxStoredTokens;
-constexpr uint64_t kMaxNodes = 128;  // dyadic intervals that cover a range of 64-bit numbers
+constexpr uint64_t kMaxNodes = 128;  // the most dyadic intervals that a range of 64-bit numbers needs
 constexpr double kAnything = -std::numeric_limits<double>::infinity();
 
-/// The sizes that arrays of one file share.
+/// Sizes that the arrays of one file share.
 struct Sizes {
   uint64_t n_chunks, heads, blocks, head_dim, v_dim;
   explicit Sizes(const Stats& s)
@@ -88,7 +92,7 @@ std::vector<double> read_array(const H5Input& file, const std::string& name, con
   return values;
 }
 
-/// The nodes of one layer: dyadic, neighbours, and together exactly the chunks of the file.
+/// The nodes of one layer: they must be dyadic and adjacent, and together be exactly the chunks of the file.
 std::vector<DyadicSum::Node> read_nodes(const H5Input& file, const std::string& where, const Sizes& sizes,
                                         uint64_t dim, int64_t first_chunk) {
   const uint64_t n = file.dims(where + "_first", 1)[0];
@@ -112,7 +116,7 @@ std::vector<DyadicSum::Node> read_nodes(const H5Input& file, const std::string& 
   return nodes;
 }
 
-/// How many chunks the whole run has, and how it was cut.
+/// Reads how many chunks the whole run has, and how it was cut.
 void read_run(const H5Input& file, Stats& stats) {
   stats.run_chunks = file.get_int("run_chunks", 0, kMaxStoredTokens);
   stats.n_parts = file.get_int("n_parts", 0, stats.run_chunks);

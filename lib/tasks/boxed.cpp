@@ -6,7 +6,7 @@
 namespace blockgtq {
 namespace {
 
-/// The text in braces that open at text[open]; none where they do not close. An escaped brace is text.
+/// The text in the braces that open at text[open]; none where they do not close. An escaped brace is text.
 std::optional<std::string> in_braces(std::string_view text, size_t open) {
   int depth = 0;
   for (size_t i = open; i < text.size(); ++i) {
@@ -25,7 +25,7 @@ bool is_decimal(char c) {
   return c >= '0' && c <= '9';
 }
 
-/// Without commas that stand between a digit and a group of three.
+/// The text without commas between a digit and a group of three digits.
 std::string without_group_commas(const std::string& text) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -50,7 +50,7 @@ std::string plain_answer(std::string_view answer) {
   return text;
 }
 
-/// The digits of a whole number, with its sign and without leading zeros; none for another text.
+/// The digits of a whole number, with its sign and without leading zeros; none where it is not one.
 std::optional<std::string> whole_number(std::string_view text) {
   const bool negative = text.starts_with('-');
   if (negative || text.starts_with('+')) text.remove_prefix(1);

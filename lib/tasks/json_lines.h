@@ -17,10 +17,10 @@ inline constexpr size_t kMaxLinesBytes = size_t(256) << 20;  // of a file of JSO
 void for_each_line(const fs::path& path, int64_t limit,
                    const std::function<void(const Json& line, const std::string& where)>& body);
 
-/// A field of a line; Exit::input where it is missing or of another type.
+/// A field of a line. Exit::input where it is missing or of another type.
 std::string text_field(const Json& line, const char* name, const std::string& where);
 std::vector<std::string> texts_field(const Json& line, const char* name, const std::string& where);
-/// The same, but a whole number will do: as its digits.
+/// The same, but a whole number is accepted too, as its digits.
 std::string text_or_number_field(const Json& line, const char* name, const std::string& where);
 
 }  // namespace blockgtq

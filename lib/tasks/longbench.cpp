@@ -14,7 +14,7 @@ extern const char* const kLongBenchData;
 
 namespace {
 
-/// The file is ours: what is wrong with it is a defect.
+/// The file is ours, so an error in it is a defect.
 std::vector<LongBenchTask> parse_tasks() {
   std::vector<LongBenchTask> tasks;
   const Json data = parse_json(kLongBenchData, "longbench.json");

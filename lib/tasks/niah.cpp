@@ -22,14 +22,14 @@ constexpr const char* kInput =
     "in the provided text?";
 constexpr const char* kAnswerPrefix =
     " The special magic {kind} for {query} mentioned in the provided text are";
-// The same where one value of one key is asked for.
+// The same for a single value of a single key.
 constexpr const char* kInputOfOne =
     "A special magic {kind} is hidden within the following text. Make sure to memorize it. I will quiz you "
     "about the {kind} afterwards.\n{context}\nWhat is the special magic {kind} for {query} mentioned in the "
     "provided text?";
 constexpr const char* kAnswerPrefixOfOne =
     " The special magic {kind} for {query} mentioned in the provided text is";
-constexpr int kDepths = 40;  // places of the needles that are not asked for first, as in RULER
+constexpr int kDepths = 40;  // the number of possible places of other needles, as in RULER
 
 constexpr std::array<const char*, 48> kAdjectives = {
     "able",   "amber",  "ancient", "bold",   "brave",  "bright", "broad",  "calm",   "clever", "cold",
@@ -76,7 +76,7 @@ std::string needle(NeedleKind kind, const std::string& key, const std::string& v
   return fmt::format("One of the special magic {} for {} is: {}.", kinds(kind), key, value);
 }
 
-/// One that is none of `taken`, which it joins.
+/// Draws one that is not in `taken`, and adds it there.
 std::string draw_new(NeedleKind kind, Random& random, std::vector<std::string>& taken) {
   for (;;) {
     std::string drawn = draw(kind, random);
@@ -86,13 +86,13 @@ std::string draw_new(NeedleKind kind, Random& random, std::vector<std::string>& 
   }
 }
 
-/// A sentence and how deep it stands.
+/// A sentence and its depth.
 struct Placed {
   std::string text;
   double depth;
 };
 
-/// Sentences of words: each ends with a word that ends with a mark of its end.
+/// The sentences of some words: each ends with a word that ends with a full stop or the like.
 std::vector<std::string> sentences(std::span<const std::string> essay, int64_t n_words) {
   std::vector<std::string> all;
   std::string sentence;
@@ -106,14 +106,14 @@ std::vector<std::string> sentences(std::span<const std::string> essay, int64_t n
   return all;
 }
 
-/// What stands between the needles.
+/// The units between the needles.
 std::vector<std::string> hay(const NiahTask& task, std::span<const std::string> essay, int64_t units,
                              std::vector<std::string>& taken, Random& random) {
   if (task.haystack == Haystack::essay) return sentences(essay, units);
   std::vector<std::string> lines(size_t(units), kNoise);
   if (task.haystack == Haystack::needles)
     for (std::string& line : lines) {
-      const size_t asked = taken.size();  // other needles may share a key, but not with these
+      const size_t asked = taken.size();  // other needles may share a key with each other, but not with these
       const std::string key = draw_new(task.keys, random, taken);
       taken.resize(asked);
       line = needle(task.values, key, draw(task.values, random));
@@ -145,7 +145,7 @@ std::string listed(const std::vector<std::string>& keys) {
 std::string filled(const char* frame, const std::string& kind, const std::string& query,
                    const std::string& context) {
   std::string text = replace_all(replace_all(frame, "{kind}", kind), "{query}", query);
-  return replace_all(text, "{context}", context);  // last: nothing in it is looked at
+  return replace_all(text, "{context}", context);  // last, so that nothing in the context is replaced
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ namespace {
 using Word = std::u32string;
 using Sentence = std::vector<Word>;
 
-/// Sentences without white space around and between words; one of white space alone has one empty word.
+/// Sentences as lists of words. A sentence of white space alone has one empty word.
 std::vector<Sentence> sentences_of(std::string_view text) {
   std::vector<Sentence> all;
   for (const Word& part : parts(code_points(text), U'.')) {
@@ -28,7 +28,8 @@ size_t different_words(const std::vector<Sentence>& sentences) {
   return all.size();
 }
 
-/// Adds the words of the longest common subsequence; of several the one that the package finds.
+/// Adds the words of the longest common subsequence; where there are several, of the one that the package
+/// finds.
 void add_common(const Sentence& x, const Sentence& y, std::set<Word>& common) {
   const size_t width = y.size() + 1;
   std::vector<uint32_t> table((x.size() + 1) *

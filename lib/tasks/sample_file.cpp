@@ -18,7 +18,7 @@
 namespace blockgtq {
 namespace {
 
-/// A run that was killed gives the file back once its device has let it go, which takes seconds.
+/// A killed run holds its lock until its device has let it go, which takes seconds.
 constexpr auto kPatience = std::chrono::seconds(10);
 
 void lock(int fd, const fs::path& path) {
@@ -92,7 +92,7 @@ SampleFile::~SampleFile() {
 
 void SampleFile::read(const Json& head) {
   const std::string text = read_all(fd_, path_);
-  size_t whole = 0;  // bytes of lines that are whole
+  size_t whole = 0;  // bytes of complete lines
   int64_t number = 0;
   while (whole < text.size()) {
     const size_t end = text.find('\n', whole);
@@ -102,7 +102,7 @@ void SampleFile::read(const Json& head) {
     try {
       line = parse_json(std::string_view(text).substr(whole, end - whole), where);
     } catch (const Error&) {
-      if (number > 1 && end + 1 == text.size()) break;  // of a machine that went down
+      if (number > 1 && end + 1 == text.size()) break;  // left by a machine that went down
       throw;
     }
     if (number == 1) {

@@ -13,7 +13,7 @@ namespace {
 
 using Word = std::u32string;
 
-/// As RULER prepares an answer, in lower case.
+/// An answer as RULER prepares it, in lower case.
 Word ruler_text(std::string_view answer) {
   Word text = code_points(answer);
   for (char32_t& c : text)
@@ -30,7 +30,7 @@ double matches(std::string_view answer, std::span<const std::string> references)
   }));
 }
 
-/// The words of a text as SQuAD compares them.
+/// The words of a text in SQuAD's normalization.
 std::vector<Word> normalized_words(std::string_view text) {
   Word plain;
   for (const char32_t c : lower(code_points(text)))
@@ -52,7 +52,7 @@ double share_of(const std::vector<Word>& found, const Word& right) {
 }
 
 Word without_line_breaks_before(Word text) {
-  text.erase(0, text.find_first_not_of(U'\n'));  // npos: all of it
+  text.erase(0, text.find_first_not_of(U'\n'));  // npos erases all of it
   return text;
 }
 
@@ -84,7 +84,7 @@ double classification(std::string_view answer, std::string_view reference,
   std::vector<std::string_view> named;
   for (const std::string& name : classes)
     if (answer.find(name) != std::string_view::npos) named.push_back(name);
-  for (size_t i = 0; i < named.size(); ++i)  // what follows an erased one is not looked at
+  for (size_t i = 0; i < named.size(); ++i)  // as published, the class after an erased one is skipped
     if (named[i] != reference && reference.find(named[i]) != std::string_view::npos)
       named.erase(std::find(named.begin(), named.end(), named[i]));
   return std::find(named.begin(), named.end(), reference) == named.end() ? 0 : 1.0 / double(named.size());

@@ -24,7 +24,7 @@ class SequenceMatcher {
       std::erase_if(places_, [&](const auto& place) { return place.second.size() > b.size() / 100 + 1; });
   }
 
-  /// Characters in matching blocks.
+  /// The number of characters in matching blocks.
   size_t matches() const {
     size_t sum = 0;
     std::vector<Range> open = {{0, a_.size(), 0, b_.size()}};
@@ -42,7 +42,7 @@ class SequenceMatcher {
   }
 
  private:
-  /// The first of the longest in a, and there the first in b.
+  /// The longest match: of several the first in a, then the first in b.
   Match longest(const Range& r) const {
     Match best{r.a, r.b, 0};
     std::unordered_map<size_t, size_t> before, now;  // length of the match that ends at b[j]

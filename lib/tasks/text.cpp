@@ -21,7 +21,7 @@ bool is_cased(char32_t c) {
   return k == UTF8PROC_CATEGORY_LU || k == UTF8PROC_CATEGORY_LL || k == UTF8PROC_CATEGORY_LT;
 }
 
-/// Case_Ignorable of Unicode: marks, modifiers, and punctuation inside of words.
+/// Unicode's Case_Ignorable: marks, modifiers, and punctuation inside words.
 bool is_case_ignorable(char32_t c) {
   switch (category(c)) {
     case UTF8PROC_CATEGORY_MN:
@@ -47,7 +47,7 @@ bool is_final_sigma(std::u32string_view text, size_t i) {
   return behind == text.size() || !is_cased(text[behind]);
 }
 
-/// The maximal runs of what `belongs`.
+/// The maximal runs of characters for which `belongs` is true.
 template <class Belongs>
 std::vector<std::u32string> runs(std::u32string_view text, Belongs belongs) {
   std::vector<std::u32string> all;

@@ -5,16 +5,17 @@
 
 namespace blockgtq {
 
-// Texts as Python's str has them, which the published scorers are written in: code points, Unicode white
-// space, digits and letters.
+// Texts as Python's str treats them, because the published scorers are written in Python: code points,
+// Unicode
+// white space, digits and letters.
 
-/// UTF-8 with U+FFFD in the place of every byte that is not part of it.
+/// The text with U+FFFD in place of every byte that is not UTF-8.
 std::string valid_utf8(std::string_view text);
 
-/// The code points; bytes that are not UTF-8 as in valid_utf8().
+/// The code points of the text. Bytes that are not UTF-8 are treated as in valid_utf8().
 std::u32string code_points(std::string_view text);
 
-/// str.lower(): also a final sigma, and the dotted capital I as two code points.
+/// str.lower(), including a final sigma, and the dotted capital I as two code points.
 std::u32string lower(std::u32string_view text);
 
 /// str.split(): the words between white space.
