@@ -235,7 +235,7 @@ void run(const Options& o, const CLI::App& command, const GlobalOptions& global)
                 *progress);
     exact = spec.exact;
     layers = evaluate_session(spec, session, *progress,
-                              Stages{resume.get(), command}.begin("evaluation", session));
+                              Stages{resume.get(), &command}.begin("evaluation", session));
     const Provenance provenance = session.provenance();
     if (map) warn_about_origin(*map, provenance, *progress);
     json = eval_json(spec, layers, provenance, session.n_tokens(), session.chunk, session.device);

@@ -122,7 +122,9 @@ class NiahForced {
     run.chunk = int64_t(questions.at(0).tokens.size());
     for (const QuantizedCache& cache : caches) run.caches.push_back(&cache);
     std::vector<int64_t> right(questions.size() * caches.size());
-    const auto before = [&](int64_t window) { return std::span(right).first(size_t(window * n_caches)); };
+    const auto before = [&](int64_t window) {
+      return std::span<const int64_t>(right).first(size_t(window * n_caches));
+    };
     if (const Json* state = resume ? resume->state() : nullptr) {
       run.start = place_of(*state);
       std::ranges::copy(resume->array<int64_t>("right", before(run.start->window).size()), right.begin());
