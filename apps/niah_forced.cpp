@@ -190,7 +190,8 @@ class NiahForced {
         count_title(size_t(o_.needles.questions), "question"),
         count_title(size_t(o_.needles.needles), "number"));
     page.body = page_section("Found", table.html("Found"));
-    if (!rows_.empty()) page.body += page_section("Where", page_figure(heat_map_svg(heat_maps()), "map"));
+    if (!rows_.empty())
+      page.body += page_section("By cache and length", page_figure(heat_map_svg(heat_maps()), "map"));
     for (const ModelFailure& f : failures)
       page.body += fmt::format("<p class=\"error\">{} failed: {}</p>\n", escape(f.name), escape(f.error));
     page.command = typed_;

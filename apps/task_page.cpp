@@ -18,14 +18,14 @@ std::string score_chart(const TaskResult& result) {
   Chart chart;
   chart.title = "Score against bytes per token: " + result.name;
   chart.x_title = "bytes per token";
-  chart.y_title = "score";
+  chart.y_title = "score, per cent";
   chart.names_at_ends = true;
   const std::vector<TaskRow> rows = task_rows(result);
   double exact = NAN, low = INFINITY, high = 0;
   for (const TaskRow& row : rows) {
     if (row.group != rows.back().group) continue;
     if (row.cache == 0) {
-      exact = row.score;
+      exact = 100 * row.score;
       continue;
     }
     CacheSpec kind = result.specs[row.cache];
@@ -38,7 +38,7 @@ std::string score_chart(const TaskResult& result) {
     // ascending, so that lines go from left to right
     const auto at = std::lower_bound(line->x.begin(), line->x.end(), row.bytes) - line->x.begin();
     line->x.insert(line->x.begin() + at, row.bytes);
-    line->y.insert(line->y.begin() + at, row.score);
+    line->y.insert(line->y.begin() + at, 100 * row.score);
     low = std::min(low, row.bytes);
     high = std::max(high, row.bytes);
   }
@@ -85,7 +85,8 @@ std::string TaskReport::html(const std::vector<ModelFailure>& failures, const st
       "token: "
       "of what is quantized.</p>\n";
   page.body = page_section("Scores", scores);
-  page.body += page_section("Where", heat_map.empty() ? group_map(*this) : page_figure(heat_map, "map"));
+  page.body += page_section(heat_map.empty() ? "By task" : "By depth and length",
+                            heat_map.empty() ? group_map(*this) : page_figure(heat_map, "map"));
   for (const ModelFailure& failure : failures)
     page.body +=
         fmt::format("<p class=\"error\">{} failed: {}</p>\n", escape(failure.name), escape(failure.error));

@@ -90,6 +90,7 @@ tfoot th,tfoot td{border-top:2px solid var(--rule);font-weight:650}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,320px),1fr));gap:10px 22px;align-items:start}
 .plots.large{grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr))}
 .plots svg{display:block;width:100%;height:auto;max-width:560px}
+.plots.large svg{max-width:480px}
 .figure{padding:10px 12px;margin:18px 0}
 .figure svg{display:block;height:auto;margin:0 auto}
 .chart svg{width:100%;min-width:620px;max-width:920px}

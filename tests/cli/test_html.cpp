@@ -74,12 +74,12 @@ TEST_CASE("--html: refused where the file exists, and then nothing else appears;
     const Outcome refused = blockgtq(joined(command, {"--html", page, "--json", json}));
     CHECK(refused.code == 4);
     CHECK(error_lines(refused) == 1);
-    CHECK_THAT(refused.err, ContainsSubstring("page.html: exists"));
+    CHECK_THAT(refused.err, ContainsSubstring("page.html: file exists"));
     CHECK(get_file(page) == "old");
     CHECK(dir.entries() == 1);
     CHECK(blockgtq(joined(command, {"--html", "-", "--json", "-"})).code == 2);
   }
-  const Args& quality = commands(model("tiny-llama"))[1];
+  const Args quality = commands(model("tiny-llama"))[1];
   good(joined(quality, {"--html", page, "--force"}));
   const Outcome printed = good(joined(quality, {"--html", "-", "-t", "1"}));
   const bool same = printed.out == get_file(page);
