@@ -90,16 +90,23 @@ std::vector<std::string> count_cells(const BitDifference::Count& c) {
           fmt::format("{:.3f}", double(c.bits_a) / blocks), fmt::format("{:.3f}", double(c.bits_b) / blocks)};
 }
 
+std::string some(const std::vector<std::string>& of, const char* separator = ", ") {
+  constexpr size_t kShown = 6;
+  const size_t n = std::min(of.size(), kShown);
+  std::string text = fmt::format("{}", fmt::join(of.begin(), of.begin() + n, separator));
+  return of.size() > n ? text + fmt::format("{}and {} more", separator, of.size() - n) : text;
+}
+
 Outcome compare_maps(const Options& o) {
   const BitMap a = read_map(o.a), b = read_map(o.b);
-  const std::vector<BitDifference> differences = map_differences(a, b, o.a, o.b);
+  const std::vector<BitDifference> arrays = map_differences(a, b, o.a, o.b);
   const std::vector<std::string> columns = {"changed", "fewer in B", "more in B",
                                             "bits A",  "bits B",     "error B/A"};
   Outcome out;
   Table summary(with(with({"bits", "array"}, columns), {"95 %"}));
   out.all = Table(with({"bits", "array", "layer"}, columns));
   out.json = {{"schema", "blockgtq.compare/1"}, {"of", "blockgtq.map"}, {"arrays", Json::array()}};
-  for (const BitDifference& d : differences) {
+  for (const BitDifference& d : arrays) {
     const BitDifference::Count total = d.total();
     const Ratio error = error_ratio(d.heads);
     const std::string bits = bits_text(d.average_bits), what = fmt::format("{} at {} bits", d.array, bits);
@@ -120,7 +127,8 @@ Outcome compare_maps(const Options& o) {
   }
   out.tables.push_back(summary);
   out.notes.push_back("error: sum of energy * 4^-bits, with the energies of A; 95 % over KV heads");
-  if (a.signature != b.signature) out.notes.push_back("the maps are of other runs (signatures differ)");
+  if (const auto runs = differences(a.provenance, b.provenance); !runs.empty())
+    out.notes.push_back("the runs differ: " + some(runs, "; "));
   return out;
 }
 
@@ -178,13 +186,6 @@ Json comparison_json(const Comparison& c, const std::string& schema) {
   for (const auto& [name, keys] : {std::pair{"only_a", &c.only_a}, {"only_b", &c.only_b}, {"run", &c.run}})
     json[name] = *keys;
   return json;
-}
-
-std::string some(const std::vector<std::string>& of, const char* separator = ", ") {
-  constexpr size_t kShown = 6;
-  const size_t n = std::min(of.size(), kShown);
-  std::string text = fmt::format("{}", fmt::join(of.begin(), of.begin() + n, separator));
-  return of.size() > n ? text + fmt::format("{}and {} more", separator, of.size() - n) : text;
 }
 
 Outcome compare_results(const Options& o) {

@@ -83,18 +83,18 @@ void forget_model(Measures& m) {
   for (Measure& row : m.all) row.key.erase(row.key.begin());
 }
 
-std::vector<std::string> differences(const Measures& a, const Measures& b) {
+}  // namespace
+
+std::vector<std::string> differences(const Facts& a, const Facts& b) {
   std::vector<std::string> found;
-  for (const auto& [name, value] : a.run)
-    for (const auto& [other, its] : b.run)
-      if (name == other && value != its &&
-          std::find(found.begin(), found.end(), fmt::format("{}: {} and {}", name, value, its)) ==
-              found.end())
-        found.push_back(fmt::format("{}: {} and {}", name, value, its));
+  for (const auto& [name, value] : a)
+    for (const auto& [other, its] : b) {
+      const std::string text = fmt::format("{}: {} and {}", name, value, its);
+      if (name == other && value != its && std::find(found.begin(), found.end(), text) == found.end())
+        found.push_back(text);
+    }
   return found;
 }
-
-}  // namespace
 
 Ratio ratio(const Measure& a, const Measure& b) {
   Ratio r{quotient(a.value, b.value), kNone, kNone};
@@ -133,7 +133,7 @@ Comparison compare(Measures a, Measures b) {
     if (of_b.count(text_of(m))) c.only_b.push_back(text_of(m));
   if (c.rows.empty()) fail_input("{} and {} have no number in common", a.path, b.path);
   c.means = means_over_models(c);
-  c.run = differences(a, b);
+  c.run = differences(a.run, b.run);
   return c;
 }
 

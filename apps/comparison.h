@@ -43,6 +43,10 @@ struct Comparison {
 /// different schemas and for documents without a common number.
 Comparison compare(Measures a, Measures b);
 
+/// "tokens: 2048 and 1024" of every name whose values differ.
+using Facts = std::vector<std::pair<std::string, std::string>>;
+std::vector<std::string> differences(const Facts& a, const Facts& b);
+
 /// The ratio of two numbers. With the layers of both its interval is over layers, paired; with intervals of
 /// both it is made from them as if they were independent of each other, which is too wide where both saw the
 /// same text.
