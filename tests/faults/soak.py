@@ -85,7 +85,8 @@ class Soak:
         self.binary = build / "blockgtq"
         self.inputs = make_inputs(self.binary, scratch / "inputs")
         self.stage = Stage(self.binary, build / "tests/libfaults.so", self.inputs, scratch)
-        self.runs = [run for run in RUNS if all(word in run.name for word in options.only)]
+        i, n = map(int, options.share.split("/"))
+        self.runs = [run for run in RUNS if all(word in run.name for word in options.only)][i - 1::n]
         self.cleans = {}
 
     def clean(self, run, long=False, threads=True):
@@ -100,8 +101,8 @@ class Soak:
             self.cleans[key] = Clean(ended.out, self.stage.files(), ended.calls, time.monotonic() - begin)
         return self.cleans[key]
 
-    def args(self, run, long=False, threads=True):
-        return run.args(self.inputs, long) + ["--progress", "none"] + ([] if threads else ["-t", "1"])
+    def args(self, run, long=False, threads=True, quiet=True):
+        return run.args(self.inputs, long) + (["-q"] if quiet else ["--progress", "none"]) + ([] if threads else ["-t", "1"])
 
     # calls
 
@@ -201,7 +202,7 @@ class Soak:
         tally = Tally()
         for run in self.writing():
             clean = self.clean(run, threads=False)
-            args = self.args(run, threads=False)
+            args = self.args(run, threads=False, quiet=False)
             for kind in CUTS:
                 for at in range(1, clean.calls[kind] + 3):
                     for before, more in [({}, [])] + ([({name: OLD for name in run.outputs}, ["--force"])] if run.force else []):
@@ -221,7 +222,7 @@ class Soak:
         while killed < self.o.kills:
             run = runs[killed % len(runs)]
             clean = self.clean(run, long=True)
-            args = self.args(run, long=True)
+            args = self.args(run, long=True, quiet=False)
             self.stage.clear()
             for _ in range(2 if self.random.random() < 0.25 else 1):
                 process = self.stage.start(args)
@@ -298,8 +299,8 @@ class Soak:
             args = self.args(run)
             pages = sum(-(-len(data) // 4096) + 1 for data in clean.files.values() if data is not None)
             nodes = len(clean.files) + 4
-            steps = sorted({round(i * (pages + 2) / 24) for i in range(1, 25)})
-            cases = [("bytes", f"size={n * 4096}") for n in steps] + [("files", f"nr_inodes={n}") for n in range(2, nodes + 8)]
+            steps = sorted({max(1, round(i * (pages + 2) / self.o.disks)) for i in range(1, self.o.disks + 1)})
+            cases = [("bytes", f"size={n * 4096}") for n in steps] + [("files", f"nr_inodes={n}") for n in range(2, nodes + 2)]
             for column, size in cases:
                 self.stage.clear()
                 mounted = self.stage.folder
@@ -363,9 +364,10 @@ class Soak:
                 subprocess.run(["umount", folder / "disk"], check=True)
 
     def refused(self, tally, run, kind, name, code, err, before):
-        complaints = [] if code == OUTPUT else [f"code {code}"]
+        allowed = [OUTPUT, INPUT] if name.endswith(".jsonl") else [OUTPUT]  # a file of other lines is an input, too
+        complaints = [] if code in allowed else [f"code {code}"]
         complaints += faulty.check_words(Ended(code, b"", err, {}, 0, "", ""))
-        if self.stage.files() != before:
+        if {at: data for at, data in self.stage.files().items() if at not in run.folders} != before:
             complaints.append("the folder is not as it was")
         tally.add(run.name, kind, f"code {code}", complaints, f"{name}: {err.strip()[:300]}")
 
@@ -388,10 +390,14 @@ class Soak:
             at.symlink_to(self.stage.folder / "plain")
         else:
             at.write_bytes(OLD)
-        before = self.stage.files()
+        before = {at: data for at, data in self.stage.files().items() if at not in run.folders}
         force = "--force" in kind
-        if force and (not run.force or name in run.folders or name.endswith("jsonl")):
+        if force and name in run.folders:
             return
+        if (force or kind in ("file", "link to nothing")) and not run.force:
+            return  # it is replaced
+        if name.endswith(".jsonl") and (force or kind == "link to nothing"):
+            return  # it is gone on with, and begun where the link points
         code, out, err = self.stage.finish(self.stage.start(words + ["--force"] * force))
         if force:
             complaints = [] if code == 0 else [f"code {code}: {err}"]
@@ -436,8 +442,10 @@ def main():
     parser.add_argument("build", help="folder of a build with tests")
     parser.add_argument("parts", nargs="*", metavar="PART", help="default: all")
     parser.add_argument("--only", action="append", default=[], metavar="WORDS", help="runs whose name has these words")
+    parser.add_argument("--share", default="1/1", metavar="I/N", help="every N-th run, from the I-th on")
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--signals", type=int, default=3, help="of every kind and command")
+    parser.add_argument("--disks", type=int, default=24, help="sizes of every command's disk")
     parser.add_argument("--writers", type=int, default=5, help="pairs of every command")
     parser.add_argument("--scale", type=float, default=1, help="of the first calls and the sample, of kinds that have many")
     options = parser.parse_args()
