@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <exception>
@@ -39,17 +40,28 @@ int report_no_memory() noexcept {
   return int(Exit::device);
 }
 
+std::atomic<bool> memory_ran_out{false};
 std::terminate_handler former_terminate;
 
+[[noreturn]] void on_no_memory() {
+  memory_ran_out = true;
+  throw std::bad_alloc();
+}
+
 /// Memory may also run out where nothing can be thrown: in a destructor (nlohmann-json has one that asks for
-/// some), or while another error is reported.
+/// some), in a noexcept function of libstdc++, which then ends the program without an exception to look at.
 [[noreturn]] void on_terminate() {
+  bool no_memory = memory_ran_out;
   try {
     if (std::current_exception()) throw;
   } catch (const std::bad_alloc&) {
+    no_memory = true;
+  } catch (...) {
+    no_memory = false;
+  }
+  if (no_memory) {
     remove_temporaries();
     _exit(report_no_memory());
-  } catch (...) {
   }
   former_terminate();
   std::abort();
@@ -126,6 +138,7 @@ int main(int argc, char** argv) {
   use_sleeping_threads(argv);
   reserve_standard_descriptors();
   install_stop_handlers();
+  std::set_new_handler(on_no_memory);
   former_terminate = std::set_terminate(on_terminate);
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe and a file size limit are write errors with a message
   std::signal(SIGXFSZ, SIG_IGN);

@@ -161,7 +161,7 @@ void touch(std::string_view text) {
 
 OutputFile::OutputFile(fs::path target, bool force) : target_(std::move(target)), force_(force) {
   check_target(target_, force_);
-  temporary_ = folder_of(target_) / fmt::format(".{}.{}.tmp", target_.filename().string(), getpid());
+  temporary_ = temporary_of(target_);
   slot_ = claim_temporary(temporary_);
   fd_ = create_locked(temporary_);
   if (fd_ < 0) {

@@ -29,6 +29,18 @@ std::array<Slot, kSlots> slots;
 
 }  // namespace
 
+std::filesystem::path temporary_of(const std::filesystem::path& target) {
+  const std::filesystem::path folder = target.has_parent_path() ? target.parent_path() : ".";
+  return folder / fmt::format(".{}.{}.tmp", target.filename().string(), getpid());
+}
+
+std::filesystem::path target_of(const std::filesystem::path& path) {
+  const std::string name = path.filename().string(), end = fmt::format(".{}.tmp", getpid());
+  if (!name.starts_with('.') || !name.ends_with(end) || name.size() < end.size() + 2) return path;
+  const std::string target = name.substr(1, name.size() - 1 - end.size());
+  return path.parent_path() == "." ? std::filesystem::path(target) : path.parent_path() / target;
+}
+
 int claim_temporary(const std::filesystem::path& path) {
   const std::string text = path.string();
   if (text.size() >= PATH_MAX) {

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/temporaries.h"
 #include "store/h5_chunks.h"
 #include "store/h5_handle.h"
 #include "store/schema.h"
@@ -40,7 +41,8 @@ herr_t set_plain_group(hid_t creation) {
 
 }  // namespace
 
-H5Output::H5Output(const fs::path& path, const std::string& schema, int64_t schema_version) : path_(path) {
+H5Output::H5Output(const fs::path& path, const std::string& schema, int64_t schema_version)
+    : path_(path), shown_(target_of(path).string()) {
   prepare_hdf5();
   const Handle access = file_access();
   const Handle creation(must(H5Pcreate(H5P_FILE_CREATE)), H5Pclose);
@@ -69,7 +71,7 @@ void H5Output::abandon() {
   struct stat st;
   if (file_ >= 0 && stat(path_.c_str(), &st) == 0 && st.st_nlink == 1) [[maybe_unused]]
     const int best_effort = truncate(path_.c_str(), 0);
-  fail_output("{}: cannot write: {}", path_.string(), last_error());
+  fail_output("{}: cannot write: {}", shown_, last_error());
 }
 
 void H5Output::put_scalar(int64_t object, const std::string& name, int64_t type, const void* value) {
@@ -83,7 +85,7 @@ void H5Output::put_scalar(int64_t object, const std::string& name, int64_t type,
 void H5Output::put_text(int64_t object, const std::string& name, const std::string& value) {
   check(value.find('\0') == std::string::npos, "text with NUL in an HDF5 attribute");
   if (value.size() > kMaxAttributeBytes)
-    fail_output("{}: cannot write: {}: {} bytes of text, allowed {}", path_.string(), name, value.size(),
+    fail_output("{}: cannot write: {}: {} bytes of text, allowed {}", shown_, name, value.size(),
                 kMaxAttributeBytes);
   put_scalar(object, name, text_type(std::max<size_t>(value.size(), 1)), value.c_str());
 }
@@ -157,7 +159,7 @@ void H5Output::write_strings(const std::string& name, const Dims& dims,
   }
   if (bytes > kMaxTextBytes || n * bytes > kMaxStringsBytes)
     fail_output("{}: cannot write: {}: {} strings of up to {} bytes, allowed {} bytes each and {} in all",
-                path_.string(), name, n, bytes, kMaxTextBytes, kMaxStringsBytes);
+                shown_, name, n, bytes, kMaxTextBytes, kMaxStringsBytes);
   std::string table(n * bytes, '\0');  // (n, bytes)
   for (size_t i = 0; i < values.size(); ++i)
     std::memcpy(table.data() + i * bytes, values[i].data(), values[i].size());

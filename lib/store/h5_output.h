@@ -53,6 +53,7 @@ class H5Output {
   void put_text(int64_t object, const std::string& name, const std::string& value);
 
   fs::path path_;
+  std::string shown_;  // its target's name, where that is a temporary file
   int64_t file_ = -1;
   bool abandoned_ = false;
   std::vector<ChunkPlace> chunks_;

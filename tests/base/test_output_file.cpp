@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/temporaries.h"
 #include "catch.h"
 #include "expect_error.h"
 #include "temp_folder.h"
@@ -83,6 +84,15 @@ TEST_CASE("an output appears at commit, whole") {
   }
   CHECK(get_file(folder / "a.txt") == "one two");
   CHECK(folder.entries() == 1);
+}
+
+TEST_CASE("messages name the target of a temporary file") {
+  const TempFolder folder;
+  const OutputFile out(folder / "a.h5", false);
+  CHECK(out.temporary() == temporary_of(folder / "a.h5"));
+  CHECK(target_of(out.temporary()) == folder / "a.h5");
+  CHECK(target_of(temporary_of("a.h5")) == "a.h5");
+  for (const char* other : {"a.h5", "x/.a.h5.1.tmp", ".tmp", ""}) CHECK(target_of(other) == other);
 }
 
 TEST_CASE("without commit nothing stays behind") {

@@ -74,7 +74,7 @@ RUNS = [
         [r"e\.json\.resume"]),
     Run("eval-logits, of a dump", "eval-logits --activations {inputs}/acts.h5 --map {inputs}/map.h5 " + TABLE_OPTIONS,
         TABLES, [r"e\.json\.resume"]),
-    *[Run("export-bitmap " + form, "export-bitmap {inputs}/map.h5 --bits 2 -o m." + form, ["m." + form])
+    *[Run("export-bitmap " + form, f"export-bitmap {{inputs}}/map.h5 --bits 2 --format {form} -o m.{form}", ["m." + form])
       for form in ("json", "csv", "npy", "safetensors", "png", "svg")],
     Run("export-bitmap, printed", "export-bitmap {inputs}/map.h5 --bits 2 --format json -o -", force=False),
     Run("export-bitmap --fold", "export-bitmap {inputs}/map.h5 --fold {model} -o m",

@@ -61,11 +61,11 @@ class Tally:
             self.complaints.append(line)
             print("WRONG", line, flush=True)
 
-    def table(self, title):
+    def table(self):
         """Markdown: of every row and column how many cases ended how."""
         rows = list(dict.fromkeys(row for row, _ in self.cells))
         columns = list(dict.fromkeys(column for _, column in self.cells))
-        text = f"| {title} | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns) + "\n"
+        text = "| command | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns) + "\n"
         for row in rows:
             cells = [", ".join(f"{n} {outcome}" for outcome, n in sorted(self.cells[row, c].items())) for c in columns]
             text += f"| {row} | " + " | ".join(cells) + " |\n"
@@ -85,8 +85,10 @@ class Soak:
         self.binary = build / "blockgtq"
         self.inputs = make_inputs(self.binary, scratch / "inputs")
         self.stage = Stage(self.binary, build / "tests/libfaults.so", self.inputs, scratch)
-        self.runs = [run for run in RUNS if all(word in run.name for word in options.only)]
+        i, n = map(int, options.share.split("/"))
+        self.runs = [run for run in RUNS if all(word in run.name for word in options.only)][i - 1::n]
         self.cleans = {}
+        self.tally = Tally()  # of the part under way
 
     def clean(self, run, long=False, threads=True):
         """The undisturbed run, made once. It has one thread where calls are counted."""
@@ -100,33 +102,33 @@ class Soak:
             self.cleans[key] = Clean(ended.out, self.stage.files(), ended.calls, time.monotonic() - begin)
         return self.cleans[key]
 
-    def args(self, run, long=False, threads=True):
-        return run.args(self.inputs, long) + ["--progress", "none"] + ([] if threads else ["-t", "1"])
+    def args(self, run, long=False, threads=True, quiet=True):
+        return run.args(self.inputs, long) + (["-q"] if quiet else ["--progress", "none"]) + ([] if threads else ["-t", "1"])
 
     # calls
 
     def calls(self):
-        tally = Tally()
+        tally = self.tally
         for run in self.runs:
             begin, n = time.monotonic(), 0
             clean = self.clean(run, threads=False)
             args = self.args(run, threads=False)
             old = {name: OLD for name in run.outputs}
+            self.stage.clear(old)
+            replacing = self.stage.run(args + ["--force"]).calls if run.force else {}
             for kind, hows in HOWS.items():
                 for how in hows:
                     for at in self.places(run, kind, clean.calls[kind], hows[0] != how):
                         self.call_fails(tally, run, clean, args, {}, f"{kind},{at},{how}")
                         n += 1
                 if old and run.force and kind not in INSIDE:
-                    for at in self.places(run, kind, clean.calls[kind], kind == "write"):
+                    for at in self.places(run, kind, replacing[kind], kind == "write"):
                         self.call_fails(tally, run, clean, args + ["--force"], old, f"{kind},{at},{hows[0]}")
                         n += 1
             print(f"calls: {run.name}: {n} cases in {time.monotonic() - begin:.0f} s", flush=True)
-        return tally, "command"
 
     def places(self, run, kind, n, few=False):
         """Which of n calls; all of them where there are not many more than FIRST, and else these and a sample."""
-        n += 2  # a run that goes on, or replaces files, makes more of them
         share = self.o.scale * run.thin * (0.25 if few else 1) * (1 if kind in MANY else 4)
         first, spread = max(1, round(FIRST * share)), max(1, round(SPREAD * share))
         if n <= first + spread:
@@ -198,10 +200,10 @@ class Soak:
     # cuts and kills
 
     def cuts(self):
-        tally = Tally()
+        tally = self.tally
         for run in self.writing():
             clean = self.clean(run, threads=False)
-            args = self.args(run, threads=False)
+            args = self.args(run, threads=False, quiet=False)
             for kind in CUTS:
                 for at in range(1, clean.calls[kind] + 3):
                     for before, more in [({}, [])] + ([({name: OLD for name in run.outputs}, ["--force"])] if run.force else []):
@@ -211,17 +213,16 @@ class Soak:
                             outcome, complaints = self.resume(run, clean, args, more, before)
                             tally.add(run.name, kind, outcome, complaints, f"{kind},{at},kill {' '.join(more)}")
             print(f"cuts: {run.name}", flush=True)
-        return tally, "command"
 
     def kills(self):
         """As many as --kills says, the commands in turn; every fourth run is killed twice."""
-        tally = Tally()
+        tally = self.tally
         runs = self.writing()
         killed = 0
         while killed < self.o.kills:
             run = runs[killed % len(runs)]
             clean = self.clean(run, long=True)
-            args = self.args(run, long=True)
+            args = self.args(run, long=True, quiet=False)
             self.stage.clear()
             for _ in range(2 if self.random.random() < 0.25 else 1):
                 process = self.stage.start(args)
@@ -233,7 +234,6 @@ class Soak:
             killed += 1
             outcome, complaints = self.resume(run, clean, args, [], {})
             tally.add(run.name, "killed", outcome, complaints, f"kill {killed}")
-        return tally, "command"
 
     def resume(self, run, clean, args, more, before):
         """What lies there behind a kill, and what the next run makes of it."""
@@ -258,7 +258,7 @@ class Soak:
     # signals
 
     def signals(self):
-        tally = Tally()
+        tally = self.tally
         for run in self.runs:
             clean = self.clean(run, long=True)
             args = self.args(run, long=True)
@@ -286,20 +286,19 @@ class Soak:
                         if not complaints:
                             _, complaints = self.resume(run, clean, args, [], {})
                     tally.add(run.name, number.name, outcome, complaints, f"{number.name}: {err.strip()[:300]}")
-        return tally, "command"
 
     # disk
 
     def disk(self):
         """A file system in memory, too small in steps; the run's folder is mounted there."""
-        tally = Tally()
+        tally = self.tally
         for run in self.writing():
             clean = self.clean(run)
             args = self.args(run)
             pages = sum(-(-len(data) // 4096) + 1 for data in clean.files.values() if data is not None)
             nodes = len(clean.files) + 4
-            steps = sorted({round(i * (pages + 2) / 24) for i in range(1, 25)})
-            cases = [("bytes", f"size={n * 4096}") for n in steps] + [("files", f"nr_inodes={n}") for n in range(2, nodes + 8)]
+            steps = sorted({max(1, round(i * (pages + 2) / self.o.disks)) for i in range(1, self.o.disks + 1)})
+            cases = [("bytes", f"size={n * 4096}") for n in steps] + [("files", f"nr_inodes={n}") for n in range(2, nodes + 2)]
             for column, size in cases:
                 self.stage.clear()
                 mounted = self.stage.folder
@@ -323,13 +322,12 @@ class Soak:
                 finally:
                     subprocess.run(["umount", mounted], check=True)
                 tally.add(run.name, column, outcome, complaints, f"{size}: {err.strip()[:300]}")
-        return tally, "command"
 
     # targets
 
     def targets(self):
         """Outputs that the command line names, in places that cannot be written, and all outputs where something lies."""
-        tally = Tally()
+        tally = self.tally
         for run in self.writing():
             words = self.args(run)
             for name in [words[i + 1] for i, word in enumerate(words) if word in ("-o", "--json", "--csv", "--md", "--chart")]:
@@ -339,7 +337,6 @@ class Soak:
             for name in run.outputs + run.folders + ["a/tiny-llama.jsonl"] * ("a" in run.folders):
                 for kind in ("pipe", "socket", "folder", "link to nothing", "file", "file, --force", "link to a file, --force"):
                     self.occupied(tally, run, words, name, kind)
-        return tally, "output"
 
     def elsewhere(self, tally, run, words, name, kind):
         self.stage.clear({"plain": b"a file"})
@@ -363,9 +360,10 @@ class Soak:
                 subprocess.run(["umount", folder / "disk"], check=True)
 
     def refused(self, tally, run, kind, name, code, err, before):
-        complaints = [] if code == OUTPUT else [f"code {code}"]
+        allowed = [OUTPUT, INPUT] if name.endswith(".jsonl") else [OUTPUT]  # a file of other lines is an input, too
+        complaints = [] if code in allowed else [f"code {code}"]
         complaints += faulty.check_words(Ended(code, b"", err, {}, 0, "", ""))
-        if self.stage.files() != before:
+        if {at: data for at, data in self.stage.files().items() if at not in run.folders} != before:
             complaints.append("the folder is not as it was")
         tally.add(run.name, kind, f"code {code}", complaints, f"{name}: {err.strip()[:300]}")
 
@@ -388,10 +386,14 @@ class Soak:
             at.symlink_to(self.stage.folder / "plain")
         else:
             at.write_bytes(OLD)
-        before = self.stage.files()
+        before = {at: data for at, data in self.stage.files().items() if at not in run.folders}
         force = "--force" in kind
-        if force and (not run.force or name in run.folders or name.endswith("jsonl")):
+        if force and name in run.folders:
             return
+        if (force or kind in ("file", "link to nothing")) and not run.force:
+            return  # it is replaced
+        if name.endswith(".jsonl") and (force or kind == "link to nothing"):
+            return  # it is gone on with, and begun where the link points
         code, out, err = self.stage.finish(self.stage.start(words + ["--force"] * force))
         if force:
             complaints = [] if code == 0 else [f"code {code}: {err}"]
@@ -404,7 +406,7 @@ class Soak:
 
     def writers(self):
         """The same command twice at once."""
-        tally = Tally()
+        tally = self.tally
         for run in self.writing():
             clean = self.clean(run)
             args = self.args(run)
@@ -425,7 +427,6 @@ class Soak:
                     complaints += faulty.same_files(run, self.stage.files(), clean.files)
                 tally.add(run.name, "pairs", "codes {} and {}".format(*codes), complaints,
                           " / ".join(err.strip()[:200] for _, _, err in ends))
-        return tally, "command"
 
 
 PARTS = ("calls", "cuts", "kills", "signals", "disk", "targets", "writers")
@@ -436,14 +437,18 @@ def main():
     parser.add_argument("build", help="folder of a build with tests")
     parser.add_argument("parts", nargs="*", metavar="PART", help="default: all")
     parser.add_argument("--only", action="append", default=[], metavar="WORDS", help="runs whose name has these words")
+    parser.add_argument("--share", default="1/1", metavar="I/N", help="every N-th run, from the I-th on")
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--signals", type=int, default=3, help="of every kind and command")
+    parser.add_argument("--disks", type=int, default=24, help="sizes of every command's disk")
     parser.add_argument("--writers", type=int, default=5, help="pairs of every command")
     parser.add_argument("--scale", type=float, default=1, help="of the first calls and the sample, of kinds that have many")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     wrong = 0
+    for number in (signal.SIGINT, signal.SIGTERM):  # the part under way says what it has
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="blockgtq-soak-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as at:
         Path(at).chmod(0o755)
         soak = Soak(options, Path(at))
@@ -452,11 +457,18 @@ def main():
                 print(f"{part}: left out: mounting wants root", flush=True)
                 continue
             begin = time.monotonic()
-            tally, title = getattr(soak, part)()
-            print(f"\n## {part}\n\n{tally.table(title)}\n{time.monotonic() - begin:.0f} s\n", flush=True)
-            wrong += len(tally.complaints)
-            for line in tally.complaints:
+            soak.tally = Tally()
+            stopped = False
+            try:
+                getattr(soak, part)()
+            except KeyboardInterrupt:
+                stopped = True
+            print(f"\n## {part}{', stopped early' * stopped}\n\n{soak.tally.table()}\n{time.monotonic() - begin:.0f} s\n", flush=True)
+            wrong += len(soak.tally.complaints)
+            for line in soak.tally.complaints:
                 print(f"- {line}")
+            if stopped:
+                break
     sys.exit(1 if wrong else 0)
 
 
