@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "decimal.h"
+#include "model/split_product.h"
 #ifdef BLOCKGTQ_CUDA
 #include "kernels/device/device.h"
 #include "kernels/forward/blas.h"
@@ -47,9 +48,14 @@ ComputeType compute_type(const std::string& dtype) {
 
 DeviceChoice cpu(const RunOptions& run) {
   if (run.dtype == "bf16" || run.dtype == "fp16")
-    throw Error(Exit::usage,
-                fmt::format("--dtype: {} is not available on the CPU, which computes in fp32", run.dtype));
-  return {make_cpu_backend(), "cpu", "fp32"};
+    throw Error(
+        Exit::usage,
+        fmt::format("--dtype: {} is not available on the CPU, which computes in fp32 or bf16x3", run.dtype));
+  const bool split = run.dtype == "bf16x3";
+  if (split && !has_split_products())
+    throw Error(Exit::device, "--dtype: bf16x3 wants a processor with AMX", "--dtype fp32");
+  use_split_products(split);
+  return {make_cpu_backend(), "cpu", split ? "bf16x3" : "fp32"};
 }
 
 }  // namespace
@@ -106,6 +112,8 @@ DeviceChoice choose_device(const RunOptions& run, const Config& config, const Gl
   }
 #endif
   std::string dtype = run.dtype;
+  if (dtype == "bf16x3")
+    throw Error(Exit::usage, "--dtype: bf16x3 is not available on a GPU: auto, fp32, bf16, fp16");
   if (dtype == "auto")
     dtype = config.torch_dtype == "float16" ? "fp16" : config.torch_dtype == "float32" ? "fp32" : "bf16";
   return {make_cuda_backend(cuda_options(run, index)), "cuda", dtype};

@@ -14,7 +14,7 @@ namespace blockgtq {
 struct DeviceChoice {
   std::unique_ptr<Backend> backend;
   std::string device;  // "cpu" or "cuda": which one makes no difference to the result
-  std::string dtype;   // "fp32", "bf16", "fp16"
+  std::string dtype;   // "fp32", "bf16x3", "bf16", "fp16"
 };
 
 /// Follows --device, --dtype and --gpu-memory. auto takes the first GPU where this build, the run and the

@@ -1,16 +1,21 @@
-// One token per sequence. q and k of a head: y = x / sqrt(mean(x^2) + eps) (w + offset), then
-// (a, b) -> (a cos - b sin, b cos + a sin) for the coordinates of every rotary block, with the angle of the
-// sequence's position; v as it is. Queries go to attention, keys and values into pages of fp16 and
+// Takes one new token per sequence from the projections into the cache. Per head:
+//
+//   q, k   y = x / sqrt(mean(x^2) + eps) (w + offset), then RoPE with the angle of the sequence's position:
+//          (a, b) -> (a cos - b sin, b cos + a sin) for the coordinates of every rotary block
+//   v      as it is
+//
+// Queries go to attention. Keys and values go into pages of fp16, and into packed pages as
 //
 //   z = F (x - R_t mean),  u = z / |z|,  code = nearest centroid of u_j,  norm = |z| / |c|
 //
-// (z = F x and the first norm's sign bit set where MeanRules says so) into packed ones: packed_encode.cu has
-// the same for many tokens at once.
+// Where MeanRules says so, z is F x and the sign bit of the first norm is set. packed_encode.cu does the same
+// for many tokens at once.
 //
-// Grid: heads (queries, keys, values), sequences. A thread per coordinate computes its own and its partner's.
-// F of the head, (D, places), and all else that does not depend on the token is on its way before the kernel
-// before has ended; two places and a quarter of the depth to a thread. Then a thread per place has a code,
-// and one per unit (cache/page_layout.h) puts its codes between those of the page's other positions.
+// Grid: heads (queries, keys, values), sequences. A thread per coordinate computes its own number and that of
+// its partner in the rotary block. F of the head, (D, places), and all else that does not depend on the token
+// is loaded before the preceding kernel has ended. For the product with F a thread takes two places and a
+// quarter of the depth. Then a thread per place finds its code, and a thread per unit (cache/page_layout.h)
+// puts the unit's codes between those of the page's other positions.
 //
 // Bytes moved: 4 per number in, F of every KV head twice (from L2), a word per bit of a unit in and out.
 #include <cuda_fp16.h>
@@ -27,7 +32,7 @@ namespace blockgtq::cuda {
 namespace {
 
 constexpr int kMaxDim = 256, kDepths = 4;
-constexpr int kMaxPlaces = 288;  // of 256 coordinates in 8 groups, each with half a unit to fill
+constexpr int kMaxPlaces = 288;  // of 256 coordinates in 8 groups, each of which may leave half a unit empty
 constexpr int kThreads = kMaxPlaces, kWarps = kThreads / 32;
 
 enum class Part { query, key, value };
@@ -36,11 +41,11 @@ struct Arguments {
   AppendToken a;
   PackedLayer layer;
   AppendLayer append;
-  int blocks;  // RoPE's
-  bool half;   // they are (i, i + blocks)
+  int blocks;  // rotary blocks of a head
+  bool half;   // block i is coordinates i and i + blocks
 };
 
-/// Of all threads; each gets it. sums (kWarps) is free again after the next barrier.
+/// The sum over the block, which every thread gets. sums (kWarps) is free again after the next barrier.
 __device__ inline float block_sum(float x, float* sums) {
   x = warp_sum(x);
   if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = x;
@@ -51,13 +56,15 @@ __device__ inline float block_sum(float x, float* sums) {
   return sum;
 }
 
-/// The same by norm: to (n_norms, kWarps), of what belongs to this thread's norm (-1: none).
+/// The first half of the same for every norm: the sums of warps go to `to` (n_norms, kWarps). norm: of this
+/// thread; -1: none.
 __device__ inline void leave_sums(float x, int norm, int n_norms, float* to) {
   for (int i = 0; i < n_norms; ++i) {
     const float sum = warp_sum(norm == i ? x : 0.0f);
     if (threadIdx.x % 32 == 0) to[i * kWarps + threadIdx.x / 32] = sum;
   }
 }
+/// The second half, after a barrier: the sum over the block for a norm.
 __device__ inline float sum_of(const float* sums, int norm) {
   float sum = 0;
 #pragma unroll
@@ -65,7 +72,7 @@ __device__ inline float sum_of(const float* sums, int norm) {
   return sum;
 }
 
-/// A place's unit among those of its stream, and its coordinate there.
+/// The unit that a place belongs to, by its index in the stream, and the place's coordinate within the unit.
 struct Place {
   int unit, coordinate;
   __device__ Place(bool keys, int place) {
@@ -75,6 +82,7 @@ struct Place {
   }
 };
 
+/// A stored code, and the magnitude of its centroid.
 struct Code {
   uint32_t stored;
   float level;
@@ -86,23 +94,24 @@ __device__ inline Code code_of(float u, int bits, const AppendGroup& group) {
   return {stored_code(bits, u < 0 ? half - 1 - m : half + m), group.levels[m]};
 }
 
-/// What a block of keys or values keeps in shared memory behind F and its groups.
+/// The static shared memory of a block of keys or values. F and its groups are in the dynamic part.
 struct Shared {
-  float x[kMaxDim];               // what is packed
-  float z[kDepths * kMaxPlaces];  // by depth and place
+  float x[kMaxDim];               // the vector that is packed
+  float z[kDepths * kMaxPlaces];  // partial sums of z, by quarter of the depth and place
   float sums[2][kMaxEncodeGroups * kWarps];
   uint32_t codes[kMaxPlaces];  // by place
 };
 
-/// Of a head's keys or values, what does not depend on the token: read before the kernel before has ended.
+/// What packing a head's keys or values needs and what does not depend on the token. It is read before the
+/// preceding kernel has ended.
 template <bool kKeys>
 struct Packing {
-  int n_places, n_norms, page_position;  // places: of slabs that this head has
+  int n_places, n_norms, page_position;  // n_places: 16 for every slab that this head has
   int norm = -1, bits = 0, group = 0;    // of the thread's place; norm -1: none
-  UnitEntry unit;                        // the thread's; bits 0: none
+  UnitEntry unit;                        // the thread's unit; bits 0: none
   int lane = 0;
   uint8_t *block = nullptr, *norms = nullptr;
-  uint32_t held[8] = {};  // the unit's words of the lane
+  uint32_t held[8] = {};  // the words of that lane of the unit
 
   __device__ Packing(const Arguments& g, int head, int b) {
     const AppendToken& a = g.a;
@@ -138,7 +147,7 @@ struct Packing {
     return reinterpret_cast<uint16_t*>(block + unit.offset) + lane * unit.bits;
   }
 
-  /// Codes (coords) of the position into the thread's unit, among those of the others.
+  /// Puts the position's codes (by place) into the thread's unit, between those of other positions.
   __device__ void put_codes(const uint32_t* of_place) {
     const int slab = kSlab * (threadIdx.x / (kKeys ? 4 : 8));
     const int first = slab + (kKeys ? threadIdx.x % 4 * 2 : threadIdx.x % 8);
@@ -167,7 +176,7 @@ struct Packing {
   }
 };
 
-/// keeps_mean: x has it still.
+/// Encodes x, and writes its codes and norms. keeps_mean: x still contains its mean.
 template <bool kKeys>
 __device__ void pack(const Arguments& g, Packing<kKeys>& p, float x, bool keeps_mean, const __half* forward,
                      const AppendGroup* groups, Shared& s) {
@@ -223,7 +232,7 @@ __device__ inline void put_exact(const AppendToken& a, bool keys, int head, int 
       __float2half_rn(x);
 }
 
-/// A head of the token, normed and turned: this thread's coordinate, and the mean's.
+/// This thread's coordinate of a head of the token, normed and rotated, and that of the mean.
 struct Turned {
   float x, mean;
 };

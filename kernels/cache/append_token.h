@@ -8,35 +8,36 @@
 
 namespace blockgtq::cuda {
 
-/// What a group's codes need: between and at the magnitudes of its codebook, rising.
+/// What the codes of a group need: the magnitudes of its codebook, and the thresholds between
+/// them, both rising.
 struct alignas(16) AppendGroup {
   float thresholds[128] = {};  // 2^(bits - 1) - 1
   float levels[128] = {};      // 2^(bits - 1)
 };
 
-/// The appender's side of a packed layer, for keys and for values.
+/// The appender's tables of a packed layer, for keys and for values.
 struct AppendLayer {
   struct Side {
-    const void* forward = nullptr;  // (H, D, places) fp16: F transposed, in the order of slabs' places; zero
-                                    // where a slab has no coordinate
+    // (H, D, places) fp16: F transposed, in the order of slabs' places; zero where a slab has no coordinate.
+    const void* forward = nullptr;
     const AppendGroup* groups = nullptr;  // (H, kMaxEncodeGroups)
-    const float* mean = nullptr;          // (H, D), keys: before RoPE; or null
-    int places = 0;                       // 16 times the most slabs of any head
-    int n_norms = 1;                      // the most of any head
+    const float* mean = nullptr;          // (H, D), for keys before RoPE; or null
+    int places = 0;                       // 16 times the largest number of slabs of a head
+    int n_norms = 1;                      // the largest number of a head
   };
   Side key, value;
 };
 
-/// One new token per sequence of a layer on its way from the projections into the cache and to attention.
-/// Pages: packed, exact, both or neither.
+/// One new token per sequence of a layer, on its way from the projections into the cache and to attention.
+/// Its pages may be packed, exact, both or neither.
 struct AppendToken {
   int batch = 0, n_heads = 0, n_kv_heads = 0, dim = 0;  // B, Hq, H, D: a multiple of 16, at most 256
   const float* projected = nullptr;                     // (B, Hq + 2 H, D): q, k, v
-  /// Norm over a head: x / sqrt(mean(x^2) + eps) * (weight + offset); (D) or null.
+  /// The norm over a head: x / sqrt(mean(x^2) + eps) * (weight + offset), with weights (D); null: none.
   const float *q_norm = nullptr, *k_norm = nullptr;
   float norm_offset = 0, norm_eps = 0;
-  RopeTable rope;                      // cos null: q and k are not turned
-  float rope_factor = 1;               // on its cosines and sines: the mean is turned without
+  RopeTable rope;         // cos null: q and k are not rotated
+  float rope_factor = 1;  // contained in rope's cosines and sines; the mean is rotated without it
   const int32_t* positions = nullptr;  // (B), below rope.length
 
   const PackedLayer* layer = nullptr;  // packed pages, or null
@@ -46,16 +47,16 @@ struct AppendToken {
 
   uint8_t* exact_pages = nullptr;  // or null
   PageTable exact;
-  const int32_t* exact_starts = nullptr;  // (B) places among the exact positions
+  const int32_t* exact_starts = nullptr;  // (B) where the token goes among the exact positions
 
-  void* q = nullptr;                // (B, Hq, D) fp16: queries normed and turned
-  void *k = nullptr, *v = nullptr;  // (B, H, D) fp16 likewise, for pages that another kernel writes; or null
+  void* q = nullptr;                // (B, Hq, D) fp16: queries, normed and rotated
+  void *k = nullptr, *v = nullptr;  // (B, H, D) fp16, for pages that another kernel writes; or null
 };
 
-/// Positions, tables and pages but for exact_starts and the exact table are read before the kernel before has
-/// ended: what writes them must have ended when that one began. Keys and values go into their pages, rounded
-/// to fp16 or as their codes, and to k and v; other positions stay as they are. One launch, which may begin
-/// while the one before it ends.
+/// One launch, which may begin while the preceding kernel ends. Keys and values go into their pages, rounded
+/// to fp16 or as codes, and to k and v. Other positions stay as they are. Positions, tables and pages are
+/// read before the preceding kernel has ended, except exact_starts and the exact block table. So the kernels
+/// that write them must have ended when the preceding one began.
 void append_token(const AppendToken& token, const Stream& stream);
 
 }  // namespace blockgtq::cuda

@@ -1,5 +1,5 @@
-// What the launchers of attention over packed pages have in common: how a step is laid out over the device,
-// its exact positions, its merge.
+// What the launchers of decode attention over packed pages share: how a step is distributed over the device,
+// the attention over its exact positions, its merge.
 #pragma once
 #include <algorithm>
 
@@ -10,11 +10,12 @@
 
 namespace blockgtq::cuda {
 
+/// Whether the query heads of a group fit into one tile of eight.
 inline bool narrow(const PackedLayer& layer) {
   return heads_per_chunk(layer.n_heads / layer.n_kv_heads) == 8;
 }
 
-/// Nothing is packed where the window holds all that may be there.
+/// Whether a step may have packed positions. It has none where the exact window holds all that may be there.
 inline bool has_packed(const DecodeAttention& step) {
   return !step.exact || step.longest > int64_t(step.first_page) * kPagePositions;
 }
@@ -28,10 +29,10 @@ inline void check_step(const DecodeAttention& step, const void* scratch) {
 }
 
 struct DecodePlan {
-  int chunks = 1, splits = 1, warps = 1, parts = 4, items = 1;  // parts: of 16 positions in an item
+  int chunks = 1, splits = 1, warps = 1, parts = 4, items = 1;  // parts: tiles of 16 positions per item
 };
 
-/// tiles: of eight query heads; most: warps of a block.
+/// tiles: of eight query heads, per chunk; most: the most warps of a block.
 inline DecodePlan plan_decode(const DecodeAttention& step, int tiles, int most) {
   check(most >= 1, "decode attention: no room for a page");
   const PackedLayer& layer = *step.layer;
@@ -43,7 +44,7 @@ inline DecodePlan plan_decode(const DecodeAttention& step, int tiles, int most) 
   const int pages = int(std::max<int64_t>(1, step.rule.stretches(all, kPagePositions)));
   const int64_t blocks = int64_t(layer.n_kv_heads) * p.chunks * step.batch;
   p.splits = splits_on(sms, blocks, int64_t(layer.n_heads) * step.batch, pages, most);
-  // Two or four warps for a page, where no warp has two of them.
+  // Two or four warps share a page, where no warp would have two pages.
   for (int parts = 2; parts > 0 && 4 / parts * pages <= p.splits * most; parts /= 2) p.parts = parts;
   p.items = pages * (4 / p.parts);
   p.warps = std::clamp((p.items + p.splits - 1) / p.splits, std::min(8, most), most);
@@ -65,7 +66,7 @@ inline ExactAttention window_of(const DecodeAttention& step) {
   return window;
 }
 
-/// All but the splits.
+/// The merge of a step, without its splits.
 inline MergeSplits merge_of(const DecodeAttention& step) {
   const PackedLayer& layer = *step.layer;
   MergeSplits merge;

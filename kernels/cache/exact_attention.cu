@@ -1,23 +1,24 @@
-// Attention of one new token per sequence over keys and values as they are, in fp16: what packed_attention.cu
-// is held against, and the first and last positions beside it.
+// Attention of one new token per sequence over keys and values in fp16. packed_attention.cu is measured
+// against it, and it serves the first and last positions beside packed ones.
 //
 //   s_t = scale (q . k_t),   o = sum_t p_t v_t / sum_t p_t,   p_t = 2^15 e^(s_t - max s)
 //
-// A kernel of its own (kRuled) begins with the window's first position, and has s_t = c tanh(scale (q . k_t)
-// / c) where there is a softcap.
+// With a rule there is a kernel of its own (kRuled). It begins at the window's first position, and with a
+// softcap c it has s_t = c tanh(scale (q . k_t) / c).
 //
-// Grid: splits of the context, KV heads, sequences. An item is 16 positions of one head, one copy of 64 D
-// bytes (cache/exact_page.h). A warp takes every W-th item of its block's split, alone: its own stages of
-// shared memory, its own running maximum, sum and output. The heads of the group are the 8 columns of mma:
+// Grid: splits of the context, KV heads, sequences. An item is 16 positions of one head, which are one copy
+// of 64 D bytes (cache/exact_page.h). A warp takes every W-th item of its block's split and works alone: it
+// has its own stages of shared memory, and its own running maximum, sum and output. The heads of the group
+// are the 8 columns of mma:
 //
 //   S^T (positions, heads)  = K (positions, D) q^T (D, heads)
 //   O^T (D, heads)         += V^T (D, positions) P^T (positions, heads)
 //
-// Weights are fp16 in the second product: with 2^15 the largest possible, one that is 2^-29 of it has all its
-// digits, and one of 2^-39 still counts.
+// Weights are fp16 in the second product. The largest possible is 2^15, so that a weight of 2^-29 of it has
+// all its digits, and one of 2^-39 still counts.
 //
-// Bytes moved: 4 D per position. 192 KB of them under way on every multiprocessor: by 1.5 us to memory and
-// back 48 KB would do if they were asked for evenly.
+// Bytes moved: 4 D per position. 192 KB of them are in flight on every multiprocessor. At 1.5 us to
+// memory and back 48 KB would do if loads were spread evenly.
 #include <algorithm>
 
 #include "cache/exact_page.h"
@@ -32,7 +33,7 @@ namespace {
 constexpr int kStages = 3;
 constexpr float kHeadroom = 15;
 
-/// 192 KB of stages whatever the head dimension.
+/// The most warps of a block: their stages take 192 KB at any head dimension.
 template <int kDim>
 constexpr int kMostWarps = 1024 / kDim;
 
@@ -44,21 +45,23 @@ struct Arguments {
   float scale;  // times log2(e)
   int n_heads, group, chunks, splits, warp_bytes;
   int items;    // of the longest sequence
-  bool beside;  // the kernel before is one more reader of what we read
+  bool beside;  // the preceding kernel reads the same, and this one runs beside it
   AttentionRule rule;
   int n_first;  // ExactPages::first
-  float inner;  // of the logits over a softcap
+  float inner;  // scale / softcap
 };
 
 /// The first of a sequence's `length` exact positions that its query sees.
 __device__ inline int first_seen(const Arguments& a, int sequence, int length) {
   if (a.rule.window == 0) return 0;
   const int window = int(min(a.rule.window, int64_t(INT32_MAX))), all = a.rule.positions[sequence] + 1;
-  // The last ones reach further back than the window, or the window reaches to the first ones, or between.
+  // Either the window lies within the last positions, or it reaches the first ones, or it
+  // begins between them.
   return window <= length - a.n_first ? length - window : max(0, min(a.n_first, all - window));
 }
 
-/// Scores of an item whose positions before `skip` are not seen. Behind a softcap a.scale is without scale.
+/// Applies the rule to the scores of an item: positions before `skip` are not seen. With a softcap a.scale
+/// does not contain the scale.
 template <int kTiles>
 __device__ inline void apply_rule(const Arguments& a, int skip, float (&s)[kTiles][4]) {
   const int r = threadIdx.x % 32 / 4;
@@ -83,17 +86,18 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
   const int n_heads = min(8 * kTiles, a.group - chunk * 8 * kTiles);
   unsigned char* const stages = shared + warp * a.warp_bytes;
   Arrivals<kStages> arrivals(barriers[warp]);
-  // Beside another kernel: that one had waited for all before it when it let us start. What they wrote is in
-  // the second-level cache; the first may still hold what was there before, hence __ldcg.
+  // Beside another kernel there is no need to wait: that kernel had waited for all before it when it let this
+  // one start. What they wrote is in L2. L1 may still hold what was there before, hence __ldcg.
   if (!a.beside) wait_for_predecessor();
 
-  // Splits are cut by the longest context that may be, so that the page table is read beside the length, not
-  // after it.
+  // Splits are cut by the longest possible context, so that the block table is read together with the
+  // length, not after it.
   const int length = __ldcg(a.cache.lengths + sequence);
   const int seen = kRuled ? first_seen(a, sequence, length) : 0;
   const Range range = items_of(seen / kPartPositions, a.items, blockIdx.x, a.splits);
   const int first = range.first + warp;
-  // From a window's first position on as many as may be can be more than there are, and than have pages.
+  // Counted from a window's first position, the largest possible number of items may exceed those that exist
+  // and have pages.
   const int listed = kRuled ? min(range.last, (length + kPartPositions - 1) / kPartPositions) : range.last;
   const int32_t* const pages = a.cache.block_table + sequence * a.cache.stride;
   int ids[kStages];
@@ -101,7 +105,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
   for (int n = 0; n < kStages; ++n)
     ids[n] = first + n * n_warps < listed ? __ldcg(pages + (first + n * n_warps) / kPageParts) : 0;
   const __half* q = a.q + (int64_t(sequence) * a.n_heads + first_head) * kDim;
-  uint32_t b[kTiles][kSlabs][2];  // before the pages, which would keep it waiting
+  uint32_t b[kTiles][kSlabs][2];  // loaded before the pages, which would delay it
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
@@ -147,7 +151,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
       const uint32_t k[4] = {x.x, x.y, x.z, x.w};
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
-        auto& sum = slab % 2 ? other[tile] : s[tile];  // two chains: half the latency
+        auto& sum = slab % 2 ? other[tile] : s[tile];  // two chains of products halve the latency
         if (slab < 2)
           mma_first(sum, k, b[tile][slab][0], b[tile][slab][1]);
         else
@@ -159,7 +163,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
 #pragma unroll
       for (int j = 0; j < 4; ++j) s[tile][j] += other[tile][j];
     if constexpr (kRuled) apply_rule(a, seen - item * kPartPositions, s);
-    if (valid < kPartPositions) {  // nothing is known of what lies behind the last position
+    if (valid < kPartPositions) {  // memory behind the last position may hold anything
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
@@ -215,11 +219,11 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
   const int64_t place = (int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x;
   merge_warps<kSlabs, kTiles>(state, n_warps, false, reinterpret_cast<float*>(shared),
                               a.sums + place * split_floats(kDim, 8 * kTiles));
-  // The merge waits for us only, so that we end after the other kernel.
+  // The merge waits for this kernel only. So it has to end after the other one.
   if (a.beside) wait_for_predecessor();
 }
 
-/// How a step is laid out over the device.
+/// How a step is distributed over the device.
 struct Plan {
   int chunks = 1, splits = 1, warps = 1, items = 1, warp_bytes = 0;
 };
@@ -244,7 +248,7 @@ Plan make_plan(const ExactAttention& step, bool beside) {
                                 : splits_on(sms, blocks, int64_t(step.n_heads) * step.batch, p.items, most);
   p.warps = int(std::clamp<int64_t>((p.items + splits - 1) / splits, std::min(4, most), most));
   p.splits = int(std::min<int64_t>(splits, (p.items + p.warps - 1) / p.warps));
-  // Few items need few stages: a short window finds room beside the other kernel.
+  // Few items need few stages. So a short window finds room beside the other kernel.
   const int each = ((p.items + p.splits - 1) / p.splits + p.warps - 1) / p.warps;
   p.warp_bytes = (std::max(std::min(kStages, each) * part, merged) + 127) / 128 * 128;
   return p;
@@ -288,6 +292,7 @@ void launch(const ExactAttention& step, const Plan& plan, bool beside, float* su
   with(step, plan, beside, sums, stream);
 }
 
+/// Launches the kernel. Returns the splits that it leaves in `sums`.
 SplitSums partial(const ExactAttention& step, bool beside, float* sums, const Stream& stream) {
   check(step.q && sums && step.batch > 0 && step.batch <= 65535 && step.n_heads % step.n_kv_heads == 0,
         "exact_attention: arguments");
@@ -298,7 +303,7 @@ SplitSums partial(const ExactAttention& step, bool beside, float* sums, const St
   return {sums, plan.splits};
 }
 
-/// A 16-byte piece of a square of keys or values: eight numbers of one lane.
+/// A thread takes 16-byte pieces of squares of keys or values: eight numbers of one lane.
 template <class T>
 __global__ void append_kernel(const AppendExact a, int64_t page_bytes) {
   wait_for_predecessor();
@@ -311,7 +316,7 @@ __global__ void append_kernel(const AppendExact a, int64_t page_bytes) {
   uint4* const pieces =
       reinterpret_cast<uint4*>(a.pages + page * page_bytes + int64_t(head) * exact_block_bytes(a.dim) +
                                part % kPageParts * exact_part_bytes(a.dim));
-  const int each = a.dim / 16 * 32;  // of keys, of values
+  const int each = a.dim / 16 * 32;  // pieces of keys, and of values
   const int64_t token_stride = int64_t(a.n_kv_heads) * a.dim;
   for (int piece = threadIdx.x; piece < 2 * each; piece += blockDim.x) {
     const bool keys = piece < each;

@@ -9,15 +9,17 @@
 
 namespace blockgtq::cuda {
 
-/// Keys and values as they are, in fp16: pages as cache/exact_page.h lays them out.
+/// Keys and values in fp16, in pages as cache/exact_page.h lays them out.
 struct ExactPages {
   PageTable cache;
-  int64_t longest = 0;  // an upper bound of lengths: decides how the context is split
-  int64_t first = 0;    // so many are a sequence's first positions, those behind them its last; of no meaning
-                        // where it has no others
+  int64_t longest = 0;  // an upper bound of lengths, which decides how the context is split
+  // How many of the positions are the sequence's first ones; the others are its last. It means nothing where
+  // the sequence has no positions elsewhere.
+  int64_t first = 0;
 };
 
-/// One decoding step over them: every sequence has one new query per head, which attends to all positions.
+/// One decoding step over exact pages: every sequence has one new query per head, which attends to
+/// all positions.
 struct ExactAttention {
   int dim = 0, n_heads = 0, n_kv_heads = 0, batch = 0;  // D, Hq, H, B
   ExactPages pages;
@@ -33,13 +35,13 @@ int64_t exact_scratch_bytes(const ExactAttention& step);
 /// out = softmax(scale q K^T) V. A sequence of length 0 gives zeros.
 void exact_attention(const ExactAttention& step, void* scratch, const Stream& stream);
 
-/// Positions that another attention kernel, just launched on this stream, does not hold: runs beside it and
-/// leaves its splits in `sums`, of which it takes exact_sums_bytes(). `out` is not used. The other kernel
-/// must let its successor start only after it has waited for its predecessor.
+/// Attention over positions that another attention kernel, just launched on this stream, does not hold. It
+/// runs beside that kernel and leaves its splits in `sums`, which takes exact_sums_bytes(). `out` is not
+/// used. The other kernel must let its successor start only after it has waited for its predecessor.
 int64_t exact_sums_bytes(const ExactAttention& step);
 SplitSums exact_sums(const ExactAttention& step, float* sums, const Stream& stream);
 
-/// New keys and values of a layer on their way into the pages: T tokens of each of B sequences, at positions
+/// New keys and values of a layer, on their way into the pages: T tokens of each of B sequences, at positions
 /// starts[b] and on.
 struct AppendExact {
   int dim = 0, n_kv_heads = 0, batch = 0;
@@ -52,7 +54,7 @@ struct AppendExact {
   FloatType type = FloatType::f16;
 };
 
-/// Other positions of the pages touched stay as they are.
+/// Writes them into the pages. Other positions of these pages stay as they are.
 void append_exact(const AppendExact& job, const Stream& stream);
 
 }  // namespace blockgtq::cuda

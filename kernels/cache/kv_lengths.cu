@@ -1,5 +1,5 @@
-// A block per sequence: thread 0 has the lengths, all write the table of exact pages. The page of absolute
-// number p behind the sink is the ring's page (p - sink pages) % ring.
+// One block per sequence: thread 0 writes the lengths, all threads write the block table of exact pages. Page
+// p of the sequence, behind the sink, is the ring's page (p - sink pages) % ring.
 #include "cache/exact_page.h"
 #include "kernels/cache/kv_lengths.h"
 #include "kernels/device/check.cuh"
@@ -13,7 +13,8 @@ constexpr int kThreads = 128;
 
 __global__ void lengths_kernel(const KvLengths a) {
   const int b = blockIdx.x, sinks = int(a.window.sink / kPagePositions), last = int(a.stride) - 1;
-  wait_for_predecessor();  // and nobody starts before this ends: attention reads lengths before its own wait
+  // No kernel may start before this one ends: attention reads the lengths before its own wait.
+  wait_for_predecessor();
   const int64_t length = int64_t(a.positions[b]) + 1, end = packed_end(a.window, length);
   const int64_t exact = exact_length(a.window, length);
   const int first = int(end / kPagePositions) - sinks;  // the oldest page of the ring

@@ -1,10 +1,10 @@
-// Attention over a context that was cut into splits: the splits of one query head become one.
+// The second pass of attention over a context that was cut into splits: combines the splits of a query head.
 //
-//   o = (B_v sum_s f_s o_s + sum_e f_e o_e + mean_v sum_s f_s c_s) / L,   f = 2^(m - max m), L = sum f l
+//   o = (B_v sum_s f_s o_s + sum_e f_e o_e + mean_v sum_s f_s c_s) / L,   f = 2^(m - max m),   L = sum f l
 //
-// and one more term of L, 2^(sink - max m), where heads have sinks.
-//
-// with s the splits over packed values, e those over values as they are. Grid: query heads, sequences.
+// Here s are the splits over packed values and e those over exact values. c_s is the sum of the weights of
+// positions that do not keep their mean. Where heads have sinks, L has one more term, 2^(sink - max m). Grid:
+// query heads, sequences.
 #include <cuda_fp16.h>
 
 #include "kernels/cache/merge.h"
@@ -15,11 +15,11 @@ namespace blockgtq::cuda {
 namespace {
 
 constexpr int kMostMerged = kMostSplits + kMostSplitsBeside;
-constexpr int kGroups = 16;   // of threads, for every 16th split
-constexpr int kInFlight = 5;  // splits of a thread at a time
+constexpr int kGroups = 16;   // groups of threads, each for every 16th split
+constexpr int kInFlight = 5;  // splits that a thread loads at a time
 constexpr int kAtOnce = kGroups * kInFlight, kOfLane = (kAtOnce + 31) / 32;
 
-/// kBoth: packed and exact splits, else those of one kind only. kSinks: there are sinks.
+/// kBoth: there are packed and exact splits, otherwise those of one kind only. kSinks: there are sinks.
 template <int kDim, bool kBoth, bool kSinks>
 __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
   constexpr int kQuads = kDim / 4, kEach = (kDim + 31) / 32;  // rows of B_v that a lane holds
@@ -30,13 +30,13 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
   const int heads = heads_per_chunk(group), chunks = (group + heads - 1) / heads;
   const int chunk = head % group / heads, place = head % group % heads;
   const int n_packed = a.packed.splits, n_splits = n_packed + a.exact.splits;
-  const int stride = split_floats(kDim, heads);  // of a split
+  const int stride = split_floats(kDim, heads);  // floats of a split
   const auto of_head = [&](const SplitSums& x) {
     return x.sums + ((int64_t(sequence) * a.n_kv_heads + kv_head) * chunks + chunk) * (x.splits * stride);
   };
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int quad = threadIdx.x % kQuads, mine = threadIdx.x / kQuads;
-  // This thread's four rows, and maximum and sums of weights, of the first split of each kind.
+  // Where this thread's four rows, and the maximum and sums of weights, lie in the first split of each kind.
   const int rows_at = place * kDim + 4 * quad, sums_at = heads * kDim + 4 * place;
   const float* const first = of_head(n_packed > 0 ? a.packed : a.exact);
   const float* const behind = kBoth ? of_head(a.exact) - n_packed * stride : first;
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
   settle(first_rows), settle(first_sums);
   if (kBoth) settle(behind_rows), settle(behind_sums);
   let_successor_start();
-  // B_v does not depend on the kernel before: rows lane, lane + 32, ... of eight columns.
+  // B_v does not depend on the preceding kernel. A lane has rows lane, lane + 32, ... of eight columns.
   const __half* back =
       static_cast<const __half*>(a.value_back) + int64_t(kv_head) * a.value_rows * kDim + 8 * warp;
   uint4 held[kEach];
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
     held[i] = lane + 32 * i < a.value_rows ? *reinterpret_cast<const uint4*>(back + (lane + 32 * i) * kDim)
                                            : uint4{};
   wait_for_predecessor();
-  float most = -INFINITY, l = 0, centred = 0;  // sums of this lane's splits
+  float most = -INFINITY, l = 0, centred = 0;  // over this lane's splits
   float4 of_packed{}, of_exact{};
 #pragma unroll 1
   for (int base = 0; base < n_splits; base += kAtOnce) {
@@ -65,8 +65,8 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
       const float* rows = kBoth && s >= n_packed ? behind_rows : first_rows;
       x[k] = s < n_splits ? *reinterpret_cast<const float4*>(rows + s * stride) : float4{};
     }
-    // Every warp finds all factors: nobody has to wait for another. 0 x makes the compiler ask for x here; it
-    // would put most of these loads off until the factors are there (0.8 us).
+    // Every warp computes all factors, so that none waits for another. Adding 0 x makes the compiler load x
+    // here. Otherwise it puts most of these loads off until the factors are known (0.8 us).
     float2 ml[kOfLane];
     float largest = most;
 #pragma unroll
@@ -104,7 +104,8 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
       to.z = fmaf(x[k].z, factor, to.z), to.w = fmaf(x[k].w, factor, to.w);
     }
   }
-  if (a.value_mean)  // again: in the loop it would be registers of all layers
+  // In a loop of its own: in the loop above it would take registers in all layers.
+  if (a.value_mean)
 #pragma unroll 1
     for (int s = lane; s < n_packed; s += 32) {
       const float* const of_split = first_sums + s * stride;
@@ -159,8 +160,8 @@ void merge_splits(const MergeSplits& a, const Stream& stream) {
         a.sinks ? both ? merge_kernel<dim.value, true, true> : merge_kernel<dim.value, false, true>
         : both ? merge_kernel<dim.value, true, false>
                 : merge_kernel<dim.value, false, false>;
-    // The same division between L1 and shared memory as the kernel before: multiprocessors need not be
-    // emptied to change it.
+    // The same division between L1 and shared memory as in the preceding kernel. Otherwise multiprocessors
+    // would have to run empty to change it.
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                     cudaSharedmemCarveoutMaxShared),
                "shared memory");

@@ -5,17 +5,17 @@
 
 namespace blockgtq::cuda {
 
-/// At most so many splits by one kernel, and by one that runs beside it.
+/// The most splits of one kernel, and of one that runs beside it.
 inline constexpr int kMostSplits = 192, kMostSplitsBeside = 64;
 
-/// Query heads in one split's result: the columns of one or two products.
+/// Query heads in the result of a split: the columns of one or two products.
 constexpr int heads_per_chunk(int group) {
   return group <= 8 ? 8 : 16;
 }
 
-/// What an attention kernel leaves: of every split and head the sum of weights e^(s - m) times values, then
-/// the logits' largest, m (or any other number, times log2(e)), the sum of weights, of packed splits with a
-/// value mean that of positions which do not keep it, and one number unused.
+/// What an attention kernel leaves of every split and head: the sum of weights e^(s - m) times values, and
+/// four numbers. These are m, the largest logit (or any other number) times log2(e); the sum of weights; for
+/// packed splits with a value mean, the sum of the weights of positions that do not keep it; and one unused.
 struct SplitSums {
   const float* sums = nullptr;  // (B, H, chunks, splits): (heads_per_chunk, D), (heads_per_chunk, 4)
   int splits = 0;
@@ -31,14 +31,14 @@ constexpr int64_t split_sums_bytes(int dim, int n_heads, int n_kv_heads, int bat
   return int64_t(batch) * n_kv_heads * ((group + heads - 1) / heads) * splits * split_floats(dim, heads) * 4;
 }
 
-/// Splits become one.
+/// Combines splits into the result.
 struct MergeSplits {
   int dim = 0, n_heads = 0, n_kv_heads = 0, batch = 0;  // D, Hq, H, B
-  SplitSums packed;                                     // their outputs are to be multiplied with B_v
+  SplitSums packed;                                     // their outputs are still to be multiplied with B_v
   SplitSums exact;
   const void* value_back = nullptr;  // (H, value_rows, D) fp16: B_v^T
   int value_rows = 0;
-  const float* value_mean = nullptr;  // (H, D) or null: what packed values lack
+  const float* value_mean = nullptr;  // (H, D) or null: the mean that packed values lack
   void* out = nullptr;                // (B, Hq, D) fp16
   const float* sinks = nullptr;       // AttentionRule::sinks
 };

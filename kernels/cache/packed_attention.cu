@@ -1,5 +1,5 @@
-// Attention of one new token per sequence over packed keys and values: packed_decode.cuh has the kernel, and
-// what it does.
+// Attention of one new token per sequence over packed keys and values. packed_decode.cuh has the kernel
+// and describes it.
 #include "kernels/cache/packed_decode.cuh"
 #include "kernels/cache/short_attention.h"
 

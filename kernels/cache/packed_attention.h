@@ -13,13 +13,15 @@ struct DecodeAttention {
   const PackedLayer* layer = nullptr;
   PageTable cache;
   int batch = 0;
-  int64_t longest = 0;  // an upper bound of lengths: decides how the context is split; the block table has as
-                        // many pages, of which those behind a length may be anything
-  int first_page = 0;   // packed positions are [64 first_page, length); pages before are not read
-  int fresh = -1;  // so many of the last positions may be written by the kernel just before this step; what
-                   // else there is of pages, block table and lengths was written by kernels that had ended
-                   // when that one began, and is read while it still runs. -1: that is not known
-  const ExactPages* exact = nullptr;  // more positions, not packed: the first and the last ones; or null
+  // An upper bound of lengths, which decides how the context is split. The block table covers it; its entries
+  // behind a length may be anything.
+  int64_t longest = 0;
+  int first_page = 0;  // packed positions are [64 first_page, length); earlier pages are not read
+  // How many of the last positions the kernel just before this step may write. All else in pages, block table
+  // and lengths was written by kernels that had ended when that one began, and is read while it still runs.
+  // -1: not known.
+  int fresh = -1;
+  const ExactPages* exact = nullptr;  // more positions, in fp16: the first and the last ones; or null
   const void* q = nullptr;            // (B, Hq, D) fp16, after RoPE
   void* out = nullptr;                // (B, Hq, D) fp16
   float scale = 0;                    // of the logits; 1 / sqrt(D)
@@ -29,9 +31,8 @@ struct DecodeAttention {
 /// Bytes of scratch that a step takes.
 int64_t decode_scratch_bytes(const DecodeAttention& step);
 
-/// Head dimensions 64, 80, 96, 128 and 256.
-/// out = softmax(scale q K^T) V over keys and values as their codes say, and the exact ones. A sequence of
-/// length 0 gives zeros.
+/// out = softmax(scale q K^T) V over keys and values as their codes say, and over the exact ones. A sequence
+/// of length 0 gives zeros. Head dimensions: 64, 80, 96, 128 and 256.
 void decode_attention(const DecodeAttention& step, void* scratch, const Stream& stream);
 
 }  // namespace blockgtq::cuda

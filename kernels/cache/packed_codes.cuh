@@ -1,4 +1,4 @@
-// Coordinates of 16 positions to codes, codes to words. Part of packed_encode.cu.
+// From coordinates of 16 positions to codes, and from codes to words. Part of packed_encode.cu.
 #pragma once
 #include <type_traits>
 
@@ -8,8 +8,8 @@
 
 namespace blockgtq::cuda {
 
-/// Codes of two coordinates from u = z / |z|: the top bits of each half; below them lies anything. t:
-/// thresholds, fp16 twice.
+/// Codes of two coordinates of u = z / |z|, in the top bits of each half. The bits below them are arbitrary.
+/// t: the thresholds, each as fp16 in both halves.
 template <int kBits>
 __device__ inline uint32_t code_pair(uint32_t u, const uint32_t (&t)[7]) {
   const auto above = [&](uint32_t t) { return __hgt2_mask(__habs2(as_half2(u)), as_half2(t)); };
@@ -25,7 +25,7 @@ __device__ inline uint32_t code_pair(uint32_t u, const uint32_t (&t)[7]) {
   return choose(kTop, high, choose(kTop >> 1, u >> 1, choose(kTop >> 2, middle, low)));
 }
 
-/// The same for 5 to 8 bits, one coordinate.
+/// The code of one coordinate, of 5 to 8 bits.
 template <int kBits>
 __device__ inline uint32_t wide_code(float u, const float* thresholds) {
   const float size = fabsf(u);
@@ -37,8 +37,8 @@ __device__ inline uint32_t wide_code(float u, const float* thresholds) {
   return (m & (kSign - 1)) | (u < 0 ? kSign : 0u) | (m & ~(kSign - 1)) << 1;
 }
 
-/// One byte of each of a tile's eight codes (selector: which of the two halves'), those of even and of odd
-/// nibbles.
+/// One byte of each of a tile's eight codes: those of the even and those of the odd nibbles. selector: which
+/// byte of each half.
 struct CodeBytes {
   uint32_t even, odd;
 };
@@ -47,7 +47,7 @@ __device__ inline CodeBytes gather_bytes(const uint32_t (&code)[4], uint32_t sel
   return {permute(x, y, 0x5410u), permute(x, y, 0x7632u)};
 }
 
-/// code_pair()s of a tile as nibbles, in the order of the words.
+/// The codes that code_pair() gives for a tile, as nibbles in the order of the words.
 template <int kBits>
 __device__ inline uint32_t gather_nibbles(const uint32_t (&code)[4]) {
   constexpr uint32_t kMask = 0x01010101u * ((1u << kBits) - 1);
@@ -55,37 +55,40 @@ __device__ inline uint32_t gather_nibbles(const uint32_t (&code)[4]) {
   return ((b.even >> (8 - kBits)) & kMask) | ((b.odd >> (4 - kBits)) & (kMask << 4));
 }
 
-/// wide_code()s of a tile: the lower nibbles and the upper ones.
+/// The codes that wide_code() gives for a tile: the lower nibbles and the upper ones.
 __device__ inline uint2 gather_wide(const uint32_t (&code)[4]) {
   constexpr uint32_t kMask = 0x0f0f0f0fu;
   const CodeBytes b = gather_bytes(code, 0x6240u);
   return {(b.even & kMask) | ((b.odd << 4) & ~kMask), ((b.even >> 4) & kMask) | (b.odd & ~kMask)};
 }
 
-/// 8 coordinates of a lane: y[j / 2][2 (j % 2) + e] belongs to register j of a tile of 16 positions, element
-/// e. Positions of (j, e): keys 8 (j % 2) + r, values 8 (j / 2) + 2 c + e.
+/// A lane's 8 coordinates of a tile of 16 positions: y[j / 2][2 (j % 2) + e] is element e of register j. Its
+/// position is 8 (j % 2) + r for keys, and 8 (j / 2) + 2 c + e for values.
 using Coordinates = float[2][4];
-/// The same in fp16, both elements in a word: y[j / 2][j % 2].
+/// The same in fp16, with both elements in a word: y[j / 2][j % 2].
 using Pairs = uint32_t[2][2];
 __device__ inline void to_pairs(const Coordinates& y, Pairs& u) {
 #pragma unroll
   for (int j = 0; j < 4; ++j) u[j / 2][j % 2] = pack2(y[j / 2][2 * (j % 2)], y[j / 2][2 * (j % 2) + 1]);
 }
 
-/// Which of a lane's positions of a tile (j, e) is: two for keys, four for values.
+/// The index of the position of (j, e) among the lane's positions of a tile, two for keys and
+/// four for values.
 template <bool kKeys>
 __device__ constexpr int slot(int j, int e) {
   return kKeys ? j % 2 : 2 * (j / 2) + e;
 }
+/// A number for each of the lane's positions of a tile.
 template <bool kKeys>
 using PerPosition = float[kKeys ? 2 : 4];
 
-/// Sums over a lane's coordinates, by position: whole numbers up to four bits (centroids are bytes, 127 the
-/// largest), parts of the largest beyond.
+/// Sums of squares over a lane's coordinates, by position. Up to four bits they are integers, since
+/// centroids are bytes and the largest is 127. Beyond that they are floats, and centroids count as parts of
+/// the largest one.
 template <int kBits, bool kKeys>
 using Squares = std::conditional_t<(kBits > kByteBits), float, int>[kKeys ? 2 : 4];
 
-/// Centroids of a tile's nibbles, added up squared. two: coordinates 2 and 3 of a quad are not there.
+/// Adds the squared centroids of a tile's nibbles. two: coordinates 2 and 3 of the quad do not exist.
 template <int kBits, bool kKeys>
 __device__ inline void add_squares(uint32_t nibbles, const ByteBook& book, bool two,
                                    int (&squares)[kKeys ? 2 : 4]) {
@@ -106,6 +109,7 @@ __device__ inline void add_squares(uint32_t nibbles, const ByteBook& book, bool 
     }
   }
 }
+/// The same for codes of more than four bits.
 template <bool kKeys>
 __device__ inline void add_squares(const uint32_t (&code)[4], const uint16_t* centroids, bool two,
                                    float (&squares)[kKeys ? 2 : 4]) {
@@ -119,10 +123,10 @@ __device__ inline void add_squares(const uint32_t (&code)[4], const uint16_t* ce
     }
 }
 
-/// What the codes of one width need.
+/// What the codes of one width need: thresholds and centroids.
 template <int kBits>
 struct Codebook {
-  uint32_t t[7];  // thresholds, fp16 twice
+  uint32_t t[7];  // thresholds, fp16 in both halves
   ByteBook bytes;
   __device__ Codebook(const float* thresholds, const uint8_t* book)
       : bytes(*reinterpret_cast<const ByteBook*>(book)) {
@@ -138,7 +142,7 @@ requires(kBits > kByteBits) struct Codebook<kBits> {
       : thresholds(thresholds), centroids(reinterpret_cast<const uint16_t*>(book)) {}
 };
 
-/// Codes of one tile as nibbles: the lower ones, and beyond four bits the upper ones.
+/// Encodes a tile. Returns its codes as nibbles: the lower ones, and beyond four bits the upper ones.
 template <int kBits, bool kKeys>
 __device__ __forceinline__ uint2 encode_tile(const Pairs& u, const Codebook<kBits>& book, bool two,
                                              Squares<kBits, kKeys>& squares) {
@@ -167,7 +171,7 @@ __device__ __forceinline__ uint2 encode_tile(const Coordinates& u, const Codeboo
   }
 }
 
-/// squares -> |c|^2 by position.
+/// Adds the squares to |c|^2, by position.
 template <int kBits, bool kKeys>
 __device__ inline void add_scaled(const Squares<kBits, kKeys>& squares, float largest,
                                   PerPosition<kKeys>& of_c) {
@@ -176,7 +180,7 @@ __device__ inline void add_scaled(const Squares<kBits, kKeys>& squares, float la
   for (int i = 0; i < (kKeys ? 2 : 4); ++i) of_c[i] = fmaf(float(squares[i]), unit, of_c[i]);
 }
 
-/// Nibbles of four tiles -> words (code_bit()). up: the upper ones of more than four bits.
+/// Packs the nibbles of four tiles into words (code_bit()). up: the upper nibbles of more than four bits.
 template <int kBits>
 __device__ inline void to_words(const uint4& v, const uint4& up, uint32_t* w) {
   if constexpr (kBits > 4) {
@@ -196,14 +200,14 @@ __device__ inline void to_words(const uint4& v, const uint4& up, uint32_t* w) {
   }
 }
 
-/// A lane's words of a unit into shared memory.
+/// Stores a lane's words of a unit in shared memory.
 template <int kBits>
 __device__ inline void store_unit(const uint4& v, const uint4& up, uint8_t* unit, int lane, bool half) {
   uint32_t w[kBits];
   to_words<kBits>(v, up, w);
 #pragma unroll
   for (int j = 0; j < kBits; ++j)
-    if (half)  // nibbles 0, 1 and 4, 5
+    if (half)  // half a unit has nibbles 0, 1 and 4, 5
       reinterpret_cast<uint16_t*>(unit + lane * 2 * kBits)[j] = uint16_t(permute(w[j], 0, 0x4420u));
     else
       reinterpret_cast<uint32_t*>(unit + lane * 4 * kBits)[j] = w[j];
@@ -231,13 +235,13 @@ __device__ inline void store_unit(const UnitEntry& e, const uint4& v, const uint
   }
 }
 
-/// 16 positions of a head, as the operand of the product: register (row r or r + 8, depth low or high) of
-/// every step.
+/// 16 positions of a head as an operand of the product, step by step: register j has row r + 8 (j % 2) and
+/// the low or high depths (j / 2).
 template <int kSteps>
 using Rows = uint32_t[kSteps][4];
 
-/// Tiles of 16 positions encoded side by side: a slab of F is read once for all, and their chains of products
-/// hide each other's latency.
+/// Tiles of 16 positions that are encoded side by side. A slab of F is read once for all of them, and their
+/// chains of products hide each other's latency.
 template <int kSteps>
 inline constexpr int kTilesAtOnce = kSteps <= 8 ? 2 : 1;
 template <int kSteps>
@@ -247,11 +251,11 @@ using TileCoordinates = Coordinates[kTilesAtOnce<kSteps>];
 template <int kSteps>
 using TilePairs = Pairs[kTilesAtOnce<kSteps>];
 
-/// F of neighbouring slabs, step by step, read kAhead steps before it is wanted (beyond the last slab too:
-/// there is something in shared memory).
+/// F of neighbouring slabs, step by step. A step is read kAhead steps before it is wanted, even beyond the
+/// last slab, where shared memory holds something else.
 constexpr int kAhead = 2;
 struct ForwardStream {
-  const uint4* from;  // this lane's of (slab, step, 32)
+  const uint4* from;  // this lane's part of (slab, step, 32)
   uint4 ahead[kAhead];
   __device__ explicit ForwardStream(const uint4* forward) : from(forward) {
 #pragma unroll
@@ -259,7 +263,7 @@ struct ForwardStream {
   }
 };
 
-/// The next slab's coordinates (TileCoordinates), or those in fp16 (TilePairs).
+/// y = the next slab's coordinates, in float32 (TileCoordinates) or fp16 (TilePairs).
 template <int kSteps, bool kKeys, class Sums>
 __device__ __forceinline__ void multiply(Sums (&y)[kTilesAtOnce<kSteps>], const TileRows<kSteps>& x,
                                          ForwardStream& forward) {
@@ -290,7 +294,7 @@ __device__ __forceinline__ void multiply(Sums (&y)[kTilesAtOnce<kSteps>], const 
   forward.from += 32 * kSteps;
 }
 
-/// Multiplies coordinates by their position's factor.
+/// Multiplies coordinates by the factor of their position.
 template <bool kKeys>
 __device__ inline void scale_coordinates(Coordinates& y, const PerPosition<kKeys>& factor) {
 #pragma unroll
@@ -299,9 +303,9 @@ __device__ inline void scale_coordinates(Coordinates& y, const PerPosition<kKeys
     for (int e = 0; e < 2; ++e) y[j / 2][2 * (j % 2) + e] *= factor[slot<kKeys>(j, e)];
 }
 
-/// Neighbouring slabs, all of one width. nibbles, upper: (slab, 4 tiles, 32 lanes), this lane's of the first
-/// slab and tile. kScaled: coordinates are still to be multiplied by `scale`; else they are so small that up
-/// to four bits sums in fp16 do.
+/// Encodes neighbouring slabs of one width. nibbles, upper: (slab, 4 tiles, 32 lanes), from this lane's of
+/// the first slab and tile on. kScaled: coordinates are still to be multiplied by `scale`. Otherwise they are
+/// so small that fp16 accumulators do, up to four bits.
 template <int kBits, bool kKeys, bool kScaled, int kSteps>
 __device__ __forceinline__ void encode_run(const TileRows<kSteps>& x, const uint4* forward, int count,
                                            const Codebook<kBits>& book, float largest,

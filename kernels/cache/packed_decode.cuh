@@ -4,33 +4,34 @@
 //   s_t = scale (q . k_t) = scale (r_t (B^T q) . c[code] + (R_t^-1 q) . mean)
 //   o   = B_v (sum_t p_t r_t c[code]) / sum_t p_t + mean_v,   p_t = e^(s_t - m)
 //
-// (without the mean where a position keeps it, as the sign bit of its norm says: mean_v times the share of
-// the weights of those that do not)
+// Where a position keeps its mean, as the sign bit of its norm says, the terms with the mean are missing:
+// mean_v is multiplied by the share of the weights that all other positions have.
 //
-// so that rotations, permutations and scales of the quantizer touch q once and o once, and the kernel's inner
-// part knows of codes and norms only.
+// So the quantizer's rotations, permutations and scales touch q once and o once, and the inner loop knows of
+// codes and norms only.
 //
-// Grid: splits of the context, KV heads, sequences. A warp takes every W-th item of its block's split, alone:
-// its own two stages of shared memory, its own running maximum, sum and output. An item is a page, or half
-// or a quarter of one where there are too few pages for all warps.
+// Grid: splits of the context, KV heads, sequences. A warp takes every W-th item of its block's split and
+// works alone: it has its own two stages of shared memory, and its own running maximum, sum and output. An
+// item is a page, or half or a quarter of one where there are too few pages for all warps.
 //
-// Item: codes become bytes in registers as the A operand (unpack.cuh; cache/page_layout.h has the order). The
-// heads of the group are the 8 columns of mma:
+// For an item, codes become bytes in registers as the A fragment (unpack.cuh; cache/page_layout.h has the
+// order). The heads of the group are the 8 columns of mma:
 //
 //   S^T (positions, heads)  = K (positions, D) q^T (D, heads)
 //   O^T (D, heads)         += V^T (D, positions) P^T (positions, heads)
 //
-// q and the weights p_t r_t are fixed-point numbers of 16 bits, high and low byte multiplied apart, exactly
-// added up as integers. The sums start from the integer whose bits read 1.5 x 2^23 as float32: no conversion.
-// Slabs with codes of more than 4 bits take the fp16 product.
+// q and the weights p_t r_t are fixed-point numbers of 16 bits. Their high and low bytes are multiplied
+// separately and added up exactly, as integers. The accumulators start from the integer whose bits read
+// 1.5 x 2^23 as float32, so that a sum needs no conversion. Slabs with codes of more than 4 bits take
+// the fp16 product.
 //
-// With a window the items begin at its first position, as the sequence's length says; what a warp's first
-// item has before it is masked. With a softcap c scores are c tanh(s / c).
+// With a window the items begin at its first position, which follows from the sequence's length. What a
+// warp's first item has before that is masked. With a softcap c a score s becomes c tanh(s / c).
 //
-// End: warps meet in shared memory, splits in merge.cu, which also multiplies with B_v. Exact positions
-// beside the packed ones are splits of exact_attention.cu.
+// At the end the results of warps are combined in shared memory, and those of splits in merge.cu, which also
+// multiplies with B_v. Exact positions beside the packed ones are splits of exact_attention.cu.
 //
-// Bytes moved: the block of every page once; at K3V3 and D = 128 6400 bytes per 64 positions.
+// Bytes moved: the block of every page once. At K3V3 and D = 128 that is 6400 bytes per 64 positions.
 #pragma once
 #include <algorithm>
 
@@ -50,8 +51,8 @@ int decode_ruled(const DecodeAttention& step, float* sums, const Stream& stream)
 
 namespace {
 
-constexpr int kStages = 2;  // of a warp
-/// Warps of a block, by their registers; no faster with more (measured).
+constexpr int kStages = 2;  // stages of a warp
+/// The most warps of a block, by their registers. More are not faster (measured).
 template <int kDim, int kTiles>
 constexpr int kMostWarps = kTiles == 2 || kDim > 128 ? 8 : 12;
 
@@ -73,7 +74,7 @@ __device__ inline int first_seen(const Arguments& a, int sequence) {
   return max(0, a.rule.positions[sequence] + 1 - int(min(a.rule.window, int64_t(INT32_MAX))));
 }
 
-/// s = cap tanh(inner s); inner: of heads 2 c and 2 c + 1.
+/// s = cap tanh(inner s). inner: of heads 2 c and 2 c + 1.
 template <int kTiles, int kParts>
 __device__ inline void cap_scores(Scores<kTiles, kParts>& s, float cap, const float (&inner)[kTiles][2]) {
 #pragma unroll
@@ -84,7 +85,7 @@ __device__ inline void cap_scores(Scores<kTiles, kParts>& s, float cap, const fl
       for (int j = 0; j < 4; ++j) s[tile][i][j] = cap * tanhf(s[tile][i][j] * inner[tile][j % 2]);
 }
 
-/// Positions of a page before `skip` are not seen.
+/// Masks the positions of a page before `skip`.
 template <int kTiles, int kParts>
 __device__ inline void mask_before(Scores<kTiles, kParts>& s, int part, int skip) {
   const int r = threadIdx.x % 32 / 4;
@@ -97,9 +98,9 @@ __device__ inline void mask_before(Scores<kTiles, kParts>& s, int part, int skip
         if (16 * (part + i) + 8 * (j / 2) + r < skip) s[tile][i][j] = -INFINITY;
 }
 
-/// kParts: tiles of 16 positions in an item, 4 (a page), 2 or 1. kKeyBits, kValueBits: of all coordinates; 0:
-/// see the table. kRuled: with a window, a softcap or both; of these a block to a multiprocessor is stated,
-/// or the compiler spills some for more.
+/// kParts: tiles of 16 positions in an item, 4 (a page), 2 or 1. kKeyBits, kValueBits: see Widths. kRuled:
+/// there is a window, a softcap or both. For these kernels one block per multiprocessor is stated. Otherwise
+/// the compiler spills some of them to make room for more.
 template <int kDim, int kTiles, int kParts, int kKeyBits, int kValueBits, bool kRuled>
 __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled ? 1 : 0)
     decode_kernel(const Arguments a) {
@@ -117,12 +118,12 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled ? 1 : 0)
   const __half* q = a.q + (int64_t(sequence) * a.layer.n_heads + first_head) * kDim;
   const Queries queries = queries_at(plan, shared);
   const uint4* mean = reinterpret_cast<const uint4*>(shared + plan.mean);
-  // Nobody waits for the table before the queries are here: what is asked for next would be late by as much.
+  // Nothing waits for the table before the queries are here. Such a wait would delay the loads that follow.
   load_constants<kDim, kTiles>(a.layer, kv_head, plan, shared, kKeyBits <= 0);
   unsigned char* const stages = shared + plan.end + warp * a.warp_bytes;
   Arrivals<kStages> arrivals(barriers[warp]);
-  // Splits are cut by the longest context that may be, so that the page table is read beside the length, not
-  // after it.
+  // Splits are cut by the longest possible context, so that the block table is read together with the
+  // length, not after it.
   int seen = 0, first_item = a.first_page * kItems;
   if constexpr (kRuled) {
     seen = first_seen(a, sequence);
@@ -131,10 +132,11 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled ? 1 : 0)
   const Range range = items_of(first_item, a.items, blockIdx.x, a.splits);
   const int first = range.first + warp;
   const int32_t* const pages = a.cache.block_table + sequence * a.cache.stride;
-  int length = 0, ids = 0;  // pages of this warp's items, one to a lane
+  int length = 0, ids = 0;  // ids: pages of this warp's items, one per lane
   const auto read_ids = [&](int n) {
     const int item = first + (n + int(threadIdx.x % 32)) * n_warps;
-    // From a window's first position on as many as may be can be more than there are, and than have pages.
+    // Counted from a window's first position, the largest possible number of items may exceed those that
+    // exist and have pages.
     if (item < (kRuled ? min(range.last, (length + 16 * kParts - 1) / (16 * kParts)) : range.last))
       ids = pages[item / kItems];
   };
@@ -151,7 +153,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled ? 1 : 0)
     read_lengths();
   }
   const int last = min(range.last, (length + 16 * kParts - 1) / (16 * kParts));
-  const auto load = [&](int n) {  // this warp's n-th item
+  const auto load = [&](int n) {  // loads this warp's n-th item
     const int item = first + n * n_warps, stage = n % kStages, id = __shfl_sync(kAll, ids, n % 32);
     if (item < last) {
       unsigned char* to = stages + stage * a.stage_bytes;
@@ -164,11 +166,11 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled ? 1 : 0)
     }
     arrivals.commit();
   };
-  // What the kernel before does not write is asked for while that one ends: a page per warp, since more would
-  // keep its last loads waiting.
+  // What the preceding kernel does not write is loaded while that one ends. It is one page per warp, since
+  // more would keep that kernel's last loads waiting.
   const bool early = first < max(length - a.fresh, 0) / kPagePositions * kItems && a.fresh >= 0;
   if (early) load(0);
-  HeldGroups groups;  // a chain of three loads, while the kernel before ends
+  HeldGroups groups;  // a chain of three loads, which the end of the preceding kernel hides
   if constexpr (kKeyBits == kSeveral) groups.read(reinterpret_cast<const uint8_t*>(&in_table));
   if (a.fresh >= 0) wait_for_predecessor();
   load_queries<kDim, kTiles>(q, n_heads, reinterpret_cast<__half*>(shared + plan.rows));
@@ -247,7 +249,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled ? 1 : 0)
                               a.sums + place * split_floats(kDim, 8 * kTiles));
 }
 
-/// How a step is laid out over the device.
+/// How a step is distributed over the device.
 struct Plan : DecodePlan {
   int stage_bytes = 0, warp_bytes = 0, shared_bytes = 0;
 };
@@ -276,7 +278,7 @@ void launch(const DecodeAttention& step, const Arguments& a, const Plan& plan, c
                plan.shared_bytes, stream, "decode attention", a);
 }
 
-/// kRuled: one kernel for all widths, else those of their own.
+/// kRuled: one kernel serves all widths. Otherwise widths have their own.
 template <int kDim, int kTiles, int kParts, bool kRuled>
 void decode(const DecodeAttention& step, const Arguments& a, const Plan& plan, const Stream& stream) {
   if constexpr (kRuled)
@@ -287,7 +289,7 @@ void decode(const DecodeAttention& step, const Arguments& a, const Plan& plan, c
     });
 }
 
-/// Returns the number of splits.
+/// Launches the kernel. Returns the number of splits.
 template <int kDim, int kTiles, bool kRuled>
 int decode(const DecodeAttention& step, float* sums, const Stream& stream) {
   const Plan plan = make_plan<kDim, kTiles>(step);

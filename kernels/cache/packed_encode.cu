@@ -1,29 +1,29 @@
-// New keys and values to codes and norms in pages, one launch for all heads of a layer.
+// Encodes new keys and values to codes and norms in pages, in one launch for all heads of a layer.
 //
 //   z = F (x - R_t mean),  u = z / |z|,  code = nearest centroid of u_j,  norm = |z| / |c|
 //
-// (z = F x and the first norm's sign bit set where MeanRules says so.)
+// Where MeanRules says so, z is F x and the sign bit of the first norm is set.
 //
-// Grid: pages in turn, KV heads, keys and values; F of the head in shared memory.
+// Grid: pages in turn, KV heads, keys and values. F of the head is in shared memory.
 //
-// A warp has a page of its own, two tiles of 16 positions at a time and no barrier: x in registers as it lies
-// in memory (lane c of a quad reads 16 contiguous bytes, which are its elements of the operand) while the
-// next rows are on their way to the L2 cache, then slab by slab of 16 coordinates: product on the tensor
-// cores, codes, eight nibbles. A lane holds just the coordinates whose codes make up its words
-// (cache/page_layout.h): packing needs no exchange between lanes. Neighbouring slabs of one width are a run
-// with nothing to look up on the way.
+// A warp has a page of its own, takes two tiles of 16 positions at a time and needs no barrier. x goes into
+// registers as it lies in memory: lane c of a quad of lanes reads 16 contiguous bytes, which are its elements
+// of the operand. Meanwhile the next rows are prefetched into L2. Then it goes slab by slab of 16
+// coordinates: product on the tensor cores, codes, eight nibbles. A lane holds just the coordinates whose
+// codes make up its words (cache/page_layout.h), so that packing needs no exchange between lanes.
+// Neighbouring slabs of one width are a run, within which nothing has to be looked up.
 //
-// Norms: F^T F is diagonal where F turns, permutes and scales: |z|^2 = sum_d w_d x_d^2 before any product.
-// Elsewhere (values by KLT) the product is done twice. With one norm x is divided by it, otherwise every
-// group's coordinates.
+// Norms: where F rotates, permutes and scales, F^T F is diagonal, and |z|^2 = sum_d w_d x_d^2 is known before
+// any product. Elsewhere (values by KLT) the product is done twice. With one norm x is divided by it,
+// otherwise the coordinates of every group are.
 //
-// Bytes moved: 2 D per key or value in, its share of the page out; 306 at D = 128 and 3 bits.
+// Bytes moved: 2 D per key or value in, and its share of the page out; 306 at D = 128 and 3 bits.
 //
-// Accuracy. F, x - R_t mean and x / |z| are rounded to fp16, 2.1e-4 root mean square each, and up to 4 bits
-// the sums of u after each of D / 16 steps, 2.1e-4 of what is summed so far: at D = 128 together 5.6e-4 of a
-// coordinate's standard deviation. A code flips where a boundary lies that near: probability 0.8 x 5.6e-4 x
-// sum of the density at the boundaries (1.7 at 3 bits), 7.8e-4, where two centroids are equally near: the
-// distortion stays.
+// Accuracy: F, x - R_t mean and x / |z| are rounded to fp16, 2.1e-4 root mean square each. Up to 4 bits the
+// sums of u are rounded after each of D / 16 steps, by 2.1e-4 of what is summed so far. At D = 128 that is
+// 5.6e-4 of a coordinate's standard deviation in all. A code flips where a boundary lies that near. The
+// probability is 0.8 x 5.6e-4 x the sum of the density at the boundaries (1.7 at 3 bits), 7.8e-4. Two
+// centroids are equally near there, so that the distortion stays.
 #include <algorithm>
 
 #include "cache/page_layout.h"
@@ -36,12 +36,12 @@
 namespace blockgtq::cuda {
 namespace {
 
-constexpr int kMostSideWords = 128;  // of a lane: 64 positions of 256 coordinates of 8 bits
+constexpr int kMostSideWords = 128;  // of a lane: 64 positions of 256 coordinates at 8 bits
 
-/// Where things lie in shared memory: the tables first, F, the weights of |z|^2, then the warps'.
+/// Offsets in shared memory. The tables come first, then F, the weights of |z|^2, and the parts of warps.
 struct SharedPlan {
   int forward, weights, warps;
-  int nibbles, upper, codes, norms, pieces, warp_bytes;  // of a warp's part
+  int nibbles, upper, codes, norms, pieces, warp_bytes;  // within a warp's part
 };
 __host__ __device__ inline SharedPlan shared_plan(const PackedLayer& layer, const EncodeLayer& encoder,
                                                   int steps) {
@@ -53,12 +53,12 @@ __host__ __device__ inline SharedPlan shared_plan(const PackedLayer& layer, cons
   p.upper = slabs * 512;
   p.codes = p.upper + (encoder.wide ? slabs * 512 : 0);
   p.norms = p.codes + layer.side_bytes;
-  p.pieces = p.norms + encoder.n_norms * 2 * 128;  // 32 positions: 1 / |z|, then c^2
+  p.pieces = p.norms + encoder.n_norms * 2 * 128;  // 32 positions each: 1 / |z|, then |c|^2
   p.warp_bytes = p.pieces + 2 * sizeof(Piece);
   return p;
 }
 
-/// f(width as a type).
+/// Calls f with the width as an integral_constant.
 template <class F>
 __device__ __forceinline__ void with_bits(int bits, F f) {
   switch (bits) {
@@ -73,18 +73,19 @@ __device__ __forceinline__ void with_bits(int bits, F f) {
 /// What a warp encodes with, all of it in shared memory.
 struct Tools {
   const EncodeSide& side;
-  const unsigned char* thresholds;  // from here EncodeGroup counts
-  const unsigned char* books;       // and from here UnitEntry
+  const unsigned char* thresholds;  // EncodeGroup's offsets count from here
+  const unsigned char* books;       // UnitEntry's offsets count from here
   const UnitEntry* units;           // (slab, quad or pair)
-  const uint4* forward;             // this lane's of (slab, step, 32)
+  const uint4* forward;             // this lane's part of (slab, step, 32)
   const __half* weights;
   int n_slabs;
   bool wide;
-  uint32_t *low, *high;    // (slab, tile, 32): nibbles, and the upper ones of wide codes
+  uint32_t *low, *high;    // (slab, tile, 32): lower nibbles, and the upper ones of wide codes
   float *inverse, *of_c2;  // (norm, 16 tiles): 1 / |z|, |c|^2
 };
 
-/// Slabs of several widths, or not full.
+/// Encodes the slabs that are in no run: those of several widths, and those that are not full. apart: every
+/// group has a norm of its own.
 template <bool kKeys, int kSteps>
 __device__ __forceinline__ void encode_mixed(const TileRows<kSteps>& x, const Tools& t, int first, bool apart,
                                              PerPosition<kKeys> (&sums)[kTilesAtOnce<kSteps>]) {
@@ -122,7 +123,7 @@ __device__ __forceinline__ void encode_mixed(const TileRows<kSteps>& x, const To
       t.low[at] = codes[tile].x;
       if (t.wide) t.high[at] = codes[tile].y;
     }
-    if (kKeys && apart)  // lanes one after the other: a fixed order
+    if (kKeys && apart)  // one lane after the other, in a fixed order
       for (int turn = 0; turn < 4; ++turn) {
         if (c == turn && e.bits > 0)
 #pragma unroll
@@ -134,16 +135,16 @@ __device__ __forceinline__ void encode_mixed(const TileRows<kSteps>& x, const To
   }
 }
 
-/// Nibbles and lengths of the tiles from `first` on. kBits: all slabs are one run of this width, one norm; 0:
-/// not so.
+/// Encodes the tiles from `first` on: nibbles and lengths. kBits: all slabs are one run of this width, with
+/// one norm; 0: they are not.
 template <bool kKeys, int kBits, int kSteps>
 __device__ __forceinline__ void encode_tiles(TileRows<kSteps>& x, const Tools& t, int first) {
   constexpr int kTiles = kTilesAtOnce<kSteps>, kPerSlab = kKeys ? 4 : 8;
   const int lane = threadIdx.x % 32, r = lane / 4, n_norms = kBits > 0 ? 1 : t.side.n_norms;
   find_lengths<kSteps, kKeys>(x, t.side, t.weights, t.forward, t.n_slabs, t.inverse);
-  // x / |z| where there is one norm. Also where there is not, something that the compiler cannot see through
-  // must stand here: so far values lie as they were loaded, in pairs of one row, and keys' products want four
-  // of two rows together. This moves them once, not for every slab.
+  // x / |z| where there is one norm. Where there are several, something that the compiler cannot see through
+  // must still stand here. So far values lie as they were loaded, in pairs of one row, and the products of
+  // keys want four values of two rows together. This moves them once, not for every slab.
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
     const float low = n_norms > 1 ? 1.0f : fminf(t.inverse[16 * tile + r], 65504.0f);
@@ -190,7 +191,7 @@ __device__ __forceinline__ void encode_tiles(TileRows<kSteps>& x, const Tools& t
   __syncwarp();
 }
 
-/// Nibbles of all slabs to words in shared memory. part: which of four tiles' bits.
+/// Packs the nibbles of all slabs into words in shared memory. part: which bits of four tiles are stored.
 template <bool kKeys, int kBits, class Part>
 __device__ __forceinline__ void put_codes(const Tools& t, uint8_t* codes, Part part) {
   constexpr int kPerSlab = kKeys ? 4 : 8;
@@ -213,8 +214,8 @@ __device__ __forceinline__ void put_codes(const Tools& t, uint8_t* codes, Part p
   __syncwarp();
 }
 
-/// Words of bytes [from, to) into a page that has other positions already: those bits stay. codes: with these
-/// in place; all of the new ones set then tells which they are.
+/// Writes bytes [from, to) into a page that already has other positions, whose bits stay. codes: the words
+/// with the new codes in place. Packing ones at all new positions then tells which bits are new.
 template <bool kKeys, int kBits>
 __device__ __noinline__ void merge_codes(Tools t, Piece piece, uint8_t* codes, uint8_t* block, int from,
                                          int to) {
@@ -247,7 +248,8 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
   const SharedPlan plan = shared_plan(a.layer, a.encoder, kSteps);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = blockIdx.y;
   unsigned char* const mine = shared + plan.warps + warp * plan.warp_bytes;
-  // What is known of this page and the next one, in turn: in shared memory, since all registers are taken.
+  // What is known of this page and of the next one, in two buffers. It is in shared memory, since all
+  // registers are taken.
   Piece* const pieces = reinterpret_cast<Piece*>(mine + plan.pieces);
   const int stride = gridDim.x * (blockDim.x / 32);
   int index = blockIdx.x * (blockDim.x / 32) + warp;
@@ -293,7 +295,7 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
       fetch_rows<kDim>(a, p, 0, kTiles, kSide, head);
       if (lane == 0) pieces[turn ^ 1] = p;
     };
-    if (piece.to <= piece.from) {  // a last page may have nothing
+    if (piece.to <= piece.from) {  // the last page may have nothing new
       prepare_next();
       __syncwarp();
       continue;
@@ -370,10 +372,10 @@ void launch(const EncodeTokens& job, const Stream& stream) {
   const SharedPlan plan = shared_plan(layer, *job.encoder, kSteps);
   const int sms = attribute(cudaDevAttrMultiProcessorCount);
   const int sides = (job.k ? 1 : 0) + (job.v ? 1 : 0);
-  const int64_t pages_each =
-      (job.tokens + kPagePositions - 1) / kPagePositions + 1;  // a first page may be begun
+  // One page more: the first one may hold earlier positions.
+  const int64_t pages_each = (job.tokens + kPagePositions - 1) / kPagePositions + 1;
   const int64_t pages = pages_each * job.batch;
-  // Few pages: fewer warps to a block, so that all multiprocessors have some.
+  // Few pages: blocks have fewer warps, so that all multiprocessors have some.
   const int64_t groups = int64_t(layer.n_kv_heads) * sides;
   const int room = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - plan.warps;
   const int warps =

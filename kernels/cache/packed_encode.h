@@ -8,13 +8,14 @@
 
 namespace blockgtq::cuda {
 
-/// What the encoder needs of one KV head beside PackedTable, for keys and then for values:
+/// What the encoder needs of one KV head beside PackedTable:
 ///
-///   [EncodeSide keys][EncodeSide values][thresholds]            thresholds: of the books, between
-///   neighbouring magnitudes
+///   [EncodeSide of keys][EncodeSide of values][thresholds]
+///
+/// Thresholds lie between neighbouring magnitudes of a book.
 struct EncodeGroup {
   int32_t thresholds = 0;  // bytes from the start of the encoder's table: 2^(bits - 1) - 1 floats
-  float largest = 1;       // centroid
+  float largest = 1;       // the largest centroid
 };
 inline constexpr int kMaxEncodeGroups = 9;
 /// Neighbouring slabs of one group, all of whose units are full.
@@ -23,34 +24,35 @@ struct SlabSpan {
 };
 struct alignas(16) EncodeSide {
   int32_t n_norms = 1;   // per position
-  int32_t diagonal = 1;  // F^T F: |z|^2 is a weighted sum of x_d^2
+  int32_t diagonal = 1;  // F^T F is diagonal: |z|^2 is a weighted sum of x_d^2
   int32_t weighed = 0;   // the weights are not all one
   int32_t n_runs = 0;
-  uint32_t mixed = 0;  // slabs that are in no run, a bit each
+  uint32_t mixed = 0;  // slabs that are in no run, one bit each
   SlabSpan runs[kMaxEncodeGroups];
   EncodeGroup groups[kMaxEncodeGroups];
-  float weight_scale[kMaxEncodeGroups] = {};  // by norm: the largest weight, of which the others are parts
+  // By norm: the largest weight, of which the stored weights are parts.
+  float weight_scale[kMaxEncodeGroups] = {};
 };
 
-/// The encoder's side of a layer.
+/// The encoder's tables of a layer.
 struct EncodeLayer {
-  int n_norms = 1;    // the most of any head, keys or values
-  bool wide = false;  // codes of more than 4 bits anywhere
+  int n_norms = 1;    // the largest number of any head, keys or values
+  bool wide = false;  // whether there are codes of more than 4 bits
   int table_bytes = 0;
   const uint8_t* tables = nullptr;  // (H, table_bytes)
-  // fp16 in fragment order, 16 bytes per lane, (H, slabs, steps, 32) with D / 16 steps, an even number; depth
-  // in load_rows()' order:
+  // F in fp16, in fragment order with 16 bytes per lane: (H, slabs, steps, 32) with D / 16 steps, rounded up
+  // to an even number. The depth is in the order of load_rows().
   const void* key_forward = nullptr;    // B operand: places 0..7, then 8..15 of the slab
   const void* value_forward = nullptr;  // A operand: rows are places
   // (H, norms, 16 steps) fp16: the diagonals of F^T F, as parts of the largest
   const void *key_weights = nullptr, *value_weights = nullptr;
   const float* value_mean = nullptr;  // (H, D) or null
-  // centred keys: null, or
+  // For centred keys, otherwise null:
   const float* key_mean = nullptr;              // (H, 64, D): R_j mean in raw coordinates
   const MeanCoordinate* coordinates = nullptr;  // (D)
 };
 
-/// New keys and values of a layer on their way into the cache: T tokens of each of B sequences, at positions
+/// New keys and values of a layer, on their way into the cache: T tokens of each of B sequences, at positions
 /// starts[b] and on.
 struct EncodeTokens {
   const PackedLayer* layer = nullptr;
@@ -65,7 +67,7 @@ struct EncodeTokens {
   FloatType type = FloatType::f16;  // f16 or bf16
 };
 
-/// One launch for all heads, keys and values. Other positions of the pages touched stay as they are.
+/// Encodes keys and values of all heads in one launch. Other positions of the pages touched stay as they are.
 void encode_tokens(const EncodeTokens& job, const Stream& stream);
 
 }  // namespace blockgtq::cuda

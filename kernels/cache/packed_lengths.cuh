@@ -1,11 +1,11 @@
-// Lengths |z| before any code is known, and |c| after: one of each per position and norm. Part of
+// Lengths |z| before any code is known, and |c| afterwards, one of each per position and norm. Part of
 // packed_encode.cu.
 #pragma once
 #include "kernels/cache/packed_codes.cuh"
 
 namespace blockgtq::cuda {
 
-/// Over the lanes that share positions: the four of a quad (keys), or the eight of a column (values).
+/// The sum over the lanes that share positions: the four of a quad (keys), or the eight of a column (values).
 template <bool kKeys>
 __device__ inline float sum_lanes(float x) {
 #pragma unroll
@@ -13,14 +13,14 @@ __device__ inline float sum_lanes(float x) {
   return x;
 }
 
-/// A lane's i-th position of a tile.
+/// The lane's i-th position of a tile.
 template <bool kKeys>
 __device__ inline int position_of(int i) {
   const int lane = threadIdx.x % 32;
   return kKeys ? 8 * i + lane / 4 : 8 * (i / 2) + 2 * (lane % 4) + i % 2;
 }
 
-/// 1 / |z| of the lane's positions, and sums that start over.
+/// scale = 1 / |z| of the lane's positions. Sets the sums to zero.
 template <bool kKeys, int kTiles>
 __device__ inline void take_scale(const float* inverse, int norm, PerPosition<kKeys> (&scale)[kTiles],
                                   PerPosition<kKeys> (&sums)[kTiles]) {
@@ -33,7 +33,7 @@ __device__ inline void take_scale(const float* inverse, int norm, PerPosition<kK
     }
 }
 
-/// A norm's |c|^2, of all lanes together.
+/// Adds up a norm's |c|^2 over the lanes and stores it.
 template <bool kKeys, int kTiles>
 __device__ inline void put_sums(float* of_c2, int norm, const PerPosition<kKeys> (&sums)[kTiles]) {
   const int lane = threadIdx.x % 32;
@@ -47,17 +47,18 @@ __device__ inline void put_sums(float* of_c2, int norm, const PerPosition<kKeys>
     }
 }
 
-/// The inverse lengths, (norm, 16 tiles) by position.
+/// inverse (norm, tiles, 16) = 1 / |z|.
 template <int kSteps, bool kKeys>
 __device__ __forceinline__ void find_lengths(const TileRows<kSteps>& x, const EncodeSide& side,
                                              const __half* weights, const uint4* forward, int n_slabs,
                                              float* inverse) {
   constexpr int kTiles = kTilesAtOnce<kSteps>;
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
-  if (side.diagonal) {  // the diagonal of (x w) x^T
+  if (side.diagonal) {  // |z|^2 is the diagonal of (x w) x^T
     const auto lengths = [&](auto weighed, int norm) {
-      // Depths two by two as rows r and r + 8, as they lie in registers: each times its own columns.
-      float sums[kTiles][2][2][4];  // (tile, half, first or second depths)
+      // As they lie in registers, the low depths of a position are row r of the A fragment, and its high
+      // depths row r + 8. Each is multiplied with its own columns.
+      float sums[kTiles][2][2][4];  // (tile, half of the positions, low or high depths)
 #pragma unroll
       for (int s = 0; s < kSteps; ++s) {
         uint2 w{};
@@ -95,7 +96,7 @@ __device__ __forceinline__ void find_lengths(const TileRows<kSteps>& x, const En
         lengths(std::true_type(), norm);
       else
         lengths(std::false_type(), norm);
-  } else {  // one norm
+  } else {  // there is one norm
     PerPosition<kKeys> sum[kTiles] = {};
     ForwardStream stream(forward);
 #pragma unroll 1

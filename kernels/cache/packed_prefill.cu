@@ -1,14 +1,14 @@
-// Attention of a chunk of new tokens over a prefix, then over itself: one softmax over fp16 tiles.
+// Attention of a chunk of new tokens over a prefix and causally over itself: one softmax over fp16 tiles.
 //
-//   1. Keys and values become tiles: packed ones turned back, exact ones and the chunk's as they are
+//   1. Keys and values become tiles: packed ones are decoded, exact ones and the chunk's are copied
 //      (prefill_tiles.cu).
-//   2. Rows of queries meet the tiles (prefill_wgmma.cu; prefill_mma.cu where there is no sm_90a).
-//   3. Where the work of rows was cut, the parts are added up (here).
+//   2. Rows of queries attend to the tiles (prefill_wgmma.cu; prefill_mma.cu where there is no sm_90a).
+//   3. Where the work of rows was cut, its parts are added up (here).
 //
-// Packed codes are expanded once per chunk, not once per block of rows: 4 D bytes written per position, read
-// from the second-level cache by every block. A prefix that wants more than PrefillOptions::most_bytes is
-// walked in pieces, 1 and 2 for each; outputs and weights stay in scratch in float32 from piece to piece. Few
-// rows are cut over more blocks by splitting what they attend to.
+// Packed codes are decoded once per chunk, not once per block of rows: 4 D bytes are written per position,
+// and every block reads them from L2. A prefix that wants more than PrefillOptions::most_bytes is walked in
+// pieces, with steps 1 and 2 for each. Outputs and weights stay in scratch, in float32, from piece to piece.
+// Few rows are spread over more blocks by splitting what they attend to (split-K).
 #include <algorithm>
 
 #include "kernels/cache/packed_prefill.h"
@@ -21,9 +21,9 @@ namespace {
 constexpr int kMostParts = 64;
 constexpr int64_t kMostPartBytes = int64_t(64) << 20;  // of all parts
 constexpr int kFewestPositions = 1024;                 // of a part
-constexpr double kPartCost = 350;  // positions that take as long as a part's way through memory
+constexpr double kPartCost = 350;                      // what a part's way through memory costs, in positions
 
-/// A warp per row of queries: the parts of its work, each in units of its own.
+/// One warp per row of queries adds up the parts of its work, each of which is relative to its own maximum.
 __global__ void __launch_bounds__(256) add_kernel(const PrefillPass a) {
   const int lane = threadIdx.x % 32, row = blockIdx.x * 8 + threadIdx.x / 32, token = row / a.group;
   const int kv_head = blockIdx.y, sequence = blockIdx.z;
@@ -58,13 +58,13 @@ constexpr int64_t even_up(int64_t n) {
   return divide_up(n, 2) * 2;
 }
 
-/// How often the work of blocks of rows is cut: so that the last wave of blocks is full, or nearly.
+/// Into how many parts the work of blocks of rows is cut, so that the last wave of blocks is full, or nearly.
 int parts_of(int64_t blocks, int64_t positions, int dim) {
   const int sms = attribute(cudaDevAttrMultiProcessorCount);
   const int64_t most = std::min({int64_t(kMostParts), positions / kFewestPositions,
                                  kMostPartBytes / (blocks * kBlockRows * (dim + 2) * 4)});
   int best = 1;
-  double least = double(divide_up(blocks, sms));  // in times of a block that is not cut
+  double least = double(divide_up(blocks, sms));  // in units of the time of a block that is not cut
   for (int n = 2; n <= most; ++n) {
     const double time =
         double(divide_up(blocks * n, sms)) / n + double(blocks * n) / sms * kPartCost / double(positions);
@@ -73,7 +73,7 @@ int parts_of(int64_t blocks, int64_t positions, int dim) {
   return best;
 }
 
-/// What all pieces have in common, the first of them; tiles: of the longest prefix that may be.
+/// What all pieces have in common; `pass` is the first of them. tiles: of the longest possible prefix.
 struct Plan {
   PrefillPass pass{};
   int64_t tiles = 0, bytes = 0;
@@ -137,7 +137,7 @@ Plan::Plan(const PrefillAttention& chunk, const PrefillOptions& options, void* s
   p.weights = reinterpret_cast<float*>(take(p.splits * heads * p.rows * 2 * 4));
 }
 
-/// f(a pass) for all pieces.
+/// Calls f(pass) for all pieces.
 template <class F>
 void for_pieces(const Plan& plan, F f) {
   PrefillPass pass = plan.pass;

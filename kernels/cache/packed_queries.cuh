@@ -1,30 +1,34 @@
-// Queries as operands of the tensor cores: B^T q in fixed point, pair by pair of slabs. Part of
+// Queries as operands of the tensor cores: B^T q in fixed point, by pairs of slabs. Part of
 // packed_attention.cu.
 #pragma once
 #include "kernels/cache/unpack.cuh"
 
 namespace blockgtq::cuda {
 
-/// Added to squares of bounds: what is lost of q below 1e-3 times weights, rounded to fp16.
+/// Added to the squares of bounds. It covers the products of weights with numbers of q below 1e-3, which
+/// rounding to fp16 loses.
 constexpr float kLeastSquare = 2e-9f;
 
 /// Queries of this block's heads as B operands, in shared memory.
 struct Queries {
-  uint8_t* fixed;  // (B^T q) / bound / the norm's longest row. Products of two halves (tiles, 32, 16): high
-                   // bytes of both halves, low bytes of both; of one (tiles, 32, 8): high bytes, low bytes
-  uint2* wide;     // (slabs, tiles, 32): (B^T q) / bound as fp16, where there are wide slabs
-  uint2* plain;    // (D / 16, tiles, 32): q itself as fp16, block by block, where keys are centred
-  float* bounds;   // (8 tiles, 2): |W q|, see PackedLayer::query_weights, and 1 by it
+  // (B^T q) / bound / the norm's longest row, in fixed point. A product of two halves has
+  // (tiles, 32, 16): high bytes of both halves, low bytes of both. A product of one half has
+  // (tiles, 32, 8): high bytes, low bytes.
+  uint8_t* fixed;
+  uint2* wide;  // (slabs, tiles, 32): (B^T q) / bound as fp16, where slabs are wide
+  // (D / 16, tiles, 32): q itself as fp16, by rotary blocks, where keys are centred.
+  uint2* plain;
+  float* bounds;  // (8 tiles, 2): |W q|, see PackedLayer::query_weights, and its inverse
 };
 
-/// q itself, in shared memory: (8 tiles, D + 8) fp16, of which the last 8 keep rows on different banks.
+/// q itself in shared memory is (8 tiles, D + 8) fp16. The last 8 keep rows on different banks.
 template <int kDim>
 constexpr int kQueryPitch = kDim + 8;
 
-/// Heads beyond the group are zero.
+/// Copies queries to shared memory. Heads beyond the group are zero.
 template <int kDim, int kTiles>
 __device__ inline void load_queries(const __half* q, int n_heads, __half* rows) {
-  constexpr int kPieces = kDim / 8;  // of a row
+  constexpr int kPieces = kDim / 8;  // 16-byte pieces of a row
   for (int i = threadIdx.x; i < 8 * kTiles * kPieces; i += blockDim.x) {
     const int head = i / kPieces, piece = i % kPieces;
     reinterpret_cast<uint4*>(rows + head * kQueryPitch<kDim>)[piece] =
@@ -32,7 +36,7 @@ __device__ inline void load_queries(const __half* q, int n_heads, __half* rows) 
   }
 }
 
-/// Row `place` of slab number `slab` where all coordinates have kBits.
+/// The QueryRow of row `place` of a slab, where all coordinates have kBits.
 template <int kBits>
 __device__ inline QueryRow uniform_row(int slab, int place) {
   const int half = kBits == 4 ? 2 * slab : slab / 2 * 2, second = kBits == 4 ? 0 : slab % 2 * 4;
@@ -43,14 +47,14 @@ __device__ inline QueryRow uniform_row(int slab, int place) {
   return row;
 }
 
-/// Sixteen rows of the query map, and what a warp has to know about them. kBits: of all coordinates; 0 and
-/// below: see the layer.
+/// Sixteen rows of the query map, and what a warp needs for them. kBits: the width of all coordinates; 0 or
+/// less: as the layer says.
 template <int kDim, int kBits>
 struct QueryMap {
   static constexpr int kSteps = kDim / 16;
   uint4 m[kSteps];
-  QueryRow row[2];        // r and r + 8
-  uint2 weights[kSteps];  // this lane's of all of q, of several widths
+  QueryRow row[2];        // of rows r and r + 8
+  uint2 weights[kSteps];  // W^2 at this lane's depths of all of q, where there are several widths
   __device__ void load(const PackedLayer& layer, int kv_head, int sixteenth) {
     if (sixteenth >= kSteps) return;
     const int lane = threadIdx.x % 32;
@@ -76,8 +80,9 @@ struct QueryMap {
   }
 };
 
-/// rows: see load_queries(). map holds the rows of this warp and the weights. kBits: see there, and `to` is
-/// zero before where it is 0 or below; below zero: no slab is wide.
+/// Multiplies queries by the query map and stores them as operands. rows: see load_queries(). map holds this
+/// warp's first rows, and the weights. kBits: as above. Where it is 0 or less, `to` has been set to zero.
+/// Where it is less, no slab is wide.
 template <int kDim, int kTiles, int kBits>
 __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __half* rows,
                                 QueryMap<kDim, kBits>& map, const Queries& to) {
@@ -97,7 +102,7 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
       if (k + 1 < kSteps) b[tile][k + 1][0] = x[2], b[tile][k + 1][1] = x[3];
     }
   }
-  float y[kTiles][2][4];  // row r or r + 8, head 2 c or 2 c + 1; two chains: half the latency
+  float y[kTiles][2][4];  // row r or r + 8, head 2 c or 2 c + 1; two chains halve the latency
   const auto multiply = [&] {
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
@@ -110,12 +115,12 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
           mma(y[tile][k % 2], operand, b[tile][k][0], b[tile][k][1]);
     }
   };
-  multiply();                // the first rows, while bounds are found
+  multiply();                // for the first rows, while the bounds are computed
   float inverse[kTiles][2];  // 1 / bound of heads 2 c, 2 c + 1
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
-    // Rows r and r + 8 of the first operand are W^2 q of head r at depths 2 c and 8 + 2 c: times the same of
-    // q it is the head's square where columns are the head too.
+    // The A fragment has W^2 q of head r at depths 2 c in row r, and at depths 8 + 2 c in row r + 8. Its
+    // product with q at the same depths is the square of a bound where row and column are the same head.
     float of_first[4], of_second[4];
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
@@ -153,7 +158,8 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
         const QueryRow& of = map.row[j / 2];
         const float x = (y[tile][0][j] + y[tile][1][j]) * inverse[tile][j % 2];
         const int head = 8 * tile + 2 * c + j % 2;
-        // At most 127 x 256, and 0.4 % more that roundings to fp16 do not reach: high is 127 at most.
+        // fixed is at most 127 x 256, and 0.4 % more that roundings to fp16 do not reach. So high
+        // is 127 at most.
         const int fixed = __float2int_rn(x * (kBits == 0 ? of.steps : kQuerySteps)),
                   high = (fixed + 128) >> 8;
         int8_t* const bytes =
@@ -174,7 +180,8 @@ __device__ void prepare_queries(const PackedLayer& layer, int kv_head, const __h
   }
 }
 
-/// For centred keys: R_j mean of this head, j the positions of a page; there after wait_for_lines().
+/// For centred keys: starts to copy R_j mean of this head, j being the positions of a page. It is there after
+/// wait_for_lines().
 template <int kDim>
 __device__ void load_mean(const PackedLayer& layer, int kv_head, uint4* mean) {
   constexpr int kWords = 4 * (kDim / 16) * 32;
@@ -182,7 +189,7 @@ __device__ void load_mean(const PackedLayer& layer, int kv_head, uint4* mean) {
     copy_line(mean + i, static_cast<const uint4*>(layer.key_mean) + int64_t(kv_head) * kWords + i);
 }
 
-/// The same queries block by block and not multiplied.
+/// The queries themselves as operands, by rotary blocks.
 template <int kDim, int kTiles>
 __device__ void prepare_plain(const PackedLayer& layer, const __half* rows, uint2* plain) {
   for (int i = threadIdx.x; i < kDim / 16 * kTiles * 32; i += blockDim.x) {

@@ -1,4 +1,4 @@
-// The rows that the encoder reads: which positions a page has new, their way into registers. Part of
+// The rows that the encoder reads: which positions of a page are new, and their way into registers. Part of
 // packed_encode.cu.
 #pragma once
 #include "kernels/cache/packed_codes.cuh"
@@ -14,22 +14,22 @@ struct EncodeArguments {
   const void* x[2];  // keys, values
   int tokens;
   bool bf16;
-  int pages_each, n_pages;  // pages a sequence may touch; of all sequences
-  int side;                 // of blockIdx.z = 0
+  int pages_each, n_pages;  // pages that a sequence may touch; of all sequences
+  int side;                 // keys (0) or values (1) at blockIdx.z = 0
 };
 
-/// A page's part of a sequence.
+/// The new positions that a sequence has in one page.
 struct alignas(16) Piece {
   int sequence, page;
-  int from, to;           // positions of the page that are new
-  int64_t first_row;      // of x, that of the page's position 0 and KV head 0, had it been there
-  uint32_t keep_mean[2];  // of the tiles at work, rows that convert_rows() told
+  int from, to;           // [from, to) of the page's positions are new
+  int64_t first_row;      // the row of x that the page's position 0 and KV head 0 would have
+  uint32_t keep_mean[2];  // what convert_rows() returned for the tiles that are being encoded
   __device__ bool whole() const { return from <= 0 && to >= kPagePositions; }
 };
 __device__ inline int sequence_of(const EncodeArguments& a, int index) {
   return a.n_pages == a.pages_each ? 0 : index / a.pages_each;
 }
-/// start: of the sequence of page `index`.
+/// The piece of page `index`. start: where the new positions of its sequence begin.
 __device__ inline Piece piece_of(const EncodeArguments& a, int index, int start) {
   Piece p;
   p.sequence = sequence_of(a, index);
@@ -41,13 +41,13 @@ __device__ inline Piece piece_of(const EncodeArguments& a, int index, int start)
   return p;
 }
 
-/// Two coordinates to float32.
+/// Two coordinates as float32.
 __device__ inline float2 to_float2(uint32_t x, bool bf16) {
   return bf16 ? make_float2(__uint_as_float(x << 16), __uint_as_float(x & 0xffff0000u))
               : __half22float2(as_half2(x));
 }
 
-/// A row at a lane's first element, where there is one; load_rows() has the order.
+/// A row of x from the lane's first element on, if there is one, in the order of load_rows().
 template <int kDim>
 __device__ inline const uint16_t* row_of(const EncodeArguments& a, const Piece& p, int position, int side,
                                          int head) {
@@ -55,8 +55,9 @@ __device__ inline const uint16_t* row_of(const EncodeArguments& a, const Piece& 
          (p.first_row + position * a.layer.n_kv_heads + head) * kDim + 8 * (threadIdx.x % 4);
 }
 
-/// The coordinate at depth k of a step is 32 (step / 2) + 8 c + 4 (step % 2) + 2 (k / 8) + k % 2 with c = k %
-/// 8 / 2: a lane's elements of two steps are 16 contiguous bytes. Rows outside the piece are zero.
+/// Loads a tile. Depth k of a step is coordinate 32 (step / 2) + 8 c + 4 (step % 2) + 2 (k / 8) + k % 2
+/// with c = k % 8 / 2, so that a lane's elements of two steps are 16 contiguous bytes. Rows outside the
+/// piece are zero.
 template <int kDim, int kSteps>
 __device__ __forceinline__ void load_rows(const EncodeArguments& a, const Piece& p, int tile, int side,
                                           int head, Rows<kSteps>& x) {
@@ -82,7 +83,7 @@ __device__ __forceinline__ void load_rows(const EncodeArguments& a, const Piece&
     load(std::false_type());
 }
 
-/// Asks for the rows that load_rows() will want.
+/// Prefetches the rows that load_rows() will want.
 template <int kDim>
 __device__ inline void fetch_rows(const EncodeArguments& a, const Piece& p, int tile, int n_tiles, int side,
                                   int head) {
@@ -98,7 +99,7 @@ __device__ inline uint32_t pack_halves(float2 y) {
   return pack2(fminf(fmaxf(y.x, -65504.0f), 65504.0f), fminf(fmaxf(y.y, -65504.0f), 65504.0f));
 }
 
-/// The mean of a position's coordinates d and d + 1.
+/// The mean at coordinates d and d + 1 of a position.
 __device__ inline float2 mean_at(const EncodeArguments& a, const Piece& p, int position, int side, int head,
                                  int dim, int d) {
   if (side == 1) return *reinterpret_cast<const float2*>(a.encoder.value_mean + head * dim + d);
@@ -110,8 +111,8 @@ __device__ inline float2 mean_at(const EncodeArguments& a, const Piece& p, int p
           row[d + 1] * turn_n.x + n.sign * row[n.other] * turn_n.y};
 }
 
-/// bf16 to fp16, and the mean off but where it is kept: bits 4 r + i, of row r for even i and 8 + r for odd
-/// ones. Those rows are few, and read again.
+/// Converts bf16 to fp16 and subtracts the mean, except from rows that keep it. These are few, and are read
+/// again. Returns them as bits 4 r + i, which are row r for even i and row 8 + r for odd i.
 template <int kDim, int kSteps>
 __device__ __forceinline__ uint32_t convert_rows(const EncodeArguments& a, const Piece& p, int tile, int side,
                                                  int head, Rows<kSteps>& x) {
@@ -119,7 +120,7 @@ __device__ __forceinline__ uint32_t convert_rows(const EncodeArguments& a, const
   const bool centred = rules.weights != nullptr;
   if (!a.bf16 && !centred) return 0;
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
-  float pull[2] = {};  // of positions r and 8 + r
+  float pull[2] = {};  // weighted dot products with the mean, of positions r and 8 + r
 #pragma unroll
   for (int s = 0; s < kSteps; ++s)
 #pragma unroll

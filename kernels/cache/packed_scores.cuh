@@ -8,24 +8,24 @@
 
 namespace blockgtq::cuda {
 
-constexpr int kZero = 0x4b400000;         // an integer sum's start, as float32 ...
-using Zero = int[4];                      // ... of a whole product, kept in registers
+constexpr int kZero = 0x4b400000;  // the start of an integer accumulator, which reads 1.5 x 2^23 as float32
+using Zero = int[4];               // the starting accumulators of a product, kept in registers
 constexpr float kZeroRead = 12582912.0f;  // kZero as float32
-constexpr float kByteOne = 127;           // of centroids
+constexpr float kByteOne = 127;           // a centroid of one
 
-/// Scores of kParts tiles of 16 positions of a page, from tile `part` on: positions 16 i + r (first two) and
-/// 16 i + 8 + r.
+/// Scores of kParts tiles of 16 positions of a page, from tile `part` on: element j is position
+/// 16 i + 8 (j / 2) + r, head 2 c + j % 2.
 template <int kTiles, int kParts>
 using Scores = float[kTiles][kParts][4];
 template <int kTiles, int kParts>
 using Sums = int[kTiles][kParts][4];
 
-/// Which lane of a unit's this one is, of four units behind each other.
+/// This lane's index among the 32 lanes of a slab's four units, which are stored one after the other.
 __device__ inline int unit_lane() {
   return threadIdx.x % 4 * 8 + threadIdx.x % 32 / 4;
 }
 
-/// A slab's keys times a norm of their own per position: where there is a norm per group.
+/// Multiplies a slab's keys by a norm per position, where every group has its norm.
 __device__ inline void scale_rows(Operands& a, const uint32_t (&pair)[4]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -35,7 +35,7 @@ __device__ inline void scale_rows(Operands& a, const uint32_t (&pair)[4]) {
   }
 }
 
-/// Integer sums back to their start.
+/// Sets integer accumulators to their start.
 template <int kTiles, int kParts>
 __device__ inline void reset(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, const Zero& zero) {
 #pragma unroll
@@ -46,7 +46,8 @@ __device__ inline void reset(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& l
       for (int j = 0; j < 4; ++j) high[tile][i][j] = low[tile][i][j] = zero[j];
 }
 
-/// s += sums times the positions' norms (pair; null: one) and what one is of the longest row. kFirst: s =.
+/// s += sums times the norms of positions (pair; null: 1) and the value of one step of fixed point, which
+/// follows from longest_row (see KeyGroup). kFirst: s = instead of s +=.
 template <int kTiles, int kParts, bool kFirst = false>
 __device__ inline void take_sums(Scores<kTiles, kParts>& s, const Sums<kTiles, kParts>& high,
                                  const Sums<kTiles, kParts>& low, const uint32_t* pair, float longest_row,
@@ -67,6 +68,7 @@ __device__ inline void take_sums(Scores<kTiles, kParts>& s, const Sums<kTiles, k
   }
 }
 
+/// s *= the norms of positions.
 template <int kTiles, int kParts>
 __device__ inline void multiply_norms(Scores<kTiles, kParts>& s, const uint32_t (&pair)[4], int part) {
 #pragma unroll
@@ -79,8 +81,8 @@ __device__ inline void multiply_norms(Scores<kTiles, kParts>& s, const uint32_t 
   }
 }
 
-/// Codes of two slabs, or of one of 4 bits (w[0]), times the queries of a whole product, added to the sums.
-/// kStart: the sums begin here.
+/// Adds the products of two slabs' codes, or of one slab of 4 bits (w[0]), with the queries of a whole
+/// product. kStart: the accumulators begin here.
 template <int kTiles, int kParts, bool kStart, int kBits>
 __device__ inline void add_pair(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
                                 const uint32_t (&w)[2][kBits], const ByteBook& book, const uint8_t* queries,
@@ -112,7 +114,7 @@ __device__ inline void add_pair(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>
   }
 }
 
-/// Codes of one slab, up to 3 bits, times the queries of half a product.
+/// Adds the products of one slab's codes, of up to 3 bits, with the queries of half a product.
 template <int kTiles, int kParts, int kBits>
 __device__ inline void add_half(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
                                 const uint32_t (&w)[kBits], const ByteBook& book, const uint8_t* queries,
@@ -136,7 +138,7 @@ constexpr int slab_bytes(int bits) {
   return kSlab * kPagePositions / 8 * bits;
 }
 
-/// The next pair of whole slabs, or slab of 4 bits, of this lane's words.
+/// Adds the next pair of whole slabs, or the next slab of 4 bits, from this lane's words.
 template <int kTiles, int kParts, bool kStart, int kBits>
 __device__ inline void add_slabs(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, const uint8_t* codes,
                                  const ByteBook& book, const uint8_t* queries, int part, const Zero& zero) {
@@ -146,12 +148,12 @@ __device__ inline void add_slabs(Sums<kTiles, kParts>& high, Sums<kTiles, kParts
   add_pair<kTiles, kParts, kStart, kBits>(high, low, w, book, queries, part, zero);
 }
 
-/// What every page wants of the table, read once: between pages the compiler takes shared memory for changed.
-/// kKeyBits, kValueBits: see Widths.
+/// What every page wants of the table. It is read once, because between pages the compiler assumes that
+/// shared memory has changed. kKeyBits, kValueBits: see Widths.
 template <int kKeyBits, int kValueBits>
 struct HeldTable {
   int key_norms, value_norms, value_codes;
-  ByteBook key_book, value_book;  // of one width; see add_values()
+  ByteBook key_book, value_book;  // where there is one width; see add_values()
   __device__ explicit HeldTable(const uint8_t* from) {
     const PackedTable& t = *reinterpret_cast<const PackedTable*>(from);
     key_norms = t.key_norms;
@@ -168,12 +170,12 @@ struct HeldTable {
   }
 };
 
-/// s = keys . prepared queries, all coordinates of kBits.
+/// s = keys . prepared queries, where all coordinates have kBits.
 template <int kDim, int kTiles, int kParts, int kBits, int kValueBits>
 __device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block,
                               const HeldTable<kBits, kValueBits>& table, const Queries& queries, int part,
                               int valid, const Zero& zero) {
-  constexpr int kSlabs = kBits == 4 ? 1 : 2;  // of a product
+  constexpr int kSlabs = kBits == 4 ? 1 : 2;  // slabs of a product
   const int lane = threadIdx.x % 32;
   const uint8_t* const codes = block + unit_lane() * 4 * kBits;
   Sums<kTiles, kParts> high, low;
@@ -190,7 +192,8 @@ __device__ void score_uniform(Scores<kTiles, kParts>& s, const uint8_t* block,
   take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
 }
 
-/// A lane's words of a tail. What is in the upper halves of halves of 16-bit words meets no query.
+/// Loads a lane's words of a tail. Half a unit has 16-bit words. What then stands in the upper byte of every
+/// 16 bits is multiplied by queries of zero.
 template <int kBits>
 __device__ inline void load_tail(uint32_t (&w)[kBits], const uint8_t* block, const TailLane& at) {
   const uint32_t* const from = reinterpret_cast<const uint32_t*>(block + at.offset);
@@ -200,22 +203,22 @@ __device__ inline void load_tail(uint32_t (&w)[kBits], const uint8_t* block, con
   w[0] = permute(x[0], 0, at.selectors[0]);
   if constexpr (kBits > 1) w[1] = permute(x[0], x[1], at.selectors[1]);
   if constexpr (kBits > 2) w[2] = permute(x[1], x[2], at.selectors[2]);
-  if constexpr (kBits > 3)
-    w[3] = permute(x[1], x[3], at.selectors[1]);  // 16-bit words of 4 bits begin at whole ones
+  // 16-bit words of 4-bit codes begin at whole words.
+  if constexpr (kBits > 3) w[3] = permute(x[1], x[3], at.selectors[1]);
 }
 
-/// What a lane finds its parts of groups by: computed for every group it would take longer than what is done
-/// with it.
+/// Where a lane finds its parts of groups. Computed for every group, this would take longer than the
+/// work that follows.
 struct LaneOffsets {
-  int words;    // bytes by the width, to its words of a slab
+  int words;    // bytes to its words of a slab, per bit of width
   int queries;  // bytes to its queries of a whole product, and to its TailLane
-  int book;     // bytes to its copy of a book, see add_values()
+  int book;     // bytes to its copy of a book; see add_values()
 };
 __device__ inline LaneOffsets lane_offsets() {
   return {kept(unit_lane() * 4), kept(threadIdx.x % 32 * 16), kept(threadIdx.x % 2 * 16)};
 }
 
-/// What a lane knows of a group before its codes.
+/// What a lane knows of a group before the codes arrive.
 struct GroupLane {
   int words;  // bytes from the start of the block to its words of the first slab
   ByteBook book;
@@ -227,13 +230,14 @@ struct GroupLane {
         tail(*reinterpret_cast<const TailLane*>(table + group.lanes + lane.queries)) {}
 };
 
-/// All of a group, added to the sums. queries: this lane's of the group, then of the next one.
+/// Adds all of a group to the sums. queries: this lane's of the group, and afterwards those of
+/// the next group.
 template <int kTiles, int kParts, int kBits>
 __device__ inline void add_group(Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low, int pairs, int tail,
                                  const GroupLane& group, const uint8_t* block, const uint8_t*& queries,
                                  const LaneOffsets& lane, int part, const Zero& zero) {
   constexpr bool kAlone = kBits == 4;  // a slab has a product of its own
-  constexpr int kHalf = 256 * kTiles;  // bytes of queries
+  constexpr int kHalf = 256 * kTiles;  // bytes of the queries of half a product
   const uint8_t* codes = block + group.words;
 #pragma unroll 1
   for (int pair = 0; pair < pairs; ++pair) {
@@ -253,7 +257,7 @@ __device__ inline void add_group(Sums<kTiles, kParts>& high, Sums<kTiles, kParts
   }
 }
 
-/// f(a width of up to kByteBits as a type).
+/// Calls f with a width of up to kByteBits as an integral_constant.
 template <class F>
 __device__ inline void with_width(int bits, F f) {
   switch (bits) {
@@ -268,7 +272,7 @@ __device__ inline void with_width(int bits, F f) {
   }
 }
 
-/// Groups by width, read once: in few registers, so that products have theirs.
+/// The groups by width. They are read once, and held in few registers, so that products have theirs.
 struct HeldGroups {
   LaneOffsets lane;
   uint32_t shapes;  // see PackedTable
@@ -283,8 +287,8 @@ struct HeldGroups {
   }
 };
 
-/// Integer sums to their start by products with zeros: a fourth of the instructions. Of registers that
-/// differ, or the compiler makes one of all.
+/// Sets integer accumulators to their start by products with zeros, which are a fourth of the instructions.
+/// The operands are registers that differ. Otherwise the compiler makes one product of all.
 template <int kParts>
 __device__ inline void reset(Sums<1, kParts>& high, Sums<1, kParts>& low, const Zero& zero,
                              const HeldGroups& held) {
@@ -297,13 +301,13 @@ __device__ inline void reset(Sums<1, kParts>& high, Sums<1, kParts>& low, const 
   }
 }
 
-/// s = keys . prepared queries, groups by width. high, low: reset.
+/// s = keys . prepared queries, where groups go by width. high, low: as reset() leaves them.
 template <int kTiles, int kParts>
 __device__ void score_widths(Scores<kTiles, kParts>& s, Sums<kTiles, kParts>& high, Sums<kTiles, kParts>& low,
                              const uint8_t* block, const HeldGroups& held, int key_norms,
                              const Queries& queries, int part, int valid, const Zero& zero) {
   const uint8_t* q = queries.fixed + held.lane.queries;
-  __syncwarp();  // or the compiler expects lanes apart in every branch
+  __syncwarp();  // otherwise the compiler expects lanes to diverge in every branch
   const auto add = [&](auto bits) {
     constexpr int kIndex = bits.value - 1;
     if (!(held.shapes & 255u << 8 * kIndex)) return;
@@ -320,7 +324,7 @@ __device__ void score_widths(Scores<kTiles, kParts>& s, Sums<kTiles, kParts>& hi
   take_sums<kTiles, kParts, true>(s, high, low, norms, 1, part);
 }
 
-/// s = keys . prepared queries, as the table says.
+/// s = keys . prepared queries, with groups as the table says.
 template <int kTiles, int kParts>
 __device__ void score_groups(Scores<kTiles, kParts>& s, const uint8_t* block, const uint8_t* shared,
                              const PackedTable& t, const Queries& queries, int part, int valid,
@@ -369,8 +373,9 @@ __device__ void score_groups(Scores<kTiles, kParts>& s, const uint8_t* block, co
   multiply_norms<kTiles, kParts>(s, norms, part);
 }
 
-/// s += (R_-t0 q) . R_j mean in units of bound times query_scale, where a position does not keep its mean.
-/// norms: the page's first of keys; angles (D / 2, 2): cos and sin of t0 theta.
+/// s += (R_-t0 q) . R_j mean, in units of the bound times query_scale, for positions that do not keep their
+/// mean. t0 is the page's first position, and j counts from it. norms: the first norms of the page's keys.
+/// angles (D / 2, 2): cos and sin of t0 theta.
 template <int kDim, int kTiles, int kParts>
 __device__ void score_mean(Scores<kTiles, kParts>& s, const uint8_t* norms, const float4* angles,
                            const Queries& queries, const uint4* mean, float query_scale, int part) {
@@ -410,7 +415,7 @@ __device__ void score_mean(Scores<kTiles, kParts>& s, const uint8_t* norms, cons
   }
 }
 
-/// Positions from `valid` on get no weight.
+/// Masks the positions from `valid` on.
 template <int kTiles, int kParts>
 __device__ inline void mask(Scores<kTiles, kParts>& s, int part, int valid) {
   const int r = threadIdx.x % 32 / 4;

@@ -1,19 +1,20 @@
-// What the kernels that decode over packed pages have in common: the kernels there are of one, and what lies
-// in a block's shared memory before its pages.
+// What the decoding kernels over packed pages share: the widths that have a kernel of their own, and the
+// layout of a block's shared memory before its pages.
 #pragma once
 #include "kernels/cache/packed_queries.cuh"
 
 namespace blockgtq::cuda {
 
-constexpr int kSeveral = -1;  // in place of a width: PackedLayer::by_width
+// in place of a width: there are several, one group each (PackedLayer::by_width)
+constexpr int kSeveral = -1;
 
-/// Widths of keys and values as a type; 0: see the table.
+/// The widths of keys and of values as a type. 0: as the table says. Key widths may be kSeveral.
 template <int kKey, int kValue>
 struct Widths {
   static constexpr int key = kKey, value = kValue;
 };
 
-/// f(the widths of a layer), of those that there are kernels of their own for. kTiles: see shared_plan().
+/// Calls f with the widths of a layer, if there is a kernel of its own for them. kTiles: see shared_plan().
 template <int kDim, int kTiles, class F>
 auto with_layer_widths(const PackedLayer& layer, F f) {
   if constexpr (kDim == 128 && kTiles == 1) {
@@ -34,8 +35,8 @@ auto with_layer_widths(const PackedLayer& layer, F f) {
   return f(Widths<0, 0>());
 }
 
-/// Where the parts of shared memory begin; the table comes first, pages from `end` on. kTiles: of eight query
-/// heads.
+/// Offsets in shared memory. The table comes first, and pages lie from `end` on. kTiles: tiles of
+/// eight query heads.
 struct SharedPlan {
   int rows, queries, wide_queries, plain_queries, bounds, mean, end;
 };
@@ -56,7 +57,8 @@ __device__ inline Queries queries_at(const SharedPlan& p, unsigned char* shared)
           reinterpret_cast<uint2*>(shared + p.plain_queries), reinterpret_cast<float*>(shared + p.bounds)};
 }
 
-/// Starts to copy what does not depend on the step, there after wait_for_lines().
+/// Starts to copy what does not depend on the step. It is there after wait_for_lines(). several: queries are
+/// set to zero, which prepare_queries() needs where there are several widths.
 template <int kDim, int kTiles>
 __device__ inline void load_constants(const PackedLayer& layer, int kv_head, const SharedPlan& p,
                                       unsigned char* shared, bool several) {

@@ -1,18 +1,18 @@
-// A page's packed codes as fp16 operands of the products that turn keys and values back, in shared memory.
-// Part of prefill_tiles.cu.
+// Decodes a page's packed codes to fp16 operands, in shared memory, for the products that turn keys and
+// values back into the model's basis. Part of prefill_tiles.cu.
 //
-// 64 positions in the order in which the lanes of a warp hold operands of mma.m16n8k16, (slab, i, lane), 16
-// bytes each; the depth is the 16 places of a slab:
+// 64 positions lie as the lanes of a warp hold operands of mma.m16n8k16: (slab, i, lane), 16 bytes each. The
+// depth is the 16 places of a slab:
 //
 //   keys    A operand of positions 16 i to 16 i + 15
-//   values  B operands of positions 16 i to 16 i + 7 (words x and y) and the next eight
+//   values  B operands of positions 16 i to 16 i + 7 (words x and y) and of the next eight (z and w)
 //
-// Codes lie in a page (cache/page_layout.h) as the A operand of K or of V^T: a lane unpacks a unit and stores
+// Codes lie in a page (cache/page_layout.h) as the A operand of K or of V^T. A lane unpacks a unit and stores
 // what it has, values after a transposition.
 //
-// Entries are centroids alone, which is exact; norms come after the product: a norm's few products with
-// centroids are all that a key has, and their roundings do not average. Where a key has several norms,
-// entries are norm times centroid. A centroid that is a byte counts 1 / 128 here, which is exact too;
+// Entries are centroids alone, which are exact in fp16. Norms come after the product. A norm times the few
+// centroids would give a key only a few numbers, whose roundings do not average. Where a key has several
+// norms, entries are norm times centroid. A centroid that is a byte counts 1 / 128 here, which is exact too.
 // PackedLayer::key_expand and value_expand make up for it.
 #pragma once
 #include "cache/page_layout.h"
@@ -20,9 +20,10 @@
 
 namespace blockgtq::cuda {
 
-/// Four signed bytes as fp16, divided by 128: exact.
+/// Four signed bytes as fp16, divided by 128, which is exact.
 __device__ inline void to_parts(uint32_t bytes, uint32_t& first, uint32_t& second) {
-  const uint32_t raised = bytes ^ 0x80808080u;  // + 128; behind 0x64 that reads 1024 + 128 + byte
+  // + 128; with 0x64 above it, this reads 1024 + 128 + byte as fp16
+  const uint32_t raised = bytes ^ 0x80808080u;
   const __half2 scale = __float2half2_rn(1.0f / 128), offset = __float2half2_rn(-9);
   const __half2 a = __hfma2(as_half2(permute(raised, 0x64646464u, 0x4140u)), scale, offset);
   const __half2 b = __hfma2(as_half2(permute(raised, 0x64646464u, 0x4342u)), scale, offset);
@@ -38,7 +39,7 @@ __device__ inline void expand_as(const UnitEntry& e, const uint8_t* block, const
   expand<kBits>(w, *reinterpret_cast<const ByteBook*>(table + e.book), a);
 }
 
-/// This lane's unit of a slab. Lanes whose codes are bytes do not diverge.
+/// Unpacks this lane's unit of a slab. Lanes whose codes are bytes do not diverge.
 __device__ inline void expand_unit(const UnitEntry& e, const uint8_t* block, const uint8_t* table, int lane,
                                    Operands& a) {
   const bool same = __all_sync(kAll, e.bits == __shfl_sync(kAll, int(e.bits), 0) && !e.half);
@@ -67,8 +68,8 @@ __device__ inline void expand_unit(const UnitEntry& e, const uint8_t* block, con
   }
 }
 
-/// What positions' products are multiplied with, by one warp: norms, or 1 where entries have them, with the
-/// sign of a position that keeps its mean; 0 from `valid` on.
+/// Writes what the products of each position are multiplied with, by one warp: its norm, or 1 where entries
+/// contain it, with the sign bit of a position that keeps its mean; 0 from `valid` on.
 __device__ inline void expand_norms(const uint8_t* norms, bool in_entries, int valid, float* to) {
   const __half* const from = reinterpret_cast<const __half*>(norms);
   for (int i = threadIdx.x % 32; i < kPagePositions; i += 32) {
@@ -77,7 +78,7 @@ __device__ inline void expand_norms(const uint8_t* norms, bool in_entries, int v
   }
 }
 
-/// One slab of a page's keys, by one warp.
+/// Decodes one slab of a page's keys, by one warp.
 __device__ inline void expand_keys(int slab, const uint8_t* block, const uint8_t* table, int valid,
                                    uint4* to) {
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
@@ -85,7 +86,7 @@ __device__ inline void expand_keys(int slab, const uint8_t* block, const uint8_t
   const UnitEntry e = units_of(table)[4 * slab + c];
   Operands a;
   expand_unit(e, block, table, r, a);
-  uint32_t pair[4] = {0x3c003c00u, 0x3c003c00u, 0x3c003c00u, 0x3c003c00u};  // ones
+  uint32_t pair[4] = {0x3c003c00u, 0x3c003c00u, 0x3c003c00u, 0x3c003c00u};  // ones in fp16
   if (t.group_norms) load_norms(pair, block + t.key_norms + 2 * kPagePositions * e.norm, r, valid);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -95,7 +96,7 @@ __device__ inline void expand_keys(int slab, const uint8_t* block, const uint8_t
   }
 }
 
-/// One slab of a page's values, by one warp.
+/// Decodes one slab of a page's values, by one warp.
 __device__ inline void expand_values(int slab, const uint8_t* block, const uint8_t* table, uint4* to) {
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
   const PackedTable& t = *reinterpret_cast<const PackedTable*>(table);

@@ -1,21 +1,21 @@
-// Scores become weights, and weights times packed values a result: O^T (D, heads). Part of
+// Scores become weights, and weights times packed values become outputs: O^T (D, heads). Part of
 // packed_attention.cu.
 #pragma once
 #include "kernels/cache/packed_scores.cuh"
 
 namespace blockgtq::cuda {
 
-constexpr float kWeightSteps = 65535;  // fixed point of weights
+constexpr float kWeightSteps = 65535;  // the largest weight in fixed point
 
-/// Weights of an item as the B operands of the second product: fixed point, 65535 the largest possible.
+/// Weights of an item as the B operands of the second product, in fixed point. The largest possible is 65535.
 template <int kTiles, int kParts>
 struct Weights {
-  uint32_t pairs[kTiles][kParts]
-                [2];  // 16 bits each: positions 2 c, 2 c + 1 of the first and second eight of a tile, head r
-  float unit[kTiles][2];  // what one stands for, heads 2 c and 2 c + 1, centroids being bytes
+  // 16 bits each: positions 2 c and 2 c + 1 of the first and the second eight of a tile, head r.
+  uint32_t pairs[kTiles][kParts][2];
+  float unit[kTiles][2];  // the value of one step, for heads 2 c and 2 c + 1 and centroids as bytes
 };
 
-/// The largest norm of a page, found by the whole warp.
+/// The largest norm of a page. The whole warp calls it.
 __device__ inline float largest_norm(const uint32_t (&pair)[4]) {
   const auto norms = [&](int i) { return __habs2(as_half2(pair[i])); };
   __half2 two = __hmax2(__hmax2(norms(0), norms(1)), __hmax2(norms(2), norms(3)));
@@ -24,7 +24,7 @@ __device__ inline float largest_norm(const uint32_t (&pair)[4]) {
   return fmaxf(__half2float(__hmax(__low2half(two), __high2half(two))), 1e-20f);
 }
 
-/// The largest score of head 2 c + j.
+/// The largest score that an item has of head 2 c + j.
 template <int kParts>
 __device__ inline float largest_score(const float (&s)[kParts][4], int j) {
   float most = fmaxf(s[0][j], s[0][j + 2]);
@@ -35,7 +35,7 @@ __device__ inline float largest_score(const float (&s)[kParts][4], int j) {
   return most;
 }
 
-/// weights (the scores, in their place): their sums over positions that do not keep their mean.
+/// Adds up the weights of positions that do not keep their mean. weights: they have replaced the scores.
 template <int kParts>
 __device__ inline void add_centred(const float (&weights)[kParts][4], const uint32_t (&pair)[4], int part,
                                    float (&sum)[2]) {
@@ -48,12 +48,13 @@ __device__ inline void add_centred(const float (&weights)[kParts][4], const uint
   }
 }
 
-/// first: nothing is in the state yet; centred: values are. s becomes weights.
+/// Turns the scores s into weights, in their place and as operands w. first: the state is still empty.
+/// centred: values are centred.
 template <int kSlabs, int kTiles, int kParts>
 __device__ void weigh(State<kSlabs, kTiles>& state, Scores<kTiles, kParts>& s,
                       const float (&factor)[kTiles][2], const uint32_t (&pair)[4], int part, bool first,
                       bool centred, Weights<kTiles, kParts>& w) {
-  const float largest = largest_norm(pair);  // the weights' scale
+  const float largest = largest_norm(pair);  // it gives the scale of weights
   const float steps = __fdividef(kWeightSteps, largest);
   float2 norm[kParts];
 #pragma unroll
@@ -105,22 +106,22 @@ __device__ void weigh(State<kSlabs, kTiles>& state, Scores<kTiles, kParts>& s,
   }
 }
 
-/// The bytes of a tile's weights: positions 2 c, 2 c + 1, 8 + 2 c, 9 + 2 c.
+/// The high and the low bytes of a tile's weights: positions 2 c, 2 c + 1, 8 + 2 c, 9 + 2 c.
 template <int kTiles, int kParts>
 __device__ inline uint2 weight_bytes(const Weights<kTiles, kParts>& w, int tile, int i) {
   return {permute(w.pairs[tile][i][0], w.pairs[tile][i][1], 0x7531u),
           permute(w.pairs[tile][i][0], w.pairs[tile][i][1], 0x6420u)};
 }
 
-/// o += one slab's bytes times the weights, and what kZero reads as times w.unit. look(i, x, y): the
-/// centroids of tile i.
+/// o += one slab's bytes times the weights, plus an excess: what kZero reads as, times w.unit. look(i, x, y)
+/// gives the centroids of tile i.
 template <int kTiles, int kParts, class LookUp>
 __device__ inline void add_bytes(float (&o)[kTiles][4], const Weights<kTiles, kParts>& w,
                                  const uint2 (&b)[kTiles][kParts], const Zero& zero, LookUp look) {
   int high[kTiles][4], low[kTiles][4];
 #pragma unroll
   for (int i = 0; i < kParts; i += 2) {
-    uint32_t a[4] = {};  // a single tile meets zeros
+    uint32_t a[4] = {};  // where there is a single tile the rest is zero
     look(i, a[0], a[1]);
     if constexpr (kParts > 1) look(i + 1, a[2], a[3]);
 #pragma unroll
@@ -144,7 +145,7 @@ __device__ inline void add_bytes(float (&o)[kTiles][4], const Weights<kTiles, kP
     }
 }
 
-/// The same with fp16 centroids, weights as fp16 at half their value.
+/// The same for fp16 centroids, with weights as fp16 at half their value.
 template <int kTiles, int kParts>
 __device__ inline void add_halves(float (&o)[kTiles][4], const Weights<kTiles, kParts>& w, const Operands& a,
                                   int part) {
@@ -168,9 +169,10 @@ __device__ inline void add_halves(float (&o)[kTiles][4], const Weights<kTiles, k
   }
 }
 
-/// o += values times weights, and the excess. Rows of slabs that are not stored have the excess only; B_v is
-/// zero there. Of several key widths odd lanes have the book's second copy: where all read the same one the
-/// compiler may move it to registers of the warp, which permutations cannot read: 50 moves per page.
+/// o += values times weights, plus the excess. Rows of slabs that are not stored have the excess only,
+/// and B_v is zero there. With several key widths odd lanes read the book's second copy. If all lanes
+/// read the same one, the compiler may move it to uniform registers, which permutations cannot read: 50
+/// moves per page.
 template <int kSlabs, int kTiles, int kParts, int kKeyBits, int kBits>
 __device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, const uint8_t* shared,
                            const HeldTable<kKeyBits, kBits>& table, const Weights<kTiles, kParts>& w,

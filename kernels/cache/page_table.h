@@ -3,8 +3,8 @@
 
 namespace blockgtq::cuda {
 
-/// Pages of one layer in device memory, found through a block table: position t of sequence b lies in page
-/// block_table[b][t / 64].
+/// Pages of one layer in device memory, which are found through a block table: position t of sequence b lies
+/// in page block_table[b][t / 64].
 struct PageTable {
   const uint8_t* pages = nullptr;        // (n_pages, page_bytes), 16-byte aligned
   const int32_t* block_table = nullptr;  // (B, stride)

@@ -1,8 +1,8 @@
-// Attention of rows of queries over tiles, by tensor cores that every device has (mma.m16n8k16).
+// Attention of rows of queries over tiles, on tensor cores that every device has (mma.m16n8k16).
 //
-// Grid: blocks of 64 kRowTiles rows, the longest first; KV heads; (sequence, split). Four warps, each with
-// 16 kRowTiles rows of its own, in registers from one product to the other as in FlashAttention-2; a step is
-// a tile. Tiles arrive in shared memory asynchronously, one ahead where there is room for two.
+// Grid: blocks of 64 kRowTiles rows, the longest first; KV heads; (sequence, split). There are four warps.
+// Each has 16 kRowTiles rows of its own, in registers from one product to the other as in FlashAttention-2. A
+// step is a tile. Tiles are copied to shared memory asynchronously, one ahead where there is room for two.
 #include <algorithm>
 
 #include "kernels/cache/prefill_rows.cuh"
@@ -14,18 +14,18 @@ namespace {
 constexpr int kWarps = 4, kThreads = 32 * kWarps;
 
 template <int kDim>
-constexpr int kRowTiles = kDim > 128 ? 1 : 2;  // of 16 rows, of a warp
+constexpr int kRowTiles = kDim > 128 ? 1 : 2;  // tiles of 16 rows per warp
 template <int kDim>
-constexpr int kRows = 16 * kWarps* kRowTiles<kDim>;  // of a block
+constexpr int kRows = 16 * kWarps* kRowTiles<kDim>;  // rows of a block
 
-/// The address of row `row`, piece `piece` of rows of any length, cut into chunks of 64 numbers.
+/// The address of 16-byte piece `piece` of row `row`. Rows of any length are cut into chunks of 64 numbers.
 __device__ inline const unsigned char* piece_at(const unsigned char* chunks, int chunk_bytes, int row,
                                                 int piece) {
   return chunks + piece / 8 * chunk_bytes + place_of(row, piece % 8);
 }
 
-/// 16 columns of b, rows [row, row + 16) in memory, depth 16 step and on: words for the first eight, then the
-/// others.
+/// Loads 16 columns of b, which are rows [row, row + 16) in memory, at depth 16 step and on: the words of the
+/// first eight columns, then those of the others.
 __device__ inline void load_columns(uint32_t (&b)[4], const unsigned char* chunks, int row, int step) {
   const int lane = threadIdx.x % 32;
   load_matrices(b, piece_at(chunks, kChunkBytes, row + lane / 16 * 8 + lane % 8, 2 * step + lane / 8 % 2));
@@ -37,7 +37,7 @@ struct Warp {
   float o[kTiles][kDim / 2];
   RowWeights w[kTiles];
 
-  /// One tile. queries: of the block; first: of the warp's rows there.
+  /// Attends to one tile. queries: of the block; first: the warp's first row there.
   template <bool kRuled>
   __device__ __forceinline__ void attend(const PrefillPass& a, const unsigned char* queries, int first,
                                          const unsigned char* tile, const Seen<1, kRuled> (&seen)[kTiles]) {

@@ -1,6 +1,6 @@
-// Rows of queries and their running softmax, as a warp holds 16 of them: lane 4 r + c has rows r and 8 + r
-// (h = 0, 1), columns 8 n + 2 c + e of scores and of outputs at 4 n + 2 h + e. Part of prefill_wgmma.cu and
-// prefill_mma.cu.
+// Rows of queries and their online softmax, as a warp holds 16 of them: lane 4 r + c has rows r and 8 + r
+// (h = 0, 1), and columns 8 n + 2 c + e of scores and of outputs are at 4 n + 2 h + e. Part of
+// prefill_wgmma.cu and prefill_mma.cu.
 #pragma once
 #include <climits>
 
@@ -9,12 +9,12 @@
 
 namespace blockgtq::cuda {
 
-// Weights are fp16 in the second product: with 2^15 the largest possible, one that is 2^-29 of it has all its
-// digits, and one of 2^-39 still counts.
+// Weights are fp16 in the second product. The largest possible is 2^15, so that a weight of 2^-29 of it has
+// all its digits, and one of 2^-39 still counts.
 constexpr float kHeadroom = 15;
 
-/// The work of a block of rows: steps of kTiles tiles, those of the prefix and then of the chunk, from the
-/// first one that its window reaches on, of which this split has [first, last).
+/// The work of a block of rows, in steps of kTiles tiles: those of the prefix and then those of the chunk,
+/// from the first one that its window reaches. This split has [first, last) of them.
 template <int kTiles>
 struct Steps {
   int of_prefix, first, last;
@@ -26,7 +26,7 @@ struct Steps {
     const int end = of_prefix + (a.last ? last_token / kPositions + 1 : 0);
     int begin = 0;
     if (a.window > 0) {
-      const int of_chunk = first_row / a.group - a.window + 1;  // the first that any row sees
+      const int of_chunk = first_row / a.group - a.window + 1;  // the first token that any row sees
       begin = min(max(prefix.first_tile(prefix.end() + of_chunk) - a.first_tile, 0) / kTiles, of_prefix);
       if (begin == of_prefix) begin = min(of_prefix + max(of_chunk, 0) / kPositions, end);
     }
@@ -35,7 +35,7 @@ struct Steps {
   }
 };
 
-/// Tile i of a step; head: (sequence, KV head).
+/// Tile i of a step. head: of (sequence, KV head).
 template <int kTiles>
 __device__ inline const uint8_t* tile_at(const PrefillPass& a, int64_t head, const Steps<kTiles>& steps,
                                          int step, int i, int bytes) {
@@ -44,7 +44,7 @@ __device__ inline const uint8_t* tile_at(const PrefillPass& a, int64_t head, con
              : a.chunk + (head * a.chunk_tiles + (step - steps.of_prefix) * kTiles + i) * bytes;
 }
 
-/// Tokens of rows that agree on what is whole: the first, the last, and a lane's.
+/// Tokens of the rows that decide together whether a step is whole: the first, the last, and the lane's two.
 struct RowTokens {
   int first, last, own[2];
 };
@@ -53,13 +53,13 @@ struct RowTokens {
 template <int kTiles, bool kRuled>
 struct Seen {
   int of_tile[kTiles][2], from[kRuled ? kTiles : 1][2];
-  bool whole;  // all of them, by all rows
+  bool whole;  // all rows see all positions
   __device__ Seen(const PrefillPass& a, const Prefix& prefix, const Steps<kTiles>& steps, int step,
                   const RowTokens& token) {
     whole = true;
 #pragma unroll
     for (int i = 0; i < kTiles; ++i) {
-      int base = 0;  // of the tile, where the chunk's first token is 0
+      int base = 0;  // position of the tile, counted from the chunk's first token
       if (step < steps.of_prefix) {
         const int tile = a.first_tile + step * kTiles + i;
         of_tile[i][0] = of_tile[i][1] = prefix.valid(tile);
@@ -81,6 +81,7 @@ struct Seen {
   }
 };
 
+/// Masks the scores of positions that rows do not see.
 template <int kTiles, bool kRuled>
 __device__ __forceinline__ void hide(float (&s)[32 * kTiles], const Seen<kTiles, kRuled>& seen) {
   const int c = threadIdx.x % 4;
@@ -93,19 +94,20 @@ __device__ __forceinline__ void hide(float (&s)[32 * kTiles], const Seen<kTiles,
   }
 }
 
-/// s = tanh(s inner / (2 log2(e))), the capped scores' part within 1.
+/// s = tanh(s inner / (2 log2(e))): a capped score as a part of the cap.
 template <int kCount>
 __device__ __forceinline__ void cap(float (&s)[kCount], float inner) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) s[i] = 1 - __fdividef(2, 1 + exp2_fast(s[i] * inner));
 }
 
-/// What a head's sink is beside weights whose maximum in powers of two is `most`.
+/// The weight of a head's sink, beside weights whose maximum in powers of two is `most`.
 __device__ inline float sink_weight(const PrefillPass& a, int head, float most) {
   return a.sinks ? exp2_fast(a.sinks[head] * kLog2e - most) : 0.0f;
 }
 
-/// Maximum in powers of two and sum of weights; the sum is this lane's, the row's is that of its four lanes.
+/// The maximum in powers of two and the sum of weights. The sum is this lane's part; that of the row is the
+/// sum of four lanes.
 struct RowWeights {
   float most[2] = {-1e30f, -1e30f}, sum[2] = {};
 };
@@ -114,8 +116,8 @@ __device__ inline float over_row(float x) {
   return x + __shfl_xor_sync(kAll, x, 2);
 }
 
-/// Scores become weights; shrink: what becomes of everything before them. factor: of scores, in powers of
-/// two.
+/// Turns scores into weights. shrink: the factor for everything before them. factor: from scores to
+/// powers of two.
 template <int kCount>
 __device__ __forceinline__ void weigh(float (&s)[kCount], float factor, RowWeights& w, float (&shrink)[2]) {
 #pragma unroll
@@ -146,19 +148,19 @@ __device__ __forceinline__ void shrink_rows(float (&o)[kCount], const float (&sh
   for (int i = 0; i < kCount; ++i) o[i] *= shrink[i / 2 % 2];
 }
 
-/// Weights as A operands, 16 positions after each other.
+/// Weights as A fragments, of 16 positions after each other.
 template <int kCount>
 __device__ __forceinline__ void pack_weights(const float (&s)[kCount], uint32_t (&p)[kCount / 2]) {
 #pragma unroll
   for (int i = 0; i < kCount / 2; ++i) p[i] = pack2(s[2 * i], s[2 * i + 1]);
 }
 
-/// A row's place among what is kept between pieces, or merged.
+/// The index of a row among what is kept between pieces, or added up.
 __device__ inline int64_t kept_at(const PrefillPass& a, int64_t head, int split, int row) {
   return (split * int64_t(a.batch) * a.n_kv_heads + head) * a.rows + row;
 }
 
-/// Columns [first, first + kCount / 2) of a lane's rows. row: the first of the warp's 16.
+/// Loads columns [first, first + kCount / 2) of a lane's rows. row: the first of the warp's 16.
 template <int kDim, int kCount>
 __device__ __forceinline__ void load_rows(const PrefillPass& a, int64_t head, int split, int row, int first,
                                           float (&o)[kCount]) {
@@ -173,6 +175,7 @@ __device__ __forceinline__ void load_rows(const PrefillPass& a, int64_t head, in
     }
   }
 }
+/// Stores these columns.
 template <int kDim, int kCount>
 __device__ __forceinline__ void keep_rows(const PrefillPass& a, int64_t head, int split, int row, int first,
                                           const float (&o)[kCount]) {
@@ -207,7 +210,7 @@ __device__ inline void keep_weights(const PrefillPass& a, int64_t head, int spli
   }
 }
 
-/// Row by row the results; rows behind the last are none.
+/// Writes the results of a lane's rows. Rows behind the last token are left out.
 template <int kDim, int kCount>
 __device__ __forceinline__ void write_rows(const PrefillPass& a, int sequence, int kv_head, int row,
                                            int first, const RowWeights& w, const float (&o)[kCount]) {
@@ -228,8 +231,8 @@ __device__ __forceinline__ void write_rows(const PrefillPass& a, int sequence, i
   }
 }
 
-/// Rows of queries to shared memory by kThreads threads: (D / 64 rounded up, rows, 64) as a tile's keys.
-/// Zeros behind the last row.
+/// Copies rows of queries to shared memory, by kThreads threads: (D / 64 rounded up, rows, 64), as a tile's
+/// keys lie. Rows behind the last are zeros.
 template <int kDim, int kRows, int kThreads>
 __device__ inline void put_queries(const PrefillPass& a, int sequence, int kv_head, int first_row,
                                    unsigned char* shared) {

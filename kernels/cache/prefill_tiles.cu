@@ -1,15 +1,17 @@
-// Keys and values on their way into tiles (prefill_pass.cuh): packed ones turned back into the model's basis,
-// exact ones and the chunk's own as they are.
+// Keys and values become tiles (prefill_pass.cuh): packed ones are turned back into the model's basis, exact
+// ones and the chunk's own are copied.
 //
 //   key    k = r B_k c[code] + R_t mean        (positions, D) = c (positions, places) B_k^T (places, D)
 //   value  v = r B_v c[code] + mean            (D, positions) = B_v (D, places) c^T (places, positions)
 //
-// without the mean where a position keeps it, as the sign of its norm says; rounded once, to fp16. Grid:
-// tiles of the prefix and of the chunk, keys and then values of all heads, sequences. A block makes one tile
-// of one side: its warps unpack a slab each at a time into shared memory (packed_tiles.cuh,
-// trellis_tiles.cuh), multiply, a warp for kColumns coordinates, and put the tile together where the operands
-// were; then it goes out in one piece. What a warp holds of 16 x 8 numbers are two neighbours of a row: rows
-// of eight different banks.
+// The mean is left out where a position keeps it, as the sign of its norm says. Results are rounded
+// once, to fp16.
+//
+// Grid: tiles of the prefix and of the chunk; keys and then values of all heads; sequences. A block makes one
+// tile of keys or of values. Its warps unpack one slab each at a time into shared memory (packed_tiles.cuh,
+// trellis_tiles.cuh). Then they multiply, each for kColumns coordinates, and put the tile together where the
+// operands were. It goes out in one piece. Of 16 x 8 numbers a lane has two neighbours of a row, and the
+// eight rows are in different banks.
 //
 // Bytes: 4 D written per position, a fifth to a third of it read; 4 D^2 operations on the tensor cores.
 #include "cache/exact_page.h"
@@ -22,25 +24,25 @@ namespace blockgtq::cuda {
 namespace {
 
 template <int kDim>
-constexpr int kColumns = kDim % 32 == 0 ? 32 : 16;  // of a warp
+constexpr int kColumns = kDim % 32 == 0 ? 32 : 16;  // coordinates of a warp
 template <int kDim>
 constexpr int kLayWarps = kDim / kColumns<kDim>;
 template <int kDim>
-constexpr int kLayBlocks = 16 / kLayWarps<kDim>;  // of a multiprocessor: 128 registers
+constexpr int kLayBlocks = 16 / kLayWarps<kDim>;  // per multiprocessor, at 128 registers
 
 struct LayArguments {
   PrefillPass pass;
   PackedLayer layer;
-  int bits[2];          // of trellis codes: of keys, of values
+  int bits[2];          // of trellis codes of keys and of values
   const int8_t* bytes;  // TrellisLayer::bytes
 };
 
-/// Two neighbours of a row of a tile's keys or values.
+/// Stores two neighbours of a row of a tile's keys or values.
 __device__ inline void put(unsigned char* tile, int row, int column, uint32_t both) {
   *reinterpret_cast<uint32_t*>(tile + column / 64 * kChunkBytes + place_of(row, column % 64 / 8) +
                                column % 8 * 2) = both;
 }
-/// The words of a 16 x 16 square as the A operand of mma.m16n8k16.
+/// Stores a 16 x 16 square, which is held as the A operand of mma.m16n8k16.
 __device__ inline void put_square(unsigned char* tile, int row, int column, uint4 x) {
   const int r = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
   put(tile, row + r, column + 2 * c, x.x);
@@ -49,7 +51,7 @@ __device__ inline void put_square(unsigned char* tile, int row, int column, uint
   put(tile, row + 8 + r, column + 8 + 2 * c, x.w);
 }
 
-/// R_t mean of a warp's coordinates: those of a lane.
+/// R_t mean, at this lane's coordinates among those of its warp.
 template <int kDim>
 struct TurnedMean {
   static constexpr int kCount = kColumns<kDim> / 8;
@@ -69,7 +71,7 @@ struct TurnedMean {
         other[n][j] = d.other;
       }
   }
-  /// Of coordinate first + 8 n + j, whose number is d.
+  /// At coordinate first + 8 n + j, which is d.
   __device__ float at(int position, int n, int j, int d) const {
     const float* row = rows + position * kDim;
     return row[d] * turn[n][j].x + row[other[n][j]] * turn[n][j].y;
@@ -192,7 +194,7 @@ __device__ void expand_value_tile(const LayArguments& a, const uint8_t* table, c
     }
 }
 
-/// Exact pages are squares already (cache/exact_page.h).
+/// Copies a tile of an exact page, which consists of such squares already (cache/exact_page.h).
 template <int kDim>
 __device__ void lay_exact(const uint8_t* block, bool keys, int valid, unsigned char* tile) {
   constexpr int kSlabs = kDim / 16;
@@ -201,7 +203,7 @@ __device__ void lay_exact(const uint8_t* block, bool keys, int valid, unsigned c
     const int part = 16 * (i / kSlabs), slab = 16 * (i % kSlabs);
     uint4 x = *reinterpret_cast<const uint4*>(block + i / kSlabs * exact_part_bytes(kDim) +
                                               (i % kSlabs + (keys ? 0 : kSlabs)) * 512 + lane * 16);
-    if (part + 16 > valid) {  // nothing is known of what lies behind the last position
+    if (part + 16 > valid) {  // memory behind the last position may hold anything
       if (keys) {
         const uint32_t near = part + r < valid ? kAll : 0, far = part + 8 + r < valid ? kAll : 0;
         x = {x.x & near, x.y & far, x.z & near, x.w & far};
@@ -217,7 +219,7 @@ __device__ void lay_exact(const uint8_t* block, bool keys, int valid, unsigned c
   }
 }
 
-/// 64 tokens of the chunk; zeros behind the last.
+/// Copies 64 tokens of the chunk, with zeros behind the last.
 template <int kDim>
 __device__ void lay_chunk(const PrefillPass& a, int kv_head, int sequence, int first, bool keys,
                           unsigned char* tile) {
@@ -258,7 +260,7 @@ __global__ void __launch_bounds__(32 * kLayWarps<kDim>, kLayBlocks<kDim>)
     const int n = a.first_tile + blockIdx.x, valid = prefix.valid(n);
     if (n >= (prefix.tiles() + 1) / 2 * 2) return;
     to = a.prefix + (head * a.room + blockIdx.x) * tile_bytes(kDim);
-    if (valid == 0) {  // one more, so that tiles are even
+    if (valid == 0) {  // one tile more, so that their number is even
       for (int i = threadIdx.x; i < kWords; i += blockDim.x) shared[i] = uint4{};
     } else if (n < prefix.packed_tiles) {
       const int page = a.first_page + n;
@@ -295,9 +297,7 @@ void lay_tiles(const PrefillPass& pass, const PackedLayer* packed, const Trellis
   if (grid.x == 0) return;
   LayArguments a{pass, packed ? *packed : PackedLayer{}, {}, nullptr};
   with_dim(pass.dim, [&](auto dim) {
-    const auto launch = [&](auto kernel) {
-      kernel<<<grid, 32 * kLayWarps<dim.value>, 0, raw(stream)>>>(a);
-    };
+    const auto launch = [&](auto kernel) { kernel<<<grid, 32 * kLayWarps<dim.value>, 0, raw(stream)>>>(a); };
     if (!trellis) return launch(lay_kernel<dim.value, false>);
     if constexpr (has_trellis_page(dim.value, 2)) {
       a.bits[0] = trellis->key_bits, a.bits[1] = trellis->value_bits;

@@ -1,14 +1,14 @@
-// Attention of rows of queries over tiles, by the tensor cores of sm_90a.
+// Attention of rows of queries over tiles, on the tensor cores of sm_90a.
 //
 //   S (64, 64 kTiles) = Q (64, D) K^T,   O (64, D) += P V
 //
-// Grid: blocks of 128 rows, the longest first; KV heads; (sequence, split). Three warpgroups of 128 threads:
-// one brings tiles to shared memory (one thread, bulk copies, two steps ahead), two multiply, 64 rows each:
-// Q, K and V from shared memory, scores, weights and outputs in registers. The next step's scores are
-// computed while this one's weights meet the values, and weighed meanwhile; the two warpgroups do so in turn
-// as it happens.
+// Grid: blocks of 128 rows, the longest first; KV heads; (sequence, split). There are three warpgroups of 128
+// threads. One brings tiles to shared memory (one thread, bulk copies, two steps ahead). Two multiply, 64
+// rows each: Q, K and V come from shared memory, while scores, weights and outputs are in registers. While
+// this step's weights are multiplied with the values, the next step's scores are computed and become weights.
+// The two warpgroups fall into taking turns at this.
 //
-// Work: 4 D per row and position on the tensor cores; an exponential per row and position.
+// Work: 4 D operations per row and position on the tensor cores, and an exponential.
 #include <algorithm>
 
 #include "kernels/cache/prefill_rows.cuh"
@@ -19,7 +19,7 @@ namespace {
 
 constexpr int kStages = 2, kWarpgroups = 2, kThreads = 128 * (1 + kWarpgroups);
 
-/// The outputs' parts, in products of their own, and their coordinates.
+/// The parts of the outputs, which have products of their own, and the coordinates of a part.
 template <int kDim>
 constexpr int kParts = kDim > 128 ? 2 : 1;
 template <int kDim>
@@ -27,18 +27,18 @@ constexpr int kPart = kDim / kParts<kDim>;
 
 template <int kDim>
 struct Shape {
-  static constexpr int kTiles = kDim > 128 ? 1 : 2;  // of a step
+  static constexpr int kTiles = kDim > 128 ? 1 : 2;  // tiles of a step
   static constexpr int kQueryBytes = 64 * kDim * 2;  // of a warpgroup
   static constexpr int kKeyBytes = kTiles * key_tile_bytes(kDim),
                        kValueBytes = kTiles * value_tile_bytes(kDim);
   static constexpr int kSharedBytes = 1024 + kWarpgroups * kQueryBytes + kStages * (kKeyBytes + kValueBytes);
 };
 
-/// Where the parts of shared memory begin, as instructions take addresses.
+/// Where the parts of shared memory begin, as addresses for instructions.
 template <int kDim>
 struct Places {
   uint32_t queries, keys, values;
-  uint32_t barriers;  // per stage: keys there, values there, keys free, values free
+  uint32_t barriers;  // per stage: keys arrived, values arrived, keys free, values free
   __device__ uint32_t key_stage(int i) const { return keys + i * Shape<kDim>::kKeyBytes; }
   __device__ uint32_t value_stage(int i) const { return values + i * Shape<kDim>::kValueBytes; }
   __device__ uint32_t keys_there(int i) const { return barriers + 32 * i; }
@@ -47,7 +47,7 @@ struct Places {
   __device__ uint32_t values_free(int i) const { return barriers + 32 * i + 24; }
 };
 
-/// By one thread: all steps' tiles, one after the other.
+/// One thread brings the tiles of all steps, one after the other.
 template <int kDim>
 __device__ void bring(const PrefillPass& a, int64_t head, const Steps<Shape<kDim>::kTiles>& steps,
                       const Places<kDim>& at) {
@@ -74,7 +74,7 @@ __device__ void bring(const PrefillPass& a, int64_t head, const Steps<Shape<kDim
   }
 }
 
-/// Scores of a step. queries: of the warpgroup.
+/// Starts the products for the scores of a step. queries: of the warpgroup.
 template <int kDim>
 __device__ __forceinline__ void multiply_keys(float (&s)[32 * Shape<kDim>::kTiles], uint32_t queries,
                                               uint32_t keys) {
@@ -84,6 +84,7 @@ __device__ __forceinline__ void multiply_keys(float (&s)[32 * Shape<kDim>::kTile
                    operand_at(keys + k / 4 * (Shape<kDim>::kTiles * kChunkBytes) + k % 4 * 32), k > 0);
   close_products();
 }
+/// Starts the products of weights with the values of a step.
 template <int kDim>
 __device__ __forceinline__ void multiply_values(float (&o)[kParts<kDim>][kPart<kDim> / 2],
                                                 const uint32_t (&p)[16 * Shape<kDim>::kTiles],
@@ -99,7 +100,7 @@ __device__ __forceinline__ void multiply_values(float (&o)[kParts<kDim>][kPart<k
   close_products();
 }
 
-/// By a warpgroup: 64 rows.
+/// The work of a warpgroup, which has 64 rows.
 template <int kDim, bool kRuled>
 __device__ void attend(const PrefillPass& a, int sequence, int kv_head, int split, int first_row,
                        const Prefix& prefix, const Steps<Shape<kDim>::kTiles>& steps, const Places<kDim>& at,
@@ -133,7 +134,8 @@ __device__ void attend(const PrefillPass& a, int sequence, int kv_head, int spli
       if (!seen.whole) hide(s, seen);
       weigh(s, factor, w, shrink);
     };
-    // Between weights and the wait for the products that run beside them: the compiler would do that first.
+    // This wait stands between the weights and the wait for the products that run beside them. Without it the
+    // compiler would put the latter first.
     const auto wait_for_keys = [&](int n) {
       if (n < n_steps) wait_for_phase(at.keys_there(n % kStages), n / kStages % 2);
     };
@@ -193,7 +195,8 @@ __device__ void attend(const PrefillPass& a, int sequence, int kv_head, int spli
       write_rows<kDim>(a, sequence, kv_head, row, part * kPart<kDim>, w, o[part]);
 }
 
-/// Has shared memory of its own where it was compiled for sm_90a; else it is empty, see compiled().
+/// The kernel has static shared memory where it was compiled for sm_90a. Elsewhere it is empty, which
+/// launch() finds out.
 template <int kDim, bool kRuled>
 __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constant__ PrefillPass a) {
 #ifdef BLOCKGTQ_SM90A
@@ -213,7 +216,7 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constan
     for (int i = 0; i < kStages; ++i) {
       make_barrier(at.keys_there(i), 1);
       make_barrier(at.values_there(i), 1);
-      make_barrier(at.keys_free(i), 4 * kWarpgroups);  // warps
+      make_barrier(at.keys_free(i), 4 * kWarpgroups);  // one arrival per warp
       make_barrier(at.values_free(i), 4 * kWarpgroups);
     }
     show_barriers();

@@ -1,16 +1,16 @@
-// Attention of one new token per sequence over short packed contexts, in one launch: for packed_attention.cu,
-// whose mathematics and operands these are, the second kernel and the meeting of warps are what takes longest
-// there.
+// Attention of one new token per sequence over short packed contexts, in one launch. Mathematics and operands
+// are those of packed_attention.cu. In that file the second kernel and the combining of warps take most of a
+// short context's time.
 //
-// Grid: a cluster of blocks for KV heads and eight query heads of their groups, sequences. The pages of a
-// sequence are divided among the blocks of its cluster, each of which holds all of its pages at once.
+// Grid: a cluster of blocks per KV head and eight query heads of its group; sequences. The pages of a
+// sequence are divided among the blocks of its cluster. A block holds all of its pages at once.
 //
-//   scores   a warp takes a page, or half of one; then the block agrees on the largest
-//   weights  relative to that, of all the block's positions, as B operands in shared memory
-//   values   a warp takes a slab of rows, and all the block's pages or every second: sums of integers, and no
-//            running result to be scaled
-//   heads    a block ends one head, or half of one's outputs: all send it what they have, straight into its
-//            shared memory; it adds up and multiplies with B_v
+//   scores   a warp takes a page, or half of one; then the block agrees on the largest score
+//   weights  are relative to that, for all positions of the block, as B operands in shared memory
+//   values   a warp takes a slab of rows, and all pages of the block or every second one; the sums are
+//            integers, and no running result has to be scaled
+//   heads    a block finishes one head, or half of a head's outputs: all blocks send it what they have,
+//            straight into its shared memory; it adds up and multiplies with B_v
 //
 // Bytes moved: the block of every page once.
 #include <algorithm>
@@ -29,20 +29,21 @@
 namespace blockgtq::cuda {
 namespace {
 
-constexpr int kHeads = 8;  // of a cluster, which has as many blocks or twice as many
+constexpr int kHeads = 8;  // query heads of a cluster, which has as many blocks or twice as many
 
-/// Warps that take the same slab of values, each its share of the pages.
+/// Warps that take the same slab of values, each for its share of the pages.
 template <int kDim>
 constexpr int kShares = kWarps * 16 > kDim ? kWarps * 16 / kDim : 1;
 
-/// Floats of a head's outputs: as sent (then the largest score, the sum of weights, that of positions which
-/// do not keep their mean, one unused) and as they arrive, on different banks.
+/// The pitch of a head's outputs, in floats: as they are sent (followed by the largest score, the sum of
+/// weights, that of positions which do not keep their mean, and one unused) and as they arrive, on
+/// different banks.
 template <int kDim>
 constexpr int kSentPitch = kDim + 4;
 template <int kDim>
 constexpr int kArrivedPitch = kDim + 16;
 
-/// At least the shared memory that the kernels have beside what they are launched with.
+/// At least the static shared memory of the kernels.
 constexpr int kStaticShared = sizeof(Exchange) + 2048;
 
 struct Arguments {
@@ -54,24 +55,26 @@ struct Arguments {
   int pages;          // of the longest sequence
   int group, chunks;  // of query heads
   int stage_bytes;
-  int weights, sent, arrived, back;  // where they lie in shared memory
+  int weights, sent, arrived, back;  // offsets in shared memory
   int fresh;                         // DecodeAttention::fresh
 };
 
-/// kParts: tiles of 16 positions in an item, 4 (a page) or 2. kKeyBits, kValueBits: see Widths. Two blocks to
-/// a multiprocessor, one is there: left to itself the compiler spills for four.
+/// kParts: tiles of 16 positions in an item, 4 (a page) or 2. kKeyBits, kValueBits: see Widths. Two blocks
+/// per multiprocessor are stated, although one is resident: left to itself the compiler spills to make
+/// room for four.
 template <int kDim, int kParts, int kKeyBits, int kValueBits>
 __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a) {
   constexpr int kSlabs = kDim / 16, kItems = 4 / kParts;  // items of a page
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ uint64_t barriers[kMostPages], all_sent;
   __shared__ Exchange exchange;
-  __shared__ float outputs[kDim];  // of the head that this block ends
+  __shared__ float outputs[kDim];  // of the head that this block finishes
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4;
   const int blocks = gridDim.x, rank = blockIdx.x, sequence = blockIdx.z;
   const int kv_head = blockIdx.y / a.chunks, chunk = blockIdx.y % a.chunks;
   const int first_head = kv_head * a.group + chunk * kHeads, n_heads = min(kHeads, a.group - chunk * kHeads);
-  const int halves = blocks > kHeads, ending = rank >> halves;  // a head's outputs are halved, or not
+  // Whether a head's outputs are halved, and the head that this block finishes.
+  const int halves = blocks > kHeads, ending = rank >> halves;
   const int columns = kDim >> halves, first_column = (rank & halves) * columns;
   const int value_rows = 16 * a.layer.value_slabs;
   const SharedPlan plan = shared_plan<kDim, 1>(a.layer);
@@ -94,7 +97,7 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
                                                             first_column + 8 * piece);
     }
 
-  // This block's pages, one of them loaded by every warp.
+  // This block's pages. Every warp loads one of them.
   Arrivals<1> arrival(barriers + warp);
   const Range range = items_of(0, a.pages, rank, blocks);
   int length = 0, id = 0;
@@ -122,12 +125,12 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
       arrival.copy(0, to + a.stage_bytes - angle_bytes,
                    a.layer.page_angles + int64_t(range.first + warp) * kDim, angle_bytes);
   };
-  // What the kernel before does not write is asked for while that one ends.
+  // What the preceding kernel does not write is loaded while that one ends.
   const bool early = a.fresh >= 0 && range.first + warp < max(length - a.fresh, 0) / kPagePositions;
   if (early) load();
   HeldGroups groups;
   if constexpr (kKeyBits == kSeveral) groups.read(reinterpret_cast<const uint8_t*>(&in_table));
-  wait_for_cluster();  // its blocks have begun: what is sent to them arrives
+  wait_for_cluster();  // the cluster's blocks have begun, so that what is sent to them arrives
   if (threadIdx.x == 0) expect_sent(&all_sent, blocks * kSentPitch<kDim> * 4);
   if (a.fresh >= 0) wait_for_predecessor();
   __half* const rows = reinterpret_cast<__half*>(shared + plan.rows);
@@ -195,7 +198,7 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
   __syncthreads();
 
   static_assert(kWarps == kHeads);
-  {  // a warp adds up a head's weights
+  {  // a warp adds up the weights of one head
     const auto sum_of = [&](const float2(&lanes)[kWarps][32]) {
       const auto weight = [&](int i) {
         const float2 x = lanes[i / 8][i % 8 * 4 + warp / 2];
@@ -207,7 +210,7 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
       return sum;
     };
     const float sum = sum_of(exchange.sums), of_centred = centred ? sum_of(exchange.centred) : 0.0f;
-    if (lane == warp / 2)  // it has the largest score of heads 2 c and 2 c + 1
+    if (lane == warp / 2)  // this lane has the largest score of heads 2 c and 2 c + 1
       *reinterpret_cast<float4*>(sent + warp * kSentPitch<kDim> + kDim) = {
           warp % 2 ? largest.score[1] : largest.score[0], sum, of_centred, 0};
   }
@@ -224,7 +227,7 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
       *reinterpret_cast<float2*>(to + kSentPitch<kDim>) = {o[1], o[3]};
     }
   __syncthreads();
-  if (warp < n_heads) {  // a warp sends a head's
+  if (warp < n_heads) {  // a warp sends the results of one head
     const float4* const from = reinterpret_cast<const float4*>(sent + warp * kSentPitch<kDim>);
     float4* const there = reinterpret_cast<float4*>(arrived + rank * kArrivedPitch<kDim>);
     const auto send_to_all = [&](int at, const float4& x) {
@@ -245,8 +248,8 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
   }
   if (ending >= n_heads) return;
 
-  // The head that this block ends.
-  constexpr int kEach = (kDim + 31) / 32;  // rows of B_v that a lane holds, of eight columns
+  // The head that this block finishes.
+  constexpr int kEach = (kDim + 31) / 32;  // rows of B_v that a lane holds, eight columns of each
   uint4 held[kEach];
   const auto hold = [&](int eight) {
 #pragma unroll
@@ -276,7 +279,7 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
 #pragma unroll
     for (int apart = 4; apart < 32; apart *= 2) l_centred += __shfl_xor_sync(kAll, l_centred, apart);
 #pragma unroll
-  for (int first = 0; first < kDim / 4; first += 4 * kWarps) {  // warps take 16 outputs
+  for (int first = 0; first < kDim / 4; first += 4 * kWarps) {  // a warp takes 16 outputs
     const int at = min(first + 4 * warp, kDim / 4 - 4) + c;
     float4 sum{};
 #pragma unroll
@@ -319,13 +322,13 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
   }
 }
 
-/// How a step is laid out over the device. blocks: of a cluster; 0: not short.
+/// How a step is distributed over the device. blocks: of a cluster; 0: the context is not short.
 struct Plan {
   int blocks = 0, chunks = 1, pages = 1, each = 0;  // pages of the longest sequence, of a block
   int stage_bytes = 0, weights = 0, sent = 0, arrived = 0, back = 0, shared_bytes = 0;
 };
 
-/// Clusters of more than 8 blocks, and so much shared memory.
+/// Allows clusters of more than 8 blocks, and this much shared memory.
 template <class Kernel>
 void allow_clusters(Kernel kernel, int shared_bytes) {
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
@@ -333,7 +336,7 @@ void allow_clusters(Kernel kernel, int shared_bytes) {
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "clusters");
 }
 
-/// Clusters of so many blocks that the device holds at a time.
+/// How many clusters of `blocks` blocks the device holds at a time.
 int clusters_at_once(int blocks, int shared_bytes) {
   static std::mutex mutex;
   static std::map<std::tuple<int, int, int>, int> known;  // device, blocks, shared bytes
@@ -376,7 +379,7 @@ Plan make_plan(const DecodeAttention& step) {
     p.arrived = p.sent + kShares<kDim> * kHeads * kSentPitch<kDim> * 4;
     p.back = p.arrived + blocks * kArrivedPitch<kDim> * 4;
     p.shared_bytes = p.back + 16 * layer.value_slabs * (kDim * kHeads / blocks + 8) * 2;
-    // Two steps at a time: the next one loads its pages while this one ends.
+    // There has to be room for two steps: the next one loads its pages while this one ends.
     if (p.shared_bytes > room || 2 * clusters > clusters_at_once(blocks, p.shared_bytes)) continue;
     p.blocks = blocks, p.each = each;
     break;

@@ -3,9 +3,9 @@
 
 namespace blockgtq::cuda {
 
-/// The same as decode_attention(), in one launch and without scratch, where contexts are so short and so few
-/// that all pages of a KV head are in the shared memory of one cluster of blocks, on sm_90 or newer and with
-/// nothing exact; otherwise false, and nothing is launched.
+/// decode_attention() in one launch and without scratch, for contexts so short and so few that all pages of a
+/// KV head fit into the shared memory of one cluster of blocks. It needs sm_90 or newer and no exact
+/// positions. Where it cannot serve the step it returns false and launches nothing.
 bool short_attention(const DecodeAttention& step, const Stream& stream);
 
 }  // namespace blockgtq::cuda

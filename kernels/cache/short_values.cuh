@@ -1,21 +1,22 @@
-// Weights of all positions that a block holds, and its values times them. Part of short_attention.cu.
+// The weights of all positions that a block holds, and its values times the weights. Part of
+// short_attention.cu.
 #pragma once
 #include "kernels/cache/packed_values.cuh"
 
 namespace blockgtq::cuda {
 
 constexpr int kWarps = 8;                        // of a block
-constexpr int kMostPages = kWarps, kAtOnce = 4;  // of a block; of which values are read together
+constexpr int kMostPages = kWarps, kAtOnce = 4;  // pages of a block; pages whose values are read together
 
-/// What a block's warps tell each other.
+/// What the warps of a block tell each other.
 struct Exchange {
   float2 most[kWarps][4];      // of heads 2 c and 2 c + 1
   float2 sums[kWarps][32];     // lane by lane
-  float2 centred[kWarps][32];  // of those the ones of positions that do not keep their mean
+  float2 centred[kWarps][32];  // of the weights of positions that do not keep their mean
   float norms[kWarps];
 };
 
-/// What the whole block finds largest.
+/// The largest score and norm of the whole block.
 struct Largest {
   float score[2];  // of heads 2 c and 2 c + 1, times the factor
   float norm;
@@ -34,9 +35,9 @@ __device__ inline Largest largest_of(const Exchange& x) {
   return y;
 }
 
-/// Scores of an item become weights times norms in fixed point, 65535 the largest possible. weights: of its
-/// page, (2, 32) words {high bytes of two tiles, low bytes of two tiles}. sums: of this lane's weights, which
-/// stand in place of the scores.
+/// Turns the scores of an item into weights times norms in fixed point, of which the largest possible is
+/// 65535. weights: of the item's page, (2, 32) words {high bytes of two tiles, low bytes of two tiles}. sums:
+/// of this lane's weights, which take the place of the scores.
 template <int kParts>
 __device__ inline void weigh_block(Scores<1, kParts>& s, const float (&factor)[2], const uint32_t (&pair)[4],
                                    const Largest& largest, int part, uint4* weights, float (&sums)[2]) {
@@ -62,8 +63,8 @@ __device__ inline void weigh_block(Scores<1, kParts>& s, const float (&factor)[2
   }
 }
 
-/// o (rows r and r + 8 of a slab, heads 2 c and 2 c + 1) = values of every kStep-th page from `first` on
-/// times weights, which are there for a multiple of kAtOnce pages. unit: what one of the weights stands for.
+/// o (rows r and r + 8 of a slab, heads 2 c and 2 c + 1) = values times weights of every kStep-th page from
+/// `first` on. There are weights for a multiple of kAtOnce pages. unit: the value of one step of the weights.
 template <int kBits, int kStep>
 __device__ void sum_values(float (&o)[4], int slab, const uint8_t* pages, int stage_bytes, int first,
                            int n_pages, const uint8_t* shared, const PackedTable& t, const uint4* weights,
@@ -82,7 +83,7 @@ __device__ void sum_values(float (&o)[4], int slab, const uint8_t* pages, int st
     const uint8_t* const codes = pages + units->offset + slab * 128 * kBits;
     const ByteBook book =
         *reinterpret_cast<const ByteBook*>(shared + units->book + lane % 2 * 16);  // see add_values()
-    // Pages behind the last have no weight.
+    // Pages behind the last have weights of zero.
 #pragma unroll 1
     for (int base = 0; base < n_pages; base += kAtOnce) {
 #pragma unroll
@@ -113,7 +114,7 @@ __device__ void sum_values(float (&o)[4], int slab, const uint8_t* pages, int st
         for (int i = 0; i < 4; ++i) {
           const uint4 w = weights[(2 * page + i / 2) * 32 + lane];
           const uint32_t top = i % 2 ? w.y : w.x, rest = i % 2 ? w.w : w.z;
-          uint32_t b[2];  // half their value
+          uint32_t b[2];  // at half their value
 #pragma unroll
           for (int k = 0; k < 2; ++k) {
             const uint32_t x = permute(rest, top, k ? 0x7362u : 0x5140u);

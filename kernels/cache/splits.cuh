@@ -1,5 +1,5 @@
-// What the decode attention kernels have in common: the context cut into splits, a warp's running result, the
-// warps of a block become one. merge.cu does the rest.
+// What the decode attention kernels share: the cutting of the context into splits, a warp's running result,
+// and the combining of a block's warps. merge.cu does the rest.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -12,9 +12,9 @@
 
 namespace blockgtq::cuda {
 
-/// Splits for a device of so many multiprocessors, a block on each. The merge has multiprocessors of its own
-/// where that costs a split no more than `spare` of its items: it then waits beside the attention kernel, and
-/// the blocks of the next step wait for none of it.
+/// The number of splits for a device with this number of multiprocessors, one block on each. The merge has
+/// multiprocessors of its own, where that costs a split no more than `spare` of its items. It then waits
+/// beside the attention kernel, and the blocks of the next step do not wait for it.
 inline int splits_on(int64_t multiprocessors, int64_t blocks_per_split, int64_t merges, int64_t items,
                      int64_t spare) {
   const auto fit = [&](int64_t n) { return std::clamp<int64_t>(n / blocks_per_split, 1, kMostSplits); };
@@ -22,16 +22,16 @@ inline int splits_on(int64_t multiprocessors, int64_t blocks_per_split, int64_t 
   return int(merges < multiprocessors && items / fewer <= items / all + spare ? fewer : all);
 }
 
-/// The running result of a warp: heads 8 tile + 2 c and the next.
+/// The running result of a warp, for heads 8 tile + 2 c and the next.
 template <int kSlabs, int kTiles>
 struct State {
   float o[kSlabs][kTiles][4] = {};  // rows r and r + 8 of a slab
   float m[kTiles][2], l[kTiles][2];
-  float c[kTiles][2] = {};       // of the weights in l those of positions whose value does not keep its mean
+  float c[kTiles][2] = {};       // the part of l that positions have whose value does not keep its mean
   float excess[kTiles][2] = {};  // what every number of o is too large by
 };
 
-/// Sums of weights and outputs, which were relative to a smaller maximum.
+/// Scales sums of weights and outputs, which were relative to a smaller maximum.
 template <int kSlabs, int kTiles>
 __device__ inline void shrink_state(State<kSlabs, kTiles>& state, const float (&factor)[kTiles][2]) {
 #pragma unroll
@@ -49,20 +49,20 @@ __device__ inline void shrink_state(State<kSlabs, kTiles>& state, const float (&
     }
 }
 
-/// At least the shared memory that a kernel of these has beside what it is launched with.
+/// At least the static shared memory of these kernels.
 constexpr int kStaticBytes = 3584;
 
-/// Bytes of shared memory that merge_warps() takes of a warp's stages.
+/// Bytes of shared memory that merge_warps() takes of the stages of each warp.
 constexpr int merge_bytes(int dim, int tiles) {
   return 8 * tiles * dim * 4;
 }
 
-/// The first n_warps of a block, which have something, become one: see SplitSums. centred: values are.
-/// shared: the warps' stages, which others may still be reading.
+/// Combines the results of the first n_warps of a block, which are those that have any. SplitSums says what
+/// `to` gets. centred: values are centred. shared: the stages of warps, which others may still be reading.
 template <int kSlabs, int kTiles>
 __device__ void merge_warps(State<kSlabs, kTiles>& state, int n_warps, bool centred, float* shared,
                             float* to) {
-  constexpr int kHeads = 8 * kTiles, kRows = 16 * kSlabs, kQuads = kHeads / 4;            // of a row
+  constexpr int kHeads = 8 * kTiles, kRows = 16 * kSlabs, kQuads = kHeads / 4;            // float4 in a row
   __shared__ float2 maxima[16 * kHeads / 2], sums[16 * kHeads / 2], cs[16 * kHeads / 2];  // (W, heads / 2)
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, r = lane / 4, c = lane % 4;
   float* const outputs = shared;  // (W, rows, heads)
@@ -73,7 +73,7 @@ __device__ void merge_warps(State<kSlabs, kTiles>& state, int n_warps, bool cent
   __syncthreads();
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile) {
-    if (warp >= n_warps) break;  // nothing of its own
+    if (warp >= n_warps) break;  // this warp has no result
     float2 most = maxima[4 * tile + c];
 #pragma unroll 4
     for (int w = 1; w < n_warps; ++w) {

@@ -2,22 +2,23 @@
 // look-ups of windows in place of scalar codes (trellis_look_up.cuh). Queries, scores, weights, splits and
 // merge are the same.
 //
-// Grid: splits of the context, KV heads, sequences. The tables in shared memory (64 or 128 KB, of different
-// widths up to 160 KB) are made while the kernel before ends. What is left for pages is little, so a warp has
-// one stage for the keys of an item and one for its values: either is asked for while the other is at work.
+// Grid: splits of the context, KV heads, sequences. The look-up tables in shared memory (64 or 128 KB; up to
+// 160 KB where widths differ) are filled while the preceding kernel ends. Little is left for pages. So a warp
+// has one stage for the keys of an item and one for its values: one is loaded while the other is used.
 //
 //   S^T (positions, heads)  = K (positions, D) q^T (D, heads)
 //   O^T (D, heads)         += V^T (D, positions) P^T (positions, heads)
 //
-// One look-up gives several coordinates of a position, which for values are rows of the operand. A word of it
-// therefore holds two coordinates of two positions, and meets the weights twice: in the even bytes, the odd
-// ones zero, for one coordinate, and in the odd ones for the other. Twice the products, of which the tensor
-// cores can do five times as many, for half of the transposition.
+// One look-up gives several coordinates of a position, which for values are rows of the operand. So a word of
+// the operand holds two coordinates of two positions, and is multiplied by the weights twice: for one
+// coordinate the weights are in the even bytes and the odd bytes are zero, and for the other coordinate it is
+// the reverse. That takes twice the products, of which the tensor cores can do five times as many, and saves
+// half of the transposition.
 //
-// Cost at D = 128, of a page of one KV head, by a warp whose lanes have 512 coordinates each. Instructions as
-// compiled, less what is jumped over; of those that the pipe of shifts, masks and permutations takes two
-// cycles each for; cycles of shared memory, which four schedulers share, and some 150 beside look-ups for
-// codes, queries, sums and the page's way in:
+// Cost at D = 128 of a page of one KV head, by a warp whose lanes have 512 coordinates each. The columns are:
+// instructions as compiled, less what is jumped over; how many of them the pipe of shifts, masks and
+// permutations takes two cycles each for; cycles of shared memory for look-ups, which four schedulers share.
+// Codes, queries, sums and the page's way in take some 150 more of the latter.
 //
 //             instructions   of that pipe   cycles of look-ups
 //   K2V2          1660            620              256
@@ -25,9 +26,9 @@
 //   K4V4          2290            780              512
 //   scalar K3V3    970
 //
-// With 31 pages to a multiprocessor (131072 positions, 2 KV heads, 132 of them), 8 to a scheduler, K3V3 takes
-// at least 15,000 cycles of that pipe, 14,700 of issue and 12,600 of shared memory: 8.5 us, which is what the
-// scalar kernel's pages take at half of what could be issued.
+// With 31 pages per multiprocessor (131072 positions, 2 KV heads, 132 multiprocessors), 8 per scheduler, K3V3
+// takes at least 15,000 cycles of that pipe, 14,700 of issue and 12,600 of shared memory. That is 8.5 us,
+// which is what the scalar kernel's pages take at half of the possible issue rate.
 #include <algorithm>
 
 #include "cache/trellis_page.h"
@@ -41,13 +42,13 @@
 namespace blockgtq::cuda {
 namespace {
 
-/// Warps of a block, by their registers.
+/// The most warps of a block, by their registers.
 template <int kTiles>
 constexpr int kMostWarps = kTiles == 2 ? 8 : 12;
 
-/// Tiles of an item in straight code, as long as registers last. Four are 30 to 40 KB of instructions, and
-/// still faster than two and a loop: 17.9, 20.6 and 23.8 us for 18.4, 21.0 and 24.0 (K2V2, K3V3, K4V4, 128
-/// K).
+/// How many tiles of an item are straight code, as far as registers last. Four are 30 to 40 KB of
+/// instructions, and still faster than two and a loop: 17.9, 20.6 and 23.8 us instead of 18.4, 21.0 and
+/// 24.0 (K2V2, K3V3, K4V4 at 128 K).
 template <int kParts, int kMost>
 constexpr int kTilesAtOnce = kParts < kMost ? kParts : kMost;
 
@@ -62,8 +63,8 @@ struct Arguments {
   int first_page, items;  // of the longest sequence, from its first page on
   int group, chunks, splits, warp_bytes;
   int fresh;  // DecodeAttention::fresh
-  // Where in shared memory, bytes; in arguments, so that the compiler keeps tables' addresses in registers of
-  // the warp, which loads add for nothing.
+  // Offsets in shared memory, in bytes. They are arguments, so that the compiler keeps the addresses of
+  // tables in uniform registers, which loads add at no cost.
   int key_table, value_table, stages;
   LookUpNumbers numbers;
 };
@@ -132,8 +133,8 @@ __device__ void score_keys(Scores<kTiles, kParts>& s, const uint8_t* side, const
   }
 }
 
-/// Weights of a tile against words of two coordinates and two positions: (coordinate, byte of the weight,
-/// eight positions).
+/// The weights of a tile, for words of two coordinates and two positions: (coordinate, high or low byte of
+/// the weight, eight positions).
 using WeightOperand = uint32_t[2][2][2];
 __device__ inline void spread_weights(WeightOperand& b, const uint32_t (&pairs)[2]) {
 #pragma unroll
@@ -146,12 +147,13 @@ __device__ inline void spread_weights(WeightOperand& b, const uint32_t (&pairs)[
   }
 }
 
-/// o += values times weights, and the excess. Slab 2 m + e of o is coordinate e of both pairs of words m.
+/// o += values times weights, plus the excess. Slab 2 m + e of o is coordinate e of both pairs of words m.
 template <int kDim, int kTiles, int kParts, int kBits, class Table>
 __device__ void add_trellis_values(State<kDim / 16, kTiles>& state, const uint8_t* codes, const Table& table,
                                    const Weights<kTiles, kParts>& w, int part, const Zero& zero) {
-  constexpr int kGroups = kDim / 64, kAtOnce = kTiles == 2 ? 1 : kGroups;  // of four slabs; by registers
-  constexpr int kHere = kTilesAtOnce < kParts, kTiles == 2 ? 2 : 4 > ;     // tiles
+  // of four slabs; as registers allow
+  constexpr int kGroups = kDim / 64, kAtOnce = kTiles == 2 ? 1 : kGroups;
+  constexpr int kHere = kTilesAtOnce < kParts, kTiles == 2 ? 2 : 4 > ;  // tiles at a time
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
@@ -164,7 +166,7 @@ __device__ void add_trellis_values(State<kDim / 16, kTiles>& state, const uint8_
     for (int slab = 0; slab < 4 * kAtOnce; ++slab)
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
-        const float(&o)[4] = state.o[4 * from + slab][tile];  // of registers that differ
+        const float(&o)[4] = state.o[4 * from + slab][tile];  // operands in registers that differ
         set_sums(high[slab][tile], __float_as_uint(o[0]), __float_as_uint(o[1]), zero);
         set_sums(low[slab][tile], __float_as_uint(o[2]), __float_as_uint(o[3]), zero);
       }
@@ -223,7 +225,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const 
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ uint64_t barriers[kMostWarps<kTiles>][2];
   const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
-  Arrivals<2> arrivals(barriers[warp]);  // first: it waits for all that was asked for
+  Arrivals<2> arrivals(barriers[warp]);  // first, since it waits for all loads before it
   const uint4 key_rows = KeyTable::first_rows(a.layer.key_centroids),
               value_rows = ValueTable::first_rows(a.layer.value_centroids);
   const int kv_head = blockIdx.y / a.chunks, chunk = blockIdx.y % a.chunks, sequence = blockIdx.z;
@@ -258,7 +260,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const 
   if (a.fresh >= 0) read_lengths();
   QueryMap<kDim, kScalarBits> map;
   map.load(layer, kv_head, warp);
-  const uint8_t* block = nullptr;  // of this warp's n-th item; keys come first
+  const uint8_t* block = nullptr;  // that of this warp's n-th item; keys come first
   const auto load_keys = [&](int n) {
     const int item = first + n * n_warps, id = __shfl_sync(kAll, ids, n % 32);
     block = a.cache.pages + id * layer.page_bytes + kv_head * (kKeys + kValues);
@@ -281,7 +283,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const 
     load_keys(0);
     load_values(0);
   };
-  // What the kernel before does not write is asked for while that one ends.
+  // What the preceding kernel does not write is loaded while that one ends.
   const bool early = first < max(length - a.fresh, 0) / kPagePositions * kItems && a.fresh >= 0;
   if (early) load_both();
   KeyTable::fill(key_bytes, a.layer.key_centroids, key_rows);
@@ -342,7 +344,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const 
                               a.sums + place * split_floats(kDim, 8 * kTiles));
 }
 
-/// How a step is laid out over the device and in shared memory.
+/// How a step is distributed over the device and laid out in shared memory.
 struct Plan : DecodePlan {
   int key_table = 0, value_table = 0, stages = 0, warp_bytes = 0, shared_bytes = 0;
 };
@@ -379,7 +381,7 @@ void launch(const Arguments& a, const Plan& plan, int batch, const Stream& strea
     launch_kernel(trellis_kernel<kDim, kTiles, 4, kKeyBits, kValueBits>);
 }
 
-/// f(bits as a type).
+/// Calls f with the bits as an integral_constant.
 template <class F>
 void with_trellis_bits(int bits, F f) {
   switch (bits) {
@@ -394,7 +396,7 @@ void with_trellis_bits(int bits, F f) {
   }
 }
 
-/// f(head dimension, tiles of query heads, as types).
+/// Calls f with the head dimension and the tiles of query heads as integral_constants.
 template <class F>
 void with_shape(const PackedLayer& layer, F f) {
   using One = std::integral_constant<int, 1>;
@@ -443,7 +445,7 @@ int64_t trellis_sums_bytes(const TrellisLayer& layer, const DecodeAttention& ste
                           splits);
 }
 
-/// The step with what is common to all layers' pages.
+/// The step, with the part of a layer that does not depend on the kind of codes.
 DecodeAttention with_layer(DecodeAttention step, const TrellisLayer& layer) {
   step.layer = &layer.packed;
   return step;

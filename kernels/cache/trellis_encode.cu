@@ -1,18 +1,18 @@
-// New keys and values to trellis codes and norms in pages (cache/trellis_page.h).
+// Encodes new keys and values to trellis codes and norms in pages (cache/trellis_page.h).
 //
 //   z = F (x - R_t mean),  codes = the path whose centroids c lie nearest to z / |z|,  norm = |z| / |c|
 //
-// (z = F x and the norm's sign bit set where MeanRules says so.)
+// Where MeanRules says so, z is F x and the norm's sign bit is set.
 //
-// Grid: vectors of a head, heads, keys and values. A warp takes up to kRows vectors, as round_trip.cu: the
-// product in float32, then the search of trellis.cuh for one after the other; few vectors are spread over as
-// many warps. A window is 8 neighbouring bits of the stream, so that bytes of a page are windows, or parts of
-// two; no byte belongs to two positions, and none is read.
+// Grid: vectors of a head, heads, keys and values. A warp takes up to kRows vectors as in round_trip.cu: the
+// product in float32 for all of them, then the search of trellis.cuh for one after the other. Few vectors are
+// spread over as many warps. A window is 8 neighbouring bits of the stream, so that a byte of a page is a
+// window, or parts of two. No byte belongs to two positions, and none has to be read.
 //
-//   shared, per warp   x and z (kRows, D) floats, TrellisScratch
+//   shared memory per warp   x and z (kRows, D) floats, TrellisScratch
 //
-// Bytes moved: 2 D per key or value in, its share of the page out. Operations: the two passes of the search,
-// some 100 instructions per coordinate, are nine tenths of all.
+// Bytes moved: 2 D per key or value in, and its share of the page out. Operations: the two passes of the
+// search, some 100 instructions per coordinate, are nine tenths of all.
 #include <cuda_fp16.h>
 
 #include "cache/trellis_page.h"
@@ -29,20 +29,20 @@ namespace blockgtq::cuda {
 namespace {
 
 constexpr int kRows = 4, kWarps = 4;
-constexpr int64_t kFewVectors = 1 << 10;  // of keys and values: a warp has one
+constexpr int64_t kFewVectors = 1 << 10;  // up to this number of keys and values a warp takes one
 
-/// Of keys or of values.
+/// The arguments for keys, or for values.
 struct Arguments {
   PageTable cache;
   uint8_t* pages;
   int64_t page_bytes;
-  int block_bytes, side_at;  // side_at: in a block
+  int block_bytes, side_at;  // side_at: where codes and norms begin in a block
   const int32_t* starts;
   const void* x;      // (B, T, H, D)
   int64_t tokens, n;  // n: B T
   int n_kv_heads;
-  int rows;  // of a warp
-  int bits;  // 0: these are left alone
+  int rows;  // vectors of a warp
+  int bits;  // 0: these keys or values are left alone
   TrellisEncodeSide side;
   const float* mean;  // values: (H, D); keys: (H, 64, D); or null
   const MeanCoordinate* coordinates;
@@ -52,7 +52,7 @@ struct Arguments {
 
 /// Where a new token goes.
 struct Place {
-  int position, page;  // in the page; of the sequence
+  int position, page;  // position in the page; page of the sequence
   uint8_t* side;
 };
 template <int kDim>
@@ -66,7 +66,7 @@ __device__ Place place_of(const Arguments& a, int64_t row, int head) {
   return p;
 }
 
-/// What of coordinate d is the mean's.
+/// The mean at coordinate d.
 template <int kDim, bool kKeys>
 __device__ float mean_of(const Arguments& a, const Place& p, int head, int d) {
   if (!a.mean) return 0;
@@ -77,7 +77,7 @@ __device__ float mean_of(const Arguments& a, const Place& p, int head, int d) {
   return row[d] * turn.x + m.sign * row[m.other] * turn.y;
 }
 
-/// x (D), less its mean or not: whether it keeps it.
+/// x (D) = the vector, less its mean unless it keeps it. Returns whether it does.
 template <class T, int kDim, bool kKeys>
 __device__ bool take_mean_off(const Arguments& a, const Place& p, int head, const T* from, float* x) {
   constexpr int kEach = kDim / 32;
@@ -97,8 +97,8 @@ __device__ bool take_mean_off(const Arguments& a, const Place& p, int head, cons
   return keeps_mean;
 }
 
-/// Byte y of the stream whose windows these are: the window that ends with it, or a code's part of the one
-/// that ends behind it and the rest of the one before.
+/// Byte y of the stream that has these windows: the window that ends with the byte, or else part of the
+/// window that ends behind it, and the rest of the one before.
 template <int kBits>
 __device__ uint8_t stream_byte(const uint8_t* windows, int y) {
   const int end = 8 * (y + 1), j = (end + kBits - 1) / kBits - 1, beyond = kBits * (j + 1) - end;
@@ -166,7 +166,7 @@ __device__ void encode(const Arguments& a) {
   }
 }
 
-/// Starts to bring a head's F to the L2 cache, from where a step's weights have driven it.
+/// Prefetches a head's F into L2, from which the weights of a step have evicted it.
 template <int kDim>
 __device__ void fetch_forward(const Arguments& a) {
   const float* const forward = a.side.forward + int64_t(blockIdx.y) * kDim * kDim;
@@ -178,7 +178,8 @@ __global__ void __launch_bounds__(32 * kWarps)
     trellis_encode_kernel(const Arguments keys, const Arguments values) {
   if (keys.rows == 1) fetch_forward<kDim>(blockIdx.z == 0 ? keys : values);
   wait_for_predecessor();
-  let_successor_start();  // which reads nothing of the pages written here before this kernel has ended
+  // The successor reads nothing of the pages that are written here before this kernel has ended.
+  let_successor_start();
   if (blockIdx.z == 0)
     encode<T, kDim, true>(keys);
   else

@@ -1,17 +1,19 @@
-// Trellis codes of one lane to operands of the tensor cores: bytes looked up by windows of a stream.
+// Turns trellis codes of one lane into operands of the tensor cores: bytes are looked up by
+// windows of a stream.
 //
-// Every coordinate has a window of its own, so that a look-up is an address and a load from shared memory;
-// four scalar codes are one permutation (unpack.cuh). What makes it cheap enough: tables in which all lanes
-// read at once (trellis_table.h says which), several coordinates by one look-up, and words whose windows are
-// cut out by shifts known at compile time. Instructions for four coordinates, and cycles of shared memory:
+// Every coordinate has a window of its own, so that a look-up is an address and a load from shared memory,
+// where four scalar codes are one permutation (unpack.cuh). Three things make it cheap enough: tables in
+// which all lanes read at once (see trellis_table.h), several coordinates by one look-up, and windows that
+// are cut out of words by shifts known at compile time. Instructions for four coordinates, and cycles of
+// shared memory:
 //
 //   3 bits  two shifts, two masks (which put the lane in, too), two loads, the selector, the permutation that
-//           selects and puts together: 8, 2 cycles
+//           selects and joins: 8, 2 cycles
 //   2 bits  shift, mask, load: 3, 3.5 cycles
-//   4 bits  four permutations for addresses, half a shift, four loads, three to put together: 11.5, 4 cycles
+//   4 bits  four permutations for addresses, half a shift, four loads, three to join: 11.5, 4 cycles
 //
-// and 2.4 (4 bits: 4.5) for scalar codes. Values take one permutation more where one look-up gives several
-// coordinates: a word of their operand holds two positions.
+// Scalar codes take 2.4 (4 bits: 4.5). Values take one permutation more where one look-up gives several
+// coordinates, because a word of their operand holds two positions.
 #pragma once
 #include "cache/trellis_page.h"
 #include "kernels/cache/trellis_table.h"
@@ -19,7 +21,7 @@
 
 namespace blockgtq::cuda {
 
-/// A lane's words of a tile (cache/trellis_page.h), and of them its neighbour's that end chunks.
+/// A lane's words of a tile (cache/trellis_page.h), and those words of its neighbour that end chunks.
 template <int kDim, int kBits, bool kKeys>
 struct TileStream {
   static constexpr int kWords = lane_words(kDim, kBits), kChunk = kDim * kBits / (kKeys ? 4 : 8),
@@ -31,7 +33,7 @@ struct TileStream {
       if ((chunk * kChunk - 1) / 32 == word) return true;
     return false;
   }
-  /// codes: of a side.
+  /// codes: of keys or of values.
   __device__ __forceinline__ TileStream(const uint8_t* codes, int tile) {
     constexpr int kPiece = piece_words(kDim, kBits);
     const int lane = threadIdx.x % 32;
@@ -54,9 +56,9 @@ struct TileStream {
       if (ends_chunk(j)) before[j] = __shfl_sync(kAll, w[j], neighbour);
   }
 
-  /// Bits [at, at + n) of a chunk, n <= 14, from bit `place` of a word on; at may be down to -8: before the
-  /// chunk. below: the bits before them lie below them, as far as the word goes; else anything, as above
-  /// them. All but the stream is known at compile time.
+  /// Bits [at, at + n) of a chunk, n <= 14, moved to bit `place` of a word and on. `at` may be down to -8,
+  /// which is before the chunk. below: the bits before them lie below them, as far as the word goes.
+  /// Otherwise the bits below are arbitrary, as those above are. All but the stream is known at compile time.
   __device__ __forceinline__ uint32_t bits(int chunk, int at, int n, int place, bool below) const {
     const int start = chunk * kChunk, end = start + kChunk, first = start + at, offset = (first + 32) % 32;
     if (at < (below ? place : 0)) {
@@ -75,15 +77,16 @@ struct TileStream {
   }
 };
 
-/// Numbers that come as arguments of the kernel, so that the compiler does not know them: two operands of one
-/// instruction cannot be constants, and what is multiplied by a power of two becomes a permutation.
+/// Numbers that are arguments of the kernel, so that the compiler does not know them. Two operands of one
+/// instruction cannot be constants, and a multiplication by a known power of two becomes a permutation.
 struct LookUpNumbers {
-  uint32_t selector = 0x4620;  // bytes of two pairs' words, less the bits that select: the first word's byte
-                               // 0 and byte 2, the second's byte 2 and byte 0
+  // Selects bytes of two pairs' words, without the bits that choose a coordinate: the first word's byte 0 and
+  // byte 2, the second's byte 2 and byte 0.
+  uint32_t selector = 0x4620;
   uint32_t byte = 1u << 8, half = 1u << 16;
 };
 
-/// x & mask | y, one instruction, which the compiler does not always find.
+/// x & mask | y by one instruction, which the compiler does not always find.
 template <uint32_t kMask>
 __device__ __forceinline__ uint32_t cut(uint32_t x, uint32_t y) {
   uint32_t z;
@@ -91,15 +94,15 @@ __device__ __forceinline__ uint32_t cut(uint32_t x, uint32_t y) {
   return z;
 }
 
-/// A table in shared memory, and what a lane needs to look something up there. kOther: bits of the other
-/// side.
+/// A look-up table in shared memory, and what a lane needs for reading it. kOther: the bits of
+/// the other side.
 template <int kBits, int kOther>
 struct LookUpTable {
   static constexpr LookUp kLookUp = look_up_of(kBits, kOther);
-  static constexpr bool kSelects = kBits == 3;  // pairs of which one bit is missing
+  static constexpr bool kSelects = kBits == 3;  // a pair's address lacks one bit, which selects bytes
   static constexpr int kRow = row_bytes(kBits, kOther);
-  uint32_t table;  // its address
-  uint32_t lane;   // 4 times its number
+  uint32_t table;  // its address in shared memory
+  uint32_t lane;   // 4 times the lane's number
   LookUpNumbers numbers;
   __device__ LookUpTable(const void* table, const LookUpNumbers& numbers)
       : table(uint32_t(kept(int(shared_address(table))))), lane(threadIdx.x % 32 * 4), numbers(numbers) {}
@@ -113,7 +116,8 @@ struct LookUpTable {
     asm("ld.shared.u8 %0, [%1];\n" : "=r"(x) : "r"(table + at));
     return x;
   }
-  /// Two times two bytes, or four, as one word, not by the pipe that shifts and permutations wait for.
+  /// Joins two times two bytes, or four bytes, to a word. It does not use the pipe that shifts and
+  /// permutations wait for.
   __device__ __forceinline__ uint32_t join(uint32_t first, uint32_t second) const {
     return second * numbers.half + first;
   }
@@ -121,13 +125,13 @@ struct LookUpTable {
     return join(x1 * numbers.byte + x0, x3 * numbers.byte + x2);
   }
 
-  static constexpr int kFills = table_rows(kBits, kOther) / 4;  // of four rows
-  /// What this thread fills the table with first: to be asked for long before.
+  static constexpr int kFills = table_rows(kBits, kOther) / 4;  // steps of four rows
+  /// What this thread fills the table with first. It is loaded long before.
   __device__ static uint4 first_rows(const uint32_t* centroids) {
     return int(threadIdx.x) < kFills ? reinterpret_cast<const uint4*>(centroids)[threadIdx.x] : uint4{};
   }
-  /// Fills the table; by all threads of the block. Eight threads write to different banks, each to a row of
-  /// its own. rows: first_rows().
+  /// Fills the table. All threads of the block call it. Eight threads write to different banks, each to a row
+  /// of its own. rows: first_rows().
   __device__ static void fill(uint8_t* table, const uint32_t* centroids, uint4 rows) {
     for (int i = threadIdx.x; i < kFills;) {
       const uint32_t words[4] = {rows.x, rows.y, rows.z, rows.w};
@@ -143,22 +147,23 @@ struct LookUpTable {
     }
   }
 
-  /// Four coordinates of 3 bits and four more, as quad_coordinate() says: words 2 group and 2 group + 1.
+  /// Four coordinates of 3 bits and four more, in the order of quad_coordinate(): words 2 group
+  /// and 2 group + 1.
   template <class Stream>
   __device__ __forceinline__ void pairs(const Stream& stream, int chunk, int group, uint32_t& first,
                                         uint32_t& second) const {
     uint32_t t[4], x[4];
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      // From bit 7 on 10 bits of a window; its first bit lies at bit 0 of the next pair's word and at bit 12
-      // of the one before: there a selector of bytes has room for it.
+      // 10 bits of a window, from bit 7 on. The window's first bit lies at bit 0 of the next pair's t, and at
+      // bit 12 of the one before. A selector of bytes has room for it there.
       t[k] = stream.bits(chunk, 24 * group + 6 * k - 4, 10, 7, k == 1 || k == 2);
       x[k] = word(cut<0x1ff80>(t[k], lane));
     }
     first = permute(x[0], x[2], cut<0x1001>(t[1], numbers.selector));
     second = permute(x[1], x[3], cut<0x1001>(t[2], numbers.selector));
   }
-  /// Two coordinates of 2 bits.
+  /// Two coordinates of 2 bits, as a word.
   template <class Stream>
   __device__ __forceinline__ uint32_t pair(const Stream& stream, int chunk, int k) const {
     return word(cut<0x1ff80>(stream.bits(chunk, 4 * k - 6, 10, 7, false), lane));
@@ -167,7 +172,7 @@ struct LookUpTable {
   template <class Stream>
   __device__ __forceinline__ uint32_t single(const Stream& stream, int chunk, int j) const {
     const int at = kBits * j + kBits - 8;
-    if constexpr (kRow == 256) {  // windows are bytes of the words, or of these half a byte on
+    if constexpr (kRow == 256) {  // a window is a byte of the words, or begins half a byte on
       static_assert(kBits == 4 && Stream::kChunk % 32 == 0);
       const int half = at % 8 != 0 ? 4 : 0, first = chunk * Stream::kChunk + at + half;
       uint32_t bits = stream.w[first / 32];
@@ -184,7 +189,7 @@ struct LookUpTable {
   }
 };
 
-/// Words of a product's operand, keys: positions r and 8 + r, words 2 step and 2 step + 1 of a chunk.
+/// The A fragment of keys for a product: positions r and 8 + r, words 2 step and 2 step + 1 of a chunk.
 template <class Table, class Stream>
 __device__ __forceinline__ void key_operand(uint32_t (&a)[4], const Table& table, const Stream& stream,
                                             int step) {
@@ -207,8 +212,8 @@ __device__ __forceinline__ void key_operand(uint32_t (&a)[4], const Table& table
   }
 }
 
-/// The same of values, words 2 group and 2 group + 1 of a chunk: row r is a word's first two coordinates, row
-/// 8 + r the other two; bytes are two coordinates of one position and of the next.
+/// The A fragments of values, words 2 group and 2 group + 1 of a chunk. Row r is a word's first two
+/// coordinates, and row 8 + r the other two. The bytes are two coordinates of one position, then of the next.
 template <class Table, class Stream>
 __device__ __forceinline__ void value_operands(uint32_t (&a)[2][4], const Table& table, const Stream& stream,
                                                int group) {
@@ -216,7 +221,7 @@ __device__ __forceinline__ void value_operands(uint32_t (&a)[2][4], const Table&
   for (int j = 0; j < 2; ++j) {
     const int chunk = 2 * j;
     if constexpr (Table::kSelects) {
-      uint32_t x[2][2];  // position, word
+      uint32_t x[2][2];  // (position, word)
 #pragma unroll
       for (int p = 0; p < 2; ++p) table.pairs(stream, chunk + p, group, x[p][0], x[p][1]);
 #pragma unroll

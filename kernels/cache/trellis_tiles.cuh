@@ -1,8 +1,8 @@
-// A page's trellis codes as fp16 operands of the products that turn keys and values back: what
+// Decodes a page's trellis codes to fp16 operands of the products that turn keys and values back. It is what
 // packed_tiles.cuh is for scalar codes, with coordinates in order. Part of prefill_tiles.cu.
 //
-// A lane cuts the windows of the eight coordinates of an operand out of the page, two bytes each, and looks
-// them up in the table of bytes; an entry is a byte / 128, which is exact.
+// A lane cuts the windows of an operand's eight coordinates out of the page, two bytes each, and looks them
+// up in the table of bytes. An entry is a byte / 128, which is exact.
 #pragma once
 #include <cuda_fp16.h>
 
@@ -12,14 +12,14 @@
 
 namespace blockgtq::cuda {
 
-/// Byte y of a position's stream, which is circular; codes: of a side.
+/// Byte y of a position's stream, which is circular. codes: of keys or of values.
 template <int kDim>
 __device__ inline uint32_t stream_byte(const uint8_t* codes, int bits, bool keys, int position, int y) {
   const int bytes = kDim * bits / 8;
   return codes[trellis_bit(kDim, bits, keys, position, 8 * (y < 0 ? y + bytes : y)) / 8];
 }
 
-/// Coordinates j and j + 1 of a position, as parts of 128.
+/// Coordinates j and j + 1 of a position, divided by 128, in fp16.
 template <int kDim>
 __device__ inline uint32_t two_parts(const uint8_t* codes, int bits, bool keys, const int8_t* table,
                                      int position, int j) {
@@ -33,7 +33,7 @@ __device__ inline uint32_t two_parts(const uint8_t* codes, int bits, bool keys, 
   return part(j) | part(j + 1) << 16;
 }
 
-/// One slab of a page's keys or values, by one warp: operands in the order of packed_tiles.cuh.
+/// Decodes one slab of a page's keys or values, by one warp, to operands in the order of packed_tiles.cuh.
 template <int kDim>
 __device__ inline void expand_trellis(int slab, const uint8_t* codes, int bits, bool keys,
                                       const int8_t* table, uint4* to) {

@@ -1,11 +1,12 @@
-// Outputs in the order of packed values become those of a head: products with columns of B_v, by one warp.
+// Turns outputs in the order of packed values into those of a head, by one warp: products with
+// columns of B_v.
 #pragma once
 #include "kernels/cache/unpack.cuh"
 #include "kernels/device/ptx.cuh"
 
 namespace blockgtq::cuda {
 
-/// y += value times a row's eight columns, fp16.
+/// y += value times eight columns of a row, which are fp16.
 __device__ inline void add_row(float (&y)[8], float value, uint4 row) {
   const uint32_t word[4] = {row.x, row.y, row.z, row.w};
 #pragma unroll
@@ -16,7 +17,8 @@ __device__ inline void add_row(float (&y)[8], float value, uint4 row) {
   }
 }
 
-/// 8 numbers per lane become the sums over the warp: number `index` of this lane, the same in four lanes.
+/// The sums over the warp of 8 numbers per lane. A lane gets that of number `index`, the same as
+/// three other lanes.
 struct LaneSum {
   float sum;
   int index;
@@ -26,7 +28,7 @@ __device__ inline LaneSum sum_over_lanes(float (&x)[8]) {
 #pragma unroll
   for (int apart = 16, n = 4; n > 0; apart /= 2, n /= 2)
 #pragma unroll
-    for (int j = 0; j < n; ++j) {  // half of the numbers go over, half stay
+    for (int j = 0; j < n; ++j) {  // half of the numbers go to the other lane, half stay
       const bool upper = lane & apart;
       const float given = upper ? x[j] : x[j + n];
       x[j] = (upper ? x[j + n] : x[j]) + __shfl_xor_sync(kAll, given, apart);

@@ -1,10 +1,10 @@
-// Packed codes of one lane to operands of the tensor cores: 32 codes.
+// Turns the packed codes of one lane, which are 32, into operands of the tensor cores.
 //
-// Up to four bits a centroid is a byte, and the codes of half a word are four nibbles: just what the byte
-// permutation takes as its selector. One instruction looks up four codes and leaves them as the 8-bit product
-// wants them: 0.6 instructions per code at 3 bits, no shared memory, no conflicts. (Looking up fp16 centroids
-// the same way takes four: high bytes, low bytes, and twice to put them together; the permutation runs at
-// half rate and then bounds the kernel.) Wider codes are looked up one by one, as fp16.
+// Up to four bits a centroid is a byte, and the codes of half a word are four nibbles, which is just what the
+// byte permutation takes as its selector. One instruction looks up four codes and leaves them as the 8-bit
+// product wants them: 0.6 instructions per code at 3 bits, no shared memory, no bank conflicts. (Looking up
+// fp16 centroids the same way takes four instructions: high bytes, low bytes, and two that join them. The
+// permutation runs at half rate and then bounds the kernel.) Wider codes are looked up one by one, as fp16.
 #pragma once
 #include <cuda_fp16.h>
 
@@ -31,15 +31,15 @@ __device__ inline float2 unpack2(uint32_t x) {
   return __half22float2(as_half2(x));
 }
 
-/// The units of a head, behind its table.
+/// The units of a head, which follow its table.
 __device__ inline const UnitEntry* units_of(const uint8_t* table) {
   return reinterpret_cast<const UnitEntry*>(table + sizeof(PackedTable));
 }
 
-using Bytes = uint32_t[4][2];     // tile; row and the row 8 below: four centroids each
-using Operands = uint32_t[4][4];  // tile, register of the fp16 A operand
+using Bytes = uint32_t[4][2];     // (tile; row and the row 8 below): four centroids each
+using Operands = uint32_t[4][4];  // (tile, register of the fp16 A operand)
 
-/// A lane's words. half: 16 bits each, whose bytes are nibbles 0, 1 and 4, 5.
+/// Loads a lane's words of a unit. half: words have 16 bits, and their bytes are nibbles 0, 1 and 4, 5.
 template <int kBits>
 __device__ inline void load_words(uint32_t (&w)[kBits], const uint8_t* unit, int lane, bool half) {
   if (half) {
@@ -64,8 +64,8 @@ __device__ inline void load_words(uint32_t (&w)[kBits], const uint8_t* unit, int
   }
 }
 
-/// Norms of positions 16 i + row (low half) and 16 i + 8 + row; none from `valid` on, whatever is there. The
-/// sign of a first norm says that the position keeps its mean (MeanRules).
+/// Norms of positions 16 i + row (low half) and 16 i + 8 + row. From `valid` on they are zero, whatever is
+/// there. The sign of a first norm says that the position keeps its mean (MeanRules).
 __device__ inline void load_norms(uint32_t (&pair)[4], const uint8_t* norms, int row, int valid) {
   const uint4 n = reinterpret_cast<const uint4*>(norms)[row];
   pair[0] = n.x, pair[1] = n.y, pair[2] = n.z, pair[3] = n.w;
@@ -78,17 +78,17 @@ __device__ inline void load_norms(uint32_t (&pair)[4], const uint8_t* norms, int
 __device__ inline uint32_t without_signs(uint32_t norms) {
   return norms & 0x7fff7fffu;
 }
-/// Both of a pair.
+/// Both norms of a pair.
 __device__ inline float2 norms_of(uint32_t pair) {
   const float2 x = unpack2(pair);
   return {fabsf(x.x), fabsf(x.y)};
 }
-/// Of the pair's second position or its first one.
+/// Whether the pair's second position, or its first one, keeps its mean.
 __device__ inline bool keeps_mean(uint32_t pair, int second) {
   return pair & (second ? 0x80000000u : 0x8000u);
 }
 
-/// x[i], in registers also where i is not known at compile time.
+/// x[i], in registers even where i is not known at compile time.
 template <int kCount>
 __device__ inline uint32_t pick(const uint32_t* x, int i) {
   uint32_t y = x[0];
@@ -97,7 +97,7 @@ __device__ inline uint32_t pick(const uint32_t* x, int i) {
   return y;
 }
 
-/// Eight nibbles of tile i of a code of 1..4 bits.
+/// The eight nibbles of tile i, of codes of 1 to 4 bits.
 template <int kBits>
 __device__ inline uint32_t nibbles(const uint32_t* w, int i) {
   if constexpr (kBits == 1) return (w[0] >> i) & 0x11111111u;
@@ -109,21 +109,23 @@ __device__ inline uint32_t nibbles(const uint32_t* w, int i) {
   return pick<4>(w, i);
 }
 
-/// Centroids of up to kByteBits by stored code, see PackedTable.
+/// Centroids of up to kByteBits by stored code; see PackedTable.
 using ByteBook = uint4;
 
-/// The upper half's nibbles as the lower half's; kBits: none is larger than that. Bit operations and
-/// permutations run at half rate and are what the kernels wait for; a product with one does not. As fp16 no
-/// nibbles below 8 read as infinite or not a number.
+/// Brings the nibbles of the upper half to the lower half. kBits: no nibble is larger than that. Bit
+/// operations and permutations run at half rate and are what the kernels wait for. A product with one is not.
+/// Nibbles below 8 never read as an fp16 that is infinite or NaN.
 template <int kBits>
 __device__ inline uint32_t upper(uint32_t select) {
   if constexpr (kBits < 4) return times_one_upper(select);
   return select >> 16;
 }
 
-/// Four bytes by the nibbles of the low half of `select`, four by those of the high one. A nibble's top bit
-/// asks for the byte's sign instead, eight times, 0 or -1. From the first eight bytes; the last eight, with
-/// top bits turned: so each of them gives 0 or -1 for the other's codes, of the sign that the codes have.
+/// Look up four bytes by the nibbles of the low half of `select`, and four by those of the high one.
+/// look_up_first() takes the book's first eight bytes. look_up_last() takes the last eight, after the
+/// nibbles' top bits are flipped. A nibble whose top bit is set gives eight copies of its byte's sign bit, 0
+/// or -1, instead of the byte. So each of the two gives 0 or -1 for the other's codes, by the sign that
+/// these codes have.
 template <int kBits>
 __device__ inline void look_up_first(const ByteBook& book, uint32_t select, uint32_t& low, uint32_t& high) {
   low = permute(book.x, book.y, select);
@@ -135,8 +137,9 @@ __device__ inline void look_up_last(const ByteBook& book, uint32_t select, uint3
   high = permute(book.z, book.w, turned >> 16);
 }
 
-/// The centroids of eight codes, the nibbles of `select`. Of 4 bits those below zero among the book's first
-/// are their complements, none of them below zero: what the last give for their codes, -1, makes up for it.
+/// The centroids of eight codes, the nibbles of `select`. At 4 bits the negative centroids among the book's
+/// first eight are stored as complements, so that no byte there is negative. For their codes look_up_last()
+/// gives -1, and the exclusive or with it restores them.
 template <int kBits>
 __device__ inline void look_up(const ByteBook& book, uint32_t select, uint32_t& low, uint32_t& high) {
   look_up_first<kBits>(book, select, low, high);
@@ -157,7 +160,8 @@ __device__ inline void expand(const uint32_t (&w)[kBits], const ByteBook& book, 
 
 /// Four signed bytes as fp16, divided by 127.
 __device__ inline void to_halves(uint32_t bytes, uint32_t& first, uint32_t& second) {
-  const uint32_t raised = bytes ^ 0x80808080u;  // + 128; behind 0x64 that reads 1024 + 128 + byte
+  // + 128; with 0x64 above it, this reads 1024 + 128 + byte as fp16
+  const uint32_t raised = bytes ^ 0x80808080u;
   const uint32_t x = permute(raised, 0x64646464u, 0x4140u), y = permute(raised, 0x64646464u, 0x4342u);
   const __half2 offset = __float2half2_rn(-1152), scale = __float2half2_rn(1.0f / 127);
   const __half2 a = __hmul2(__hadd2(*reinterpret_cast<const __half2*>(&x), offset), scale);
@@ -166,7 +170,7 @@ __device__ inline void to_halves(uint32_t bytes, uint32_t& first, uint32_t& seco
   second = *reinterpret_cast<const uint32_t*>(&b);
 }
 
-/// Any width as fp16 parts of the largest centroid.
+/// Decodes codes of any width to fp16 parts of the largest centroid.
 template <int kBits>
 __device__ inline void expand(const uint32_t (&w)[kBits], const uint8_t* book, Operands& a) {
   if constexpr (kBits <= 4) {
@@ -199,8 +203,8 @@ __device__ inline void unpack_as(const uint8_t* unit, int lane, bool half, const
   expand<kBits>(w, book, a);
 }
 
-/// The unit of this lane, at most 4 bits wide; zeros where there is none. Lanes of a warp may differ, and do
-/// not diverge.
+/// Unpacks the unit of this lane, of at most 4 bits. It gives zeros where there is no unit. The lanes of a
+/// warp may have different units, and do not diverge.
 __device__ inline void unpack(const UnitEntry& e, const uint8_t* block, const uint8_t* table, int lane,
                               Bytes& a) {
   const uint8_t* unit = block + e.offset;
@@ -220,11 +224,11 @@ __device__ inline void unpack(const UnitEntry& e, const uint8_t* block, const ui
     const uint32_t from = bits >= 3 ? w[i] : bits == 2 ? w[i / 2] : w[0];
     const uint32_t shifted = from >> (bits == 1 ? i : bits == 2 ? i % 2 * 2 : 0);
     const uint32_t select = i == 3 && bits == 3 ? spread : shifted & mask;
-    look_up<4>(book, select, a[i][0], a[i][1]);  // up to 3 bits the last eight bytes are zero
+    look_up<4>(book, select, a[i][0], a[i][1]);  // up to 3 bits the book's last eight bytes are zero
   }
 }
 
-/// Any width.
+/// The same for any width.
 __device__ inline void unpack(const UnitEntry& e, const uint8_t* block, const uint8_t* table, int lane,
                               Operands& a) {
   const uint8_t *unit = block + e.offset, *book = table + e.book;

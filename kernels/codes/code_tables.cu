@@ -1,10 +1,11 @@
-// Packs quantizers for the device: a table of places per quantizer, and one array of numbers
+// Packs quantizers for the device: one CodeTable per quantizer, which says where things lie, and one
+// array of floats.
 //
-//   [R (stride, stride)][R^T (stride, stride)] per distinct rotation, [centroids][boundaries] per distinct
-//   codebook, every part starting at a multiple of 4 floats
+//   per distinct rotation   [R (stride, stride)][R^T (stride, stride)]
+//   per distinct codebook   [centroids][boundaries]
 //
-// A head of D = 128 in three groups takes about 50 KB, of which the rotations of equal size and seed are
-// shared by all layers and heads.
+// Every part starts at a multiple of 4 floats. A head of D = 128 in three groups takes about 50 KB. Its
+// rotations are shared by all layers and heads of the same size and seed.
 #include <map>
 
 #include "kernels/codes/code_tables.cuh"
@@ -19,7 +20,7 @@ int padded(int d) {
 
 class Numbers {
  public:
-  /// Both orders of a (d, d) matrix; the offset of the first, the second follows after stride * stride.
+  /// Adds R and R^T of a (d, d) matrix. Returns the offset of R. R^T follows after stride * stride floats.
   int64_t add_rotation(std::span<const float> r, int d) {
     const auto [found, fresh] = places_.try_emplace(r.data(), int64_t(all.size()));
     if (!fresh) return found->second;
@@ -33,7 +34,7 @@ class Numbers {
       }
     return found->second;
   }
-  /// Centroids, and behind them the boundaries.
+  /// Adds the centroids and, behind them, the boundaries. Returns the offset of the centroids.
   int64_t add_book(const GroupSpec& g) {
     std::vector<float> book(g.centroids.begin(), g.centroids.end());
     book.resize(padded(int(book.size())), 0.0f);
@@ -115,7 +116,7 @@ CodeTables::CodeTables(const std::vector<CodeSpec>& specs, const Stream& stream)
   numbers_ = Buffer(numbers.all.size() * sizeof(float));
   upload(tables_.as(), tables.data(), tables_.bytes(), stream);
   upload(numbers_.as(), numbers.all.data(), numbers_.bytes(), stream);
-  stream.synchronize();  // the vectors end here
+  stream.synchronize();  // the host's vectors end here
 }
 
 }  // namespace blockgtq::cuda

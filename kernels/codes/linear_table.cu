@@ -1,6 +1,6 @@
-// Packs codes for the device: a LinearTable each, and all of their numbers in one array, which the tables
-// point into. Matrices are transposed and filled up with zeros, so that the lanes of a warp read neighbouring
-// columns and need no bounds: a head of D = 128 takes 128 KB, with a fallback twice that.
+// Packs codes for the device: one LinearTable per code, and one array with all of their numbers, which the
+// tables point into. Matrices are transposed and padded with zeros, so that the lanes of a warp read
+// neighbouring columns and check no bounds. A head of D = 128 takes 128 KB, and twice that with a fallback.
 #include <cstring>
 
 #include "base/error.h"
@@ -17,7 +17,7 @@ int padded(int n, int to) {
   return (n + to - 1) / to * to;
 }
 
-/// Numbers of any kind one after the other, each array at a multiple of 16 bytes.
+/// Arrays of any type one after the other, each at a multiple of 16 bytes.
 class Bytes {
  public:
   template <class T>
@@ -30,7 +30,7 @@ class Bytes {
   std::vector<std::byte> all;
 };
 
-/// m (rows, cols) -> (cols up to a multiple of 4, rows up to a multiple of 32), zeros beyond.
+/// m (rows, cols) -> m^T (cols padded to a multiple of 4, rows padded to a multiple of 32), zeros beyond.
 int64_t add_transposed(const float* m, int rows, int cols, Bytes& bytes) {
   const int pitch = padded(rows, kLanes);
   std::vector<float> t(size_t(padded(cols, 4)) * pitch);
@@ -40,11 +40,11 @@ int64_t add_transposed(const float* m, int rows, int cols, Bytes& bytes) {
 }
 
 template <class T>
-const T* place(int64_t offset) {  // until the device's address is added
+const T* place(int64_t offset) {  // holds an offset until move() adds the device's address
   return reinterpret_cast<const T*>(offset);
 }
 
-/// A table whose addresses count from the start of `bytes`, except for null ones.
+/// Packs one code. Pointers of the table hold offsets from the start of `bytes`; null ones stay null.
 LinearTable pack(const LinearCode& code, const std::vector<float>& z_centres, Bytes& bytes) {
   LinearTable t{};
   t.dim = code.dim;
@@ -57,7 +57,7 @@ LinearTable pack(const LinearCode& code, const std::vector<float>& z_centres, By
   check(z_centres.size() == size_t(t.n_centres) * t.n, "LinearTables: centres of another size");
   check(!code.mean_flag, "LinearTables: a flag for the mean, which pages have");
   const std::vector<float> nothing(16);
-  bytes.add(nothing.data(), nothing.size());  // no array begins at zero
+  bytes.add(nothing.data(), nothing.size());  // so that no array has offset zero, which reads as null
   std::vector<LinearGroup> groups;
   int first = 0;
   for (const LinearCode::Group& g : code.groups) {
@@ -91,7 +91,7 @@ void move(const T*& p, const std::byte* base) {
   if (p) p = reinterpret_cast<const T*>(base + reinterpret_cast<int64_t>(p));
 }
 
-/// The addresses of a table and of its groups, whose bytes begin at `base` on the device.
+/// Turns the offsets of a table and of its groups into addresses. `base` is the device's address of `bytes`.
 void move(LinearTable& t, std::byte* bytes, const std::byte* base) {
   auto* groups = reinterpret_cast<LinearGroup*>(bytes + reinterpret_cast<int64_t>(t.groups));
   for (int g = 0; g < t.n_groups; ++g) move(groups[g].centroids, base), move(groups[g].boundaries, base);
@@ -128,7 +128,7 @@ LinearTables::LinearTables(std::span<const LinearSpec> specs, const Stream& stre
   }
   upload(numbers_.as(), all.data(), all.size(), stream);
   upload(tables_.as(), tables.data(), tables_.bytes(), stream);
-  stream.synchronize();  // the vectors end here
+  stream.synchronize();  // the host's vectors end here
 }
 
 const LinearTable* LinearTables::table(size_t i) const {

@@ -9,10 +9,10 @@ namespace blockgtq::cuda {
 
 inline constexpr int kMaxLinearDim = 256;
 
-/// A code, and its centres as z sees them.
+/// A code, and its centres transformed as z is.
 struct LinearSpec {
   LinearCode code;               // D <= kMaxLinearDim
-  std::vector<float> z_centres;  // (M, n) forward times the centres; empty where there are none
+  std::vector<float> z_centres;  // (M, n): forward times the centres; empty where there are none
 };
 
 struct LinearTable;  // one code in device memory, see linear_table.cuh

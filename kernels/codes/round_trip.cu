@@ -1,15 +1,19 @@
 // x <- mean + centre + backward decode(encode(forward (x - mean - centre))), or the same by the fallback
-// where that errs less: quant/linear_code.h says what a code is, quant/linear_quantizer.cpp is the twin.
+// code where that has the smaller error. quant/linear_code.h defines a code, and quant/linear_quantizer.cpp
+// is the CPU twin.
 //
-// A warp takes kRows vectors through a code without meeting others. Matrices are read by all of its lanes
-// side by side, an element for kRows products, from L1 and L2. Lane l has columns l, l + 32, ...
+// A warp takes kRows vectors through a code, without waiting for other warps. Its lanes read
+// neighbouring elements of the matrices, from L1 and L2, and use each for kRows products. Lane l has
+// columns l, l + 32, ...
 //
-//   shared, per warp   x, z, y, w (kRows, S) floats, S = D up to a multiple of 32: what came, what is coded
-//                      (its unit vectors, then the values of their codes), what main and fallback give back
-//   for trellis codes  TrellisScratch
+// Shared memory per warp, with S = D padded to a multiple of 32:
 //
-// Bytes moved: x twice; operations: 2 D n for each of the two matrices, 2 M n for centres, and what a trellis
-// takes (trellis.cuh).
+//   x, z, y, w (kRows, S) floats   input; what is coded (unit vectors, then the values of their codes);
+//                                  results of the main code; results of the fallback
+//   TrellisScratch                 for trellis codes
+//
+// Bytes moved: x twice. Operations: 2 D n for each of the two matrices, 2 M n for centres, and those of a
+// trellis (trellis.cuh).
 #include <cuda_fp16.h>
 
 #include "kernels/codes/round_trip.h"
@@ -30,7 +34,7 @@ struct Warp {
   int pitch, lane;
 };
 
-/// centre[r] = the nearest to every row of z, which becomes their difference.
+/// Finds the centre nearest to every row of z, whose index becomes centre[r], and subtracts it from the row.
 __device__ void subtract_centres(const LinearTable& t, const Warp& warp, int (&centre)[kRows]) {
   double least[kRows];
   for (int r = 0; r < kRows; ++r) least[r] = INFINITY, centre[r] = 0;
@@ -58,7 +62,7 @@ __device__ double norm_of(const float* z, const LinearSpan& span, int lane) {
   return sqrt(warp_sum(sum));
 }
 
-/// Divides a span of z by its norm; returns the norm as it is stored. bad: it is not finite.
+/// Divides a span of z by its norm. Returns the norm as it is stored. Sets bad where the norm is not finite.
 __device__ float normalize(float* z, const LinearSpan& span, int lane, bool& bad) {
   const double norm = norm_of(z, span, lane);
   bad |= !isfinite(norm);
@@ -67,13 +71,14 @@ __device__ float normalize(float* z, const LinearSpan& span, int lane, bool& bad
   return __half2float(__float2half_rn(fminf(float(norm), kLargestHalf)));
 }
 
-/// Multiplies the values of a span's codes so that their norm is the stored one.
+/// Scales the decoded values of a span so that their norm is the stored one.
 __device__ void rescale(float* z, const LinearSpan& span, float norm, int lane) {
   const double length = norm_of(z, span, lane);
   const float scale = length > 0 ? float(norm / length) : 0;
   for (int j = lane; j < span.d; j += kLanes) z[span.first + j] *= scale;
 }
 
+/// The centroid nearest to y.
 __device__ float nearest(const LinearGroup& g, float y) {
   int code = 0;
   for (int step = 1 << (g.bits - 1); step > 0; step >>= 1)
@@ -81,8 +86,8 @@ __device__ float nearest(const LinearGroup& g, float y) {
   return __ldg(g.centroids + code);
 }
 
-/// out (kRows, pitch) = what the code makes of x; out may be w, which it takes for the centred x.
-/// clipped[r]: norms of the row that were cut.
+/// Encodes and decodes warp.x: out (kRows, pitch). out may be warp.w, which holds the centred x until then.
+/// clipped[r]: the row's norms that were cut to 65504.
 template <int kColumns>
 __device__ void pass(const LinearTable& t, const Warp& warp, float* out, int (&clipped)[kRows], bool& bad) {
   for (int r = 0; r < kRows; ++r)
@@ -125,7 +130,7 @@ __device__ void pass(const LinearTable& t, const Warp& warp, float* out, int (&c
   __syncwarp();
 }
 
-/// The weighted sum of the squares of a row's error.
+/// The sum of the squares of a row's error, weighted where the code has weights.
 __device__ double error(const LinearTable& t, const float* x, const float* y, int lane) {
   double sum = 0;
   for (int j = lane; j < t.dim; j += kLanes) {

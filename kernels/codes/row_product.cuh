@@ -1,10 +1,11 @@
-// A few vectors of a warp times a matrix in float32.
+// Products of a warp's few vectors with a matrix, in float32.
 #pragma once
 
 namespace blockgtq::cuda {
 
-/// out (kRows, pitch) = in (kRows, pitch) times a matrix (depth up to a multiple of 4, columns), whose rows
-/// are 32 kColumns floats or fewer; every sum from its first term on. Lane l has columns l, l + 32, ...
+/// out (kRows, pitch) = in (kRows, pitch) times a matrix (depth padded to a multiple of 4, columns),
+/// columns <= 32 kColumns. Every sum adds its terms in order, from the first on. Lane l has columns
+/// l, l + 32, ...
 template <int kRows, int kColumns>
 __device__ void multiply_rows(const float* matrix, int depth, int columns, const float* in, float* out,
                               int pitch) {

@@ -3,8 +3,8 @@
 
 namespace blockgtq::cuda {
 
-/// One warp per row: sums[row] = sum of partial[row][0 .. n), lanes first, then across them; always in the
-/// same order.
+/// sums[row] = the sum of partial[row][0 .. n), by one warp per row. A lane adds its elements first, then the
+/// lanes are added. The order is always the same.
 static __global__ void sum_tiles_kernel(const double* partial, int64_t n, double* sums) {
   const double* row = partial + blockIdx.x * n;
   double sum = 0;

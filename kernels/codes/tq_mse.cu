@@ -1,12 +1,13 @@
-// r = |x|;  y = R (x / r);  code_j = nearest centroid of y_j;  yh = c[code] / |c[code]|;  xh = r R^T yh,
-// for every group of every head.
+// TQ-MSE, for every group of every head:
 //
-//   keys  (T, H, D)
-//   codes head by head (T, bytes): [fp16 norm per group][bit streams, least significant bit first], see
-//   CodeBatch
+//   encode   r = |x|,  y = R (x / r),  code_j = the centroid nearest to y_j
+//   decode   yh = c[code] / |c[code]|,  xh = r R^T yh
 //
-// A block takes 32 tokens of one head (tq_mse.cuh). Arithmetic-bound: D multiply-adds in float32 per
-// coordinate and direction; bytes moved: keys and codes once.
+//   keys     (T, H, D)
+//   codes    head by head (T, bytes): [fp16 norm per group][bit streams, least significant bit first]
+//
+// CodeBatch has the offsets of codes. A block takes 32 tokens of one head (tq_mse.cuh). Arithmetic is the
+// bound: D multiply-adds in float32 per coordinate and direction. Bytes moved: keys and codes once.
 #include <algorithm>
 
 #include "kernels/codes/tile_sums.cuh"
@@ -16,7 +17,7 @@
 namespace blockgtq::cuda {
 namespace {
 
-/// Byte b of token t's code from the codes (slots) and norms of the tile.
+/// Byte b of token t's code, from the tile's codes (by slot) and norms.
 __device__ uint8_t code_byte(const CodeTile& s, const uint8_t* codes, int t, int b) {
   const CodeTable& table = *s.table;
   if (b < 2 * table.n_groups) return uint8_t(s.norm[t * kMaxCodeGroups + b / 2] >> (b % 2 * 8));
@@ -36,13 +37,13 @@ __device__ uint8_t code_byte(const CodeTile& s, const uint8_t* codes, int t, int
 }
 
 struct Places {
-  const CodeTable* tables;  // of head 0
+  const CodeTable* tables;  // from that of head 0 on
   const float* numbers;
   int64_t n_tokens;
   int n_heads, dim;
 };
 
-/// Head h's codes of this block's first token.
+/// The offset of head h's code of this block's first token.
 __device__ int64_t code_place(const Places& p, int head, int64_t t0) {
   return p.n_tokens * (p.tables[head].bytes_before - p.tables[0].bytes_before) + t0 * p.tables[head].bytes;
 }

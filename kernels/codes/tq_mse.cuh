@@ -1,23 +1,27 @@
-// TQ-MSE of every group of a head for a tile of 32 keys in shared memory: the steps of the kernels that need
-// the CPU's numbers to the last bit (tq_mse.cu, diagnose.cu).
+// TQ-MSE of every group of a head for a tile of 32 keys in shared memory. These are the steps of the kernels
+// that have to reproduce the CPU's numbers to the last bit (tq_mse.cu, diagnose.cu).
 //
-// Every output of a rotation is one chain of fused float32 multiply-adds in ascending depth, and norms are
-// four interleaved float64 chains, exactly as lib/quant does it; products that the CPU rounds before an
-// addition are rounded here too (__fmul_rn, __dmul_rn are never fused). So codes, norms and decoded keys
+// Every output of a rotation is one chain of fused float32 multiply-adds in ascending depth, and a norm is
+// four interleaved float64 chains, exactly as in lib/quant. A product that the CPU rounds before an
+// addition is rounded here too: __fmul_rn and __dmul_rn are never fused. So codes, norms and decoded keys
 // equal the CPU's.
 //
-// Why not the tensor cores here: TF32 keeps 11 bits of x and of R, an error of 3e-4 of a coordinate's
-// standard deviation sigma, bf16 keeps 8 bits, 2.3e-3. A code flips when a boundary lies within the error:
-// for a normal coordinate with probability 0.8 error sum_b phi(b), the sum over the codebook's boundaries
-// being 1.7 at 3 bits and 51 at 8. So TF32 flips 0.04 % of the codes at 3 bits and 1.2 % at 8, bf16 0.3 % and
-// 9 %. A flip lies where two centroids are equally near, and the distortion moves by 3e-6 of itself (TF32),
-// but the bytes differ. encode.cu is the fast twin for serving.
+// Why there are no tensor cores here: TF32 keeps 11 bits of x and of R, which is an error of 3e-4 of a
+// coordinate's standard deviation sigma; bf16 keeps 8 bits, 2.3e-3. A code flips when a boundary lies
+// within the error. For a normal coordinate the probability is 0.8 error sum_b phi(b), and the sum over
+// the codebook's boundaries is 1.7 at 3 bits and 51 at 8. So TF32 flips 0.04 % of the codes at 3 bits and
+// 1.2 % at 8, and bf16 0.3 % and 9 %. A flip lies where two centroids are equally near, so that the
+// distortion moves by 3e-6 of itself (TF32), but the bytes differ. cache/packed_encode.cu is the fast
+// encoder for serving.
 //
-// Shared memory of a block, S = row_stride(D) floats a row (S = 20 mod 32 at D = 128: rows four apart lie in
-// other banks):
+// Shared memory of a block, with S = row_stride(D) floats per row (S = 20 mod 32 at D = 128, so that rows
+// four apart lie in different banks):
 //
-//   table [CodeTable] | x [32][S] keys, raw order | u [32][S] slots | y [32][S] slots | book | norm [32][8] |
-//   extra
+//   [CodeTable]
+//   [x (32, S): keys, in the head's order]
+//   [u (32, S): unit vectors, by slot]
+//   [y (32, S): rotated vectors and their centroids, by slot]
+//   [book][norm (32, 8)][what else a kernel wants]
 #pragma once
 #include "kernels/codes/code_tables.cuh"
 #include "kernels/device/check.cuh"
@@ -26,8 +30,8 @@
 namespace blockgtq::cuda {
 
 inline constexpr int kTileTokens = 32, kTileThreads = 256;
-inline constexpr int kBookFloats =
-    1024;  // 2 * (2 + 4 + ... + 256) = 1020: at most one group of each bit width
+// 2 * (2 + 4 + ... + 256) = 1020: there is at most one group of each bit width.
+inline constexpr int kBookFloats = 1024;
 
 __host__ __device__ constexpr int row_stride(int dim) {
   return (dim + 2 * kMaxCodeGroups + 3) / 4 * 4 + 4;
@@ -39,7 +43,7 @@ struct CodeTile {
   const float* numbers;
   int stride;  // S
   float *x, *u, *y;
-  float* book;     // centroids, then boundaries of every group, 2^(bits + 1) floats each
+  float* book;     // per group the centroids, then the boundaries: 2^(bits + 1) floats
   uint16_t* norm;  // (32, 8) fp16
 };
 
@@ -48,7 +52,7 @@ __host__ __device__ constexpr size_t tile_bytes(int dim) {
          sizeof(uint16_t) * kTileTokens * kMaxCodeGroups;
 }
 
-/// Lets a kernel use that much shared memory; Exit::device where the device has less.
+/// Lets a kernel use `bytes` of shared memory per block. Exit::device where the device has less.
 template <class Kernel>
 void allow_shared(Kernel* kernel, size_t bytes) {
   const int most = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
@@ -62,7 +66,7 @@ void allow_shared(Kernel* kernel, size_t bytes) {
              "shared memory");
 }
 
-/// Copies the table and the codebooks; the caller synchronizes.
+/// Copies the table and the codebooks to shared memory. The caller synchronizes.
 __device__ inline CodeTile make_tile(unsigned char* shared, const CodeTable* table, const float* numbers) {
   CodeTile s;
   s.table = reinterpret_cast<const CodeTable*>(shared);
@@ -87,14 +91,14 @@ __device__ inline CodeTile make_tile(unsigned char* shared, const CodeTable* tab
   return s;
 }
 
-/// Where group g's centroids lie in the book; its boundaries follow after 2^bits.
+/// The group's centroids in the book. Its boundaries follow after 2^bits floats.
 __device__ inline const float* book_of(const CodeTile& s, int group) {
   int place = 0;
   for (int g = 0; g < group; ++g) place += 2 << s.table->groups[g].bits;
   return s.book + place;
 }
 
-/// x = keys of tokens [0, n_valid), zeros behind them. keys + t * token_stride: one head, D values.
+/// x = the keys of tokens [0, n_valid), with zeros behind them. keys + t * token_stride: one head, D values.
 template <class T>
 __device__ void load_keys(const CodeTile& s, const T* keys, int64_t token_stride, int n_valid) {
   const int dim = s.table->dim;
@@ -104,8 +108,8 @@ __device__ void load_keys(const CodeTile& s, const T* keys, int64_t token_stride
   }
 }
 
-/// |v| of one group of one token by four neighbouring lanes: lane `part` adds the squares of v[part + 4 i].
-/// All four get (p0 + p1) + (p2 + p3), as the CPU adds them; whole warps must call.
+/// The norm |v| of one group of one token, by four neighbouring lanes: lane `part` adds the squares of
+/// v[part + 4 i]. All four get (p0 + p1) + (p2 + p3), as the CPU adds them. Whole warps have to call it.
 template <class Value>
 __device__ double group_norm(int d, int part, const Value& value) {
   double sum = 0;
@@ -118,8 +122,8 @@ __device__ double group_norm(int d, int part, const Value& value) {
   return sqrt(sum);
 }
 
-/// body(token, group index, group, part) for every token, group and quarter. 32 tokens make 128 items per
-/// group: a warp runs a step as a whole or not at all.
+/// Calls body(token, group index, group, part) for every token, group and part 0 .. 3. 32 tokens make 128
+/// items per group, so that a warp runs a step as a whole or not at all.
 template <class Body>
 __device__ void for_each_quarter(const CodeTile& s, const Body& body) {
   for (int item = threadIdx.x; item < kTileTokens * 4 * s.table->n_groups; item += kTileThreads) {
@@ -128,7 +132,7 @@ __device__ void for_each_quarter(const CodeTile& s, const Body& body) {
   }
 }
 
-/// u = x / |x| per group, in slots; norm = fp16(|x|), saturating.
+/// u = x / |x| per group, by slot. norm = |x| in fp16, cut to 65504.
 __device__ inline void normalize(const CodeTile& s) {
   for_each_quarter(s, [&](int t, int group, const GroupTable& g, int part) {
     const float* x = s.x + t * s.stride;
@@ -144,8 +148,8 @@ __device__ inline void normalize(const CodeTile& s) {
   });
 }
 
-/// in (32, slots) times every group's matrix, four tokens by four slots at a time:
-/// emit(token, group index, slot, value). kTranspose: y = R u, else u = R^T y.
+/// Multiplies `in` (32, slots) by every group's matrix, four tokens by four slots per thread, and calls
+/// emit(token, group index, slot, value). kTranspose: y = R u, otherwise u = R^T y.
 template <bool kTranspose, class Emit>
 __device__ void rotate(const CodeTile& s, const float* in, const Emit& emit) {
   const int n_quads = s.table->n_slots / 4;
@@ -180,14 +184,14 @@ __device__ void rotate(const CodeTile& s, const float* in, const Emit& emit) {
   }
 }
 
-/// The number of boundaries below y.
+/// The code of y: the number of boundaries below it.
 __device__ inline int nearest(const float* boundaries, int bits, float y) {
   int code = 0;
   for (int step = 1 << (bits - 1); step > 0; step >>= 1) code += y > boundaries[code + step - 1] ? step : 0;
   return code;
 }
 
-/// y *= norm / |y| per group: centroids to a vector of the key's length. Padded slots hold zeros.
+/// y *= norm / |y| per group, which gives the centroids the key's length. Padded slots hold zeros.
 __device__ inline void correct_norms(const CodeTile& s) {
   for_each_quarter(s, [&](int t, int group, const GroupTable& g, int part) {
     float* y = s.y + t * s.stride + g.first;
@@ -198,7 +202,8 @@ __device__ inline void correct_norms(const CodeTile& s) {
   });
 }
 
-/// The sum over the block in a fixed order, for thread 0. parts (8) is shared; all threads call.
+/// The sum over the block in a fixed order, for thread 0. parts (8) lies in shared memory. All
+/// threads call it.
 __device__ inline double block_sum(double x, double* parts) {
   for (int apart = 16; apart > 0; apart /= 2) x += __shfl_xor_sync(0xffffffffu, x, apart);
   if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;

@@ -1,7 +1,8 @@
-// Bit-shift trellis codes, by a warp for one vector: quant/trellis.cpp is the twin. Lane l has states 8 l ..
-// 8 l + 7. Those that share their upper bits lie in one lane up to 3 bits, in two or four lanes above; the
-// least of them goes to shared memory, from where every lane reads the eight that its states follow. Some
-// 50 instructions per coordinate and pass, of which there are two.
+// Bit-shift trellis codes: the Viterbi search for one vector, by a warp. quant/trellis.cpp is the CPU twin.
+// Lane l has states 8 l .. 8 l + 7. States that share their upper bits compete for the same successors. They
+// lie in one lane up to 3 bits, and in two or four lanes above. The least cost of each such set goes to
+// shared memory, from where every lane reads the eight costs that its states follow. A coordinate takes some
+// 50 instructions in each of the two passes.
 #pragma once
 #include "kernels/codes/linear_table.cuh"
 #include "kernels/device/reduce.cuh"
@@ -13,10 +14,10 @@ inline constexpr int kStatesPerLane = kTrellisStates / 32;
 inline constexpr float kForbidden = 1e30f;
 static_assert(kStatesPerLane == 8);
 
-/// Shared memory of a warp.
+/// A warp's shared memory.
 struct TrellisScratch {
-  float* least;               // (2, kTrellisStates / 2), at a multiple of 16 bytes
-  uint8_t *winners, *states;  // (D, 32), (D)
+  float* least;               // (2, kTrellisStates / 2) least costs, at a multiple of 16 bytes
+  uint8_t *winners, *states;  // (D, 32) winners by coordinate and lane, (D) the path
   static constexpr int bytes(int dim) {
     return kTrellisStates * int(sizeof(float)) + (dim * 33 + 15) / 16 * 16;
   }
@@ -34,11 +35,11 @@ __device__ inline float square(float x) {
   return x * x;
 }
 
-/// The states that share their upper bits, the least of each to `least` (states >> bits), and which it was to
-/// the lane's byte of `winner`.
+/// Among the states that share their upper bits (state >> bits), finds the one of least cost. The cost goes
+/// to `least`, by state >> bits, and the winner's low bits go to the lane's byte of `winner`.
 template <int kBits>
 __device__ void compete(const float (&cost)[kStatesPerLane], float* least, uint8_t* winner, int lane) {
-  constexpr int kRivals = kBits < 3 ? 1 << kBits : kStatesPerLane;  // within a lane
+  constexpr int kRivals = kBits < 3 ? 1 << kBits : kStatesPerLane;  // competing states within a lane
   constexpr int kPlaces = kStatesPerLane / kRivals;
   float best[kPlaces];
   int won = 0;
@@ -55,7 +56,7 @@ __device__ void compete(const float (&cost)[kStatesPerLane], float* least, uint8
 #pragma unroll
     for (int p = 0; p < kPlaces; ++p) least[lane * kPlaces + p] = best[p];
   } else {
-    constexpr int kSharing = 1 << (kBits - 3);  // lanes
+    constexpr int kSharing = 1 << (kBits - 3);  // lanes that share a set of competing states
     won |= (lane % kSharing) << 3;
 #pragma unroll
     for (int apart = 1; apart < kSharing; apart *= 2) {
@@ -68,7 +69,7 @@ __device__ void compete(const float (&cost)[kStatesPerLane], float* least, uint8
   winner[lane] = uint8_t(won);
 }
 
-/// The low bits of the state that won `place`.
+/// The low bits of the state that won `place`, which is a state >> bits.
 template <int kBits>
 __device__ int winner_of(const uint8_t* winner, int place) {
   if constexpr (kBits <= 3) {
@@ -79,9 +80,9 @@ __device__ int winner_of(const uint8_t* winner, int place) {
   }
 }
 
-/// A search for the states of the best path for y (d), begun at coordinate `turn`; where seam >= 0, the bits
-/// before the first code and those that end the stream are these. Returns the state of the coordinate where
-/// `until` steps back from the end have led; states (d) of all passed.
+/// Searches the states of the best path for y (d), beginning at coordinate `turn`. Where seam >= 0, the bits
+/// before the first code and the bits that end the stream are held to it. Returns the state to which `until`
+/// steps back from the end have led. states (d) gets all states that were passed.
 template <int kBits>
 __device__ int search(const float* y, int d, int turn, int seam, int until,
                       const float (&table)[kStatesPerLane], const TrellisScratch& scratch) {
@@ -112,7 +113,7 @@ __device__ int search(const float* y, int d, int turn, int seam, int until,
     if (c < least) least = c, state = own + i;
   }
   warp_least(least, state);
-  __syncwarp();  // the last winners
+  __syncwarp();  // the last winners are written
   for (int j = d - 1;; --j) {
     if (lane == 0) scratch.states[j] = uint8_t(state);
     if (j == d - 1 - until) break;
@@ -123,7 +124,7 @@ __device__ int search(const float* y, int d, int turn, int seam, int until,
   return state;
 }
 
-/// scratch.states (d) <- the windows of the codes of y (d); centroids (kTrellisStates) in global memory.
+/// scratch.states (d) = the windows of the codes of y (d). centroids (kTrellisStates) lie in global memory.
 template <int kBits>
 __device__ inline void find_windows(const float* y, int d, const float* centroids,
                                     const TrellisScratch& scratch) {
@@ -131,12 +132,13 @@ __device__ inline void find_windows(const float* y, int d, const float* centroid
 #pragma unroll
   for (int i = 0; i < kStatesPerLane; ++i) table[i] = __ldg(centroids + lane_index() * kStatesPerLane + i);
   const int half = d / 2;
-  // Turned by half, the first coordinate stands at d - half.
+  // The first search begins in the middle, so that coordinate 0 stands at d - half. Its state has the
+  // bits at the seam.
   const int first = search<kBits>(y, d, half, -1, half - 1, table, scratch);
   search<kBits>(y, d, 0, first & ((kTrellisStates >> kBits) - 1), d - 1, table, scratch);
 }
 
-/// y (d) <- the values of its codes.
+/// Replaces y (d) by the values of its codes.
 template <int kBits>
 __device__ inline void trellis(float* y, const LinearGroup& g, const TrellisScratch& scratch) {
   find_windows<kBits>(y, g.d, g.centroids, scratch);

@@ -10,16 +10,16 @@ namespace blockgtq::cuda {
 /// Turns a CUDA status into an Error of exit code 5 that names what was tried.
 inline void check_cuda(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
-  cudaGetLastError();  // the runtime remembers it: the next launch is not to blame
+  cudaGetLastError();  // clears the recorded error, which the next check_launch() would report
   throw Error(Exit::device, fmt::format("CUDA: {}: {}", what, cudaGetErrorString(status)));
 }
 
-/// After every launch.
+/// Checks the launch that was just made. Call it after every launch.
 inline void check_launch(const char* kernel) {
   check_cuda(cudaGetLastError(), kernel);
 }
 
-/// Of the current device.
+/// An attribute of the current device.
 inline int attribute(cudaDeviceAttr what) {
   int device = 0, value = 0;
   check_cuda(cudaGetDevice(&device), "current device");

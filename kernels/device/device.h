@@ -22,13 +22,14 @@ struct DeviceReport {
   std::string architectures;        // what this build carries: "sm_80 sm_90 + PTX"
 };
 
-/// Never throws: a machine without a GPU is an ordinary answer.
+/// Never throws: a machine without a GPU is an ordinary result.
 DeviceReport probe_devices();
 
-/// Of the device; or of the host, page-locked, for copies that overlap with work.
+/// Where a buffer lies: on the device, or in page-locked host memory, whose copies overlap with work.
 enum class Memory { device, pinned };
 
-/// Memory with one owner. Exit::device when it cannot be had; for the device's, with need and free.
+/// Memory with one owner. The constructor throws Exit::device when the memory cannot be allocated. For device
+/// memory the error names the bytes that are needed and free.
 template <Memory where>
 class MemoryBuffer {
  public:
@@ -56,11 +57,11 @@ class MemoryBuffer {
 using Buffer = MemoryBuffer<Memory::device>;
 using PinnedBuffer = MemoryBuffer<Memory::pinned>;
 
-/// A cudaStream_t behind plain C++; kernels are launched on one.
+/// A cudaStream_t behind plain C++. Every launcher takes one.
 class Stream {
  public:
   Stream();
-  /// A stream that somebody else made and destroys.
+  /// Wraps a stream that the caller made and destroys.
   explicit Stream(void* handle) : handle_(handle), owned_(false) {}
   Stream(const Stream&) = delete;
   ~Stream();
@@ -87,18 +88,18 @@ class Event {
   void* handle_ = nullptr;
 };
 
-void set_device(int index);  // of this thread; Exit::device when it cannot be used
-int current_device();        // likewise
+void set_device(int index);  // for this host thread; Exit::device when the device cannot be used
+int current_device();        // of this host thread
 int64_t free_device_bytes();
 
-void upload(void* device, const void* host, size_t bytes,
-            const Stream& stream);  // asynchronous from pinned memory
-void download(void* host, const void* device, size_t bytes, const Stream& stream);  // likewise
+/// Copies between host and device. They are asynchronous where the host memory is pinned.
+void upload(void* device, const void* host, size_t bytes, const Stream& stream);
+void download(void* host, const void* device, size_t bytes, const Stream& stream);
 void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream);
-/// Copies what `stream` (a CUDA stream) has produced, and waits for it.
+/// Copies from the device behind the work that is queued on `stream`
+/// (a cudaStream_t), and waits for the copy.
 void download_now(void* host, const void* device, size_t bytes, void* stream);
-/// The same of n rows, whose beginnings lie `pitch` bytes apart on the device, and which lie dense on the
-/// host.
+/// The same for n rows, which begin `pitch` bytes apart on the device and lie dense on the host.
 void download_rows_now(void* host, const void* device, size_t row_bytes, size_t pitch, size_t n,
                        void* stream);
 void fill_zero(void* device, size_t bytes, const Stream& stream);

@@ -18,7 +18,7 @@ __device__ inline float to_float(__half x) {
   return __half2float(x);
 }
 
-/// Rounds to nearest even; beyond the range of binary16 that is infinity.
+/// Stores x in the type of `to`, rounded to nearest even. Beyond the range of fp16 it becomes infinity.
 __device__ inline void store(float* to, float x) {
   *to = x;
 }
@@ -29,7 +29,7 @@ __device__ inline void store(__half* to, float x) {
   *to = __float2half_rn(x);
 }
 
-/// Four elements that are loaded and stored at once.
+/// Four elements, loaded or stored at once.
 template <class T>
 struct alignas(4 * sizeof(T)) Pack4 {
   T v[4];
@@ -39,7 +39,7 @@ inline bool aligned(const void* p, int64_t bytes) {
   return reinterpret_cast<uintptr_t>(p) % uintptr_t(bytes) == 0;
 }
 
-/// Calls body with a null pointer of the type's C++ counterpart.
+/// Calls body with a null pointer to the C++ type that `type` stands for.
 template <class Body>
 void with_type(FloatType type, const Body& body) {
   switch (type) {

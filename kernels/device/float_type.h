@@ -3,7 +3,7 @@
 
 namespace blockgtq::cuda {
 
-/// What a matrix product reads: float32, or 16 bits with float32 accumulation.
+/// The type of a matrix product's operands: float32, or 16 bits with float32 accumulation.
 enum class FloatType { f32, bf16, f16 };
 
 inline int64_t bytes_of(FloatType type) {

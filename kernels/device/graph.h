@@ -5,10 +5,10 @@
 
 namespace blockgtq::cuda {
 
-/// Launches recorded once and replayed without their single overheads.
+/// A CUDA graph: launches are recorded once and replayed together, without the overhead of each launch.
 class Graph {
  public:
-  /// Records what `launches` puts on `stream`; nothing runs yet.
+  /// Records what `launches` puts on `stream`. Nothing runs yet.
   Graph(const Stream& stream, const std::function<void()>& launches);
   Graph(const Graph&) = delete;
   ~Graph();

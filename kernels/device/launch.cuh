@@ -5,9 +5,9 @@
 
 namespace blockgtq::cuda {
 
-/// Launches a kernel that may begin while the one before it on the stream ends (from sm_90 on). It calls
-/// wait_for_predecessor() (ptx.cuh) before it touches anything that an earlier kernel writes or reads.
-/// cluster: so many blocks along x, 1: none.
+/// Launches a kernel with programmatic dependent launch (from sm_90 on): it may begin while the preceding
+/// kernel on the stream ends. So the kernel calls wait_for_predecessor() (ptx.cuh) before it touches anything
+/// that an earlier kernel reads or writes. cluster: blocks per cluster, along x; 1 means no cluster.
 template <class Kernel, class... Arguments>
 void launch_clusters(Kernel kernel, dim3 grid, int cluster, int threads, int shared_bytes,
                      const Stream& stream, const char* what, const Arguments&... arguments) {
@@ -25,13 +25,15 @@ void launch_clusters(Kernel kernel, dim3 grid, int cluster, int threads, int sha
   config.dynamicSmemBytes = shared_bytes;
   check_cuda(cudaLaunchKernelEx(&config, kernel, arguments...), what);
 }
+/// The same without a cluster.
 template <class Kernel, class... Arguments>
 void launch_early(Kernel kernel, dim3 grid, int threads, int shared_bytes, const Stream& stream,
                   const char* what, const Arguments&... arguments) {
   launch_clusters(kernel, grid, 1, threads, shared_bytes, stream, what, arguments...);
 }
 
-/// f(head dimension as a type), of those that the cache's kernels are compiled for.
+/// Calls f with the head dimension as an integral_constant. The cache's kernels are
+/// compiled for these dimensions.
 template <class F>
 void with_dim(int dim, F f) {
   switch (dim) {

@@ -1,21 +1,21 @@
-// The instructions that have no C++ name: tensor-core products, fragment transposition, byte permutation,
-// asynchronous copies.
+// PTX instructions that have no C++ name: tensor-core products, transposition of fragments, byte permutation,
+// asynchronous copies, barriers.
 #pragma once
 #include <cstdint>
 
 namespace blockgtq::cuda {
 
-constexpr uint32_t kAll = 0xffffffffu;  // lanes
+constexpr uint32_t kAll = 0xffffffffu;  // mask of all lanes
 constexpr float kLog2e = 1.4426950408889634f;
 
-/// The nearest TF32 number: ten bits behind the point.
+/// x rounded to the nearest TF32 number, which has ten bits behind the point.
 __device__ inline uint32_t to_tf32(float x) {
   uint32_t bits;
   asm("cvt.rna.tf32.f32 %0, %1;\n" : "=r"(bits) : "f"(x));
   return bits;
 }
 
-/// d += a b, a (16, 8) and b (8, 8) of TF32.
+/// d (16, 8) += a (16, 8) b (8, 8): TF32 operands, float32 accumulators.
 __device__ inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(
       "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
@@ -24,7 +24,7 @@ __device__ inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uin
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-/// d (16, 8) += a (16, 16) b (16, 8): fp16 operands, float32 sums.
+/// d (16, 8) += a (16, 16) b (16, 8): fp16 operands, float32 accumulators.
 __device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
@@ -33,7 +33,7 @@ __device__ inline void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, u
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/// d = a b, the first of a chain.
+/// d = a b: the first product of a chain. It needs no accumulators that were set to zero.
 __device__ inline void mma_first(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
@@ -42,7 +42,7 @@ __device__ inline void mma_first(float (&d)[4], const uint32_t (&a)[4], uint32_t
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.0f));
 }
 
-/// The same two with fp16 sums.
+/// The same two with fp16 accumulators.
 __device__ inline void mma(uint32_t (&d)[2], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%0,%1}, {%2,%3,%4,%5}, {%6,%7}, {%0,%1};\n"
                : "+r"(d[0]), "+r"(d[1])
@@ -54,7 +54,7 @@ __device__ inline void mma_first(uint32_t (&d)[2], const uint32_t (&a)[4], uint3
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(0));
 }
 
-/// The same two over 8 instead of 16.
+/// The two with float32 accumulators at depth 8 instead of 16.
 __device__ inline void mma(float (&d)[4], const uint32_t (&a)[2], uint32_t b) {
   asm volatile(
       "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};\n"
@@ -68,7 +68,7 @@ __device__ inline void mma_first(float (&d)[4], const uint32_t (&a)[2], uint32_t
       : "r"(a[0]), "r"(a[1]), "r"(b), "f"(0.0f));
 }
 
-/// d (16, 8) += a (16, 32) b (32, 8): signed bytes in a, signed or unsigned ones in b.
+/// d (16, 8) += a (16, 32) b (32, 8) in int32: signed bytes in a, signed or unsigned bytes in b.
 template <bool kUnsigned>
 __device__ inline void mma(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   if constexpr (kUnsigned)
@@ -85,7 +85,7 @@ __device__ inline void mma(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uin
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/// The same over 16 instead of 32; signed bytes in both.
+/// The same at depth 16 instead of 32, with signed bytes in both operands.
 __device__ inline void mma(int (&d)[4], const uint32_t (&a)[2], uint32_t b) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};\n"
@@ -93,7 +93,7 @@ __device__ inline void mma(int (&d)[4], const uint32_t (&a)[2], uint32_t b) {
       : "r"(a[0]), "r"(a[1]), "r"(b));
 }
 
-/// d = a b + from, the first of a chain.
+/// d = a b + from: the first product of a chain, which starts from given accumulators.
 template <bool kUnsigned>
 __device__ inline void mma_first(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
                                  const int (&from)[4]) {
@@ -113,7 +113,7 @@ __device__ inline void mma_first(int (&d)[4], const uint32_t (&a)[4], uint32_t b
           "r"(from[2]), "r"(from[3]));
 }
 
-/// d = from in one instruction instead of four: a product of anything with zeros.
+/// d = from by one instruction instead of four: a product of anything with a b of zeros.
 __device__ inline void set_sums(int (&d)[4], uint32_t anything, uint32_t other, const int (&from)[4]) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%7,%8,%9,%10};\n"
@@ -121,15 +121,15 @@ __device__ inline void set_sums(int (&d)[4], uint32_t anything, uint32_t other, 
       : "r"(anything), "r"(other), "r"(0), "r"(from[0]), "r"(from[1]), "r"(from[2]), "r"(from[3]));
 }
 
-/// Transposes an 8 x 8 matrix of fp16: lane (row = lane / 4) holds columns 2 (lane % 4) and the next.
+/// Transposes an 8 x 8 matrix of fp16. Lane 4 r + c holds columns 2 c and 2 c + 1 of row r.
 __device__ inline uint32_t transpose8(uint32_t x) {
   uint32_t y;
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;\n" : "=r"(y) : "r"(x));
   return y;
 }
 
-/// Bytes of (low, high) by the four nibbles of the low half of `selector`; a nibble's top bit asks for the
-/// byte's sign instead.
+/// Picks four of the eight bytes of (low, high) by the four nibbles in the low half of `selector`. The top
+/// bit of a nibble asks for the sign of its byte instead: eight copies of it, which read 0 or -1.
 __device__ inline uint32_t permute(uint32_t low, uint32_t high, uint32_t selector) {
   uint32_t y;
   asm("prmt.b32 %0, %1, %2, %3;\n" : "=r"(y) : "r"(low), "r"(high), "r"(selector));
@@ -142,14 +142,15 @@ __device__ inline float exp2_fast(float x) {
   return y;
 }
 
-/// The address, in global memory, is computed here and not where it is first used.
+/// Makes the compiler compute this address, which lies in global memory, here and not at its first use.
 template <class T>
 __device__ inline void settle(T*& p) {
   asm volatile("" : "+l"(p));
   __builtin_assume(__isGlobal(p));
 }
 
-/// The upper half of x in both halves, as fp16 times one: exact, subnormals too, where it is a number.
+/// Copies the upper half of x to both halves, by an fp16 product with one. That is exact where the half reads
+/// as a number, subnormal ones included.
 __device__ inline uint32_t times_one_upper(uint32_t x) {
   uint32_t y;
   asm("{\n .reg .f16 low, high;\n .reg .b32 both;\n mov.b32 {low, high}, %1;\n mov.b32 both, {high, high};\n"
@@ -159,14 +160,15 @@ __device__ inline uint32_t times_one_upper(uint32_t x) {
   return y;
 }
 
-/// x in a register of its own: the compiler does not know what it is.
+/// x in a register of its own, of whose value the compiler knows nothing.
 __device__ inline int kept(int x) {
   int y;
   asm volatile("mov.b32 %0, %1;\n" : "=r"(y) : "r"(x));
   return y;
 }
 
-/// x where the mask's bits are set, y elsewhere: one instruction, which the compiler does not always find.
+/// Takes bits of x where the mask's bits are set, and of y elsewhere. It is one instruction, which the
+/// compiler does not always find.
 __device__ inline uint32_t choose(uint32_t mask, uint32_t x, uint32_t y) {
   uint32_t z;
   asm("lop3.b32 %0, %1, %2, %3, 0xca;\n" : "=r"(z) : "r"(mask), "r"(x), "r"(y));
@@ -179,7 +181,7 @@ __device__ inline float rsqrt_fast(float x) {
   return y;
 }
 
-/// Starts to bring 128 bytes to the L2 cache.
+/// Prefetches 128 bytes into the L2 cache.
 __device__ inline void fetch_line(const void* p) {
   asm volatile("prefetch.global.L2 [%0];\n" ::"l"(p));
 }
@@ -188,14 +190,16 @@ __device__ inline uint32_t shared_address(const void* p) {
   return uint32_t(__cvta_generic_to_shared(p));
 }
 
-/// Starts to copy 16 bytes from global to shared memory; both addresses are multiples of 16.
+/// Starts an asynchronous copy of 16 bytes from global to shared memory. Both addresses are multiples of 16.
 __device__ inline void copy_line(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(shared_address(to)), "l"(from) : "memory");
 }
+/// Waits for all copies that this thread has started.
 __device__ inline void wait_for_lines() {
   asm volatile("cp.async.wait_all;\n" ::: "memory");
 }
-/// Copies so far are a group; waits until all but the newest kPending groups of this thread are there.
+/// close_group() makes one group of the copies so far. wait_for_groups() waits until all but the newest
+/// kPending groups of this thread have arrived.
 __device__ inline void close_group() {
   asm volatile("cp.async.commit_group;\n" ::: "memory");
 }
@@ -204,7 +208,8 @@ __device__ inline void wait_for_groups() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending) : "memory");
 }
 
-/// A kernel that was launched early waits here for the one before it; the one before lets it start.
+/// Programmatic dependent launch. A kernel that was launched early waits here until the preceding kernel has
+/// ended. let_successor_start() allows the next kernel to be launched.
 __device__ inline void wait_for_predecessor() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;\n" ::: "memory");
@@ -216,8 +221,9 @@ __device__ inline void let_successor_start() {
 #endif
 }
 
-/// Four 8 x 8 matrices of fp16 from shared memory, lane by lane the operands of products: lane (r, c) gets
-/// columns 2 c and 2 c + 1 of row r. Every lane names a row of 16 bytes: lanes 8 i + r row r of matrix i.
+/// Loads four 8 x 8 matrices of fp16 from shared memory as fragments of operands: lane (r, c) gets
+/// columns 2 c and 2 c + 1 of row r. Every lane gives the address of a row of 16 bytes: lane 8 i + r
+/// gives that of row r of matrix i.
 __device__ inline void load_matrices(uint32_t (&x)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
@@ -225,7 +231,7 @@ __device__ inline void load_matrices(uint32_t (&x)[4], const void* row) {
                : "memory");
 }
 
-/// Waits until a barrier's phase of this parity is over.
+/// Waits until the mbarrier's phase of this parity is over.
 __device__ inline void wait_for_phase(uint32_t barrier, int parity) {
 #if __CUDA_ARCH__ >= 900
   uint32_t done = 0;
@@ -238,8 +244,8 @@ __device__ inline void wait_for_phase(uint32_t barrier, int parity) {
 #endif
 }
 
-/// Blocks of a cluster, from sm_90 on. Everything that a thread wrote before arrive_in_cluster() is seen by
-/// all others after wait_for_cluster().
+/// The barrier of a cluster, from sm_90 on. What any thread wrote before arrive_in_cluster() is visible to
+/// all threads of the cluster after wait_for_cluster().
 __device__ inline void arrive_in_cluster() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.arrive.release.aligned;\n" ::: "memory");
@@ -251,15 +257,16 @@ __device__ inline void wait_for_cluster() {
 #endif
 }
 
-/// A barrier of this block for what others of the cluster send; call from one thread, then
-/// arrive_in_cluster().
+/// Initializes an mbarrier of this block, which counts the bytes that other blocks of the cluster send to it.
+/// One thread calls it, and then arrive_in_cluster().
 __device__ inline void make_mailbox(uint64_t* barrier) {
 #if __CUDA_ARCH__ >= 900
   asm volatile("mbarrier.init.shared.b64 [%0], 1;\n" ::"r"(shared_address(barrier)) : "memory");
   asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
 #endif
 }
-/// Its phase ends when `bytes` have been sent, before or after; from one thread, after wait_for_cluster().
+/// Sets the number of bytes that end the barrier's phase. They may arrive before this call or after it. One
+/// thread calls it, after wait_for_cluster().
 __device__ inline void expect_sent(uint64_t* barrier, uint32_t bytes) {
 #if __CUDA_ARCH__ >= 900
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;\n" ::"r"(shared_address(barrier)),
@@ -268,8 +275,8 @@ __device__ inline void expect_sent(uint64_t* barrier, uint32_t bytes) {
 #endif
 }
 
-/// Four numbers to shared memory of block `rank` of the cluster, and 16 bytes less for its barrier to wait
-/// for; both as they are called in this block.
+/// Stores four numbers in the shared memory of block `rank` of the cluster, whose barrier counts 16 bytes for
+/// them. `to` and `barrier` are addresses in this block. The other block's are at the same offsets.
 __device__ inline void send(const void* to, float4 x, const uint64_t* barrier, int rank) {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
@@ -281,7 +288,7 @@ __device__ inline void send(const void* to, float4 x, const uint64_t* barrier, i
 #endif
 }
 
-/// Waits for what expect_sent() expects.
+/// Waits until the bytes of expect_sent() have arrived.
 __device__ inline void wait_for_sent(const uint64_t* barrier) {
 #if __CUDA_ARCH__ >= 900
   uint32_t done = 0;
@@ -295,14 +302,14 @@ __device__ inline void wait_for_sent(const uint64_t* barrier) {
 #endif
 }
 
-/// Bytes on their way from global to shared memory, for one warp that reads what it asked for. `bytes` and
-/// both addresses are multiples of
-/// 16. On sm_90 one lane starts a bulk copy that completes on an mbarrier; before that every lane copies 16
-/// bytes at a time. Loads are started and waited for in the same order, kStages of them under way.
+/// A pipeline of copies from global to shared memory, for one warp that reads only what it asked for. `bytes`
+/// and both addresses are multiples of 16. On sm_90 one lane starts a bulk copy that completes on an
+/// mbarrier. On older devices every lane copies 16 bytes at a time. Loads are waited for in the order in
+/// which they were started, and kStages of them may be in flight.
 template <int kStages>
 class Arrivals {
  public:
-  /// barriers: kStages words of shared memory that belong to this warp.
+  /// barriers: kStages mbarriers in shared memory that belong to this warp.
   __device__ explicit Arrivals(uint64_t* barriers) : barriers_(shared_address(barriers)) {
 #if __CUDA_ARCH__ >= 900
     if (threadIdx.x % 32 == 0) {
@@ -313,7 +320,7 @@ class Arrivals {
     __syncwarp();
 #endif
   }
-  /// Begins a load of `bytes` in all; copies follow.
+  /// Begins a load of `bytes` in total. Its copies follow.
   __device__ void expect(int stage, uint32_t bytes) {
 #if __CUDA_ARCH__ >= 900
     if (threadIdx.x % 32 == 0)
@@ -338,13 +345,13 @@ class Arrivals {
                    : "memory");
 #endif
   }
-  /// Ends what expect() began; call it also where there was nothing left to load.
+  /// Ends what expect() began. Call it also where there was nothing left to load.
   __device__ void commit() {
 #if __CUDA_ARCH__ < 900
     asm volatile("cp.async.commit_group;\n" ::: "memory");
 #endif
   }
-  /// Waits for the oldest load; its stage has been used `round` times before.
+  /// Waits for the oldest load. Its stage has been used `round` times before.
   __device__ void wait(int stage, int round) const {
 #if __CUDA_ARCH__ >= 900
     wait_for_phase(barriers_ + 8 * stage, round & 1);

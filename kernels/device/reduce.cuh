@@ -4,7 +4,8 @@ namespace blockgtq::cuda {
 
 inline constexpr unsigned kWholeWarp = 0xffffffffu;
 
-/// Over the 32 lanes of a warp, always in the same order; every lane gets the result.
+/// The sum, or the maximum, over the 32 lanes of a warp, always in the same order.
+/// Every lane gets the result.
 template <class T>
 __device__ T warp_sum(T x) {
   for (int apart = 16; apart > 0; apart /= 2) x += __shfl_xor_sync(kWholeWarp, x, apart);
@@ -15,7 +16,8 @@ __device__ inline float warp_max(float x) {
   return x;
 }
 
-/// The smaller of all lanes' values, the smaller index of equals; every lane gets both.
+/// The smallest value of all lanes, and of equal values the one with the smallest
+/// index. Every lane gets both.
 template <class T>
 __device__ void warp_least(T& value, int& index) {
   for (int apart = 16; apart > 0; apart /= 2) {

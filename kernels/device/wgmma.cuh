@@ -1,5 +1,6 @@
-// Instructions that only sm_90a has, and what goes with them: products of a warpgroup (128 threads) whose
-// operands lie in shared memory, barriers that count bytes, bulk copies. Bodies are empty elsewhere.
+// Instructions that only sm_90a has, and what goes with them: products of a warpgroup (128 threads)
+// whose operands lie in shared memory, barriers that count bytes, bulk copies. The functions are empty
+// for other architectures.
 #pragma once
 #include "kernels/device/ptx.cuh"
 
@@ -9,9 +10,10 @@
 
 namespace blockgtq::cuda {
 
-/// An operand in shared memory whose rows are 128 bytes, 64 fp16 numbers along the depth, with 16-byte pieces
-/// of row r at (piece ^ r % 8): groups of eight rows follow each other. address: of row 0, a multiple of
-/// 1024, plus 32 bytes for every 16 numbers of depth. More depth than 64 is another operand.
+/// The descriptor of an operand in shared memory with the 128-byte swizzle. Its rows are 128 bytes, 64 fp16
+/// numbers along the depth, and 16-byte piece i of row r lies at i ^ (r % 8). Groups of eight rows follow
+/// each other. address: of row 0, a multiple of 1024, plus 32 bytes for every 16 numbers of depth. Depth
+/// beyond 64 is another operand.
 __device__ inline uint64_t operand_at(uint32_t address) {
   constexpr uint64_t kEightRows = 1024 / 16, kSwizzle128 = 1;
   return uint64_t((address & 0x3ffff) >> 4) | uint64_t(1) << 16 | kEightRows << 32 | kSwizzle128 << 62;
@@ -31,9 +33,10 @@ __device__ inline uint64_t operand_at(uint32_t address) {
   "%62, %63}"
 #endif
 
-/// d (64, 64 or 128) = a b, plus d where `add`. a (64, 16) and b (16, columns) in shared memory, of b columns
-/// are rows there. Thread 32 w + 4 r + c of the warpgroup holds rows 16 w + r and 8 + r: d[4 n + 2 h + e] is
-/// row 8 h + r, column 8 n + 2 c + e. Asynchronous: see start_products().
+/// d (64, 64 or 128) = a b, plus d where `add`. a (64, 16) and b (16, columns) lie in shared memory,
+/// where b's columns are rows. Thread 32 w + 4 r + c of the warpgroup holds rows 16 w + r and
+/// 16 w + 8 + r: d[4 n + 2 h + e] is row 16 w + 8 h + r, column 8 n + 2 c + e. The product is
+/// asynchronous: see start_products().
 __device__ inline void multiply_tiles(float (&d)[32], uint64_t a, uint64_t b, bool add) {
 #ifdef BLOCKGTQ_SM90A
   asm volatile(
@@ -55,7 +58,7 @@ __device__ inline void multiply_tiles(float (&d)[64], uint64_t a, uint64_t b, bo
 #endif
 }
 
-/// d += a b, a in registers: those of the A operand of mma.m16n8k16, 16 rows to a warp.
+/// d += a b with a in registers: the A fragment of mma.m16n8k16, with 16 rows per warp.
 __device__ inline void multiply_rows(float (&d)[32], const uint32_t* a, uint64_t b) {
 #ifdef BLOCKGTQ_SM90A
   asm volatile(
@@ -77,7 +80,8 @@ __device__ inline void multiply_rows(float (&d)[64], const uint32_t* a, uint64_t
 #endif
 }
 
-/// Before products: whatever was written to their registers is seen. After some of them: they are a group.
+/// start_products() comes before products: it makes earlier writes to their registers visible.
+/// close_products() makes one group of the products so far.
 __device__ inline void start_products() {
 #ifdef BLOCKGTQ_SM90A
   asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
@@ -88,14 +92,14 @@ __device__ inline void close_products() {
   asm volatile("wgmma.commit_group.sync.aligned;\n" ::: "memory");
 #endif
 }
-/// All groups but the newest kPending are done.
+/// Waits until all groups but the newest kPending are done.
 template <int kPending>
 __device__ inline void wait_for_products() {
 #ifdef BLOCKGTQ_SM90A
   asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(kPending) : "memory");
 #endif
 }
-/// The compiler neither moves what reads these numbers before this place, nor what writes them behind it.
+/// The compiler moves no read of these numbers before this place, and no write to them behind it.
 template <int kCount>
 __device__ inline void pin(float (&x)[kCount]) {
 #pragma unroll
@@ -107,8 +111,8 @@ __device__ inline void pin(uint32_t (&x)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(x[i])::"memory");
 }
 
-/// Registers per thread of this warpgroup, a multiple of 8: fewer for those that copy, more for those that
-/// multiply.
+/// Sets the number of registers per thread of this warpgroup, a multiple of 8. The warpgroup that copies
+/// gives registers up, and those that multiply take them.
 template <int kCount>
 __device__ inline void give_registers() {
 #ifdef BLOCKGTQ_SM90A
@@ -122,25 +126,26 @@ __device__ inline void take_registers() {
 #endif
 }
 
-/// What threads have written to shared memory is seen by products and bulk copies that start afterwards.
+/// Makes what threads have written to shared memory visible to products and bulk
+/// copies that start afterwards.
 __device__ inline void show_to_products() {
 #ifdef BLOCKGTQ_SM90A
   asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
 #endif
 }
-/// A barrier of `threads` of the block; 0 is __syncthreads().
+/// A barrier for `threads` threads of the block. Barrier 0 is that of __syncthreads().
 __device__ inline void meet(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;\n" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-/// An mbarrier by its address in shared memory: its phase ends after `count` arrivals and the bytes they
-/// expect.
+/// Initializes an mbarrier, given by its address in shared memory. A phase ends after `count` arrivals and
+/// the bytes that they expect.
 __device__ inline void make_barrier(uint32_t barrier, int count) {
 #ifdef BLOCKGTQ_SM90A
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(barrier), "r"(count) : "memory");
 #endif
 }
-/// By the thread that made them, before others use them.
+/// Makes new barriers visible. The thread that made them calls it before others use them.
 __device__ inline void show_barriers() {
 #ifdef BLOCKGTQ_SM90A
   asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
@@ -158,7 +163,8 @@ __device__ inline void arrive_expecting(uint32_t barrier, uint32_t bytes) {
                : "memory");
 #endif
 }
-/// From global to shared memory, multiples of 16 bytes; counted by the barrier.
+/// Copies from global to shared memory. Addresses and size are multiples of 16 bytes. The
+/// barrier counts the bytes.
 __device__ inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
 #ifdef BLOCKGTQ_SM90A
   asm volatile(

@@ -1,17 +1,19 @@
 // Quantizes keys, restores them and measures the logit error, all in one block's shared memory:
 //
-//   e = k - k_hat;   err(q, o) = sum_i [ A_i cos_io + B_i sin_io ] + static,   sum over tokens, heads,
-//   offsets of |err| A_i = q0 e0 + q1 e1,  B_i = q1 e0 - q0 e1 over block i's two coordinates,  static = q .
-//   e over the others
+//   e         = k - k_hat
+//   err(q, o) = sum_i [ A_i cos_io + B_i sin_io ] + static
+//   A_i       = q0 e0 + q1 e1,  B_i = q1 e0 - q0 e1      over the two coordinates of rotary block i
+//   static    = q . e                                    over the coordinates that do not rotate
+//   result    = sum of |err(q, o)|                       over tokens, heads and offsets o
 //
 //   q (T, Hq, D), k (T, H, D), table (2n, offsets): cosines, then sines
 //
-// A block takes 32 tokens of one KV head under one quantizer (tq_mse.cuh); with e in shared memory it goes
-// through the group's query heads two at a time: [A | B] (64, 2n) takes the place of u and y, and the product
-// with the table never leaves registers: four rows by four offsets a thread, |.| added in float64.
+// A block takes 32 tokens of one KV head under one quantizer (tq_mse.cuh). With e in shared memory it goes
+// through the group's query heads two at a time. [A | B] (64, 2n) takes the place of u and y, and its product
+// with the table stays in registers: four rows by four offsets per thread. The |err| are added in float64.
 //
-// Per key: 2 D^2 + G 2n 50 multiply-adds in float32, the bound. Bytes moved: q and k once per layer, the rest
-// from the caches.
+// Per key: 2 D^2 + G 2n 50 multiply-adds in float32 (50 offsets), which is the bound. Bytes moved: q and k
+// once per layer. The rest comes from the caches.
 #include "kernels/diagnose/diagnose.h"
 
 #include <algorithm>
@@ -26,18 +28,18 @@ constexpr int kHeads = 2;  // query heads at a time
 constexpr int kRows = kHeads * kTileTokens;
 
 struct Args {
-  const CodeTable* tables;  // of job 0
+  const CodeTable* tables;  // from that of job 0 on
   const float* numbers;
   const float *q, *k, *table;
   int64_t n_tokens;
   int n_heads, n_kv_heads, dim;
   int rotary_dim;  // 2n
   bool interleaved;
-  int depth, width;  // 2n and the offsets, rounded up to 4
+  int depth, width;  // 2n and the number of offsets, padded to multiples of 4
   int n_offsets;
 };
 
-/// The two coordinates of block i, as BlockLayout pairs them.
+/// The two coordinates of block i, paired as in BlockLayout.
 __device__ int2 block_coords(const Args& a, int i) {
   const int n = a.rotary_dim / 2;
   if (i >= n) {
@@ -47,7 +49,7 @@ __device__ int2 block_coords(const Args& a, int i) {
   return a.interleaved ? int2{2 * i, 2 * i + 1} : int2{i, i + n};
 }
 
-/// Quantizes the tile and leaves e = k - k_hat in x.
+/// Quantizes the tile and leaves e = k - k_hat in s.x.
 __device__ void leave_errors(const CodeTile& s) {
   normalize(s);
   __syncthreads();
@@ -66,7 +68,7 @@ __device__ void leave_errors(const CodeTile& s) {
   __syncthreads();
 }
 
-/// Adds the norms of n_valid tokens that were cut to fp16's largest number.
+/// Counts the norms of n_valid tokens that were cut to fp16's largest number.
 __device__ void count_clipped(const CodeTile& s, int n_valid, unsigned long long* clipped) {
   constexpr uint16_t kLargest = 0x7bff;
   for (int i = threadIdx.x; i < n_valid * s.table->n_groups; i += kTileThreads)
@@ -74,8 +76,8 @@ __device__ void count_clipped(const CodeTile& s, int n_valid, unsigned long long
       atomicAdd(clipped, 1ull);
 }
 
-/// Row (head, token) of [A | B] and its static part; zeros where there is no such head or token. A warp per
-/// row.
+/// Writes row (head, token) of [A | B] and its static part, by one warp. They are zero where there is no such
+/// head or token.
 __device__ void fill_row(const Args& a, const CodeTile& s, const float* q, int row, float* ab, float* fixed) {
   const int lane = threadIdx.x % 32, n = a.rotary_dim / 2;
   for (int i = lane; i < a.depth; i += 32)
@@ -98,7 +100,7 @@ __device__ void fill_row(const Args& a, const CodeTile& s, const float* q, int r
   *fixed = rest;
 }
 
-/// The sum over this thread's four rows by four offsets at a time of |ab . table + fixed|.
+/// The sum of |ab . table + fixed| over this thread's items, which are four rows by four offsets each.
 __device__ double add_errors(const Args& a, const float* ab, int stride, const float* fixed, int n_rows,
                              int n_valid) {
   double total = 0;
@@ -149,7 +151,7 @@ __global__ void __launch_bounds__(kTileThreads)
   leave_errors(s);
   count_clipped(s, n_valid, clipped + job);
 
-  float* ab = s.u;  // (64, depth + 4): depth <= D + 2, so it fits u and y
+  float* ab = s.u;  // (64, depth + 4): depth <= D + 2, so that it fits into u and y
   const int stride = a.depth + 4;
   double total = 0;
   for (int g0 = 0; g0 < group; g0 += kHeads) {
@@ -187,7 +189,7 @@ LogitTable::LogitTable(const BlockLayout& metric, const std::vector<float>& tabl
     std::copy_n(&table[size_t(i) * n_offsets], n_offsets, &rows[size_t(i) * width]);
   data_ = Buffer(rows.size() * sizeof(float));
   upload(data_.as(), rows.data(), data_.bytes(), stream);
-  stream.synchronize();  // the rows end here
+  stream.synchronize();  // the host's rows end here
 }
 
 int64_t logit_scratch(const LogitJobs& jobs) {

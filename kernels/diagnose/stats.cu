@@ -1,15 +1,16 @@
-// Per chunk of tokens and KV head, in float64:
+// Block statistics per chunk of tokens and KV head, in float64:
 //
-//   q2_i = sum_t,g |q_tg^(i)|^2,  k2_i = sum_t |k_t^(i)|^2,  k_sum = sum_t k_t,  v_sum = sum_t v_t,  vv =
-//   sum_t v_t v_t^T
+//   q2_i  = sum_t,g |q_tg^(i)|^2     k2_i  = sum_t |k_t^(i)|^2       over the coordinates of rotary block i
+//   k_sum = sum_t k_t                v_sum = sum_t v_t               vv = sum_t v_t v_t^T
 //
 //   q (T, Hq, D), k (T, H, D), v (T, H, Dv) float32, dense
 //   sums (n_chunks, chunk_size): q2 (H, B) | k2 (H, B) | k_sum (H, D) | v_sum (H, Dv) | vv (H, Dv, Dv)
 //
-// Every sum is one chain over tokens (and heads inside a token) in ascending order. Products of two floats
-// are exact in float64, so a fused multiply-add gives what the CPU's multiply and add give: the same bits.
-// Bytes moved: q, k, v once for the sums, v once more per tile of vv from L2; 4 (Hq D + H D + H Dv) T. vv
-// takes H Dv^2 T / 2 float64 multiply-adds on the plain units.
+// Every sum is one chain over tokens (and over heads inside a token) in ascending order. The product of two
+// floats is exact in float64, so that a fused multiply-add gives the same bits as the CPU's multiply and add.
+//
+// Bytes moved: 4 (Hq D + H D + H Dv) T, which is q, k and v once for the sums; v once more per tile of vv,
+// from L2. vv takes H Dv^2 T / 2 float64 multiply-adds, without tensor cores.
 #include <algorithm>
 #include <climits>
 
@@ -21,7 +22,7 @@ namespace {
 
 constexpr int kAhead = 16;  // loads in flight per thread
 
-/// The chunk of a block: tokens [first, first + n).
+/// The tokens [first, first + n) of a block's chunk.
 struct Range {
   int64_t first;
   int n;
@@ -31,7 +32,7 @@ __device__ Range chunk_range(const StatsInput& in, int64_t chunk) {
   return {first, int(min(in.chunk, in.n_tokens - first))};
 }
 
-/// Coordinate x[0] of `n` tokens of `group` heads each, `width` apart inside a token, in that order.
+/// One coordinate, at x[0], of `n` tokens of `group` heads each. Heads lie `width` apart inside a token.
 struct Column {
   const float* x;
   int64_t token_stride;
@@ -67,7 +68,8 @@ __device__ Sums sum_column(const Column& c) {
   return s;
 }
 
-/// A float64 sum of floats or of their squares is finite exactly where all of them are.
+/// Notes the first token with a NaN or infinity. A float64 sum of floats, or of their squares, is finite
+/// exactly where all of them are.
 __device__ void note_nonfinite(const Column& c, double sum, int32_t* bad) {
   if (isfinite(sum)) return;
   for (int t = 0; t < c.n; ++t)
@@ -78,7 +80,7 @@ __device__ void note_nonfinite(const Column& c, double sum, int32_t* bad) {
       }
 }
 
-/// Squares per coordinate (shared) -> per block.
+/// Adds the squares of coordinates (in shared memory) to those of rotary blocks.
 __device__ void store_blocks(const StatsInput& in, const double* squares, double* to) {
   const int n = in.layout.rotary_dim / 2, d = in.layout.head_dim;
   for (int b = threadIdx.x; b < d / 2; b += blockDim.x) {
@@ -92,7 +94,7 @@ __device__ void store_blocks(const StatsInput& in, const double* squares, double
   }
 }
 
-/// Block (chunk, head, role): role 0 q, 1 k, 2 v; thread j takes coordinate j.
+/// Grid: chunks, heads, roles (0 is q, 1 is k, 2 is v). Thread j takes coordinate j.
 __global__ void column_kernel(StatsInput in, double* sums, int32_t* bad) {
   __shared__ double squares[kMaxStatsDim];
   const int64_t chunk = blockIdx.x;
@@ -126,8 +128,8 @@ __global__ void column_kernel(StatsInput in, double* sums, int32_t* bad) {
 
 constexpr int kTile = 64, kStep = 16, kMomentThreads = 256;
 
-/// Block (chunk, head, tile pair): 64 by 64 entries of vv on or below the diagonal and their mirror image, 4
-/// by 4 a thread.
+/// Grid: chunks, heads, pairs of tiles. A block takes 64 by 64 entries of vv on or below the diagonal and
+/// their mirror image, 4 by 4 per thread.
 __global__ void __launch_bounds__(kMomentThreads) moment_kernel(StatsInput in, double* sums) {
   __shared__ double rows[kStep][kTile], columns[kStep][kTile];
   const int64_t chunk = blockIdx.x;

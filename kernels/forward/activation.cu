@@ -1,12 +1,14 @@
-// out(t, i) = act(g, u) with g and u of row t where the layout has them, u = 1 where there is none:
+// out(t, i) = act(g, u) with the gate g and the up value u of row t. u = 1 where the layout has none.
+//
 //   silu        g / (1 + e^-g) u
 //   gelu_tanh   g / 2 (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))) u
 //   clamped     g' / (1 + e^(-alpha g')) (u' + 1),  g' = min(g, limit),  u' = min(max(u, -limit), limit)
 //
-//   halves   t0: [gate: width][up: width]  t1: ...     dense, float32;   out (n, width) dense
-//   pairs    t0: gate 0, up 0, gate 1, up 1, ...       alone   t0: [gate: width]
+//   halves      a row is [gate (width)][up (width)]
+//   pairs       a row is gate 0, up 0, gate 1, up 1, ...
+//   alone       a row is [gate (width)]
 //
-// Bytes moved: n width (8 + size of type).
+// x is dense float32, out (n, width) is dense. Bytes moved: n width (8 + size of type).
 #include "kernels/device/check.cuh"
 #include "kernels/device/float_type.cuh"
 #include "kernels/forward/activation.cuh"
@@ -16,12 +18,13 @@ namespace {
 
 constexpr int kThreads = 256;
 
-/// Where a row's values are: gate i at i * step, its up value `apart` behind; none where apart is 0.
+/// Strides of x: gate i of row t is x[t * row + i * step], and its up value lies `apart` behind it. Where
+/// apart is 0 there are no up values.
 struct Places {
   int64_t row, step, apart;
 };
 
-/// blockIdx.x is the row, blockIdx.y a piece of it. Four columns per thread when kPacks, which halves have.
+/// blockIdx.x is the row, blockIdx.y a piece of it. kPacks: four columns per thread, in the layout `halves`.
 template <bool kPacks, class Out>
 __global__ void __launch_bounds__(kThreads)
     activate_kernel(const float* x, Places p, int64_t width, ActivationFunction f, Out* out) {

@@ -3,7 +3,7 @@
 
 namespace blockgtq::cuda {
 
-/// act(g, u): activation.cu has the formulas.
+/// act(g, u); activation.cu has the formulas.
 struct ActivationFunction {
   Activation kind;
   float limit, alpha;

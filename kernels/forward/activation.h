@@ -6,11 +6,11 @@
 
 namespace blockgtq::cuda {
 
-/// Of a gate g and its up value u: silu(g) u; gelu(g) u by tanh; g' sigmoid(alpha g') (u' + 1) with g' =
-/// min(g, limit) and u' = u within -limit and limit.
+/// Functions of a gate g and its up value u: silu(g) u; gelu(g) u in the tanh form; g' sigmoid(alpha g')
+/// (u' + 1) with g' = min(g, limit) and u' = u clamped to [-limit, limit].
 enum class Activation { silu, gelu_tanh, clamped };
-/// A row of 2 width values is [gate | up], or (gate, up) pairs; one of width values is the gate alone, up
-/// being 1.
+/// How a row lies: 2 width values as [gate | up] or as (gate, up) pairs, or width values that are the gate
+/// alone, with up = 1.
 enum class GateLayout { halves, pairs, alone };
 
 /// out (n, width) = the activation of x's rows, rounded to `type`.
@@ -19,7 +19,7 @@ struct GatedRows {
   int64_t n = 0, width = 0;
   Activation activation = Activation::silu;
   GateLayout layout = GateLayout::halves;
-  float limit = 0, alpha = 0;  // Activation::clamped
+  float limit = 0, alpha = 0;  // of Activation::clamped
   void* out = nullptr;         // dense
   FloatType type = FloatType::f32;
 };

@@ -1,20 +1,24 @@
-// o_i = sum_j e^(s_ij - m_i) v_j / (sum_j e^(s_ij - m_i) + e^(sink - m_i)),  s_ij = scale q_i.k_j or its cap,
-// m_i = max_j s_ij, over the keys j of one chunk with i - window < j <= i, float32 throughout. With a past, i
-// counts from its first key.
+// Causal attention within a chunk, float32 throughout:
+//
+//   o_i  = sum_j e^(s_ij - m_i) v_j / (sum_j e^(s_ij - m_i) + e^(sink - m_i)),  m_i = max_j s_ij
+//   s_ij = scale q_i.k_j, or its softcap, over the keys j with i - window < j <= i
+//
+// With a past, i counts from the past's first key.
 //
 // A block of 256 threads owns 64 queries of one head and walks over the chunk's keys, 32 at a time, with a
-// running maximum m, sum l and output o per query: when m grows, l and o shrink by e^(old m - new m). No
-// matrix of scores leaves the chip. Tiles of keys that no query's window reaches are not read. A sink is
-// where m and l begin. Heads of any dimension are filled up with zeros; those of usual dimensions without a
-// cap go to tensor_attention.cuh.
+// running maximum m, sum l and output o per query (online softmax): when m grows, l and o shrink by
+// e^(old m - new m). No matrix of scores leaves the chip. Tiles of keys that no query's window reaches are
+// not read. A sink gives m and l their first values. Heads of any dimension are padded with zeros. Heads of
+// usual dimensions without a softcap go to tensor_attention.cuh.
 //
 //   shared   Q (64, dim + 4)   K (32, dim + 4)   V (32, v_dim)   P (64, 32 + 4)
-//   thread   (y, x) of 16 x 16: queries 4y .. 4y + 3; keys x, x + 16; output columns x, x + 16, ...
+//   thread   (y, x) of 16 x 16: queries 4 y .. 4 y + 3; keys x, x + 16; output columns x, x + 16, ...
 //
-// The 4 columns of padding spread the 16-byte reads of 8 rows over all banks. Queries 4y .. 4y + 3 are shared
-// by 16 neighbouring lanes: maxima, sums and P need no barrier wider than a warp. Bytes moved: q and out
-// once, k and v once per 64 queries and query head (from L2 after the first). Operations: 2 (dim + v_dim) per
-// query head and pair i >= j.
+// The 4 columns of padding spread the 16-byte reads of 8 rows over all banks. Queries 4 y .. 4 y + 3 are
+// shared by 16 neighbouring lanes, so that maxima, sums and P need no barrier wider than a warp.
+//
+// Bytes moved: q and out once, k and v once per 64 queries and query head (from L2 after the first).
+// Operations: 2 (dim + v_dim) per query head and pair i >= j.
 #include <algorithm>
 #include <cfloat>
 
@@ -44,7 +48,7 @@ __device__ float4 four(const float* p) {
   return *reinterpret_cast<const float4*>(p);
 }
 
-/// Over the 16 lanes that share queries.
+/// The maximum and the sum over the 16 lanes that share queries.
 __device__ float row_max(float x) {
   for (int apart = kSide / 2; apart > 0; apart /= 2) x = fmaxf(x, __shfl_xor_sync(kWholeWarp, x, apart));
   return x;
@@ -54,7 +58,7 @@ __device__ float row_sum(float x) {
   return x;
 }
 
-/// s = the thread's 4 x 2 products of queries and keys.
+/// s = the products of the thread's 4 queries and 2 keys.
 template <int kDim, int kVDim>
 __device__ void scores(const Tile<kDim, kVDim>& tile, int y, int x, float (&s)[kRows][kColumns]) {
   for (int i = 0; i < kRows; ++i)
@@ -99,12 +103,12 @@ __global__ void __launch_bounds__(kThreads)
   extern __shared__ float4 shared[];
   Tile<kDim, kVDim>& tile = *reinterpret_cast<Tile<kDim, kVDim>*>(shared);
   const int x = threadIdx.x % kSide, y = threadIdx.x / kSide;
-  // The longest tiles first, so that the multiprocessors end together.
+  // The tiles with most keys come first, so that the multiprocessors end together.
   const int64_t per_tile = n_chunks * a.n_heads, index = blockIdx.x, rest = index % per_tile;
   const int64_t q0 = (n_tiles - 1 - index / per_tile) * kQueries;  // within the chunk
   const int64_t start = rest / a.n_heads * a.chunk, head = rest % a.n_heads, kv_head = head / a.group;
   const int64_t length = min(a.chunk, a.n_tokens - start);
-  if (q0 >= length) return;  // of a short last chunk
+  if (q0 >= length) return;  // the last chunk is shorter
   const int64_t p0 = a.past + q0, n_keys = a.past + length;
 
   load_rows<kDim, kDim + kPad, kThreads>(tile.q, kQueries,
@@ -112,7 +116,7 @@ __global__ void __launch_bounds__(kThreads)
                                          a.q.stride, length - q0, a.dim);
   float m[kRows], l[kRows], o[kRows][kVDim / kSide];
   for (int i = 0; i < kRows; ++i) {
-    // Not infinite from the start: a query may see no key of the first tiles. A sink's NaN stays.
+    // m does not begin at -infinity: a query may see no key of the first tiles. A sink that is NaN stays NaN.
     const float sink = a.sinks ? a.sinks[head] : -FLT_MAX;
     m[i] = sink < -FLT_MAX ? -FLT_MAX : sink;
     l[i] = a.sinks ? 1 : 0;
@@ -121,7 +125,7 @@ __global__ void __launch_bounds__(kThreads)
 
   const int64_t end = min(p0 + kQueries, n_keys);
   for (int64_t k0 = max(p0 - a.window + 1, int64_t(0)) / kKeys * kKeys; k0 < end; k0 += kKeys) {
-    __syncthreads();  // the tiles before are done with
+    __syncthreads();  // nobody reads the previous tiles any more
     load_rows<kDim, kDim + kPad, kThreads>(tile.k, kKeys,
                                            a.k.data + (start + k0) * a.k.stride + kv_head * a.k.head_stride,
                                            a.k.stride, n_keys - k0, a.dim);
@@ -141,7 +145,7 @@ __global__ void __launch_bounds__(kThreads)
       const int64_t query = p0 + y * kRows + i;
       float top = m[i];
       for (int j = 0; j < kColumns; ++j) {
-        const uint64_t back = uint64_t(query - (k0 + x + j * kSide));  // beyond any window for later keys
+        const uint64_t back = uint64_t(query - (k0 + x + j * kSide));  // a later key wraps beyond any window
         s[i][j] = back < uint64_t(a.window) ? s[i][j] * a.scale : -INFINITY;
         top = fmaxf(top, s[i][j]);
       }
@@ -157,7 +161,7 @@ __global__ void __launch_bounds__(kThreads)
       l[i] = l[i] * shrink + row_sum(sum);
       for (int c = 0; c < kVDim / kSide; ++c) o[i][c] *= shrink;
     }
-    __syncwarp();  // P is read by the warp that wrote it
+    __syncwarp();  // the warp that wrote P reads it
     add_values(tile, y, x, o);
   }
 
@@ -177,7 +181,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// launch(n_chunks, n_tiles, blocks, out) for tiles of so many queries.
+/// Calls launch(n_chunks, n_tiles, blocks, out) for tiles of `queries` queries.
 template <class Launch>
 void with_tiles(const AttentionProblem& a, int queries, const Launch& launch) {
   const int64_t n_chunks = (a.n_tokens + a.chunk - 1) / a.chunk;

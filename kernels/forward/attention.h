@@ -7,10 +7,13 @@
 namespace blockgtq::cuda {
 
 /// Causal attention within every chunk: out (T, n_heads, v_dim) = softmax(scale * q k^T) v, where query head
-/// h reads KV head h / group. A past is that many more keys and values before those of the tokens, which then
-/// are one chunk. With a window a query sees that many keys, its own the last; a cap c makes
-/// c tanh(x / c) of a logit; a sink is one more logit of a head, without a value; a gate multiplies the
-/// result by its sigmoid.
+/// h reads KV head h / group.
+///
+///   past      so many keys and values come before those of the tokens, which are then one chunk
+///   window    a query sees so many keys, its own being the last
+///   softcap   c makes c tanh(x / c) of a logit x
+///   sinks     a head has one more logit, without a value
+///   gate      the result is multiplied by the gate's sigmoid
 struct AttentionProblem {
   int64_t n_tokens = 0, chunk = 0, past = 0;
   int64_t n_heads = 0, group = 1;
@@ -26,8 +29,8 @@ struct AttentionProblem {
 };
 void attention(const AttentionProblem& problem, const Stream& stream);
 
-/// dim and v_dim are at most kMaxAttentionDim. Usual ones (64, 80, 96, 128, 256, and latent attention's) have
-/// kernels of their own where nothing is capped, others one for heads filled up to 32, 128 or 256.
+/// dim and v_dim are at most kMaxAttentionDim. The usual ones (64, 80, 96, 128, 256, and those of latent
+/// attention) have kernels of their own where there is no softcap. Others are padded to 32, 128 or 256.
 bool attention_supported(int64_t dim, int64_t v_dim);
 inline constexpr int64_t kMaxAttentionDim = 256;
 

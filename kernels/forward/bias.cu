@@ -1,6 +1,4 @@
-// y(t, i) += scale bias(i), t < n, i < cols.
-//
-// Memory: rows of y y_stride floats apart, bias dense. Bytes moved: 8 n cols.
+// y(t, i) += scale bias(i) for t < n, i < cols. Rows of y lie y_stride floats apart. Bytes moved: 8 n cols.
 #include "kernels/device/check.cuh"
 #include "kernels/forward/bias.h"
 
@@ -9,7 +7,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-/// A block per row.
+/// One block per row.
 __global__ void add_bias_kernel(float* y, int64_t y_stride, int64_t cols, const float* bias, float scale) {
   float* row = y + int64_t(blockIdx.x) * y_stride;
   for (int64_t i = threadIdx.x; i < cols; i += kThreads) row[i] += scale * bias[i];

@@ -1,12 +1,16 @@
 // y (n, rows) = x (n, cols) w (rows, cols)^T through cuBLASLt.
 //
-// cuBLASLt counts columns first, so row-major matrices are their transposes to it:
-//   w   (cols, rows), leading dimension cols, transposed      x   (cols, n), leading dimension cols
-//   y   (rows, n), leading dimension y_stride
-// Bytes moved: size of type * (rows cols + n cols) + 4 n rows (twice with add). Operations: 2 n rows cols.
+// To cuBLASLt, which is column-major, row-major matrices are their transposes:
 //
-// The library has 541 MB and is opened when a product is first wanted: no command without a GPU pays for it,
-// and a machine that lacks it runs everything else.
+//   w   (cols, rows), leading dimension cols, transposed
+//   x   (cols, n), leading dimension cols
+//   y   (rows, n), leading dimension y_stride
+//
+// Bytes moved: size of type * (rows cols + n cols) + 4 n rows, the last of which counts twice with `add`.
+// Operations: 2 n rows cols.
+//
+// The library has 541 MB. It is opened when the first product is wanted, so that no command without a GPU
+// pays for it, and a machine that lacks it runs everything else.
 #include <cublasLt.h>
 #include <dlfcn.h>
 
@@ -24,8 +28,8 @@ namespace {
 #define BLOCKGTQ_TEXT_OF(x) BLOCKGTQ_TEXT(x)
 constexpr char kLibrary[] = "libcublasLt.so." BLOCKGTQ_TEXT_OF(CUBLAS_VER_MAJOR);
 
-/// cuBLASLt's functions by the names of its header. Those with `_internal` stand behind the header's inline
-/// ones.
+/// cuBLASLt's functions by the names of its header. Those with `_internal` are what inline functions of
+/// the header call.
 struct Library {
   decltype(&cublasLtGetVersion) version;
   decltype(&cublasLtGetStatusString) status_text;
@@ -71,7 +75,7 @@ struct Library {
   }
 };
 
-/// Opened by the first call that succeeds, for the rest of the process.
+/// Opened by the first call that succeeds, and kept for the rest of the process.
 const Library& library() {
   static const Library opened;
   return opened;
@@ -86,7 +90,7 @@ cudaDataType_t data_type(FloatType type) {
   return type == FloatType::f32 ? CUDA_R_32F : type == FloatType::bf16 ? CUDA_R_16BF : CUDA_R_16F;
 }
 
-/// What an algorithm may count on; finer than 16 bytes helps none.
+/// The alignment of p that an algorithm may count on. More than 16 bytes helps none.
 uint32_t alignment(const void* p) {
   constexpr uintptr_t kEnough = 16;
   const uintptr_t address = reinterpret_cast<uintptr_t>(p);
@@ -101,7 +105,7 @@ struct Description {
   explicit Description(const Product& p) {
     const Library& lt = library();
     check_blas(lt.init_operation(&operation, sizeof operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "operation");
-    // Rows to us are columns to cuBLASLt.
+    // Our rows are columns to cuBLASLt.
     const cublasOperation_t turned = p.transposed ? CUBLAS_OP_N : CUBLAS_OP_T;
     check_blas(lt.set_operation(&operation, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof turned),
                "operation");
@@ -143,7 +147,7 @@ struct Blas::State {
     cublasLtMatmulPreferenceOpaque_t preference;
     check_blas(library().init_preference(&preference, sizeof preference), "preference");
     set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(kWorkspaceBytes));
-    // Split sums only through the workspace and a second pass, whose order is fixed.
+    // Partial sums go through the workspace and a second pass only, whose order is fixed.
     set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
         uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
     set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment(p.w));

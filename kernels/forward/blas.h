@@ -8,8 +8,8 @@
 
 namespace blockgtq::cuda {
 
-/// y (n, rows) = scale x (n, cols) w^T, or += with `add`; w (rows, cols), or (cols, rows) where transposed.
-/// Accumulated in float32; f32 operands are multiplied as float32, never as TF32.
+/// y (n, rows) = scale x (n, cols) w^T, or += with `add`. w is (rows, cols), or (cols, rows) where
+/// `transposed`. Sums are float32. f32 operands are multiplied as float32, never as TF32.
 struct Product {
   const void* w = nullptr;  // dense
   const void* x = nullptr;  // dense
@@ -21,11 +21,11 @@ struct Product {
   bool transposed = false;
 };
 
-/// "cuBLASLt 13.1.0", or why it cannot be opened. Opens it; never throws.
+/// "cuBLASLt 13.1.0", or why the library cannot be opened. It opens the library, and never throws.
 std::string describe_blas();
 
 /// cuBLASLt with one workspace, for one stream at a time. The algorithm of a shape is chosen once, by the
-/// shape alone, and never adds partial sums in an order of its own: same inputs, same bits.
+/// shape alone, and adds partial sums in a fixed order: same inputs, same bits.
 class Blas {
  public:
   static constexpr int64_t kWorkspaceBytes = 32 << 20;

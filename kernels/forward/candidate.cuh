@@ -4,19 +4,20 @@
 
 namespace blockgtq::cuda {
 
-/// Worse than any other.
+/// A candidate that is worse than any other.
 __device__ inline Candidate no_candidate() {
   return {-INFINITY, INT32_MAX};
 }
 
-/// The better of two: what is not finite first, then the larger value, then the lower row.
+/// The better of two candidates: one that reports a non-finite result first, then the larger value, then
+/// the lower row.
 __device__ inline Candidate better(const Candidate& a, const Candidate& b) {
   if (a.row < 0 || b.row < 0) return a.row < b.row ? a : b;
   if (a.value != b.value) return a.value > b.value ? a : b;
   return a.row < b.row ? a : b;
 }
 
-/// The best of kLanes neighbouring lanes of a warp; each of them gets it.
+/// The best candidate of kLanes neighbouring lanes of a warp. Each of them gets it.
 template <int kLanes>
 __device__ inline Candidate best_of_lanes(Candidate best) {
 #pragma unroll

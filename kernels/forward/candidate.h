@@ -3,8 +3,8 @@
 
 namespace blockgtq::cuda {
 
-/// The largest of some neighbouring results and its row. Where one of them is not finite, that row, less than
-/// 0 by one: -1 - row.
+/// The largest of some neighbouring results, and its row. Where a result is not finite, the candidate reports
+/// that instead: its row is then -1 - (the result's row), which is negative.
 struct Candidate {
   float value = 0;
   int32_t row = 0;

@@ -1,7 +1,6 @@
-// out[i] = to(in[i]), n elements.
-//
-// Memory: both arrays dense, any alignment of whole elements; four elements per thread where both ends of a
-// pack are aligned. Bytes moved: n (size of from + size of to).
+// out[i] = in[i] in another type, for n elements. Both arrays are dense, at any alignment of whole elements.
+// A thread takes four elements at a time where both arrays are aligned to them. Bytes moved: n
+// (size of from + size of to).
 #include <algorithm>
 
 #include "kernels/device/check.cuh"
@@ -14,7 +13,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int64_t kMaxBlocks = 4096;
 
-/// The first n_packs * 4 elements in packs, the rest one by one.
+/// Converts the first n_packs * 4 elements in packs of four, the rest one by one.
 template <class From, class To>
 __global__ void convert_kernel(const From* in, To* out, int64_t n_packs, int64_t n) {
   const int64_t first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x,

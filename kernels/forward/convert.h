@@ -6,7 +6,7 @@
 
 namespace blockgtq::cuda {
 
-/// out[i] = in[i], n elements, rounded to nearest even where out is narrower. The arrays do not overlap.
+/// out[i] = in[i] for n elements, rounded to nearest even where out is narrower. The arrays do not overlap.
 void convert(const void* in, FloatType from, void* out, FloatType to, int64_t n, const Stream& stream);
 
 }  // namespace blockgtq::cuda

@@ -1,14 +1,16 @@
-// Gated delta nets between their products.
+// Gated delta nets: what lies between their matrix products.
 //
 //   convolve     y_tc = silu(sum_j w_cj x_(t - kernel + 1 + j)c) over the tokens of t's chunk; bytes 8 n cols
 //   delta_rule   S_t = g_t S_(t-1) + k_t (beta_t (v_t - g_t S_(t-1)^T k_t))^T,  out_t = S_t^T q_t
 //
-// The columns of S do not know of each other: a block of 128 threads owns 64 of them, of one chunk and value
-// head, and two neighbouring lanes have a column in their registers, every other four rows each (key
-// dimensions filled up with zeros to 32 or 128). The first warp makes q of a token a unit vector, the second
-// k; both go through shared memory, in turn through two places, so that one barrier per token is enough. A
-// token's inputs are asked for while the token before is computed. Bytes moved: q and k once per 64 columns
-// and value head, v and out once. Operations: 8 key_dim value_dim per token and head.
+// The columns of S do not depend on each other. A block of 128 threads owns 64 columns of one chunk and value
+// head. Two neighbouring lanes hold a column in registers, each every other four rows (the key dimension is
+// padded with zeros to 32 or 128). The first warp makes a token's q a unit vector, the second its k. Both go
+// through shared memory in two buffers, so that one barrier per token is enough. The inputs of a token are
+// loaded while the preceding token is computed.
+//
+// Bytes moved: q and k once per 64 columns and value head, v and out once. Operations: 8 key_dim value_dim
+// per token and head.
 #include <algorithm>
 
 #include "kernels/device/check.cuh"
@@ -37,7 +39,7 @@ __global__ void __launch_bounds__(kThreads) convolve_kernel(Convolution c) {
   c.y[t * c.cols + column] = sum * sigmoid(sum);
 }
 
-/// A thread's part of a token's inputs: of q (first warp) or k (second), and what its column needs.
+/// A thread's part of a token's inputs: of q (first warp) or k (second warp), and what its column needs.
 template <int kDim>
 struct Inputs {
   float key[kDim / 32];
@@ -64,7 +66,7 @@ __device__ Inputs<kDim> load(const DeltaRule& r, int64_t t, int64_t head, int64_
 
 template <int kDim>
 __global__ void __launch_bounds__(kColumns* kSplit) delta_kernel(DeltaRule r) {
-  __shared__ float4 shared[2][2][kDim / 4];  // of two tokens, q and k
+  __shared__ float4 shared[2][2][kDim / 4];  // (token % 2, q or k)
   const int64_t first = int64_t(blockIdx.x) * r.chunk, end = min(first + r.chunk, r.n_tokens);
   const int64_t head = blockIdx.y, column = int64_t(blockIdx.z) * kColumns + threadIdx.x / kSplit;
   const int part = threadIdx.x % kSplit;

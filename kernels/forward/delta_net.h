@@ -5,8 +5,8 @@
 
 namespace blockgtq::cuda {
 
-/// y (n, cols) = silu of x's convolution over the last `kernel` tokens of a chunk: weight (cols, kernel), the
-/// last one the token's own. x and y dense and apart.
+/// y (n, cols) = silu of the convolution of x over the last `kernel` tokens of a chunk. weight
+/// (cols, kernel); the last weight is that of the token itself. x and y are dense and do not overlap.
 struct Convolution {
   const float* x = nullptr;
   const float* weight = nullptr;
@@ -15,9 +15,14 @@ struct Convolution {
 };
 void convolve(const Convolution& convolution, const Stream& stream);
 
-/// The gated delta rule, every chunk from an empty state S (key_dim, value_dim) per value head h: q and k get
-/// length one; S *= e^(-e^decay_h softplus(a + dt_bias_h)); S += k (sigmoid(b) (v - S^T k))^T; out = S^T q /
-/// sqrt(key_dim). Value heads in turn share a key head.
+/// The gated delta rule. Every chunk begins with an empty state S (key_dim, value_dim) per value head h. For
+/// every token, with q and k made unit vectors:
+///
+///   S  *= e^(-e^decay_h softplus(a + dt_bias_h))
+///   S  += k (sigmoid(b) (v - S^T k))^T
+///   out = S^T q / sqrt(key_dim)
+///
+/// value_heads / key_heads neighbouring value heads share a key head.
 struct DeltaRule {
   int64_t n_tokens = 0, chunk = 0;
   int64_t key_heads = 0, value_heads = 0, key_dim = 0, value_dim = 0;

@@ -1,9 +1,9 @@
-// out[i] = number i of GGUF's quantized blocks. Layouts: ggml-common.h of llama.cpp.
+// out[i] = number i of GGUF's quantized blocks. ggml-common.h of llama.cpp has the layouts.
 //
-// One thread per number, neighbours beside each other; a warp's 32 numbers lie in one block and share its
-// scales through the caches. Products of a scale and the integers that go with it are exact in float32 (as
-// hf/gguf_blocks.cpp says), so that a fused multiply-add rounds as the CPU does. Bytes moved: the blocks and
-// the numbers, the bound.
+// There is one thread per number, and neighbouring threads have neighbouring numbers: a warp's 32 numbers lie
+// in one block and share its scales through the caches. The product of a scale and the integers that go with
+// it is exact in float32 (hf/gguf_blocks.cpp says why), so that a fused multiply-add rounds as the CPU does.
+// Bytes moved, which is the bound: the blocks and the numbers.
 #include <algorithm>
 
 #include "kernels/device/check.cuh"
@@ -24,7 +24,7 @@ __device__ float half_at(Bytes at) {
 __device__ int low_or_high(uint8_t byte, bool high) {
   return high ? byte >> 4 : byte & 15;
 }
-/// Nibble i of 32 in 16 bytes: the low halves first.
+/// Nibble i of 32 in 16 bytes. The low halves of all bytes come first.
 __device__ int nibble(Bytes q, int i) {
   return low_or_high(q[i & 15], i >= 16);
 }
@@ -132,7 +132,7 @@ struct IQ4XS {
 struct MXFP4 {
   static constexpr int kNumbers = 32, kBytes = 17;
   static __device__ float at(Bytes b, int i) {
-    // A power of two, halved because the table is doubled; 0 and 1 are subnormal.
+    // A power of two, halved because the table is doubled. Exponents 0 and 1 give subnormal numbers.
     const float d = __uint_as_float(b[0] < 2 ? 0x00200000u << b[0] : uint32_t(b[0] - 1) << 23);
     return d * float(kE2m1Doubled[nibble(b + 1, i)]);
   }

@@ -1,17 +1,19 @@
-// Products with the experts of a few tokens; e_i are a token's experts, p_i their weights:
+// Products of a few tokens with their experts. e_i are a token's experts, p_i their weights:
 //
-//   gated   h_i = act(gate_{e_i} x, up_{e_i} x),  gate the first half of an expert's rows
+//   gated   h_i = act(gate_{e_i} x, up_{e_i} x),  gate is the first half of an expert's rows
 //   added   x += scale sum_i p_i (down_{e_i} h_i + bias_{e_i})
 //
-// A tile of 8 rows, its queue and its sums are matvec.cu's. What a block goes through, one after the other:
+// Tiles of 8 rows, the queue of W and the sums are those of matvec.cu. Blocks share the tiles evenly, and a
+// block takes its tiles in this order:
 //
-//   gated   (expert, tile, half): experts that somebody goes to, by number; a gate's tile, then what it opens
-//   added   (tile, expert): a tile's experts follow each other, so that one thread adds up a result
+//   gated   (expert, tile, half): by number the experts that some token goes to; a tile of gates, then the
+//           tile of up rows that they multiply
+//   added   (tile, expert): the experts of a tile follow each other, so that one thread adds up a result
 //
-// and blocks share experts' tiles, or tiles, evenly. Every block finds for itself who goes to which expert
-// (Visits): at most 256 pairs, a thread to each. A tile's vectors are the tokens that go to its expert.
+// Every block finds out for itself which token goes to which expert (Visits): there are at most 256 pairs,
+// one per thread. The vectors of a tile are the tokens that go to its expert.
 //
-// Bytes moved: the chosen experts' matrices once, vectors once per block (from L2).
+// Bytes moved: the matrices of the chosen experts once, vectors once per block (from L2).
 #include <algorithm>
 
 #include "kernels/device/check.cuh"
@@ -24,11 +26,13 @@
 namespace blockgtq::cuda {
 namespace {
 
-/// Who goes where: visits (token, place among its experts) by expert, then by token.
+/// Which token goes to which expert. A visit is a (token, place among the token's experts). Visits are sorted
+/// by expert, then by token.
 struct Visits {
-  int chosen[kMaxVisits];           // by token and place
-  unsigned char count[kMaxVisits];  // likewise: 0 that of an earlier place, 2 an expert's first visit
-  int expert[kMaxVisits];           // that somebody goes to, rising
+  int chosen[kMaxVisits];  // the expert of every (token, place)
+  // of every (token, place): 0 repeats an earlier place, 2 is the expert's first visit, 1 any other
+  unsigned char count[kMaxVisits];
+  int expert[kMaxVisits];           // the experts that some token goes to, rising
   short first[kMaxVisits + 1];      // an expert's first visit
   short visit[kMaxVisits];          // token * n_per_token + place
   unsigned char token[kMaxVisits];  // of a visit
@@ -36,7 +40,7 @@ struct Visits {
 };
 static_assert(kMaxVisits <= kThreads);
 
-/// Fills v, by all threads. Returns the number of experts.
+/// Fills v. All threads call it. Returns the number of experts.
 __device__ int find_visits(const ExpertMatVec& a, Visits& v) {
   const int n = a.product.n * a.n_per_token, i = threadIdx.x, token = i / a.n_per_token;
   const bool mine = i < n;
@@ -47,7 +51,7 @@ __device__ int find_visits(const ExpertMatVec& a, Visits& v) {
   for (int q = 0; q < i && mine; ++q) {
     if (v.chosen[q] != e) continue;
     first = false;
-    if (q / a.n_per_token == token) counts = false;  // as only logits that are no numbers choose
+    if (q / a.n_per_token == token) counts = false;  // a token has an expert twice only where logits are NaN
   }
   if (mine) v.count[i] = counts ? first ? 2 : 1 : 0;
   const int n_experts = __syncthreads_count(first), n_visits = __syncthreads_count(counts);
@@ -68,21 +72,21 @@ __device__ int find_visits(const ExpertMatVec& a, Visits& v) {
   return n_experts;
 }
 
-/// A tile of an expert, the expert by its place in Visits.
+/// A tile of an expert. `expert` is the expert's index in Visits.
 struct Place {
   int expert, tile;
-  bool up;  // of the rows that gates open
+  bool up;  // a tile of up rows, not of gates
 };
 
-/// A warp's way through its block's places, slab by slab: what is asked for next.
+/// A warp's way through the tiles of its block, slab by slab. It points to the slab that is loaded next.
 template <class T, bool kGated>
 struct ExpertWay {
   static constexpr int kEach = 16 / sizeof(T), kSlabColumns = kRowBytes / sizeof(T);
   const MatVec& p;
   const Visits& v;
-  int n_experts, tiles;  // tiles: of an expert, or of its gates
-  int at, last;          // places of the block
-  int step = 0, steps;   // of a place
+  int n_experts, tiles;  // tiles of an expert, or of its gates
+  int at, last;          // the block's next tile and the end of its tiles
+  int step = 0, steps;   // slabs of this warp in a tile
 
   __device__ ExpertWay(const MatVec& p, const Visits& v, int n_experts, int tiles, Range range)
       : p(p),
@@ -97,7 +101,7 @@ struct ExpertWay {
     if (kGated) return {at / 2 / tiles, at / 2 % tiles, at % 2 != 0};
     return {at % n_experts, at / n_experts, false};
   }
-  /// The first row of a place in the matrix of all experts, and how many of its tile's there are.
+  /// The first row of a tile in the matrix of all experts, and the number of rows that the tile has.
   __device__ int64_t first_row(const Place& x) const {
     return v.expert[x.expert] * p.rows + x.tile * kTileRows + (x.up ? p.rows / 2 : 0);
   }
@@ -105,9 +109,9 @@ struct ExpertWay {
     return int(min((kGated ? p.rows / 2 : p.rows) - x.tile * kTileRows, int64_t(kTileRows)));
   }
 
-  /// The first column of the warp's slab.
+  /// The first column of the warp's slab number `step`.
   __device__ int column(int step) const { return (step * kWarps + int(threadIdx.x / 32)) * kSlabColumns; }
-  /// Asks for the next slab; to: (8, 16) of this warp. What is not there is zero.
+  /// Starts to load the next slab; to: (8, 16) units of this warp. What lies outside the matrix becomes zero.
   __device__ void load(uint4* to) {
     if (at < last) {
       const Place x = place(at);
@@ -135,7 +139,8 @@ __global__ void __launch_bounds__(kThreads, 2) expert_kernel(const ExpertMatVec 
   const MatVec& p = a.product;
   float* const sums = reinterpret_cast<float*>(queues + kQueueBytes / 16);
   const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
-  const int r = threadIdx.x % kTileRows, b = threadIdx.x / kTileRows;  // of a result: kThreads are enough
+  // Row and vector of the thread's result. kThreads are enough for all results.
+  const int r = threadIdx.x % kTileRows, b = threadIdx.x / kTileRows;
   uint4* const queue = queues + warp * (kStages * kTileUnits);
   let_successor_start();
   wait_for_predecessor();
@@ -165,7 +170,7 @@ __global__ void __launch_bounds__(kThreads, 2) expert_kernel(const ExpertMatVec 
     for (int step = 0; step < ahead.steps; ++step) {
       typename Own::Vectors x[kPieces];
 #pragma unroll
-      for (int i = 0; i < kPieces; ++i) {  // behind the columns any numbers: W is zero there
+      for (int i = 0; i < kPieces; ++i) {  // beyond the columns any numbers do: W is zero there
         const int column = ahead.column(step) + (4 * i + c) * kEach;
         x[i] = Own::read(n, begin, vectors + min(column, int(p.cols) - kEach));
       }
@@ -174,7 +179,7 @@ __global__ void __launch_bounds__(kThreads, 2) expert_kernel(const ExpertMatVec 
       __syncwarp();
 #pragma unroll
       for (int i = 0; i < kPieces; ++i) own.add(n, begin, x[i], here[g * 16 + ((4 * i + c) ^ (g % 2) << 2)]);
-      __syncwarp();  // all lanes have read what comes anew
+      __syncwarp();  // all lanes have read what is loaded anew
       ahead.load(here);
       stage = (stage + 1) % kStages;
     }
@@ -183,7 +188,7 @@ __global__ void __launch_bounds__(kThreads, 2) expert_kernel(const ExpertMatVec 
     __syncthreads();
     const bool there = r < ahead.rows(place);
     const int64_t row = ahead.first_row(place) + r;
-    if constexpr (kGated) {  // b: a visit
+    if constexpr (kGated) {  // b is a visit
       if (!there || b >= n) continue;
       const float y = result_of(p, mine, b, r, row);
       if (place.up)
@@ -191,13 +196,13 @@ __global__ void __launch_bounds__(kThreads, 2) expert_kernel(const ExpertMatVec 
               activation(kept, y));
       else
         kept = y;
-    } else {  // b: a token
+    } else {  // b is a token
       if (!there || b >= p.n) continue;
       for (int i = 0; i < n; ++i)
         if (v.token[first_visit + i] == b)
           kept = fmaf(v.weight[first_visit + i], result_of(p, mine, i, r, row), kept);
       if (place.expert + 1 < n_experts) continue;
-      atomicAdd(p.y + b * p.rows + place.tile * kTileRows + r, kept);  // the only one: see matvec.cu
+      atomicAdd(p.y + b * p.rows + place.tile * kTileRows + r, kept);  // the only addition: see matvec.cu
       kept = 0;
     }
   }

@@ -1,6 +1,5 @@
-// to(t, h, i) = from(t, h, i), t < n, h < heads, i < width.
-//
-// Memory: heads and tokens of either side at strides of their own. Bytes moved: 8 n heads width.
+// to(t, h, i) = from(t, h, i) for t < n, h < heads, i < width. Both sides have strides of their own for heads
+// and tokens. Bytes moved: 8 n heads width.
 #include "kernels/device/check.cuh"
 #include "kernels/forward/heads.h"
 
@@ -9,7 +8,7 @@ namespace {
 
 constexpr int kThreads = 128;
 
-/// A block per token, a thread per (head, coordinate).
+/// One block per token, a thread per (head, coordinate).
 __global__ void copy_heads_kernel(ConstHeads from, Heads to, int heads, int width) {
   const int64_t t = blockIdx.x;
   for (int i = threadIdx.x; i < heads * width; i += kThreads) {

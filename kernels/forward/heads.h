@@ -5,7 +5,7 @@
 
 namespace blockgtq::cuda {
 
-/// Heads of a matrix over tokens: head h of token t starts at data + t * stride + h * head_stride.
+/// Heads in a matrix over tokens: head h of token t starts at data + t * stride + h * head_stride.
 template <class T>
 struct HeadsOf {
   T* data = nullptr;
@@ -14,7 +14,7 @@ struct HeadsOf {
 using Heads = HeadsOf<float>;
 using ConstHeads = HeadsOf<const float>;
 
-/// Copies the first `width` values of every head of n tokens; a head_stride of 0 in `from` gives all heads
+/// Copies the first `width` values of every head of n tokens. A head_stride of 0 in `from` gives all heads
 /// the same values.
 void copy_heads(const ConstHeads& from, const Heads& to, int64_t n, int64_t heads, int64_t width,
                 const Stream& stream);

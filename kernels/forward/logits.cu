@@ -1,10 +1,10 @@
-// log sum exp and the likeliest id of rows of logits, and KL(exact || other) of a row:
+// Log-sum-exp and the likeliest id of rows of logits, and KL(exact || other) of a row:
 //
 //   kl = sum_i p_i (a_i - b_i) + log sum exp b - log sum exp a,  p_i = exp(a_i - log sum exp a)
 //
-// with a the exact logits. A block of 256 threads takes a row: thread t has ids t, t + 256, ..., and what the
-// threads found is put together in a fixed order. Bytes moved: 4 vocab per row and array; a row is read
-// twice, the second time from L2.
+// where a are the exact logits. A block of 256 threads takes a row: thread t has ids t, t + 256, ... What the
+// threads found is combined in a fixed order. Bytes moved: 4 vocab per row and array. A row is read twice,
+// the second time from L2.
 #include <algorithm>
 
 #include "kernels/device/check.cuh"
@@ -24,7 +24,7 @@ __global__ void finish_kernel(float* x, int64_t n, float factor, float cap) {
   }
 }
 
-/// Of all threads; every thread gets it. `parts` (kWarps) is free again behind the next barrier.
+/// The sum over the block, which every thread gets. `parts` (kWarps) is free again after the next barrier.
 __device__ double block_sum(double x, double* parts) {
   x = warp_sum(x);
   if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
@@ -43,7 +43,7 @@ struct Largest {
   }
 };
 
-/// The largest of a row and its lowest id; every thread gets it.
+/// The largest logit of a row and its lowest id. Every thread gets it.
 __device__ Largest largest(const float* row, int64_t vocab) {
   __shared__ Largest parts[kWarps];
   Largest most{-INFINITY, INT32_MAX};

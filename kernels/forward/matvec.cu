@@ -1,24 +1,26 @@
-// y_b[r] = sum_k W[r][k] x_b[k] for a few vectors x_b, W read once and in order.
+// y_b[r] = sum_k W[r][k] x_b[k] for a few vectors x_b. W is read once and in order.
 //
-// Two blocks per multiprocessor, of 8 warps each, take neighbouring tiles of 8 rows, one after the other. A
-// block's warps take every 8th slab of a row, and their sums meet in shared memory at a tile's end. In 16
-// bits a tile is the B operand (16, 8) of mma.m16n8k16 and the vectors are the rows of A. Lane (g, c) takes
-// 16 contiguous bytes of row g: the sum over k has no order, so that these eight numbers serve as depths 2 c,
-// 2 c + 1, 2 c + 8 and 2 c + 9 of two products, of W and x alike.
+// Every multiprocessor has two blocks of 8 warps. A block takes neighbouring tiles of 8 rows, one after the
+// other. Its warps take every 8th slab of a row each, and their sums are added in shared memory at the end of
+// a tile. In 16 bits a tile is the B operand (16, 8) of mma.m16n8k16, and the vectors are the rows of A. Lane
+// (g, c) takes 16 contiguous bytes of row g. The order of k in a sum is free, so these eight numbers serve as
+// depths 2 c, 2 c + 1, 2 c + 8 and 2 c + 9 of two products, in W and in x alike.
 //
-//   slab      256 contiguous bytes of each of a tile's rows: four pieces of 64, 16 to a lane (g, c)
-//   queue     (8 warps, kStages, 8 rows, 16) of 16 bytes; in odd rows the halves of 128 bytes change places,
-//             so that a piece is read without conflicts
+//   slab      256 contiguous bytes of each of a tile's rows: four pieces of 64, of which lane (g, c) has 16
+//   queue     (8 warps, kStages, 8 rows, 16) units of 16 bytes; in odd rows the halves of 128 bytes change
+//             places, so that a piece is read without bank conflicts
 //   vectors   (n, cols) of W's type: x normed and rounded, where it is not of that type already
-//   sums      (2, 8 warps, n, 8 rows), of two tiles: the last one's may still be read. Where rows open each
-//             other every other tile is one of gates, which their threads keep for the next
+//   sums      (2, 8 warps, n, 8 rows) for two tiles, since those of the previous tile may still be read
 //
-// 64 KB of W are on their way to every block at any time, across tiles, and a kernel's first ones from before
-// the kernel before has ended, where there is room. More blocks to a multiprocessor than two, or less W on
-// its way, is slower (of Qwen2.5-3B's step at 4 K, 2.21 ms: three blocks 2.38 to 2.53, four 2.62; three slabs
-// in place of four 2.24, six 2.22): blocks of the next kernel then come where there is space, not evenly.
-// Asking the L2 cache for the next product's beginning gains nothing: between two kernels it is latency that
-// counts.
+// Where rows are gates and up rows, tiles of either kind take turns, and threads keep a gate for
+// the next tile.
+//
+// 64 KB of W per block are in flight at any time, across tiles. A kernel's first loads begin before the
+// preceding kernel has ended, where there is room. More than two blocks per multiprocessor, or less of W in
+// flight, is slower (of Qwen2.5-3B's step at 4 K, 2.21 ms: three blocks 2.38 to 2.53, four 2.62; three slabs
+// in place of four 2.24, six 2.22), because the blocks of the next kernel then start where there is space,
+// not evenly. Prefetching the beginning of the next product's W into L2 gains nothing: between two kernels
+// latency counts.
 //
 // Bytes moved: W once, x once per block (from L2).
 #include <algorithm>
@@ -33,15 +35,16 @@
 namespace blockgtq::cuda {
 namespace {
 
-/// The first row of a tile: where rows open each other, gates and what they open take turns.
+/// The first row of a tile. In a gated product tiles of gates and tiles of up rows take turns.
 __device__ inline int64_t first_row(const MatVec& p, int64_t tile) {
   return p.gated ? tile / 2 * kTileRows + tile % 2 * (p.rows / 2) : tile * kTileRows;
 }
 
-/// sums: of tile after tile, gates and what they open in turn; gate: this thread's, from one to the other.
+/// Takes the results of a tile of a gated product: keeps those of gates in `gate`, one per thread, and
+/// combines those of the following up rows with them.
 template <class T>
 __device__ void open_gates(const MatVec& p, int64_t tile, const float* sums, float& gate) {
-  const int r = threadIdx.x % kTileRows, b = threadIdx.x / kTileRows;  // kThreads are enough for all
+  const int r = threadIdx.x % kTileRows, b = threadIdx.x / kTileRows;  // kThreads are enough for all results
   const int64_t width = p.rows / 2, row = tile / 2 * kTileRows + r;
   if (b >= p.n || row >= width) return;
   if (tile % 2 == 0) {
@@ -52,34 +55,36 @@ __device__ void open_gates(const MatVec& p, int64_t tile, const float* sums, flo
   store(static_cast<T*>(p.gated) + b * width + row, f(gate, result_of(p, sums, b, r, row + width)));
 }
 
-/// best: over all tiles so far of this thread's row of a tile and its vector, where candidates are wanted.
+/// Writes or adds the thread's result. best: the best candidate over all tiles so far of this thread's row of
+/// a tile and its vector, where candidates are wanted.
 __device__ inline void write_results(const MatVec& p, int64_t tile, const float* sums, Candidate& best) {
-  const int r = threadIdx.x % kTileRows, b = threadIdx.x / kTileRows;  // kThreads are enough for all
+  const int r = threadIdx.x % kTileRows, b = threadIdx.x / kTileRows;  // kThreads are enough for all results
   const int64_t row = tile * kTileRows + r;
   if (b >= p.n || row >= p.rows) return;
   const float y = result_of(p, sums, b, r, row);
   float* const to = p.y + b * p.rows + row;
   if (p.add)
-    atomicAdd(to, y);  // the only one: in no order, and nobody waits for what was there
+    // It is the only addition, so that no order matters, and nobody waits for what was there.
+    atomicAdd(to, y);
   else
     *to = y;
   if (p.best) best = better(best, isfinite(y) ? Candidate{y, int32_t(row)} : Candidate{0, int32_t(-1 - row)});
 }
 
-/// The best of a block.
+/// Writes the block's best candidate for each vector.
 __device__ inline void write_best(const MatVec& p, Candidate best) {
   const int r = threadIdx.x % kTileRows, b = threadIdx.x / kTileRows;
   best = best_of_lanes<kTileRows>(best);
   if (r == 0 && b < p.n) p.best[int64_t(b) * gridDim.x + blockIdx.x] = best;
 }
 
-/// A warp's way through its block's tiles, slab by slab: what is asked for next.
+/// A warp's way through the tiles of its block, slab by slab. It points to the slab that is loaded next.
 template <class T>
 struct Way {
   static constexpr int kEach = 16 / sizeof(T), kSlabColumns = kRowBytes / sizeof(T);
   const MatVec& p;
-  int64_t tile, last;   // of the block
-  int step = 0, steps;  // of a tile
+  int64_t tile, last;   // the block's next tile and the end of its tiles
+  int step = 0, steps;  // slabs of this warp in a tile
 
   __device__ Way(const MatVec& p, int64_t first, int64_t last)
       : p(p),
@@ -87,9 +92,9 @@ struct Way {
         last(last),
         steps(int((p.cols + kWarps * kSlabColumns - 1) / (kWarps * kSlabColumns))) {}
 
-  /// The first column of the warp's slab.
+  /// The first column of the warp's slab number `step`.
   __device__ int column(int step) const { return (step * kWarps + int(threadIdx.x / 32)) * kSlabColumns; }
-  /// Asks for the next slab; to: (8, 16) of this warp. What is not there is zero.
+  /// Starts to load the next slab; to: (8, 16) units of this warp. What lies outside the matrix becomes zero.
   __device__ void load(uint4* to) {
     if (tile < last) {
       const int lane = threadIdx.x % 32, odd = lane / 16, unit = lane % 16;
@@ -106,8 +111,8 @@ struct Way {
   }
 };
 
-/// kStaged: x is not what is multiplied, but something of another type, or something to norm. n_tiles: shared
-/// by the blocks; pairs of them where rows open each other.
+/// kStaged: x has to be staged in shared memory, because it has another type or is to be normed. n_tiles:
+/// what the blocks share; in a gated product pairs of tiles.
 template <class T, class X, bool kStaged, int kVectors>
 __global__ void __launch_bounds__(kThreads, 2) matvec_kernel(const MatVec p, const X* x, int64_t n_tiles) {
   using Own = Sums<T, kVectors>;
@@ -143,7 +148,7 @@ __global__ void __launch_bounds__(kThreads, 2) matvec_kernel(const MatVec p, con
     for (int step = 0; step < ahead.steps; ++step) {
       typename Own::Vectors v[kPieces];
 #pragma unroll
-      for (int i = 0; i < kPieces; ++i) {  // behind the columns any numbers: W is zero there
+      for (int i = 0; i < kPieces; ++i) {  // beyond the columns any numbers do: W is zero there
         const int column = ahead.column(step) + (4 * i + c) * kEach;
         v[i] = Own::read(p.n, begin, vectors + min(column, int(p.cols) - kEach));
       }
@@ -153,7 +158,7 @@ __global__ void __launch_bounds__(kThreads, 2) matvec_kernel(const MatVec p, con
 #pragma unroll
       for (int i = 0; i < kPieces; ++i)
         own.add(p.n, begin, v[i], here[g * 16 + ((4 * i + c) ^ (g % 2) << 2)]);
-      __syncwarp();  // all lanes have read what comes anew
+      __syncwarp();  // all lanes have read what is loaded anew
       ahead.load(here);
       stage = (stage + 1) % kStages;
     }
@@ -168,7 +173,7 @@ __global__ void __launch_bounds__(kThreads, 2) matvec_kernel(const MatVec p, con
   if (p.best) write_best(p, best);
 }
 
-/// Tiles that blocks share, and blocks.
+/// The number of tiles of a matrix, and the number of blocks that share them.
 int64_t tiles_of(int64_t rows) {
   return (rows + kTileRows - 1) / kTileRows;
 }
@@ -208,8 +213,8 @@ int64_t n_candidates(int64_t rows) {
 }
 
 int64_t max_vector_bytes() {
-  constexpr int kOther =
-      (2 * kWarps * kMaxVectors * kTileRows * 4) + 1024;  // sums, and what the driver keeps
+  // Bytes of the sums, and of what the driver keeps.
+  constexpr int kOther = (2 * kWarps * kMaxVectors * kTileRows * 4) + 1024;
   return attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - kOther - kQueueBytes;
 }
 

@@ -1,5 +1,5 @@
-// What products with a few vectors have in common: the queue that W comes through, vectors normed and
-// rounded, a tile's sums. matvec.cu has the picture.
+// What matvec.cu and expert_matvec.cu share: the queue through which W arrives, the norming and rounding of
+// vectors, the sums of a tile. matvec.cu has the layout.
 #pragma once
 #include "kernels/device/float_type.cuh"
 #include "kernels/device/ptx.cuh"
@@ -14,7 +14,7 @@ constexpr int kTileUnits = kTileRows * kRowBytes / 16;
 constexpr int kStages = 4;
 constexpr int kQueueBytes = kWarps * kStages * kTileRows * kRowBytes;
 
-/// copy_line(), or 16 bytes of zero.
+/// copy_line(), or 16 bytes of zero where `there` is false.
 __device__ inline void copy_or_zero(void* to, const void* from, bool there) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from),
                "r"(there ? 16 : 0)
@@ -33,10 +33,10 @@ __device__ inline void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/// Fours of columns of a thread that stay in registers between a norm's two passes.
+/// Packs of four columns that a thread keeps in registers between the two passes of a norm.
 constexpr int kHeld = 4;
 
-/// The weights of a norm at this thread's first columns: they are asked for before the kernel before ends.
+/// The norm's weights at this thread's first columns. They are loaded before the preceding kernel ends.
 struct HeldWeights {
   Pack4<float> w[kHeld];
   __device__ explicit HeldWeights(const MatVec& p) {
@@ -49,8 +49,8 @@ struct HeldWeights {
   }
 };
 
-/// vectors (n, cols) = x, normed where there is a norm, rounded to T; by all threads. sums: (n, kWarps) of
-/// scratch.
+/// vectors (n, cols) = x, normed where there is a norm, and rounded to T. All threads call it. sums:
+/// (n, kWarps) of scratch.
 template <class T, class X>
 __device__ inline void stage_vectors(const MatVec& p, const X* x, const HeldWeights& held, float* sums,
                                      T* vectors) {
@@ -104,17 +104,17 @@ __device__ inline void stage_vectors(const MatVec& p, const X* x, const HeldWeig
   __syncthreads();
 }
 
-/// The sums of a lane. 16 bits: C operands of products with the tile, two that take turns, so that one need
-/// not wait for the other. float32: of row g over the lane's columns, by vector.
+/// A lane's sums. 16 bits: accumulators of products with the tile, two that take turns, so that a product
+/// need not wait for the one before it. float32: sums of row g over the lane's columns, by vector.
 template <class T, int kVectors>
 struct Sums {
   float d[2][4] = {};
 
   struct Vectors {
-    uint4 x, y;  // rows g and g + 8 of A, of two products
+    uint4 x, y;  // rows g and g + 8 of A, for two products
   };
-  /// from: the lane's columns of what `begin(b)` is the offset of vector b in. What is no vector gives
-  /// results that nobody takes.
+  /// from: the lane's columns; begin(b) is the offset of vector b. Rows of A beyond the n vectors read the
+  /// last one; nobody takes their results.
   template <class Begin>
   __device__ static Vectors read(int n, const Begin& begin, const T* from) {
     const int g = threadIdx.x % 32 / 4;
@@ -122,7 +122,7 @@ struct Sums {
     if constexpr (kVectors > 8) v.y = *reinterpret_cast<const uint4*>(from + begin(min(g + 8, n - 1)));
     return v;
   }
-  /// w: the lane's 16 bytes.
+  /// w: the lane's 16 bytes of W.
   template <class Begin>
   __device__ void add(int, const Begin&, const Vectors& v, const uint4& w) {
     const uint32_t low[4] = {v.x.x, v.y.x, v.x.y, v.y.y}, high[4] = {v.x.z, v.y.z, v.x.w, v.y.w};
@@ -130,7 +130,7 @@ struct Sums {
     multiply(d[1], high, w.z, w.w, static_cast<T*>(nullptr));
   }
 
-  /// to (n, 8): this warp's.
+  /// to (n, 8): the sums of this warp.
   __device__ void leave(int n, float* to) const {
     const int g = threadIdx.x % 32 / 4, c = threadIdx.x % 4;
 #pragma unroll
@@ -178,7 +178,8 @@ __host__ __device__ inline int sums_of(const MatVec& p) {
   return kWarps * p.n * kTileRows;
 }
 
-/// What the warps' sums make together: of a row of the tile (r) and vector b.
+/// The result for vector b and row r of the tile, which is W's row `row`: the sums of all warps, the
+/// bias, the scale.
 __device__ inline float result_of(const MatVec& p, const float* sums, int b, int r, int64_t row) {
   float sum = 0;
 #pragma unroll

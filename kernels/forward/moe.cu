@@ -1,8 +1,8 @@
-// Mixture of experts around the experts' own products.
+// A mixture of experts without the experts' own products.
 //
-//   route               score = softmax(logits_t) or sigmoid; the best n_per_token of the allowed ones by
-//   score + bias:
-//                       expert, weight; a warp per token, scores in shared memory; bytes 4 n n_experts
+//   route               score = softmax(logits_t) or sigmoid(logits_t);
+//                       expert, weight = the best n_per_token of the allowed experts by score + bias;
+//                       a warp per token, scores in shared memory; bytes 4 n n_experts
 //   gather_rows         out_r = in_row[r]; bytes 2 n row_bytes
 //   add_weighted_rows   x_t += sum_i weight(t, i) y_position(t, i); bytes 4 n cols (2 + n_per_token)
 //   add_gated_rows      x_t += scale y_t / (1 + e^-open_t); bytes 12 n cols
@@ -20,8 +20,8 @@ namespace {
 
 constexpr int kThreads = 256;
 
-/// The largest of values (count) and where it is, lowest index on ties; the same in every lane. NaN and
-/// negative infinity are not seen; index 0 where there is nothing.
+/// The index of the largest of `count` values, the lowest of equals; every lane gets it. NaN and negative
+/// infinity are ignored. The index is 0 where nothing is left.
 __device__ int warp_argmax(const float* values, int count) {
   float best = -INFINITY;
   int at = INT_MAX;
@@ -42,7 +42,7 @@ __device__ int warp_argmax(const float* values, int count) {
   return at == INT_MAX ? 0 : at;
 }
 
-/// Leaves only the best groups to choose from. worth (n_group) is scratch.
+/// Excludes all experts but those of the best groups. worth (n_group) is scratch.
 __device__ void keep_best_groups(const RoutingRule& rule, float* choice, float* worth) {
   const int size = rule.n_experts / rule.n_group;
   for (int g = threadIdx.x; g < rule.n_group; g += 32) {
@@ -65,7 +65,7 @@ __device__ void keep_best_groups(const RoutingRule& rule, float* choice, float* 
   __syncwarp();
 }
 
-/// score (n_experts) of a token's logits
+/// score (n_experts) of a token's logits.
 __device__ void score_experts(const RoutingRule& rule, const float* logits, float* score) {
   if (rule.sigmoid) {
     for (int e = threadIdx.x; e < rule.n_experts; e += 32) score[e] = 1.0f / (1.0f + expf(-logits[e]));
@@ -80,9 +80,9 @@ __device__ void score_experts(const RoutingRule& rule, const float* logits, floa
   for (int e = threadIdx.x; e < rule.n_experts; e += 32) score[e] /= sum;
 }
 
-/// A warp per token.
+/// One warp per token.
 __global__ void route_kernel(RoutingRule rule, const float* logits, int32_t* expert, float* weight) {
-  constexpr float kLeastSum = 1e-20f;  // sigmoids may all vanish
+  constexpr float kLeastSum = 1e-20f;  // all sigmoids may vanish
   extern __shared__ float score[];     // (n_experts)
   float* choice = score + rule.n_experts;
   const int64_t t = blockIdx.x;
@@ -113,7 +113,7 @@ __global__ void route_kernel(RoutingRule rule, const float* logits, int32_t* exp
   for (int i = 0; i < rule.n_per_token; ++i) weight[i] *= scale;
 }
 
-/// A block per row, a thread per Unit.
+/// One block per row, a Unit per thread at a time.
 template <class Unit>
 __global__ void gather_rows_kernel(const Unit* in, int64_t units, const int32_t* row, Unit* out) {
   const int64_t r = blockIdx.x;
@@ -128,7 +128,7 @@ void launch_gather(const void* in, int64_t row_bytes, const int32_t* row, int64_
       static_cast<const Unit*>(in), row_bytes / int64_t(sizeof(Unit)), row, static_cast<Unit*>(out));
 }
 
-/// A block per token.
+/// One block per token.
 __global__ void add_weighted_rows_kernel(const float* y, const int32_t* position, const float* weight,
                                          int n_per_token, int64_t cols, float* x) {
   const int64_t t = blockIdx.x;
@@ -140,7 +140,7 @@ __global__ void add_weighted_rows_kernel(const float* y, const int32_t* position
   }
 }
 
-/// A block per token.
+/// One block per token.
 __global__ void add_gated_rows_kernel(const float* y, const float* open, float scale, int64_t cols,
                                       float* x) {
   const int64_t t = blockIdx.x;

@@ -1,6 +1,4 @@
-// word = max over non-finite x[i] of (2^64 - 1 - i); unchanged where all are finite.
-//
-// Memory: x dense. Bytes moved: 4 n.
+// word = max over non-finite x[i] of (2^64 - 1 - i), unchanged where all x are finite. Bytes moved: 4 n.
 #include <algorithm>
 
 #include "kernels/device/check.cuh"
@@ -22,7 +20,7 @@ __device__ void note(int64_t i, uint64_t* word) {
             static_cast<unsigned long long>(kNonfiniteBase - uint64_t(i)));
 }
 
-/// The first n_packs * 4 elements in packs, the rest one by one.
+/// Checks the first n_packs * 4 elements in packs of four, the rest one by one.
 __global__ void find_nonfinite_kernel(const float* x, int64_t n_packs, int64_t n, uint64_t* word) {
   const int64_t first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x,
                 step = int64_t(gridDim.x) * blockDim.x;

@@ -1,11 +1,12 @@
-// y_t = (x_t - mean_t) / sqrt(sum_i (x_ti - mean_t)^2 / dim + eps) * (weight + offset) + bias, t < n, with
-// mean_t = 0 unless centered.
+// y_t = (x_t - mean_t) / sqrt(sum_i (x_ti - mean_t)^2 / dim + eps) * (weight + offset) + bias for t < n, with
+// mean_t = 0 unless `centered`.
 //
-//   x   [t0: dim values][gap][t1: dim values]...   rows x_stride floats apart
-//   y   likewise, y_stride apart, float32, set or added to;   low   (n, dim) dense, rounded to low_type
+//   x     rows of dim values, x_stride floats apart
+//   y     rows of dim values, y_stride floats apart, set or added to
+//   low   (n, dim) dense, rounded to low_type
 //
-// A row of up to 512 values (QK-norm) belongs to one warp, a longer one to a block of 256 threads. Its later
-// readings come from the cache. Bytes moved: n dim (4 + 4 for y + size of low_type).
+// A row of up to 512 values (QK-norm) belongs to one warp, a longer one to a block of 256 threads. The later
+// passes over a row read it from the cache. Bytes moved: n dim (4 + 4 for y + size of low_type).
 #include "kernels/device/check.cuh"
 #include "kernels/device/float_type.cuh"
 #include "kernels/device/launch.cuh"
@@ -19,7 +20,7 @@ namespace {
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 constexpr int64_t kWarpRow = 512;
 
-/// The sum of x over the team of a row: a warp, or the block by way of `parts`. The order is fixed.
+/// The sum of x over the threads of a row: a warp, or the block by way of `parts`. The order is fixed.
 template <bool kBlock>
 __device__ float team_sum(float x, float (&parts)[kWarps]) {
   x = warp_sum(x);
@@ -37,7 +38,7 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(Norm r, Low* low) {
   let_successor_start();
   wait_for_predecessor();
   const int64_t t = kBlock ? int64_t(blockIdx.x) : int64_t(blockIdx.x) * kWarps + threadIdx.x / 32;
-  if (t >= r.n) return;  // whole warps: a block's row always exists
+  if (t >= r.n) return;  // whole warps end; a block's row always exists
   const int first = kBlock ? threadIdx.x : threadIdx.x % 32, step = kBlock ? kThreads : 32, dim = int(r.dim);
   const float* x = r.x + t * r.x_stride;
   float mean = 0, squares = 0;

@@ -1,6 +1,5 @@
-// out[i] = deviation sqrt(-2 ln u) cos(2 pi v), u and v the halves of splitmix64(seed, i).
-//
-// Bytes moved: the array once.
+// out[i] = deviation sqrt(-2 ln u) cos(2 pi v), where u and v are the halves of splitmix64(seed, i). Bytes
+// moved: the array once.
 #include "kernels/device/check.cuh"
 #include "kernels/device/float_type.cuh"
 #include "kernels/forward/random_fill.h"

@@ -6,8 +6,8 @@
 
 namespace blockgtq::cuda {
 
-/// out (n) = normal numbers of this standard deviation, the same for the same seed: for measurements, where
-/// what the numbers are does not matter.
+/// out (n) = normal numbers of this standard deviation, the same for the same seed. They are for
+/// measurements, where the numbers themselves do not matter.
 void fill_normal(void* out, FloatType type, int64_t n, float deviation, uint64_t seed, const Stream& stream);
 
 }  // namespace blockgtq::cuda

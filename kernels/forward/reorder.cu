@@ -1,6 +1,7 @@
-// out(s(r), c) = in(c, r), r < rows, c < cols; s(r) = r, or r / 2 for even and rows / 2 + r / 2 for odd r.
+// out(s(r), c) = in(c, r) for r < rows, c < cols. s(r) = r, or with `interleaved` r / 2 for even r and
+// rows / 2 + r / 2 for odd r.
 //
-// A block takes a square of 32 by 32 through shared memory, so that both sides are touched row by row. Bytes
+// A block takes a square of 32 by 32 through shared memory, so that both sides are accessed row by row. Bytes
 // moved: rows cols (size of from + size of to).
 #include "kernels/device/check.cuh"
 #include "kernels/device/float_type.cuh"
@@ -11,7 +12,7 @@ namespace {
 
 constexpr int kSide = 32, kRowsAtOnce = 8;
 
-/// Squares side by side belong to neighbouring rows of `out`, one below the other to its columns.
+/// blockIdx.x counts squares along the rows of `out`, blockIdx.y along its columns.
 template <class From, class To>
 __global__ void __launch_bounds__(kSide* kRowsAtOnce)
     reorder_kernel(const Reorder a, const From* in, To* out) {

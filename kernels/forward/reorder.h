@@ -6,8 +6,8 @@
 
 namespace blockgtq::cuda {
 
-/// A matrix (rows, cols) from where it lies as (cols, rows); with `interleaved` its rows lie there in turn,
-/// one of the first half, one of the second, and `rows` is even.
+/// Transposes: `in` holds the matrix as (cols, rows), and `out` gets it as (rows, cols). With `interleaved`
+/// the rows of the first and of the second half take turns in `in`; `rows` is then even.
 struct Reorder {
   const void* in = nullptr;
   FloatType from = FloatType::f32;

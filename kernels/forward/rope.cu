@@ -1,7 +1,7 @@
 // (a, b) -> (a cos - b sin, b cos + a sin) for the coordinates (a, b) of every rotary block i, with the angle
-// of position t % chunk: coordinates i and i + R/2 (half layout) or 2i and 2i + 1 (interleaved).
+// of position t % chunk. The coordinates are i and i + R/2 (half layout) or 2i and 2i + 1 (interleaved).
 //
-// Memory: x by token and head at strides of its own, in place; tables (length, R/2) dense.
+// x is rotated in place and has strides of its own for tokens and heads. Tables are (length, R/2), dense.
 // Bytes moved: 8 n heads R, and the tables once.
 #include "kernels/device/check.cuh"
 #include "kernels/forward/rope.h"
@@ -16,7 +16,7 @@ struct Coordinates {
   int step, apart;  // block i is coordinates i * step and i * step + apart
 };
 
-/// A block per token, a thread per (head, rotary block).
+/// One block per token, a thread per (head, rotary block).
 __global__ void rope_kernel(const float* cos, const float* sin, Coordinates c, Heads x, int heads,
                             int64_t chunk) {
   const int64_t t = blockIdx.x, row = t % chunk * c.blocks;

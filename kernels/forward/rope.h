@@ -6,7 +6,7 @@
 
 namespace blockgtq::cuda {
 
-/// cos and sin of every position and rotary block, (length, R / 2), in device memory.
+/// cos and sin by position and rotary block, (length, R / 2), in device memory.
 struct RopeTable {
   BlockLayout layout;
   int64_t length = 0;
@@ -14,7 +14,8 @@ struct RopeTable {
   const float* sin = nullptr;
 };
 
-/// Rotates the heads of n tokens in place, token t at position t % chunk; the static coordinates stay.
+/// Rotates the heads of n tokens in place, token t at position t % chunk. The other coordinates
+/// stay as they are.
 void rope(const RopeTable& table, const Heads& x, int64_t n, int64_t heads, int64_t chunk,
           const Stream& stream);
 

@@ -1,17 +1,19 @@
-// The same attention on tensor cores, for heads of usual dimensions without a cap, as exact as float32: an
-// operand x is the sum of two TF32 numbers, hi the nearest to x and lo the nearest to x - hi, and a product
-// is hi hi + hi lo + lo hi, accumulated in float32. What is left out is below 2^-21 of it.
+// The attention of attention.cu on tensor cores, for heads of usual dimensions without a softcap. It is
+// as exact as float32: an operand x is the sum of two TF32 numbers, hi the nearest to x and lo the
+// nearest to x - hi, and a product is hi hi + hi lo + lo hi, accumulated in float32. What is left out is
+// below 2^-21 of it.
 //
-// A block of four warps owns 64 queries of one head and walks over the chunk's keys, 32 at a time; a warp has
-// 16 of the queries, their running maximum m, sum l and output o in registers. (With 32 to a warp only eight
-// warps fit a multiprocessor: three quarters of the time of the kernel in float32, D = 64.)
+// A block of four warps owns 64 queries of one head and walks over the chunk's keys, 32 at a time. A warp
+// has 16 of the queries, with their running maximum m, sum l and output o in registers. (With 32 queries per
+// warp only eight warps fit on a multiprocessor, which takes three quarters of the time of the float32
+// kernel at D = 64.)
 //
 //   shared   Q (64, dim + 8)   K (32, dim + 8)   V (32, v_dim + 4)
 //
-// Which of a product's terms is which is free as long as both operands agree: lane (g, t) of 8 x 4 has the
-// terms 2 t and 2 t + 1 of every eight where the instruction has t and t + 4. So q and k are read eight bytes
-// at a time, and the scores lie in registers as the second product wants its first operand. The columns of
-// padding spread what a warp reads over all banks.
+// The order of a product's terms is free as long as both operands agree. Lane (g, t) of 8 x 4 has the terms
+// 2 t and 2 t + 1 of every eight where the instruction has t and t + 4. So q and k are read eight bytes at a
+// time, and the scores lie in registers as the A fragment of the second product. The columns of padding
+// spread what a warp reads over all banks.
 #pragma once
 #include <cfloat>
 
@@ -27,13 +29,14 @@ template <int kDim, int kVDim>
 struct TensorTile {
   static constexpr int kWarps = 4, kThreads = 32 * kWarps;
   static constexpr int kQueries = kWarps * 16, kKeys = 32;
-  static constexpr int kBlocks = kVDim <= 64 ? 5 : kVDim <= 128 ? 3 : 1;  // whose registers fit
+  // Blocks per multiprocessor: as many as the registers allow.
+  static constexpr int kBlocks = kVDim <= 64 ? 5 : kVDim <= 128 ? 3 : 1;
   float q[kQueries][kDim + 8];
   float k[kKeys][kDim + 8];
   float v[kKeys][kVDim + 4];
 };
 
-/// An operand's elements as two TF32 numbers each.
+/// Elements of an operand as two TF32 numbers each.
 template <int kCount>
 struct Split {
   uint32_t hi[kCount], lo[kCount];
@@ -44,14 +47,14 @@ struct Split {
   }
 };
 
-/// d (16, 8) += a (16, 8) b (8, 8)
+/// d (16, 8) += a (16, 8) b (8, 8).
 __device__ inline void mma_split(float (&d)[4], const Split<4>& a, const Split<2>& b) {
   mma_tf32(d, a.lo, b.hi);
   mma_tf32(d, a.hi, b.lo);
   mma_tf32(d, a.hi, b.hi);
 }
 
-/// rows x kWidth values, rows at or beyond `valid` and columns at or beyond `width` as zeros.
+/// Loads rows x kWidth values. Rows from `valid` on and columns from `width` on become zeros.
 template <int kWidth, int kPitch, int kThreads>
 __device__ void load_rows(float (*to)[kPitch], int rows, const float* from, int64_t stride, int64_t valid,
                           int64_t width = kWidth) {
@@ -61,7 +64,7 @@ __device__ void load_rows(float (*to)[kPitch], int rows, const float* from, int6
   }
 }
 
-/// Over the four lanes that share a row.
+/// The maximum and the sum over the four lanes that share a row.
 __device__ inline float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(kWholeWarp, x, 1));
   return fmaxf(x, __shfl_xor_sync(kWholeWarp, x, 2));
@@ -71,7 +74,7 @@ __device__ inline float quad_sum(float x) {
   return x + __shfl_xor_sync(kWholeWarp, x, 2);
 }
 
-/// s = the products of a warp's queries, from row `base` of the tile on, and the 32 keys.
+/// s = the products of the warp's queries, from row `base` of the tile on, with the 32 keys.
 template <class Tile, int kDim>
 __device__ void tensor_scores(const Tile& tile, int base, int g, int t, float (&s)[4][4]) {
   for (int n = 0; n < 4; ++n)
@@ -92,7 +95,7 @@ __device__ void tensor_scores(const Tile& tile, int base, int g, int t, float (&
   }
 }
 
-/// o += P V over the tile's keys, p as tensor_scores() leaves it.
+/// o += P V over the tile's keys; p is as tensor_scores() leaves it.
 template <class Tile, int kVDim>
 __device__ void tensor_add_values(const Tile& tile, int g, int t, const float (&p)[4][4],
                                   float (&o)[kVDim / 8][4]) {
@@ -116,19 +119,19 @@ __global__ void __launch_bounds__(TensorTile<kDim, kVDim>::kThreads, TensorTile<
   extern __shared__ float4 shared[];
   Tile& tile = *reinterpret_cast<Tile*>(shared);
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, base = int(threadIdx.x / 32) * 16;
-  // The longest tiles first, so that the multiprocessors end together.
+  // The tiles with most keys come first, so that the multiprocessors end together.
   const int64_t per_tile = n_chunks * a.n_heads, index = blockIdx.x, rest = index % per_tile;
   const int64_t q0 = (n_tiles - 1 - index / per_tile) * Tile::kQueries;  // within the chunk
   const int64_t start = rest / a.n_heads * a.chunk, head = rest % a.n_heads, kv_head = head / a.group;
   const int64_t length = min(a.chunk, a.n_tokens - start);
-  if (q0 >= length) return;  // of a short last chunk
+  if (q0 >= length) return;  // the last chunk is shorter
 
   load_rows<kDim, kDim + 8, Tile::kThreads>(tile.q, Tile::kQueries,
                                             a.q.data + (start + q0) * a.q.stride + head * a.q.head_stride,
                                             a.q.stride, length - q0);
   float m[2], l[2], o[kVDim / 8][4];  // rows g and g + 8; l: this lane's part
   for (int r = 0; r < 2; ++r) {
-    // Not infinite from the start: a query may see no key of the first tiles. A sink's NaN stays.
+    // m does not begin at -infinity: a query may see no key of the first tiles. A sink that is NaN stays NaN.
     const float sink = a.sinks ? a.sinks[head] : -FLT_MAX;
     m[r] = sink < -FLT_MAX ? -FLT_MAX : sink;
     l[r] = a.sinks && t == 0 ? 1 : 0;
@@ -141,7 +144,7 @@ __global__ void __launch_bounds__(TensorTile<kDim, kVDim>::kThreads, TensorTile<
   const auto window = uint32_t(min(a.window, int64_t(INT32_MAX)));
   for (int64_t k0 = max(p0 - a.window + 1, int64_t(0)) / Tile::kKeys * Tile::kKeys; k0 < end;
        k0 += Tile::kKeys) {
-    __syncthreads();  // the tiles before are done with
+    __syncthreads();  // nobody reads the previous tiles any more
     load_rows<kDim, kDim + 8, Tile::kThreads>(
         tile.k, Tile::kKeys, a.k.data + (start + k0) * a.k.stride + kv_head * a.k.head_stride, a.k.stride,
         n_keys - k0);
@@ -149,19 +152,19 @@ __global__ void __launch_bounds__(TensorTile<kDim, kVDim>::kThreads, TensorTile<
         tile.v, Tile::kKeys, a.v.data + (start + k0) * a.v.stride + kv_head * a.v.head_stride, a.v.stride,
         n_keys - k0);
     __syncthreads();
-    // Later than all of the warp's queries, or before their windows.
+    // The tile lies behind all of the warp's queries, or before their windows.
     if (k0 >= own + 16 || k0 + Tile::kKeys <= own - a.window + 1) continue;
     float s[4][4];
     tensor_scores<Tile, kDim>(tile, base, g, t, s);
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const int ahead = int(own - k0) + 8 * r + g - 2 * t;  // of the query, of the lane's first key
+      const int ahead = int(own - k0) + 8 * r + g - 2 * t;  // from the lane's first key to the query
       float top = m[r];
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
 #pragma unroll
         for (int j = 2 * r; j < 2 * r + 2; ++j) {
-          const auto back = uint32_t(ahead - 8 * n - j % 2);  // beyond any window for later keys
+          const auto back = uint32_t(ahead - 8 * n - j % 2);  // a later key wraps beyond any window
           s[n][j] = back < window ? s[n][j] * a.scale : -INFINITY;
           top = fmaxf(top, s[n][j]);
         }

@@ -1,7 +1,6 @@
-// The two ends of a decoding step: x_b = factor E[token_b], and token_b = argmax of the logits, of which the
-// product with the output matrix has left one candidate per block.
-//
-// Bytes moved: a row of E per sequence; 8 per candidate.
+// The two ends of a decoding step: x_b = factor E[token_b], and token_b = the argmax of the logits. For the
+// latter, the product with the output matrix has left one candidate per block. Bytes moved: a row of E per
+// sequence, and 8 per candidate.
 #include "kernels/device/check.cuh"
 #include "kernels/device/float_type.cuh"
 #include "kernels/device/launch.cuh"

@@ -7,7 +7,7 @@
 
 namespace blockgtq::cuda {
 
-/// x (B, hidden) = the tokens' rows of the embedding, times a factor.
+/// x (B, hidden) = factor times the tokens' rows of the embedding.
 struct EmbedTokens {
   const void* table = nullptr;  // (vocab, hidden) of `type`
   FloatType type = FloatType::f32;
@@ -20,14 +20,15 @@ struct EmbedTokens {
 void embed_tokens(const EmbedTokens& job, const Stream& stream);
 
 /// The end of a decoding step: the likeliest token of each sequence, the first of equals, becomes its next
-/// one, and its position goes on by one.
+/// token, and its position grows by one.
 struct ChooseTokens {
   const Candidate* best = nullptr;  // (B, n)
   int64_t n = 0;
   int batch = 0;
   int32_t* tokens = nullptr;     // (B)
   int32_t* positions = nullptr;  // (B)
-  int32_t* faults = nullptr;  // (B): 1 + a row of logits that was not finite, in any step so far; else kept
+  // (B): 1 + a row of logits that was not finite, in any step so far; otherwise left as it is.
+  int32_t* faults = nullptr;
 };
 void choose_tokens(const ChooseTokens& job, const Stream& stream);
 

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "model/share.h"
+#include "model/split_product.h"
 #include "quant/product.h"
 
 namespace blockgtq {
@@ -13,49 +14,98 @@ namespace {
 
 constexpr int64_t kTokenTile = 128;
 constexpr int64_t kRowTile = 384;            // at most: wide enough that copying x for it is cheap
+constexpr int64_t kSplitRowTile = 1536;      // to split x is dearer
 constexpr int64_t kPackedWeights = 1 << 20;  // at a time, or a tile's: they stay in a cache
 constexpr int64_t kGroupBytes = 32 << 20;    // of weights resident at a time
 
-/// Weights of `count` rows, row `first` on, converted and packed.
-void pack_weights(const Linear& w, int64_t first, int64_t count, float* panels) {
+int64_t panels_of(int64_t rows) {
+  return (rows + kPanel - 1) / kPanel;
+}
+
+/// Weights of n rows, row `first` on, as float32: (n, cols), rows `stride` apart.
+void read_rows(const Linear& w, int64_t first, int64_t n, int64_t stride, float* to) {
   const int64_t rows = w.rows(), cols = w.cols();
-  share(size_t((count + kPanel - 1) / kPanel), double(count * cols) / 3, [&](size_t panel) {
+  if (!w.transposed) {
+    for (int64_t i = 0; i < n; ++i) w.weight.read((first + i) * cols, cols, to + i * stride);
+    return;
+  }
+  std::vector<float> column(static_cast<size_t>(n));
+  for (int64_t k = 0; k < cols; ++k) {
+    w.weight.read(k * rows + first, n, column.data());
+    for (int64_t i = 0; i < n; ++i) to[i * stride + k] = column[size_t(i)];
+  }
+}
+
+/// f(panel, rows of it, its weights (rows, cols), their stride) for `count` rows of weights, row `first` on.
+template <class F>
+void over_panels(const Linear& w, int64_t first, int64_t count, const F& f) {
+  share(size_t(panels_of(count)), double(count * w.cols()) / 3, [&](size_t panel) {
     const int64_t r0 = int64_t(panel) * kPanel, n = std::min(kPanel, count - r0);
+    const int64_t stride = w.cols() + 16;  // rows a power of two apart would share a few sets of the cache
     thread_local std::vector<float> converted;  // kept: its pages are dear to get
-    if (w.transposed) {                         // (cols, n)
-      converted.resize(size_t(cols * n));
-      for (int64_t i = 0; i < cols; ++i) w.weight.read(i * rows + first + r0, n, converted.data() + i * n);
-      pack(converted.data(), n, cols, n, panels + r0 * cols);
-      return;
-    }
-    const int64_t stride = cols + 16;  // rows a power of two apart would share a few sets of the cache
     converted.resize(size_t(n * stride));
-    for (int64_t i = 0; i < n; ++i)
-      w.weight.read((first + r0 + i) * cols, cols, converted.data() + i * stride);
-    pack_transposed(converted.data(), stride, cols, n, panels + r0 * cols);
+    read_rows(w, first + r0, n, stride, converted.data());
+    f(int64_t(panel), n, converted.data(), stride);
   });
 }
 
+/// Some rows of weights as products want them: packed once for all tokens, kept for the next ones.
+class PackedRows {
+ public:
+  void pack(const Linear& w, int64_t first, int64_t count) {
+    depth_ = w.cols();
+    const int64_t n = panels_of(count);
+    if (uses_split_products()) {
+      const int64_t lines = split_panel_lines(depth_);
+      if (split_.size() < size_t(n * lines)) split_.resize(size_t(n * lines));
+      terms_.resize(size_t(n));
+      over_panels(w, first, count, [&](int64_t p, int64_t rows, const float* weights, int64_t stride) {
+        terms_[size_t(p)] = split_panel(weights, stride, depth_, rows, split_.data() + p * lines);
+      });
+      return;
+    }
+    const int64_t floats = depth_ * kPanel;
+    if (floats_.size() < size_t(n * floats)) floats_.resize(size_t(n * floats));
+    over_panels(w, first, count, [&](int64_t p, int64_t rows, const float* weights, int64_t stride) {
+      pack_transposed(weights, stride, depth_, rows, floats_.data() + p * floats);
+    });
+  }
+
+  /// out (n, count) = x times the packed rows from `first`, a multiple of kPanel, on.
+  void multiply(Rows<const float> x, int64_t n, int64_t first, int64_t count, Rows<float> out) const {
+    if (uses_split_products())
+      split_multiply(x, n, depth_, split_.data() + first / kPanel * split_panel_lines(depth_),
+                     terms_.data() + first / kPanel, count, out);
+    else
+      multiply_packed(x, n, depth_, floats_.data() + first * depth_, count, out);
+  }
+
+ private:
+  int64_t depth_ = 0;
+  std::vector<float> floats_;
+  std::vector<SplitLine> split_;
+  std::vector<int> terms_;
+};
+
 /// Weight rows of one of some equal tiles of `count`.
 int64_t row_tile(int64_t count) {
-  const int64_t tiles = (count + kRowTile - 1) / kRowTile;
+  const int64_t most = uses_split_products() ? kSplitRowTile : kRowTile, tiles = (count + most - 1) / most;
   return (count + tiles * kPanel - 1) / (tiles * kPanel) * kPanel;
 }
 
 /// y(:, first : first + count) = x W^T + b for one range of weight rows; y has rows() columns.
 void linear_rows(const Linear& w, int64_t first, int64_t count, const float* x, int64_t n, float* y) {
   const int64_t rows = w.rows(), cols = w.cols();
-  thread_local std::vector<float> panels;
-  if (const auto floats = size_t(packed_floats(cols, count)); panels.size() < floats) panels.resize(floats);
-  const float* weights = panels.data();  // this thread's, for all of them
-  pack_weights(w, first, count, panels.data());
+  thread_local PackedRows packed;
+  const PackedRows& weights = packed;  // this thread's, for all of them
+  packed.pack(w, first, count);
   const int64_t height = row_tile(count), row_tiles = (count + height - 1) / height;
   const int64_t token_tiles = (n + kTokenTile - 1) / kTokenTile;
   share(size_t(row_tiles * token_tiles), 2.0 * double(n) * double(count * cols) / 100, [&](size_t tile) {
     const int64_t r0 = int64_t(tile) / token_tiles * height, t0 = int64_t(tile) % token_tiles * kTokenTile;
     const int64_t r = std::min(height, count - r0), t = std::min(kTokenTile, n - t0);
     const Rows<float> out{y + t0 * rows + first + r0, rows};
-    multiply_packed({x + t0 * cols, cols}, t, cols, weights + r0 * cols, r, out);
+    weights.multiply({x + t0 * cols, cols}, t, r0, r, out);
     if (!w.bias) return;
     std::vector<float> bias(static_cast<size_t>(r));
     w.bias->read(first + r0, r, bias.data());

@@ -1,5 +1,6 @@
 // Numbers at the edge of what their formats hold: named, never taken for a defect, never kept in silence.
 #include <bit>
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -148,6 +149,25 @@ TEST_CASE("a stack of 128 KB is enough") {
   limited(
       on(wide, {"perplexity", "--map", map, "--k-method", "klt", "--v-method", "klt", "--pairs", "K3V3"}));
   limited({"export-bitmap", map, "--fold", wide, "-o", dir / "folded"});
+}
+
+TEST_CASE("bf16x3 on the CPU says so, and its numbers are those of fp32 but for the last digits") {
+  const auto perplexity = [](const std::string& dtype) {
+    return blockgtq(on(model(kSource), {"perplexity", "--json", "-", "--dtype", dtype}));
+  };
+  const Outcome split = perplexity("bf16x3");
+  if (split.code == 5) {
+    CHECK_THAT(split.err, ContainsSubstring("error: --dtype: bf16x3 wants a processor with AMX"));
+    WARN("this processor has no AMX");
+    return;
+  }
+  REQUIRE(split.code == 0);
+  const auto fp32 = nlohmann::json::parse(perplexity("fp32").out).at("models").at(0),
+             other = nlohmann::json::parse(split.out).at("models").at(0);
+  CHECK(other.at("provenance").at("dtype") == "bf16x3");
+  const double exact = fp32.at("exact").at("perplexity"), close = other.at("exact").at("perplexity");
+  CHECK(close != exact);  // another order of sums
+  CHECK(std::abs(close / exact - 1) < 1e-5);
 }
 
 }  // namespace blockgtq

@@ -18,6 +18,7 @@
 #include "base/float16.h"
 #include "base/parallel.h"
 #include "model/matmul.h"
+#include "model/split_product.h"
 
 namespace {
 
@@ -64,12 +65,19 @@ void bench(const Shape& s) {
   w.weight.dtype = DType::bf16;
   w.weight.shape = {s.rows, s.cols};
   w.weight.data = std::as_bytes(std::span(bits));
-  const double ours = best_seconds([&] { linear(w, x.data(), s.n, y.data()); });
+  const auto product = [&] { linear(w, x.data(), s.n, y.data()); };
+  const double ours = best_seconds(product);
   const double eigen = best_seconds([&] { y2.noalias() = x * weights.transpose(); });
   const double flop = 2.0 * double(s.n) * double(s.rows) * double(s.cols);
   fmt::print("n {:5} weights {:6} x {:6}: {:7.1f} GFLOP/s, Eigen {:7.1f}, ratio {:.2f}, difference {:.1e}\n",
              s.n, s.rows, s.cols, flop / ours / 1e9, flop / eigen / 1e9, eigen / ours,
              (y - y2).norm() / y2.norm());
+  if (!has_split_products()) return;
+  use_split_products(true);
+  const double split = best_seconds(product);
+  use_split_products(false);
+  fmt::print("{:34} bf16x3: {:7.1f} GFLOP/s, {:.2f} times, difference {:.1e}\n", "", flop / split / 1e9,
+             ours / split, (y - y2).norm() / y2.norm());
 }
 
 }  // namespace
