@@ -173,8 +173,9 @@ def texts(m):
         n = (8 << 20) // len(one.encode())
         row(f"8 MB of {what} without a line end", one * n, "", 0, True, "0")
     if m.large:
-        m.add("text", "a hole of 1 GiB and a byte", m.tokenize_args(model, hole(m.new("a.txt"), (1 << 30) + 1)), "", 0)
-        m.add("text", "a device that never ends", m.tokenize_args(model, "/dev/zero"), "", 0)
+        m.add("text", "a hole of 1 GiB and a byte", m.tokenize_args(model, hole(m.new("a.txt"), (1 << 30) + 1)),
+              "matches more than")
+        m.add("text", "a device that never ends", m.tokenize_args(model, "/dev/zero"), "matches more than")
     m.add("text", "a folder", m.tokenize_args(model, m.new()), "it is a folder")
     m.add("text", "links in a circle", m.tokenize_args(model, no_regular_file(m.new("a"), "links in a circle")),
           "Too many levels")
