@@ -173,7 +173,7 @@ def texts(m):
         n = (8 << 20) // len(one.encode())
         row(f"8 MB of {what} without a line end", one * n, "", 0, True, "0")
     if m.large:
-        m.add("text", "a hole of 1 GiB and a byte", m.tokenize_args(model, hole(m.new("a.txt"), (1 << 30) + 1)),
+        m.add("text", "a hole of 512 MiB", m.tokenize_args(model, hole(m.new("a.txt"), 1 << 29)),
               "matches more than")
         m.add("text", "a device that never ends", m.tokenize_args(model, "/dev/zero"), "matches more than")
     m.add("text", "a folder", m.tokenize_args(model, m.new()), "it is a folder")
