@@ -17,8 +17,8 @@
 namespace blockgtq {
 namespace {
 
-constexpr size_t kMaxConfigFileBytes = 1 << 20;
-constexpr int kMaxNesting = 64;  // the parser recurses
+constexpr size_t kMaxConfigFileBytes = 64 << 10;  // the library counts lines from the start for every value
+constexpr int kMaxNesting = 64;                   // the parser recurses
 
 std::string hyphenated(std::string name) {
   std::replace(name.begin(), name.end(), '_', '-');

@@ -15,7 +15,6 @@
 #include "hf/text_source.h"
 #include "hf/tokenizer.h"
 #include "hf/tokenizer_json.h"
-#include "hf/utf8.h"
 
 namespace blockgtq {
 
@@ -64,7 +63,7 @@ std::vector<int32_t> parse_ids(std::string_view text, const std::string& name, s
 /// wanted has to lie before it.
 std::vector<int32_t> first_ids(const TextSource& source, size_t wanted, const auto& encode) {
   const std::string_view text = source.text();
-  const size_t usable = find_invalid_utf8(text);
+  const size_t usable = source.find_invalid();
   if (usable == text.size() && !source.is_cut()) return encode(text, wanted);
   if (wanted == SIZE_MAX) fail_behind(source, usable);
   std::vector<int32_t> ids = encode(text.substr(0, usable), wanted + 1);
@@ -153,7 +152,7 @@ Corpus read_corpus(const CorpusSpec& spec, const fs::path& model, int vocab) {
           });
       found.insert(found.end(), ids.begin(), ids.end());
     }
-    hash.update(text);
+    source.add_to(hash);
   }
   corpus.sha256 = hash.hex();
   corpus.tokenizer = tokenizer ? tokenizer->sha256() : "none";

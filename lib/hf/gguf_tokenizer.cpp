@@ -27,7 +27,8 @@ constexpr const char* kScores = "tokenizer.ggml.scores";
 constexpr const char* kHint = "--ids FILE takes token ids instead of a text";
 constexpr const char* kSpace = "\u2581";  // what SentencePiece writes for a space
 
-constexpr size_t kMaxPieceBytes = 256;  // every way to cut it in two is looked up
+/// Every way to cut a piece in two is looked up: of all pieces, the squares of their bytes.
+constexpr uint64_t kMaxPieceWork = uint64_t(1) << 30;
 
 enum class Kind : int64_t { normal = 1, unknown, control, user_defined, unused, byte };
 
@@ -205,12 +206,15 @@ std::string merges_by_score(const GgufMetadata& metadata, const std::vector<Toke
     metadata.fail(kScores, fmt::format("{} numbers for {} tokens", scores.size(), tokens.size()));
   std::unordered_map<std::string_view, size_t> pieces;
   std::vector<size_t> order;
+  uint64_t work = 0;
   for (size_t i = 0; i < tokens.size(); ++i) {
     // A piece never has a space, which is written as another character.
     if (tokens[i].kind != Kind::normal || tokens[i].text.find(' ') != std::string_view::npos) continue;
-    if (tokens[i].text.size() > kMaxPieceBytes)
-      metadata.fail(kTokens,
-                    fmt::format("token {}: {} bytes: {} at most", i, tokens[i].text.size(), kMaxPieceBytes));
+    work += uint64_t(tokens[i].text.size()) * tokens[i].text.size();
+    if (work > kMaxPieceWork)
+      metadata.fail(
+          kTokens, fmt::format("token {}: the squares of the pieces' bytes add up to {}: {} at most", i, work,
+                               kMaxPieceWork));
     pieces.emplace(tokens[i].text, i);
     order.push_back(i);
   }

@@ -19,6 +19,7 @@ constexpr size_t kJitStackStart = 32 << 10, kJitStackMost = 8 << 20;
 constexpr size_t kNone = size_t(-1);
 constexpr size_t kFirstWindow = 256;    // bytes
 constexpr uint32_t kFirstSteps = 1024;  // of one search
+constexpr size_t kMaxMatchBytes = size_t(64) << 20;
 
 constexpr char32_t kFirstReplaced = 0x295;
 
@@ -159,6 +160,12 @@ bool Matches::search(size_t& begin, size_t& end) {
     int found = match(0);
     if (found == PCRE2_ERROR_JIT_STACKLIMIT)
       found = match(PCRE2_NO_JIT);  // the interpreter's stack is on the heap
+    if (found >= 0 || found == PCRE2_ERROR_PARTIAL) {
+      const PCRE2_SIZE* range = pcre2_get_ovector_pointer(scratch_->data);
+      if (range[1] > range[0] + kMaxMatchBytes)
+        fail_input("{}: the pattern matches more than {} bytes, from {} bytes into a segment on",
+                   pattern_->where_, kMaxMatchBytes, range[0]);
+    }
     if (found == PCRE2_ERROR_PARTIAL || (found == PCRE2_ERROR_NOMATCH && !to_end)) {
       spend(window);
       window *= 2;

@@ -12,11 +12,13 @@
 
 #include "base/error.h"
 #include "base/stop.h"
+#include "hf/utf8.h"
 
 namespace blockgtq {
 namespace {
 
 constexpr size_t kFirstBytes = size_t(1) << 16;
+constexpr size_t kBlockBytes = size_t(16) << 20;
 
 bool is_stream(const fs::path& path) {
   struct stat st;
@@ -82,6 +84,33 @@ void TextSource::read_stream(int fd) {
 
 std::string_view TextSource::text() const {
   return is_stream_ ? std::string_view(held_) : file_.text().substr(0, max_bytes_);
+}
+
+size_t TextSource::find_invalid() const {
+  const std::string_view all = text();
+  for (size_t begin = 0, end; begin < all.size(); begin = end) {
+    end = std::min(begin + kBlockBytes, all.size());
+    size_t whole = end;  // characters
+    while (whole > begin && whole < all.size() && (uint8_t(all[whole]) & 0xc0) == 0x80) --whole;
+    if (whole > begin) end = whole;
+    const size_t invalid = find_invalid_utf8(all.substr(begin, end - begin));
+    if (begin + invalid < end) return begin + invalid;
+    forget(begin, end);
+  }
+  return all.size();
+}
+
+void TextSource::add_to(Sha256& hash) const {
+  const std::string_view all = text();
+  for (size_t begin = 0, end; begin < all.size(); begin = end) {
+    end = std::min(begin + kBlockBytes, all.size());
+    hash.update(all.substr(begin, end - begin));
+    forget(begin, end);
+  }
+}
+
+void TextSource::forget(size_t begin, size_t end) const {
+  if (!is_stream_) file_.release(file_.bytes().subspan(begin, end - begin));
 }
 
 std::string TextSource::short_name() const {

@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "base/file.h"
+#include "base/sha256.h"
 
 namespace blockgtq {
 
@@ -17,6 +18,10 @@ class TextSource {
 
   /// At most max_bytes.
   std::string_view text() const;
+  /// find_invalid_utf8 of text(), and text() into a hash: block by block, which leave the resident set, since
+  /// mapped text may be larger than what memory is free.
+  size_t find_invalid() const;
+  void add_to(Sha256& hash) const;
   /// Whether there is more behind text().
   bool is_cut() const { return cut_; }
   /// How much of it is read at most.
@@ -28,6 +33,7 @@ class TextSource {
 
  private:
   void read_stream(int fd);
+  void forget(size_t begin, size_t end) const;
 
   std::string name_;
   size_t max_bytes_;

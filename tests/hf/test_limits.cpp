@@ -16,6 +16,7 @@
 #include "hf/gguf_builder.h"
 #include "hf/gguf_tokenizer.h"
 #include "hf/model_files.h"
+#include "hf/pattern.h"
 #include "hf/text_source.h"
 #include "hf/tokenizer_json.h"
 
@@ -77,6 +78,23 @@ TEST_CASE("a pattern has 16 KiB", "[hf][limits]") {
       else
         CHECK_THAT(refusal(b), ContainsSubstring("the pattern is too long: 16385 bytes, allowed: 16384"));
     }
+}
+
+TEST_CASE("a match of a pattern has 64 MiB", "[hf][limits]") {
+  const size_t most = size_t(64) << 20;
+  const Pattern pattern(to_pcre2("a+", "p"), "p");
+  for (const size_t n : {most, most + 1}) {
+    const std::string text(n, 'a');
+    Matches matches(pattern);
+    matches.start(text);
+    size_t begin = 0, end = 0;
+    if (n == most)
+      CHECK((matches.next(begin, end) && end == most));
+    else
+      CHECK_THAT(expect_error(Exit::input, [&] { matches.next(begin, end); }),
+                 ContainsSubstring(
+                     "p: the pattern matches more than 67108864 bytes, from 0 bytes into a segment on"));
+  }
 }
 
 TEST_CASE("no stage makes more than 64 times of a text, and 4096 bytes", "[hf][limits]") {
@@ -164,6 +182,27 @@ TEST_CASE("a map of special tokens is read in linear time, its members over the 
         }) < 5);
 }
 
+TEST_CASE("a long text is looked through in blocks, its characters whole", "[hf][limits]") {
+  const TempFolder dir;
+  // Blocks have 16 MiB: a character of four bytes lies across each of four places near the first one's end.
+  for (const size_t before : {0, 1, 2, 3, 4}) {
+    std::string text((16 << 20) - before, 'a');
+    text += "\U0001f600" + std::string(100, 'b');
+    put_file(dir / "a.txt", text);
+    CHECK(TextSource(dir / "a.txt", text.size()).find_invalid() == text.size());
+    text[text.size() - 50] = '\xff';
+    put_file(dir / "a.txt", text);
+    const TextSource source(dir / "a.txt", text.size());
+    CHECK(source.find_invalid() == text.size() - 50);
+    Sha256 hash;
+    source.add_to(hash);
+    CHECK(hash.hex() == sha256_hex(text));
+  }
+  // Where no character begins.
+  put_file(dir / "a.txt", "a" + std::string(17 << 20, '\x80'));
+  CHECK(TextSource(dir / "a.txt", 18 << 20).find_invalid() == 1);
+}
+
 TEST_CASE("what a stream holds is limited", "[hf][limits]") {
   const TextSource zeros("/dev/zero", kMaxStreamBytes + 1);
   CHECK(zeros.text().size() == kMaxStreamBytes);
@@ -189,17 +228,18 @@ TEST_CASE("a GGUF file's counts", "[hf][limits]") {
              ContainsSubstring("524289 tensors: 524288 at most"));
 }
 
-TEST_CASE("a piece with a score has 256 bytes", "[hf][limits]") {
+TEST_CASE("how long pieces with scores are together", "[hf][limits]") {
   const TempFolder dir;
-  for (const size_t n : {256, 257}) {
+  for (const size_t n : {32767, 32768}) {
     GgufBuilder b;
     b.text("tokenizer.ggml.model", "llama").texts("tokenizer.ggml.tokens", {"a", std::string(n, 'a')});
     b.array("tokenizer.ggml.scores", 6, std::vector<float>{0, 0}).write(dir / "a.gguf");
-    if (n == 256)
+    if (n == 32767)
       CHECK_NOTHROW(gguf_tokenizer(dir / "a.gguf"));
     else
       CHECK_THAT(expect_error(Exit::input, [&] { gguf_tokenizer(dir / "a.gguf"); }),
-                 ContainsSubstring("token 1: 257 bytes: 256 at most"));
+                 ContainsSubstring(
+                     "token 1: the squares of the pieces' bytes add up to 1073741825: 1073741824 at most"));
   }
 }
 

@@ -69,12 +69,12 @@ def array(name, kind, values):
 
 def gguf(keys, tensors=(), version=3, n_keys=None, n_tensors=None):
     """tensors: (name, shape, type, offset)."""
-    out = b"GGUF" + struct.pack("<IQQ", version, len(tensors) if n_tensors is None else n_tensors,
+    out = bytearray(b"GGUF") + struct.pack("<IQQ", version, len(tensors) if n_tensors is None else n_tensors,
                                 len(keys) if n_keys is None else n_keys) + b"".join(keys)
     for name, shape, kind, offset in tensors:
         out += string(name) + struct.pack("<I", len(shape)) + b"".join(struct.pack("<Q", n) for n in reversed(shape))
         out += struct.pack("<IQ", kind, offset)
-    return out + bytes(-len(out) % 32)
+    return bytes(out) + bytes(-len(out) % 32)
 
 
 LLAMA = [key("general.architecture", 8, string("llama"))] + [

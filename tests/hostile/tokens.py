@@ -64,9 +64,9 @@ def tokenizers(m):
         {"id": 2048, "content": "x" * 4097, "single_word": False, "lstrip": False, "rstrip": False,
          "normalized": False, "special": True}])
     row("3,900,000 tokens", lambda: '{"model":{"vocab":{' + ",".join(f'"{i:x}":{i}' for i in range(3_900_000)) +
-        '},"merges":[]}}', "", large=True)
+        '},"merges":[]}}', "", 0, True)
     row("1,390,000 merges", lambda: '{"model":{"vocab":{"a":0,"aa":1},"merges":[' + ",".join(
-        ['["a","a"]'] * 1_390_000) + "]}}", "", large=True)
+        ['["a","a"]'] * 1_390_000) + "]}}", "", 0, True)
     for how, says in NO_FILES.items():
         model = m.model("tokenizer.json")
         no_regular_file(model + "/tokenizer.json", how)
@@ -135,9 +135,9 @@ def ggufs(m):
         return gguf(tokens + [array("tokenizer.ggml.tokens", 8, [string(t) for t in texts]),
                               array("tokenizer.ggml.scores", 6, [bytes(4)] * len(texts))])
 
-    row("a piece of 50 MB", lambda: pieces("a" * 50_000_000), "256 at most", True)
+    row("a piece of 50 MB", lambda: pieces("a" * 50_000_000), "squares", True)
     row("200,000 pieces of 253 bytes", lambda: pieces(*("a" * i for i in range(1, 257)), *(
-        "%x" % i + "a" * 248 for i in range(1 << 16, (1 << 16) + 200_000))), "", True)
+        "%x" % i + "a" * 248 for i in range(1 << 16, (1 << 16) + 200_000))), "squares", True)
     row("65,537 keys", gguf([key(str(i), 0, b"1") for i in range(65_537)]), "65536 at most")
     row("500,000 tensors", lambda: gguf(LLAMA, [(f"{i}", [8], 0, 32 * i) for i in range(500_000)]) + bytes(32 * 500_000), "",
         True)
@@ -173,8 +173,9 @@ def texts(m):
         n = (8 << 20) // len(one.encode())
         row(f"8 MB of {what} without a line end", one * n, "", 0, True, "0")
     if m.large:
-        m.add("text", "a hole of 1 GiB and a byte", m.tokenize_args(model, hole(m.new("a.txt"), (1 << 30) + 1)), "", 0)
-        m.add("text", "a device that never ends", m.tokenize_args(model, "/dev/zero"), "", 0)
+        m.add("text", "a hole of 512 MiB", m.tokenize_args(model, hole(m.new("a.txt"), 1 << 29)),
+              "matches more than")
+        m.add("text", "a device that never ends", m.tokenize_args(model, "/dev/zero"), "matches more than")
     m.add("text", "a folder", m.tokenize_args(model, m.new()), "it is a folder")
     m.add("text", "links in a circle", m.tokenize_args(model, no_regular_file(m.new("a"), "links in a circle")),
           "Too many levels")
