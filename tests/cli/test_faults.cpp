@@ -186,11 +186,10 @@ TEST_CASE("memory that runs out is one line and exit code 5, also where C++ cann
 
 TEST_CASE("a library that ends the program for want of threads leaves code 5 and no file") {
   if (skipped()) return;
-  const TempFolder inputs, dir;
-  make_inputs(inputs);
-  Args args = export_csv(inputs).to(dir);
-  args.back() = "2";  // threads
-  const Faulty ended = run_faulty(args, "thread,1," + number(EAGAIN, "+"));
+  const TempFolder dir;
+  const Faulty ended = run_faulty({"energy", "-q", "-m", model("tiny-llama"), "-f", text("calibration"),
+                                   "--tokens", "32", "-o", dir / "stats.h5", "-t", "2"},
+                                  "thread,1," + number(EAGAIN, "+"));
   CAPTURE(ended.outcome.err);
   REQUIRE(ended.failed > 0);
   CHECK(ended.outcome.code == 5);
