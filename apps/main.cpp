@@ -67,6 +67,19 @@ std::terminate_handler former_terminate;
   std::abort();
 }
 
+const pid_t own_process = getpid();
+bool main_has_ended = false;
+
+/// Some libraries call exit() where they get no memory (libhdf5) or no threads (libgomp): no result of ours.
+void on_exit_by_others() {
+  if (main_has_ended) return;
+  if (getpid() != own_process) _exit(1);  // a child's outputs are its parent's
+  remove_temporaries();
+  constexpr std::string_view text = "error: out of memory or of threads: a library ended the program\n";
+  [[maybe_unused]] const ssize_t ignored = ::write(STDERR_FILENO, text.data(), text.size());
+  _exit(int(Exit::device));
+}
+
 /// Help and version go to stdout with code 0; anything else about the command line is one line and code 2.
 int report_parse(const CLI::App& app, const ConfigFile& config, const CLI::ParseError& e) {
   std::string what = e.what();
@@ -130,18 +143,7 @@ int run(int argc, char** argv) {
   return int(Exit::ok);
 }
 
-}  // namespace
-}  // namespace blockgtq
-
-int main(int argc, char** argv) {
-  using namespace blockgtq;
-  use_sleeping_threads(argv);
-  reserve_standard_descriptors();
-  install_stop_handlers();
-  std::set_new_handler(on_no_memory);
-  former_terminate = std::set_terminate(on_terminate);
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe and a file size limit are write errors with a message
-  std::signal(SIGXFSZ, SIG_IGN);
+int run_and_report(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (const Error& e) {
@@ -154,4 +156,22 @@ int main(int argc, char** argv) {
   } catch (const std::exception& e) {
     return report(Exit::defect, fmt::format("a defect of blockgtq: {}", e.what()));
   }
+}
+
+}  // namespace
+}  // namespace blockgtq
+
+int main(int argc, char** argv) {
+  using namespace blockgtq;
+  use_sleeping_threads(argv);
+  reserve_standard_descriptors();
+  install_stop_handlers();
+  std::atexit(on_exit_by_others);
+  std::set_new_handler(on_no_memory);
+  former_terminate = std::set_terminate(on_terminate);
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe and a file size limit are write errors with a message
+  std::signal(SIGXFSZ, SIG_IGN);
+  const int code = run_and_report(argc, argv);
+  main_has_ended = true;
+  return code;
 }
