@@ -69,12 +69,11 @@ std::vector<ComparedMean> means_over_models(const Comparison& c) {
   return means;
 }
 
-/// The name of the model where there is but one; else empty.
-std::string only_model(const Measures& m) {
-  if (m.columns[0] != "model" || m.all.empty()) return "";
-  for (const Measure& row : m.all)
-    if (row.key[0] != m.all[0].key[0]) return "";
-  return m.all[0].key[0];
+/// Whether all is of one model, whatever it is called.
+bool one_model(const Measures& m) {
+  return m.columns[0] == "model" && !m.all.empty() &&
+         std::all_of(m.all.begin(), m.all.end(),
+                     [&](const Measure& x) { return x.key[0] == m.all[0].key[0]; });
 }
 
 void forget_model(Measures& m) {
@@ -111,8 +110,7 @@ Ratio ratio(const Measure& a, const Measure& b) {
 
 Comparison compare(Measures a, Measures b) {
   if (a.schema != b.schema) fail_input("{}: {}, but {}: {}", a.path, a.schema, b.path, b.schema);
-  if (const std::string one = only_model(a), other = only_model(b);
-      !one.empty() && !other.empty() && one != other) {
+  if (one_model(a) && one_model(b) && a.all[0].key[0] != b.all[0].key[0]) {
     forget_model(a);  // what the model is called does not keep two runs of one model apart
     forget_model(b);
   }
