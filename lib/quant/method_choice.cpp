@@ -37,7 +37,7 @@ MethodChoice parse_choice(const Json& json) {
   choice.exact = {json.value("sink", int64_t(0)), json.value("recent", int64_t(0))};
   for (const Json& score : json.at("candidates")) choice.candidates.push_back(parse_score(score));
   while (choice.best < choice.candidates.size() &&
-         (choice.chosen().method != json.at("method") || name(choice.chosen().code) != json.at("code")))
+         (json.at("method") != choice.chosen().method || json.at("code") != name(choice.chosen().code)))
     ++choice.best;
   return choice;
 }
