@@ -62,6 +62,10 @@ class Stage:
             process.kill()
             out, err = process.communicate()
             code = None
+        except KeyboardInterrupt:
+            process.kill()
+            process.wait()
+            raise
         return code, out, err.decode(errors="replace")
 
     def run(self, args, faults=""):
