@@ -140,6 +140,7 @@ constexpr Facts kTable[] = {
     {"seed", kAnswers, "N"},
     {"stop", kAnswers, "TEXT"},
 
+    {"layers", kOutput, "N", "export-bitmap"},
     {"layers", kShape, "N"},
     {"heads", kShape, "N"},
     {"kv-heads", kShape, "N"},
@@ -164,6 +165,9 @@ constexpr Facts kTable[] = {
     {"output", kOutput, "MAP.h5", "calibrate"},
     {"store", kOutput, "TYPE"},
     {"format", kOutput, "NAME"},
+    {"engine-type", kOutput, "TYPE"},
+    {"as-map", kOutput, "MAP.h5"},
+    {"verify", kOutput},
     {"fold", kOutput, "MODEL"},
     {"partial", kOutput},
     {"force", kOutput},
@@ -173,10 +177,13 @@ constexpr Facts kTable[] = {
     {"json", kOutput, "FILE"},
     {"csv", kOutput, "FILE"},
     {"md", kOutput, "FILE"},
+    {"html", kOutput, "FILE"},
     {"chart", kOutput, "FILE.svg"},
 
     // positionals
     {"path", kInput, "PATH"},
+    {"a", kInput, "PATH"},
+    {"b", kInput, "PATH"},
     {"spec", kInput, "PANEL.json"},
     {"stats", kInput, "STATS.h5"},
     {"evaluations", kInput, "FILE"},
