@@ -1,8 +1,8 @@
 // --help of every command: groups, examples; manual pages and completions that are made of the same.
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 
-#include <nlohmann/json.hpp>
 #include "base/json.h"
 #include "cli/command.h"
 
