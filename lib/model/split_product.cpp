@@ -166,16 +166,18 @@ void multiply_terms(int terms, const SplitLine* left, const SplitLine* right, in
                 : multiply_steps<3>)(left, right, n_steps, out, out_stride, add);
 }
 
-/// Configures eight tiles of 16 rows of 64 bytes.
+/// What LDTILECFG reads: eight tiles of 16 rows of 64 bytes.
+struct TileConfig {
+  uint8_t palette = 1, start = 0, unused[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {kSide, kSide, kSide, kSide, kSide, kSide, kSide, kSide};
+};
+static_assert(sizeof(TileConfig) == 64 && sizeof(SplitLine) == 64);
+
 BLOCKGTQ_AMX void configure_tiles() {
-  struct {
-    uint8_t palette = 1, start = 0, unused[14] = {};
-    uint16_t row_bytes[16] = {};
-    uint8_t rows[16] = {};
-  } config;
-  std::fill_n(config.row_bytes, 8, uint16_t(sizeof(SplitLine)));
-  std::fill_n(config.rows, 8, uint8_t(kSide));
-  static_assert(sizeof config == 64);
+  // Constant data: GCC 12 takes the instruction to read eight bytes, and would leave the rest of a local
+  // unwritten.
+  static constexpr TileConfig config;
   _tile_loadconfig(&config);
 }
 
