@@ -1,5 +1,7 @@
 #include "json_input.h"
 
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "hf/text_source.h"
 
