@@ -25,6 +25,7 @@ const Json& field(const Json& line, const char* name, const std::string& where) 
 
 void for_each_line(const fs::path& path, int64_t limit,
                    const std::function<void(const Json&, const std::string&)>& body) {
+  if (path != "-") const MappedFile regular(path);  // a pipe that nobody writes to would be waited for
   const TextSource source(path, kMaxLinesBytes);
   if (source.is_cut()) fail_input("{}: file too large: more than {} bytes", source.name(), kMaxLinesBytes);
   std::string_view text = source.text();
