@@ -8,9 +8,10 @@ namespace blockgtq {
 namespace {
 
 /// Every real number of the results of a layer, in one order; not as JSON, which knows no NaN.
-template <class Results, class Each>
-void each_number(Results& results, const Each& each) {
-  for (auto& r : results) {
+template <class Layer, class Each>
+void each_number(Layer& layer, const Each& each) {
+  each(layer.sink_attention);
+  for (auto& r : layer.results) {
     each(r.mae);
     for (auto& mae : r.mae_per_kv_head) each(mae);
     each(r.effective_bits);
@@ -60,7 +61,7 @@ void save_results(ResumeFile& resume, const std::vector<LayerResult>& layers, in
   for (const LayerResult& l : layers) {
     Json& frame = frames.emplace_back(Json{{"layer", l.layer}, {"results", Json::array()}});
     for (const MethodResult& r : l.results) frame["results"].push_back(frame_of(r));
-    each_number(l.results, [&](double x) { numbers.push_back(x); });
+    each_number(l, [&](double x) { numbers.push_back(x); });
   }
   const Json state = {{"layer", layer},
                       {"residual", residual.size()},
@@ -77,7 +78,7 @@ LayerBoundary load_results(const ResumeFile& resume, std::vector<LayerResult>& l
   for (const Json& frame : state->at("layers")) {
     LayerResult& l = layers.emplace_back(LayerResult{frame.at("layer"), {}});
     for (const Json& result : frame.at("results")) l.results.push_back(framed(result));
-    each_number(l.results, [&](double& x) { x = numbers.at(n_read++); });
+    each_number(l, [&](double& x) { x = numbers.at(n_read++); });
   }
   check(n_read == numbers.size(), "results with other numbers");
   return {state->at("layer"), resume.array<float>("residual", residual_size)};
