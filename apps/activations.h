@@ -15,10 +15,9 @@ class Activations {
 };
 
 /// ACTS.h5, or a safetensors file that another program wrote (apps/README.md, "Activations from elsewhere"):
-///   layers.N.q (T, Hq, D), layers.N.k (T, H, D), maybe layers.N.v (T, H, Dv) and layers.N.output (H, Dv, Dv),
-///   inv_freq (R / 2): F32, F16 or BF16
-///   metadata: chunk (tokens of a window; 0, the default: one), pairing (half, the default, or interleaved),
-///   attention_factor (1), model (any text)
+///   layers.N.q (T, Hq, D), layers.N.k (T, H, D), maybe layers.N.v (T, H, Dv) and layers.N.output (H, Dv,
+///   Dv), inv_freq (R / 2): F32, F16 or BF16 metadata: chunk (tokens of a window; 0, the default: one),
+///   pairing (half, the default, or interleaved), attention_factor (1), model (any text)
 /// N are the model's numbers of the layers. Exit::input for anything else in either.
 std::unique_ptr<Activations> open_activations(const std::string& path);
 

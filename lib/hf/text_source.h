@@ -13,7 +13,8 @@ inline constexpr size_t kMaxStreamBytes = size_t(256) << 20;
 /// held in memory, and no more of it than kMaxStreamBytes.
 class TextSource {
  public:
-  /// Exit::input names what cannot be opened or read, Exit::usage a second "-"; waiting for a pipe ends with check_stop().
+  /// Exit::input names what cannot be opened or read, Exit::usage a second "-"; waiting for a pipe ends with
+  /// check_stop().
   TextSource(const fs::path& path, size_t max_bytes);
 
   /// At most max_bytes.

@@ -1,7 +1,7 @@
-// reference-npz: arrays for the published Python code, JIA-Lab-research/blockgtq 3fe14e7d. It reads no bits from
-// files (its benches read activations): BlockGTQPipeline (blockgtq/block_gtq_pipeline.py) takes bit_allocation, int64 per block, and makes everything else of it in
-// _post_allocation_setup(), "safe to re-run after mutating self.bit_allocation". README.md has the lines that
-// do so.
+// reference-npz: arrays for the published Python code, JIA-Lab-research/blockgtq 3fe14e7d. It reads no bits
+// from files (its benches read activations): BlockGTQPipeline (blockgtq/block_gtq_pipeline.py) takes
+// bit_allocation, int64 per block, and makes everything else of it in _post_allocation_setup(), "safe to
+// re-run after mutating self.bit_allocation". README.md has the lines that do so.
 //   bit_allocation (L, H, B) int64, scores (L, H, B) float64, and as zero-dimensional arrays head_dim,
 //   min_bits, max_bits, rotation_threshold (int64) and avg_bits (float64)
 // Its block i is the coordinates i and i + D/2, and its rotations have seed 42 + bits: maps of models that
