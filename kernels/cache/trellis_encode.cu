@@ -2,7 +2,8 @@
 //
 //   z = F (x - R_t mean),  codes = the path whose centroids c lie nearest to z / |z|,  norm = |z| / |c|
 //
-// Where MeanRules says so, z is F x and the norm's sign bit is set.
+// Where MeanRules says so, z is F x and the norm's sign bit is set. Where values have centres, the mean is
+// the nearest of them (nearest_centre.cuh).
 //
 // Grid: vectors of a head, heads, keys and values. A warp takes up to kRows vectors as in round_trip.cu: the
 // product in float32 for all of them, then the search of trellis.cuh for one after the other. Few vectors are
@@ -16,6 +17,7 @@
 #include <cuda_fp16.h>
 
 #include "cache/trellis_page.h"
+#include "kernels/cache/nearest_centre.cuh"
 #include "kernels/cache/trellis_encode.h"
 #include "kernels/codes/row_product.cuh"
 #include "kernels/codes/trellis.cuh"
@@ -48,6 +50,7 @@ struct Arguments {
   const MeanCoordinate* coordinates;
   const float2* page_angles;  // (pages, D / 2)
   MeanRules rules;
+  ValueCentres centres;  // of values; n is 0 for keys
 };
 
 /// Where a new token goes.
@@ -97,6 +100,21 @@ __device__ bool take_mean_off(const Arguments& a, const Place& p, int head, cons
   return keeps_mean;
 }
 
+/// Subtracts its centre from every row of x (kRows, D), except from rows that keep it. Returns these as bits.
+template <int kDim>
+__device__ uint32_t take_centres_off(const ValueCentres& centres, int head, float* x,
+                                     NearestCentre (&nearest)[kRows]) {
+  nearest_centres<kDim>(centres, head, x, nearest);
+  uint32_t keep = 0;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    keep |= uint32_t(nearest[r].keeps) << r;
+    const float* const row = centres.rows + (int64_t(head) * centres.n + nearest[r].number) * kDim;
+    for (int d = threadIdx.x % 32; d < kDim && !nearest[r].keeps; d += 32) x[r * kDim + d] -= row[d];
+  }
+  return keep;
+}
+
 /// Byte y of the stream that has these windows: the window that ends with the byte, or else part of the
 /// window that ends behind it, and the rest of the one before.
 template <int kBits>
@@ -126,6 +144,12 @@ __device__ void encode(const Arguments& a) {
     keep_mean |= uint32_t(take_mean_off<T, kDim, kKeys>(a, p, head, from, x + r * kDim)) << r;
   }
   __syncwarp();
+  [[maybe_unused]] NearestCentre nearest[kRows];
+  if constexpr (!kKeys)
+    if (a.centres.n > 0) {
+      keep_mean = take_centres_off<kDim>(a.centres, head, x, nearest);
+      __syncwarp();
+    }
   multiply_rows<kRows, kDim / 32>(a.side.forward + int64_t(head) * kDim * kDim, kDim, kDim, x, z, kDim);
   __syncwarp();
   const float* const centroids = a.side.centroids + head * kTrellisStates;
@@ -150,6 +174,13 @@ __device__ void encode(const Arguments& a) {
     if (lane == 0)
       reinterpret_cast<__half*>(p.side + trellis_code_bytes(kDim, kBits))[norm_place(p.position)] =
           __float2half_rn(keep_mean >> r & 1 ? -norm : norm);
+    if constexpr (!kKeys)
+      if (a.centres.n > 0 && lane == 0) {
+        int number = 0;
+#pragma unroll
+        for (int k = 0; k < kRows; ++k) number = k == r ? nearest[k].number : number;
+        p.side[trellis_side_bytes(kDim, kBits) + centre_place(p.position)] = uint8_t(number);
+      }
     __syncwarp();
   }
 }
@@ -166,11 +197,13 @@ __device__ void encode(const Arguments& a) {
   }
 }
 
-/// Prefetches a head's F into L2, from which the weights of a step have evicted it.
+/// Prefetches a head's F and centres into L2, from which the weights of a step have evicted it.
 template <int kDim>
 __device__ void fetch_forward(const Arguments& a) {
   const float* const forward = a.side.forward + int64_t(blockIdx.y) * kDim * kDim;
   for (int i = 32 * threadIdx.x; i < kDim * kDim; i += 32 * blockDim.x) fetch_line(forward + i);
+  const float* const centres = a.centres.columns + int64_t(blockIdx.y) * kDim * a.centres.n;
+  for (int i = 32 * threadIdx.x; i < kDim * a.centres.n; i += 32 * blockDim.x) fetch_line(centres + i);
 }
 
 template <class T, int kDim>
@@ -237,6 +270,7 @@ void encode_trellis(const TrellisLayer& layer, const TrellisEncoder& encoder, co
   values.side_at = trellis_side_bytes(packed.dim, layer.key_bits);
   values.mean = encoder.value_mean;
   values.rules = packed.value_rules;
+  values.centres = packed.centres;
   if (packed.dim == 64)
     launch<64>(keys, values, job.type, stream);
   else
