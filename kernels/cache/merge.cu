@@ -122,14 +122,13 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
   constexpr int kCentreGroups = kCentreRows > 0 ? 4 * kDim / kCentreRows : 1;
   __shared__ float by_centre[kCentreGroups][kCentreRows > 0 ? kCentreRows : 1];
   if constexpr (kCentreRows > 0) {
-    static_assert(kCentreGroups * kCentreRows == 4 * kDim);
     const int group_of_threads = threadIdx.x / kCentreRows, row = threadIdx.x % kCentreRows;
     const float* const sums_of_row = first + place * (kDim + kCentreRows) + kDim + row;
     float sum = 0;
 #pragma unroll 4
     for (int s = group_of_threads; s < n_packed; s += kCentreGroups)
       sum = fmaf(sums_of_row[s * stride], exp2_fast(first_sums[s * stride] - most), sum);
-    by_centre[group_of_threads][row] = sum;
+    if (group_of_threads < kCentreGroups) by_centre[group_of_threads][row] = sum;
   }
   packed[mine][quad] = of_packed;
   if (kBoth) exact[mine][quad] = of_exact;
@@ -194,8 +193,10 @@ void merge_splits(const MergeSplits& a, const Stream& stream) {
              : both ? merge_kernel<dim.value, true, false, rows.value>
                      : merge_kernel<dim.value, false, false, rows.value>;
     };
-    const auto kernel = a.centres ? of_rows(std::integral_constant<int, centre_rows(kMostCentresOnDevice)>())
-                                  : of_rows(std::integral_constant<int, 0>());
+    const auto kernel = !a.centres ? of_rows(std::integral_constant<int, 0>())
+                        : a.centre_rows == kFewCentres
+                            ? of_rows(std::integral_constant<int, centre_rows(kFewCentres)>())
+                            : of_rows(std::integral_constant<int, centre_rows(kMostCentres)>());
     // The same division between L1 and shared memory as in the preceding kernel. Otherwise multiprocessors
     // would have to run empty to change it.
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
