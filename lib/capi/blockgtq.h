@@ -325,16 +325,16 @@ BLOCKGTQ_API blockgtq_status blockgtq_prefill_scratch(const blockgtq_cache* cach
  * sink / 64, exact_first = sink, the lengths that blockgtq_split() gave, and `exact_table` as block table.
  * Longest of `exact` is sink + recent + 63, or sink where nothing is recent.
  *
- * A chunk of a prompt behind n tokens: prefill with the split of n - 1 held tokens (the prefix as a step at
- * position n - 1 would leave it; none where n is 0), then encode all into `pages` at n, what is below the
- * sink into `exact` at n, and what will be recent then, positions max(n, blockgtq_packed_end(sink, recent, n
- * + T)) and on, into the ring: at sink + (t - blockgtq_packed_end(sink, recent, n)) modulo the ring's
- * positions, in the order of `exact_table`. */
+ * A chunk of a prompt behind n tokens: split with held n - 1, which is -1 where there are none; prefill with
+ * that; then encode all T tokens into `pages` at n, those below the sink into `exact` at n, and those that
+ * will be recent then, positions max(n, blockgtq_packed_end(sink, recent, n + T)) and on, into the ring:
+ * position t at place sink + (t - blockgtq_packed_end(sink, recent, n)) modulo the ring's positions, in the
+ * order of `exact_table`. */
 typedef struct blockgtq_split_args {
   uint32_t struct_size;
   int32_t batch; /* B */
   int64_t sink, recent;
-  const int32_t* held;        /* (B) tokens before this step's one: its position */
+  const int32_t* held;        /* (B) tokens before this step's one: its position; or -1 */
   const int32_t* exact_pages; /* (B, columns) pages: sink, ring, spare */
   int32_t* packed_lengths;    /* (B) out: for pages.lengths */
   int32_t* exact_lengths;     /* (B) out: for exact.lengths */
