@@ -107,9 +107,9 @@ std::vector<CacheSpec> cache_specs(const CacheOptions& o) {
       throw Error(Exit::usage, fmt::format("{} quantizes values: give --v-method", pair_text(pair)));
     for (const std::string& k : pair.k ? k_methods : exact)
       for (const std::string& v : pair.v ? v_methods : exact) {
-        require_bits({k, v, pair});
         for (const Code code : codes) {
           const CacheSpec spec{k, v, pair, o.exact, code_of(pair, code)};
+          require_bits(spec);
           if (has_codes(spec))
             specs.push_back(spec);
           else if (codes.size() == 1)

@@ -18,22 +18,24 @@
  *
  * - Structures begin with struct_size, which the caller sets to sizeof. All that is not set must be zero:
  *   `blockgtq_decode_args args = {0}; args.struct_size = sizeof args;`. A later version may append fields. It
- *   takes zeros for those that an older caller does not have; a library that is older than its caller refuses
- *   fields that it does not know unless they are zero.
+ *   takes zeros for those that an older caller does not have; a library that is older than its caller
+ *   refuses fields that it does not know unless they are zero.
  * - A call returns a blockgtq_status. Where that is not BLOCKGTQ_OK, blockgtq_last_error() has one line of
- * text, nothing was launched, and no output was written, except where the text says that a kernel failed.
+ *   text. Arguments are checked before anything is written or launched. Only after BLOCKGTQ_DEVICE, _MEMORY
+ *   and _DEFECT may outputs hold a part of the result.
  * - On a GPU, encode, decode, prefill and split allocate nothing, wait for nothing, and launch all they do on
- *   `stream` (a cudaStream_t). So they may be captured in a CUDA graph, and a captured call reads lengths,
- * starts and block tables anew with every replay. Numbers in the structures themselves (batch, tokens,
- * longest) are captured as they are. The current device of the calling thread is the same after a call.
+ *   `stream` (a cudaStream_t; NULL is the default stream). So they may be captured in a CUDA graph, and a
+ *   captured call reads lengths, starts and block tables anew with every replay. Numbers in the structures
+ *   themselves (batch, tokens, longest) are captured as they are. The current device of the calling thread is
+ *   the same after a call.
  * - On the CPU the same calls take pointers to host memory, return when the work is done, and may allocate
- * while they run. `stream` must be NULL, and scratch is not needed. Lengths, starts and block tables are
- * checked there. On a GPU they cannot be: an entry of the block table that is no page is undefined behaviour
- * there.
+ *   while they run. `stream` must be NULL, and scratch is not needed. Lengths, starts and block tables are
+ *   checked there. On a GPU they cannot be: an entry of the block table that is no page is undefined
+ *   behaviour.
  * - A cache does not change after blockgtq_open(). Threads may share it, where each has its own scratch and
- * pages.
- * - A new token counts at its absolute position: the model's RoPE has been applied to q and k for it. Maps
- * with centred keys (tq-mse-cb and others) subtract the mean of keys as rotated to that position.
+ *   pages.
+ * - A token counts at its absolute position: the model's RoPE has been applied to q and k for it. Maps with
+ *   centred keys (tq-mse-cb and others) subtract the mean of keys as rotated to that position.
  */
 #ifndef BLOCKGTQ_H
 #define BLOCKGTQ_H
@@ -83,8 +85,7 @@ BLOCKGTQ_API const char* blockgtq_version(void);
  * line, valid until this thread's next call that fails. */
 BLOCKGTQ_API const char* blockgtq_last_error(void);
 
-/* ---- Opening
- * ------------------------------------------------------------------------------------------------ */
+/* ---- Opening ---- */
 
 /* Pointers of hot calls are not looked up. Without this flag every call on a GPU asks the driver whether each
  * pointer is memory of the cache's device, which takes part of a microsecond per pointer. A captured graph
@@ -128,8 +129,7 @@ BLOCKGTQ_API blockgtq_status blockgtq_open(const blockgtq_options* options, bloc
 /* Frees the tables. No work that uses them may be running or captured. NULL is allowed. */
 BLOCKGTQ_API void blockgtq_close(blockgtq_cache* cache);
 
-/* ---- Describing
- * --------------------------------------------------------------------------------------------- */
+/* ---- Describing ---- */
 
 /* Numbers of heads are those of this cache: where options.kv_heads says so, only a part of the model's. */
 typedef struct blockgtq_description {
@@ -178,14 +178,13 @@ BLOCKGTQ_API blockgtq_status blockgtq_describe_layer(const blockgtq_cache* cache
 BLOCKGTQ_API blockgtq_status blockgtq_frequencies(const blockgtq_cache* cache, int32_t layer, double* out,
                                                   int32_t n);
 
-/* ---- What calls take
- * ---------------------------------------------------------------------------------------- */
+/* ---- What calls take ---- */
 
 /* An array of shape (B, T, heads, D); in decode, where T is 1, (B, heads, D). Its strides are in elements.
- * All three 0: contiguous. The stride of D is 1. For T = 1 the stride of tokens is not read. On a GPU
- * contiguous 16-byte aligned fp16 is read and written in place; q, k, v and out of other types or strides go
- * through scratch memory, with one more launch for inputs and one for out. Keys and values of all types enter
- * pages as fp16 numbers; beyond 65504 they are clipped. */
+ * All three 0: contiguous. The stride of D is 1, that of a dimension of one is not read.
+ * On a GPU contiguous 16-byte aligned fp16 is read and written in place, and so are keys and values in bf16
+ * that go into packed pages alone. Others go through scratch memory, with one more launch for inputs and one
+ * for out. Keys and values of all types enter pages as fp16 numbers; beyond 65504 they are clipped. */
 typedef struct blockgtq_tensor {
   void* data;
   int32_t dtype; /* blockgtq_dtype */
@@ -199,9 +198,8 @@ typedef struct blockgtq_pages {
   int64_t n_pages;
   const int32_t* block_table; /* (B, stride); entries behind a length may be anything */
   int64_t stride;
-  const int32_t*
-      lengths; /* (B) for decode and prefill: positions that are read. Sequences of length 0 read none */
-  const int32_t* starts; /* (B) for encode: the position of the first new token */
+  const int32_t* lengths; /* (B) for decode and prefill: positions that are read; 0: none */
+  const int32_t* starts;  /* (B) for encode: the position of the first new token */
   int64_t longest; /* no length, and no start + tokens, is larger. It decides how work is split, and must
                       not be larger than 64 stride and options.longest */
 } blockgtq_pages;
@@ -217,8 +215,7 @@ typedef struct blockgtq_rule {
                                description says `sinks` must have them */
 } blockgtq_rule;
 
-/* ---- Writing pages
- * ------------------------------------------------------------------------------------------ */
+/* ---- Writing pages ---- */
 
 /* T new tokens of each of B sequences: at positions pages.starts[b] and on, and where `exact` is given, in
  * these fp16 pages at places exact.starts[b] and on. T = 1 appends a token. Either may have no data. */
@@ -241,13 +238,13 @@ typedef struct blockgtq_encode_args {
  */
 BLOCKGTQ_API blockgtq_status blockgtq_encode(const blockgtq_cache* cache, const blockgtq_encode_args* args);
 
-/* Bytes of scratch that such a call takes, 0 on the CPU and where nothing is converted. Only numbers, types
- * and strides of `args` are read, no pointers. It grows with batch and tokens. */
+/* Bytes of scratch that such a call takes, 0 on the CPU and where nothing is converted. It grows with batch
+ * and tokens. Pointers are not followed and may be null: numbers, types, strides, and the alignment of data
+ * count; pages whose data is null are there where n_pages says so. */
 BLOCKGTQ_API blockgtq_status blockgtq_encode_scratch(const blockgtq_cache* cache,
                                                      const blockgtq_encode_args* args, int64_t* bytes);
 
-/* ---- Attention
- * ---------------------------------------------------------------------------------------------- */
+/* ---- Attention ---- */
 
 /* The call just before on this stream was blockgtq_encode() of this step's one token per sequence, in this
  * layer, and nothing since wrote pages, block tables or lengths. So older pages may be read while it still
@@ -278,7 +275,7 @@ typedef struct blockgtq_decode_args {
  * trellis codes a GPU has no window, softcap or sinks: BLOCKGTQ_USAGE. */
 BLOCKGTQ_API blockgtq_status blockgtq_decode(const blockgtq_cache* cache, const blockgtq_decode_args* args);
 
-/* As blockgtq_encode_scratch(). It grows with batch and does not depend on lengths. */
+/* As blockgtq_encode_scratch(). It grows with batch, and longer sequences do not take more. */
 BLOCKGTQ_API blockgtq_status blockgtq_decode_scratch(const blockgtq_cache* cache,
                                                      const blockgtq_decode_args* args, int64_t* bytes);
 
@@ -312,8 +309,7 @@ BLOCKGTQ_API blockgtq_status blockgtq_prefill(const blockgtq_cache* cache, const
 BLOCKGTQ_API blockgtq_status blockgtq_prefill_scratch(const blockgtq_cache* cache,
                                                       const blockgtq_prefill_args* args, int64_t* bytes);
 
-/* ---- Exact positions
- * ---------------------------------------------------------------------------------------- */
+/* ---- Exact positions ---- */
 
 /* Sequences whose first `sink` and last `recent` positions stay in fp16. The sink is whole pages (a multiple
  * of 64). Packed are whole pages only, so that the recent part is `recent` to `recent` + 63 positions, and
@@ -353,8 +349,7 @@ BLOCKGTQ_API int64_t blockgtq_packed_end(int64_t sink, int64_t recent, int64_t l
 /* How many positions of such a sequence its fp16 pages hold. */
 BLOCKGTQ_API int64_t blockgtq_exact_length(int64_t sink, int64_t recent, int64_t length);
 
-/* ---- Reading pages
- * ------------------------------------------------------------------------------------------ */
+/* ---- Reading pages ---- */
 
 typedef struct blockgtq_read_args {
   uint32_t struct_size;

@@ -10,6 +10,8 @@
 namespace blockgtq::capi {
 namespace {
 
+constexpr int64_t kMostStride = int64_t(1) << 40;  // with room for products
+
 bool aligned(const void* pointer, size_t bytes) {
   return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
 }
@@ -25,7 +27,9 @@ struct Call {
   int64_t tokens;
   Purpose purpose;
 
-  void require_sizes() const {
+  /// reserved: the words that a later version may give a meaning.
+  void require_sizes(int32_t reserved) const {
+    require(reserved == 0, "reserved: {}, 0 is expected", reserved);
     const AttentionShape& shape = opened.shape;
     require(layer >= 0 && layer < shape.n_layers, "layer: {}, allowed: 0 to {}", layer, shape.n_layers - 1);
     require(batch > 0 && batch <= 65535, "batch: {}, allowed: 1 to 65535", batch);
@@ -39,6 +43,7 @@ struct Call {
     require(x.dtype >= BLOCKGTQ_F16 && x.dtype <= BLOCKGTQ_F32,
             "{}.dtype: {}, allowed: BLOCKGTQ_F16, _BF16, _F32 ({} to {})", name, x.dtype, int(BLOCKGTQ_F16),
             int(BLOCKGTQ_F32));
+    require(x.reserved == 0, "{}.reserved: {}, 0 is expected", name, x.reserved);
     Rows out;
     out.data = x.data;
     out.type = blockgtq_dtype(x.dtype);
@@ -52,9 +57,9 @@ struct Call {
       out.sequence = tokens * of_token, out.token = of_token, out.head = dim, out.dense = true;
       return out;
     }
-    require(x.stride_sequence >= 0 && x.stride_token >= 0 && x.stride_head >= 0,
-            "{}: strides {}, {}, {}: negative ones have no meaning", name, x.stride_sequence, x.stride_token,
-            x.stride_head);
+    for (const int64_t stride : {x.stride_sequence, x.stride_token, x.stride_head})
+      require(stride >= 0 && stride <= kMostStride, "{}: strides {}, {}, {}, allowed: 0 to {}", name,
+              x.stride_sequence, x.stride_token, x.stride_head, kMostStride);
     // A dimension of one has no stride that matters.
     out.sequence = batch > 1 ? x.stride_sequence : tokens * of_token;
     out.token = tokens > 1 ? x.stride_token : of_token;
@@ -151,7 +156,7 @@ void require_context(const Opened& opened, const Call& call, const Attention& a)
 
 Encode checked(const Opened& opened, const blockgtq_encode_args& args, Purpose purpose) {
   const Call call{opened, args.layer, args.batch, args.tokens, purpose};
-  call.require_sizes();
+  call.require_sizes(args.reserved);
   require_stream(opened, args.stream);
   const int heads = opened.shape.n_kv_heads;
   Encode job;
@@ -179,7 +184,7 @@ Encode checked(const Opened& opened, const blockgtq_encode_args& args, Purpose p
 
 Attention checked(const Opened& opened, const blockgtq_decode_args& args, Purpose purpose) {
   const Call call{opened, args.layer, args.batch, 1, purpose};
-  call.require_sizes();
+  call.require_sizes(args.reserved);
   require_stream(opened, args.stream);
   require((args.flags & ~BLOCKGTQ_JUST_ENCODED) == 0, "flags: {:#x}, known: {:#x}", args.flags,
           BLOCKGTQ_JUST_ENCODED);
@@ -211,7 +216,7 @@ Attention checked(const Opened& opened, const blockgtq_decode_args& args, Purpos
 
 Attention checked(const Opened& opened, const blockgtq_prefill_args& args, Purpose purpose) {
   const Call call{opened, args.layer, args.batch, args.tokens, purpose};
-  call.require_sizes();
+  call.require_sizes(args.reserved);
   require_stream(opened, args.stream);
   require(args.flags == 0, "flags: {:#x}, known: 0", args.flags);
   const int heads = opened.shape.n_heads, kv_heads = opened.shape.n_kv_heads;
@@ -240,7 +245,7 @@ Attention checked(const Opened& opened, const blockgtq_prefill_args& args, Purpo
 
 Read checked(const Opened& opened, const blockgtq_read_args& args) {
   const Call call{opened, args.layer, args.batch, args.tokens, Purpose::run};
-  call.require_sizes();
+  call.require_sizes(0);
   require_stream(opened, args.stream);
   require(args.exact == 0 || args.exact == 1, "exact: {}, allowed: 0, 1", args.exact);
   require(args.first >= 0 && args.first <= INT32_MAX - args.tokens, "first: {}, with {} tokens", args.first,

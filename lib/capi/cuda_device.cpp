@@ -129,6 +129,7 @@ class CudaDevice final : public PageDevice {
   }
 
   int64_t decode_scratch(const Attention& a) const override {
+    const OnDevice here(opened_.device);
     Scratch scratch(nullptr);
     scratch.take(sums_bytes(a));
     if (!half_in_place(a.q)) scratch.take(half_bytes(a.q, a.batch, 1, dim()));
@@ -162,6 +163,7 @@ class CudaDevice final : public PageDevice {
   }
 
   int64_t prefill_scratch(const Attention& a) const override {
+    const OnDevice here(opened_.device);
     Scratch scratch(nullptr);
     cuda::ExactPages exact;
     scratch.take(cuda::prefill_scratch_bytes(chunk_of(a, exact)));
@@ -302,34 +304,44 @@ class CudaDevice final : public PageDevice {
     cuda::append_exact(tokens, stream);
   }
 
+  /// As many splits as there can be, whatever the lengths; what a layer asks for beyond that counts.
   int64_t sums_bytes(const Attention& a) const {
     const auto sums = [&](int splits) {
       return cuda::split_sums_bytes(dim(), opened_.shape.n_heads, opened_.shape.n_kv_heads, a.batch, splits);
     };
-    const bool beside = a.exact.data || a.exact.n_pages > 0;
-    return sums(cuda::kMostSplits) + (beside ? sums(cuda::kMostSplitsBeside) : 0);
+    const cuda::ExactPages exact = exact_of(a);
+    const bool beside = a.exact.n_pages > 0;
+    const int64_t most = sums(cuda::kMostSplits) + (beside ? sums(cuda::kMostSplitsBeside) : 0);
+    if (!opened_.packed()) return most;
+    return std::max(most, packed_[size_t(a.layer)]->scratch_bytes(step_of(a, beside ? &exact : nullptr)));
   }
 
   cuda::ExactPages exact_of(const Attention& a) const {
     return {table_of(a.exact), a.exact.longest, a.exact_first};
   }
 
-  void attend_packed(const Attention& a, const void* q, void* out, bool q_as_is, void* sums,
-                     const cuda::Stream& stream) const {
-    const cuda::ExactPages exact = exact_of(a);
+  /// A step over packed pages, without its queries.
+  cuda::DecodeAttention step_of(const Attention& a, const cuda::ExactPages* exact) const {
     cuda::DecodeAttention step;
     step.cache = table_of(a.pages);
     step.batch = a.batch;
     step.longest = a.pages.longest;
     step.first_page = a.first_page;
-    step.exact = a.exact.data ? &exact : nullptr;
+    step.exact = exact;
+    step.scale = float(a.rule.scale);
+    step.rule = rule_of(a.rule);
+    return step;
+  }
+
+  void attend_packed(const Attention& a, const void* q, void* out, bool q_as_is, void* sums,
+                     const cuda::Stream& stream) const {
+    const cuda::ExactPages exact = exact_of(a);
+    cuda::DecodeAttention step = step_of(a, a.exact.data ? &exact : nullptr);
     // The kernel before this step is the encoder, or the one that copied q, which ended after it. With exact
     // pages it is their writer, and the encoder before it may still run.
     step.fresh = !a.just_encoded || step.exact ? -1 : q_as_is ? 1 : 0;
     step.q = q;
     step.out = out;
-    step.scale = float(a.rule.scale);
-    step.rule = rule_of(a.rule);
     packed_[size_t(a.layer)]->attend(step, sums, stream);
   }
 

@@ -129,7 +129,9 @@ int64_t page_bytes(const Opened& opened, int layer) {
 
 void describe_layers(Opened& opened, int64_t pitch) {
   const AttentionShape& shape = opened.shape;
-  require(pitch >= 0 && pitch % 16 == 0, "page_pitch: {}, allowed: 0, or a multiple of 16", pitch);
+  constexpr int64_t most = int64_t(1) << 32;
+  require(pitch >= 0 && pitch <= most && pitch % 16 == 0, "page_pitch: {}, allowed: multiples of 16 to {}",
+          pitch, most);
   for (int l = 0; l < shape.n_layers; ++l) {
     blockgtq_layer layer{};
     layer.window = shape.window(l);

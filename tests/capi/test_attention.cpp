@@ -81,30 +81,32 @@ const blockgtq_dtype kTypes[] = {BLOCKGTQ_F16, BLOCKGTQ_BF16, BLOCKGTQ_F32};
 
 TEST_CASE("decoding over pages", "[capi]") {
   for (const std::string& device : devices())
-    for (const Kind& kind : kinds())
+    for (const Kind& kind : kinds()) {
+      Served served(kind, device, 3, 200);
+      fill(served, 200);
       for (const blockgtq_dtype type : kTypes) {
         INFO(device << ": " << text(kind) << ", type " << type);
-        Served served(kind, device, 3, 200);
-        fill(served, 200);
         const double bound = bound_of(device, type);
         CHECK(decode_error(served, {0, 1, 200}, type, reference_of(served)) < bound);
         CHECK(decode_error(served, {64, 65, 130}, type, reference_of(served), {}, BLOCKGTQ_JUST_ENCODED) <
               bound);
       }
+    }
 }
 
 TEST_CASE("a chunk behind pages", "[capi]") {
   for (const std::string& device : devices())
-    for (const Kind& kind : kinds())
+    for (const Kind& kind : kinds()) {
+      Served served(kind, device, 2, 150);
+      fill(served, 150);
       for (const blockgtq_dtype type : kTypes) {
         INFO(device << ": " << text(kind) << ", type " << type);
-        Served served(kind, device, 2, 150);
-        fill(served, 150);
         const double bound = bound_of(device, type);
         CHECK(prefill_error(served, {0, 0}, 70, type, reference_of(served)) < bound);
         CHECK(prefill_error(served, {130, 64}, 33, type, reference_of(served)) < bound);
         CHECK(prefill_error(served, {1, 150}, 1, type, reference_of(served)) < bound);
       }
+    }
 }
 
 TEST_CASE("scale, softcap, window and sinks", "[capi]") {

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include "capi/served.h"
@@ -13,6 +14,12 @@ using namespace blockgtq;
 using namespace blockgtq::test;
 
 namespace {
+
+/// False, with a word of it, where a test has not what it needs.
+bool has(bool there, const char* what) {
+  if (!there) WARN("skipped: no " << what);
+  return there;
+}
 
 std::string output_of(const std::string& command) {
   std::string out;
@@ -135,10 +142,8 @@ TEST_CASE("many threads share a cache", "[capi]") {
 }
 
 TEST_CASE("nothing but blockgtq_* is shown, under its version", "[capi]") {
-  if (std::system("command -v nm >/dev/null") != 0) {
-    WARN("skipped: no nm");
-    return;
-  }
+  if (!has(std::system("command -v nm >/dev/null") == 0, "nm")) return;
+  if (!has(std::filesystem::exists(BLOCKGTQ_LIBRARY), "library where it was built")) return;
   const std::string symbols = output_of("nm -D --defined-only --with-symbol-versions " BLOCKGTQ_LIBRARY);
   size_t n = 0;
   for (size_t at = 0, end; (end = symbols.find('\n', at)) != std::string::npos; at = end + 1) {
@@ -153,6 +158,7 @@ TEST_CASE("nothing but blockgtq_* is shown, under its version", "[capi]") {
 }
 
 TEST_CASE("the example in C", "[capi]") {
+  if (!has(std::filesystem::exists(BLOCKGTQ_EXAMPLE), "example where it was built")) return;
   for (const std::string& map : {std::string(), sample_map(64).path()}) {
     const std::string out = output_of(fmt::format("{} {}", BLOCKGTQ_EXAMPLE, map));
     INFO(out);

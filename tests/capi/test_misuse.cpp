@@ -1,4 +1,5 @@
 // Every wrong use is answered by a code and a text, and nothing is written.
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <optional>
@@ -346,4 +347,58 @@ TEST_CASE("attention that a GPU has not over trellis codes is refused", "[capi][
     CHECK(blockgtq_decode(served.cache, &args) == BLOCKGTQ_USAGE);
     CHECK_THAT(blockgtq_last_error(), ContainsSubstring("over trellis codes has no kernel"));
   }
+}
+
+namespace {
+
+/// Puts extreme numbers into every word of the arguments behind struct_size, one after the other.
+template <class Args>
+void try_words(const Served& served, const Args& right,
+               blockgtq_status (*ask)(const blockgtq_cache*, const Args*, int64_t*)) {
+  for (size_t word = 1; word < sizeof(Args) / 4; ++word)
+    for (const int64_t value : {int64_t(0), int64_t(-1), int64_t(INT32_MAX), int64_t(INT32_MIN), INT64_MAX}) {
+      Args args = right;
+      const size_t bytes = word + 1 < sizeof(Args) / 4 && word % 2 == 0 ? 8 : 4;
+      std::memcpy(reinterpret_cast<char*>(&args) + 4 * word, &value, bytes);
+      int64_t needed = -1;
+      const blockgtq_status status = ask(served.cache, &args, &needed);
+      INFO(served.place.device() << ": word " << word << ", value " << value << ": "
+                                 << blockgtq_last_error());
+      CHECK((status == BLOCKGTQ_OK || status == BLOCKGTQ_USAGE || status == BLOCKGTQ_PAGES));
+      CHECK(needed >= 0);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("any numbers are answered", "[capi][misuse]") {
+  for (const std::string& device : devices())
+    for (const Kind& kind : {kinds()[0], kKind, kinds()[6]}) {
+      const Served served(kind, device, 2, 200);
+      blockgtq_pages pages{};
+      pages.n_pages = served.n_pages;
+      pages.stride = served.columns;
+      pages.longest = 200;
+      const blockgtq_tensor array{nullptr, BLOCKGTQ_BF16, 0, 0, 0, 0};
+      blockgtq_encode_args encode{};
+      encode.struct_size = sizeof encode;
+      encode.batch = 2;
+      encode.tokens = 10;
+      encode.pages = pages;
+      encode.k = encode.v = array;
+      try_words(served, encode, blockgtq_encode_scratch);
+      blockgtq_decode_args decode{};
+      decode.struct_size = sizeof decode;
+      decode.batch = 2;
+      decode.pages = pages;
+      decode.q = decode.out = array;
+      try_words(served, decode, blockgtq_decode_scratch);
+      blockgtq_prefill_args prefill{};
+      prefill.struct_size = sizeof prefill;
+      prefill.batch = 2;
+      prefill.tokens = 10;
+      prefill.pages = pages;
+      prefill.q = prefill.k = prefill.v = prefill.out = array;
+      try_words(served, prefill, blockgtq_prefill_scratch);
+    }
 }
