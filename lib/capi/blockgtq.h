@@ -316,10 +316,13 @@ BLOCKGTQ_API blockgtq_status blockgtq_prefill_scratch(const blockgtq_cache* cach
  * lies in a ring of fp16 pages which are used in turn.
  *
  * A sequence has a row of fp16 pages: sink / 64 of the sink, the ring, and one spare page for tokens that are
- * not exact, which is never read. blockgtq_exact_columns() is the length of a row. A decoding step encodes
- * its token into both, `pages` at its position and `exact` at `exact_starts`, and attends with first_page =
- * sink / 64, exact_first = sink, the lengths that blockgtq_split() gave, and `exact_table` as block table.
- * Longest of `exact` is sink + recent + 63, or sink where nothing is recent.
+ * not exact, which is never read. blockgtq_exact_columns() is the length of a row. Packed pages of the sink
+ * are written, but not read: all their entries of the block table may lead to one page.
+ *
+ * A decoding step encodes its token into both, `pages` at its position and `exact` at `exact_starts`, and
+ * attends with first_page = sink / 64, exact_first = sink, the lengths that blockgtq_split() gave, and
+ * `exact_table` as block table. `longest` of `pages` is blockgtq_packed_end() of the longest length, that of
+ * `exact` is sink + recent + 63, or sink where nothing is recent; to encode it is 64 columns.
  *
  * A chunk of a prompt behind n tokens: split with held n - 1, which is -1 where there are none; prefill with
  * that; then encode all T tokens into `pages` at n, those below the sink into `exact` at n, and those that
