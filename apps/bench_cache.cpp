@@ -82,13 +82,17 @@ std::vector<uint8_t> random_pages(const PackedSpec& spec) {
     for (size_t h = 0; h < shape.blocks.size(); ++h) {
       const BlockShape& block = shape.blocks[h];
       uint8_t* const at = &some[p * shape.bytes + shape.offsets[h]];
+      const int norms_end = spec.n_centres() > 0 ? block.value_centre_offset : block.bytes;
       if (spec.key[h].groups[0].trellis) {  // as many bytes in another order
         const int dim = spec.layout.head_dim, bits = spec.key[h].groups[0].bits;
         put_norms(at + trellis_code_bytes(dim, bits), at + trellis_side_bytes(dim, bits));
-        put_norms(at + block.value_norm_offset, at + block.bytes);
+        put_norms(at + block.value_norm_offset, at + norms_end);
       } else {
-        put_norms(at + block.key_norm_offset, at + block.bytes);
+        put_norms(at + block.key_norm_offset, at + norms_end);
       }
+      if (spec.n_centres() > 0)
+        for (uint8_t* number = at + norms_end; number < at + block.bytes; ++number)
+          *number = uint8_t(*number % spec.n_centres());
     }
   return some;
 }
@@ -179,12 +183,13 @@ PackedSpec bench_spec(const CacheBench& b, uint64_t seed) {
     spec.value.push_back(make_code(b.head_dim, {{b.head_dim, b.value_bits}}, true));
     if (b.keys == "trellis")
       for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) *code = with_trellis(*code);
-    if (b.keys != "centred") continue;
     Random random{uint64_t(h)};  // the same in all layers: see encoder_rows()
-    for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) {
-      for (int d = 0; d < b.head_dim; ++d) code->mean.push_back(float(3 * random.standard_normal()));
-      *code = paged(*code);
-    }
+    if (b.keys == "centred")
+      for (LinearCode* code : {&spec.key.back(), &spec.value.back()})
+        for (int d = 0; d < b.head_dim; ++d) code->mean.push_back(float(3 * random.standard_normal()));
+    for (int i = 0; i < b.centres * b.head_dim; ++i)
+      spec.value.back().centres.push_back(float(random.standard_normal()));
+    for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) *code = paged(*code);
   }
   return spec;
 }
@@ -375,7 +380,8 @@ std::vector<uint16_t> encoder_rows(const PackedSpec& spec, int64_t tokens, bool 
   if (spec.key[0].mean.empty()) return rows;
   for (int64_t t = 0; t < tokens; ++t)
     for (int h = 0; h < heads; ++h) {
-      const std::vector<double> mean = keys ? key_mean(spec, h, t) : value_mean(spec, h);
+      const std::vector<double> mean =
+          keys ? key_mean(spec, h, t) : value_mean(spec, h);  // zero with centres
       uint16_t* const row = &rows[size_t((t * heads + h) * dim)];
       for (int d = 0; d < dim; ++d) row[d] = to_half(float(from_half(row[d]) + mean[size_t(d)]));
     }
@@ -421,7 +427,7 @@ CacheTime time_encode(const CacheBench& b, int64_t tokens, bool values) {
     const PageShape shape = page_shape(spec);
     for (const BlockShape& block : shape.blocks)
       written += (double(block.key.bytes) / kPagePositions + 2 * block.key_norms +
-                  (values ? double(block.value.bytes) / kPagePositions + 2 : 0)) /
+                  (values ? double(block.value.bytes) / kPagePositions + 2 + (b.centres > 0) : 0)) /
                  b.layers;
   }
   time.bytes = double(tokens) * (double(width) * 2 * (values ? 2 : 1) + written);

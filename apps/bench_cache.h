@@ -15,6 +15,7 @@ struct CacheBench {
   int layers = 36, heads = 16, kv_heads = 2, head_dim = 128, batch = 1;
   int64_t context = 4096;
   int key_bits = 3, value_bits = 3;
+  int centres = 0;  // of values; 0: none
   std::string keys =
       "uniform";      // or "mixed" (a greedy allocation, one norm per key), "published" (the same, a norm per
                       // group), "centred" (mixed, and the mean of keys and values apart), "trellis" (uniform,

@@ -4,12 +4,14 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/stop.h"
 #include "bench_cache.h"
 #include "bench_options.h"
+#include "cache/page_layout.h"
 #include "cache/trellis_page.h"
 #include "cache_spec.h"
 #include "commands.h"
@@ -27,12 +29,27 @@ namespace {
 
 struct Options {
   CacheBench shape;
-  std::string contexts = "4k,32k,128k,512k", pairs = "K3V3", batches = "1", keys = "uniform", device = "auto";
+  std::string contexts = "4k,32k,128k,512k", pairs = "K3V3", batches = "1", keys = "uniform", centres = "0",
+              device = "auto";
   std::string json, chart;
   std::string chunks = "512,2048";
   int64_t tokens = 65536;
   bool values = false;
 };
+
+/// The numbers of --centres, for a kind of --keys.
+std::vector<int> centre_counts(const Options& o, const std::string& kind) {
+  std::vector<int> counts;
+  for (const std::string& text : split(o.centres, ',')) {
+    const int64_t n = text == "0" ? 0 : parse_count(text, "--centres");
+    if (n == 1 || n > kMostCentres || (n & (n - 1)) != 0)
+      throw Error(Exit::usage,
+                  fmt::format("--centres: {}: 0, or a power of two from 2 to {}", text, kMostCentres));
+    counts.push_back(int(n));
+  }
+  if (kind == "fp16") return {0};
+  return counts;
+}
 
 /// Trellis codes have pages of some shapes only. After check_kinds() and whole_pairs().
 void check_trellis(const Options& o) {
@@ -45,6 +62,15 @@ void check_trellis(const Options& o) {
 }
 
 #ifdef BLOCKGTQ_CUDA
+/// Every one of a beside every one of b.
+template <class A, class B>
+std::vector<std::pair<A, B>> crossed(const std::vector<A>& a, const std::vector<B>& b) {
+  std::vector<std::pair<A, B>> all;
+  for (const A& x : a)
+    for (const B& y : b) all.emplace_back(x, y);
+  return all;
+}
+
 void set_bits(CacheBench& bench, const BitPair& pair) {
   bench.key_bits = int(pair.k), bench.value_bits = int(pair.v);
 }
@@ -76,8 +102,8 @@ void add_row(Table& table, Json& rows, const Json& what, const std::vector<std::
 void bench_attention(const Options& o, const GlobalOptions& global) {
   const std::string device = use_gpu(o, global);
   const double copy = copy_rate(o.shape.repeat);
-  Table table(
-      {"keys", "bits", "batch", "context", "us per layer", "floor us", "of copy", "bytes per position"});
+  Table table({"keys", "bits", "centres", "batch", "context", "us per layer", "floor us", "of copy",
+               "bytes per position"});
   Json json = {{"schema", "blockgtq.bench-attention/1"},
                {"device", device},
                {"layers", o.shape.layers},
@@ -100,9 +126,10 @@ void bench_attention(const Options& o, const GlobalOptions& global) {
     chart.x.push_back(double(parse_count(context, "--context")));
   for (const std::string& kind : split(o.keys, ','))
     for (const BitPair& bits : kind == "fp16" ? std::vector<BitPair>{{16, 16}} : whole_pairs(o.pairs))
-      for (const std::string& batch : split(o.batches, ',')) {
+      for (const auto& [batch, centres] : crossed(split(o.batches, ','), centre_counts(o, kind))) {
         const std::string pair = pair_text(bits);
         Series times{fmt::format("{} {} batch {}", kind, pair, batch), {}};
+        if (centres > 0) times.name += fmt::format(", {} centres", centres);
         Series floor{times.name + ", bytes / copy rate", {}, int(chart.series.size() / 2), 1};
         times.color = floor.color;
         for (const double context : chart.x) {
@@ -110,12 +137,18 @@ void bench_attention(const Options& o, const GlobalOptions& global) {
           CacheBench bench = o.shape;
           bench.keys = kind;
           set_bits(bench, bits);
+          bench.centres = centres;
           bench.batch = int(parse_count(batch, "--batch"));
           bench.context = int64_t(context);
           const CacheTime time = time_decode(bench);
           add_row(table, json["rows"],
-                  {{"keys", kind}, {"bits", pair}, {"batch", bench.batch}, {"context", bench.context}},
-                  {kind, pair, batch, fmt::format("{}", bench.context)}, time, copy);
+                  {{"keys", kind},
+                   {"bits", pair},
+                   {"centres", centres},
+                   {"batch", bench.batch},
+                   {"context", bench.context}},
+                  {kind, pair, fmt::format("{}", centres), batch, fmt::format("{}", bench.context)}, time,
+                  copy);
           times.y.push_back(time.microseconds);
           floor.y.push_back(1e6 * time.bytes / copy);
         }
@@ -134,7 +167,8 @@ void bench_attention(const Options& o, const GlobalOptions& global) {
 
 void bench_prefill(const Options& o, const GlobalOptions& global) {
   const std::string device = use_gpu(o, global);
-  Table table({"keys", "bits", "batch", "context", "chunk", "us per layer", "of which expand", "TFLOP/s"});
+  Table table(
+      {"keys", "bits", "centres", "batch", "context", "chunk", "us per layer", "of which expand", "TFLOP/s"});
   Json json = {{"schema", "blockgtq.bench-prefill/2"},
                {"device", device},
                {"layers", o.shape.layers},
@@ -147,13 +181,14 @@ void bench_prefill(const Options& o, const GlobalOptions& global) {
                {"rows", Json::array()}};
   for (const std::string& kind : split(o.keys, ','))
     for (const BitPair& bits : whole_pairs(o.pairs))
-      for (const std::string& batch : split(o.batches, ','))
+      for (const auto& [batch, centres] : crossed(split(o.batches, ','), centre_counts(o, kind)))
         for (const std::string& context : split(o.contexts, ','))
           for (const std::string& chunk : split(o.chunks, ',')) {
             check_stop();
             CacheBench bench = o.shape;
             bench.keys = kind;
             set_bits(bench, bits);
+            bench.centres = centres;
             bench.batch = int(parse_count(batch, "--batch"));
             bench.context = parse_count(context, "--context");
             const int64_t tokens = parse_count(chunk, "--chunk");
@@ -162,11 +197,13 @@ void bench_prefill(const Options& o, const GlobalOptions& global) {
             const double work = 4.0 * bench.batch * double(tokens) *
                                 (double(bench.context) + double(tokens) / 2) * bench.heads * bench.head_dim;
             const double rate = work / (1e-6 * time.microseconds);
-            table.row({kind, pair_text(bits), batch, fmt::format("{}", bench.context),
-                       fmt::format("{}", tokens), fmt::format("{:.1f}", time.microseconds),
+            table.row({kind, pair_text(bits), fmt::format("{}", centres), batch,
+                       fmt::format("{}", bench.context), fmt::format("{}", tokens),
+                       fmt::format("{:.1f}", time.microseconds),
                        fmt::format("{:.1f}", time.expand_microseconds), fmt::format("{:.1f}", 1e-12 * rate)});
             json["rows"].push_back({{"keys", kind},
                                     {"bits", pair_text(bits)},
+                                    {"centres", centres},
                                     {"batch", bench.batch},
                                     {"context", bench.context},
                                     {"chunk", tokens},
@@ -181,7 +218,8 @@ void bench_prefill(const Options& o, const GlobalOptions& global) {
 void bench_encode(const Options& o, const GlobalOptions& global) {
   const std::string device = use_gpu(o, global);
   const double copy = copy_rate(o.shape.repeat);
-  Table table({"keys", "bits", "tokens", "us per layer", "floor us", "of copy", "bytes per position"});
+  Table table(
+      {"keys", "bits", "centres", "tokens", "us per layer", "floor us", "of copy", "bytes per position"});
   Json json = {{"schema", "blockgtq.bench-encode/2"},
                {"device", device},
                {"kv_heads", o.shape.kv_heads},
@@ -193,14 +231,16 @@ void bench_encode(const Options& o, const GlobalOptions& global) {
                {"copy_bytes_per_second", copy},
                {"rows", Json::array()}};
   for (const std::string& kind : split(o.keys, ','))
-    for (const BitPair& bits : whole_pairs(o.pairs)) {
+    for (const auto& [bits, centres] : crossed(whole_pairs(o.pairs), centre_counts(o, kind))) {
       check_stop();
       CacheBench bench = o.shape;
       bench.keys = kind;
+      bench.centres = centres;
       set_bits(bench, bits);
-      add_row(table, json["rows"], {{"keys", kind}, {"bits", pair_text(bits)}, {"tokens", o.tokens}},
-              {kind, pair_text(bits), fmt::format("{}", o.tokens)}, time_encode(bench, o.tokens, o.values),
-              copy);
+      add_row(table, json["rows"],
+              {{"keys", kind}, {"bits", pair_text(bits)}, {"centres", centres}, {"tokens", o.tokens}},
+              {kind, pair_text(bits), fmt::format("{}", centres), fmt::format("{}", o.tokens)},
+              time_encode(bench, o.tokens, o.values), copy);
     }
   ResultFiles(o.json, true).write(json, table.text());
 }
@@ -233,6 +273,10 @@ void add_shape_options(CLI::App& command, Options& o) {
                   "uniform; mixed: widths by block, one norm per key; published: the same, a norm per group; "
                   "centred: mixed, less the mean; trellis: uniform, keys and values in trellis "
                   "codes of 2 to 4 bits; fp16 (attention only): not packed")
+      ->capture_default_str();
+  command
+      .add_option("--centres", o.centres,
+                  "Centres of values in place of their mean: 0,64,256; 0: none, else a power of two")
       ->capture_default_str();
   command
       .add_option(
@@ -268,6 +312,7 @@ void check_attention_options(const Options& o, const std::vector<std::string>& k
                 fmt::format("--heads: {} is no multiple of --kv-heads {}", o.shape.heads, o.shape.kv_heads));
   check_kinds(o.keys, kinds);
   whole_pairs(o.pairs);
+  centre_counts(o, "");
   check_trellis(o);
   for (const std::string& context : split(o.contexts, ',')) parse_count(context, "--context");
   for (const std::string& batch : split(o.batches, ',')) parse_count(batch, "--batch");
@@ -323,6 +368,7 @@ void add_bench_cache(CLI::App& bench, const GlobalOptions& global) {
   encode->callback([e, &global] {
     check_kinds(e->keys, {"trellis"});
     whole_pairs(e->pairs);
+    centre_counts(*e, "");
     check_trellis(*e);
     e->shape.heads = e->shape.kv_heads;
     bench_encode(*e, global);

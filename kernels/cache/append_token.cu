@@ -8,7 +8,8 @@
 //
 //   z = F (x - R_t mean),  u = z / |z|,  code = nearest centroid of u_j,  norm = |z| / |c|
 //
-// Where MeanRules says so, z is F x and the sign bit of the first norm is set. packed_encode.cu does the same
+// Where MeanRules says so, z is F x and the sign bit of the first norm is set. Where values have centres, a
+// thread per centre finds out which is the nearest (nearest_centre.cuh). packed_encode.cu does the same
 // for many tokens at once.
 //
 // Grid: heads (queries, keys, values), sequences. A thread per coordinate computes its own number and that of
@@ -23,6 +24,7 @@
 #include "cache/exact_page.h"
 #include "cache/page_layout.h"
 #include "kernels/cache/append_token.h"
+#include "kernels/cache/nearest_centre.cuh"
 #include "kernels/device/check.cuh"
 #include "kernels/device/launch.cuh"
 #include "kernels/device/ptx.cuh"
@@ -100,6 +102,8 @@ struct Shared {
   float z[kDepths * kMaxPlaces];  // partial sums of z, by quarter of the depth and place
   float sums[2][kMaxEncodeGroups * kWarps];
   uint32_t codes[kMaxPlaces];  // by place
+  float costs[kWarps];         // the least of a warp's centres, and its number
+  int centres[kWarps];
 };
 
 /// What packing a head's keys or values needs and what does not depend on the token. It is read before the
@@ -110,7 +114,7 @@ struct Packing {
   int norm = -1, bits = 0, group = 0;    // of the thread's place; norm -1: none
   UnitEntry unit;                        // the thread's unit; bits 0: none
   int lane = 0;
-  uint8_t *block = nullptr, *norms = nullptr;
+  uint8_t *block = nullptr, *norms = nullptr, *centres = nullptr;
   uint32_t held[8] = {};  // the words of that lane of the unit
 
   __device__ Packing(const Arguments& g, int head, int b) {
@@ -124,9 +128,10 @@ struct Packing {
     page_position = position % kPagePositions;
     n_places = kSlab * (kKeys ? table.key_slabs : table.value_slabs);
     const int norms_at = kKeys ? table.key_norms : table.value_norms;
-    n_norms = ((kKeys ? table.value_norms : table.block_bytes) - norms_at) / (2 * kPagePositions);
+    n_norms = kKeys ? (table.value_norms - norms_at) / (2 * kPagePositions) : 1;
     block = a.packed_pages + page * g.layer.page_bytes + table.block_offset;
     norms = block + norms_at;
+    centres = block + table.value_centres;
     if (int(threadIdx.x) < n_places) {
       const Place place(kKeys, threadIdx.x);
       const UnitEntry of_place = units[place.unit];
@@ -139,6 +144,9 @@ struct Packing {
 #pragma unroll
     for (int w = 0; w < 8; ++w)
       if (w < unit.bits) held[w] = unit.half ? half_words()[w] : words()[w];
+  }
+  __device__ void put_centre(int number) const {
+    centres[centre_place(page_position)] = uint8_t(number);
   }
   __device__ uint32_t* words() const {
     return reinterpret_cast<uint32_t*>(block + unit.offset) + lane * unit.bits;
@@ -264,6 +272,30 @@ __device__ inline Turned turn(const Arguments& g, Part part, int head, const flo
   return out;
 }
 
+/// The nearest centre of a head's value, of which this thread has coordinate x.
+__device__ inline NearestCentre nearest_centre(const ValueCentres& centres, int head, int dim, float x,
+                                               Shared& s) {
+  if (int(threadIdx.x) < dim) s.x[threadIdx.x] = x;
+  __syncthreads();
+  float cost = INFINITY;
+  int number = 0;
+  static_assert(kThreads >= kMostCentresOnDevice);
+  if (int(threadIdx.x) < centres.n) {
+    number = threadIdx.x;
+    cost = centres.limits[head * centres.n + number];
+    const float* const column = centres.columns + int64_t(head) * dim * centres.n + number;
+#pragma unroll 16
+    for (int d = 0; d < dim; ++d) cost = fmaf(-column[d * centres.n], s.x[d], cost);
+  }
+  warp_least(cost, number);
+  if (threadIdx.x % 32 == 0) s.costs[threadIdx.x / 32] = cost, s.centres[threadIdx.x / 32] = number;
+  __syncthreads();
+  cost = s.costs[0], number = s.centres[0];
+  for (int w = 1; w < kWarps; ++w)  // on a tie the lower number
+    if (s.costs[w] < cost) cost = s.costs[w], number = s.centres[w];
+  return {number, cost > 0};
+}
+
 template <bool kKeys>
 __device__ void append(const Arguments& g, int head, unsigned char* dynamic, Shared& shared) {
   const AppendToken& a = g.a;
@@ -292,10 +324,21 @@ __device__ void append(const Arguments& g, int head, unsigned char* dynamic, Sha
     if (int(threadIdx.x) < a.dim) weight = rules.weights[head * a.dim + threadIdx.x];
     limit = rules.limits[head];
   }
-  const Turned x = turn(g, part, head, side.mean ? side.mean + head * a.dim : nullptr, shared.sums[0]);
+  const ValueCentres& centres = g.layer.centres;
+  if (!kKeys)  // prefetches the centres into L2, from which the weights of a step have evicted them
+    for (int i = 32 * threadIdx.x; i < centres.n * a.dim; i += 32 * kThreads)
+      fetch_line(centres.columns + int64_t(head) * centres.n * a.dim + i);
+  Turned x = turn(g, part, head, side.mean ? side.mean + head * a.dim : nullptr, shared.sums[0]);
   put(x.x);
   bool keeps_mean = false;
   if (rules.weights) keeps_mean = block_sum(x.x * weight * (kKeys ? x.mean : 1.0f), shared.sums[1]) < limit;
+  if (!kKeys && centres.n > 0) {
+    const NearestCentre nearest = nearest_centre(centres, head, a.dim, x.x, shared);
+    keeps_mean = nearest.keeps;
+    if (int(threadIdx.x) < a.dim)
+      x.mean = centres.rows[(int64_t(head) * centres.n + nearest.number) * a.dim + threadIdx.x];
+    if (threadIdx.x == 0) packing.put_centre(nearest.number);
+  }
   pack<kKeys>(g, packing, keeps_mean ? x.x : x.x - x.mean, keeps_mean,
               reinterpret_cast<const __half*>(dynamic),
               reinterpret_cast<const AppendGroup*>(dynamic + forward_bytes), shared);

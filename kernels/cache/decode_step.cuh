@@ -2,6 +2,7 @@
 // the attention over its exact positions, its merge.
 #pragma once
 #include <algorithm>
+#include <type_traits>
 
 #include "cache/page_layout.h"
 #include "kernels/cache/merge.h"
@@ -9,6 +10,13 @@
 #include "kernels/cache/splits.cuh"
 
 namespace blockgtq::cuda {
+
+/// Calls f with centre_slabs() as an integral_constant.
+template <class F>
+auto with_centre_slabs(int centres, F f) {
+  constexpr int kSlabs = centre_slabs(kMostCentresOnDevice);
+  return centres > 0 ? f(std::integral_constant<int, kSlabs>()) : f(std::integral_constant<int, 0>());
+}
 
 /// Whether the query heads of a group fit into one tile of eight.
 inline bool narrow(const PackedLayer& layer) {
@@ -32,8 +40,15 @@ struct DecodePlan {
   int chunks = 1, splits = 1, warps = 1, parts = 4, items = 1;  // parts: tiles of 16 positions per item
 };
 
-/// tiles: of eight query heads, per chunk; most: the most warps of a block.
-inline DecodePlan plan_decode(const DecodeAttention& step, int tiles, int most) {
+/// Which parts of a page, 2 and 1 tiles of 16 positions, have kernels beside whole pages: their sum. With
+/// centres they are fewer, for the compiler's time.
+template <int kTiles, int kCentreSlabs>
+constexpr int kServedParts = kCentreSlabs == 0 ? 3
+                             : kTiles == 1     ? 1
+                                               : 0;
+
+/// tiles: of eight query heads, per chunk; most: the most warps of a block; served: kServedParts.
+inline DecodePlan plan_decode(const DecodeAttention& step, int tiles, int most, int served) {
   check(most >= 1, "decode attention: no room for a page");
   const PackedLayer& layer = *step.layer;
   DecodePlan p;
@@ -45,7 +60,8 @@ inline DecodePlan plan_decode(const DecodeAttention& step, int tiles, int most) 
   const int64_t blocks = int64_t(layer.n_kv_heads) * p.chunks * step.batch;
   p.splits = splits_on(sms, blocks, int64_t(layer.n_heads) * step.batch, pages, most);
   // Two or four warps share a page, where no warp would have two pages.
-  for (int parts = 2; parts > 0 && 4 / parts * pages <= p.splits * most; parts /= 2) p.parts = parts;
+  for (int parts = 2; parts > 0 && 4 / parts * pages <= p.splits * most; parts /= 2)
+    if (served & parts) p.parts = parts;
   p.items = pages * (4 / p.parts);
   p.warps = std::clamp((p.items + p.splits - 1) / p.splits, std::min(8, most), most);
   p.splits = std::min(p.splits, (p.items + p.warps - 1) / p.warps);
@@ -77,6 +93,7 @@ inline MergeSplits merge_of(const DecodeAttention& step) {
   merge.value_back = layer.value_back;
   merge.value_rows = 16 * layer.value_slabs;
   merge.value_mean = layer.value_mean;
+  merge.centres = layer.centres.padded;
   merge.sinks = step.rule.sinks;
   merge.out = step.out;
   return merge;

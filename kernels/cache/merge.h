@@ -13,22 +13,24 @@ constexpr int heads_per_chunk(int group) {
   return group <= 8 ? 8 : 16;
 }
 
-/// What an attention kernel leaves of every split and head: the sum of weights e^(s - m) times values, and
-/// four numbers. These are m, the largest logit (or any other number) times log2(e); the sum of weights; for
-/// packed splits with a value mean, the sum of the weights of positions that do not keep it; and one unused.
+/// What an attention kernel leaves of every split and head: the sum of weights e^(s - m) times values, for
+/// packed values with centres the sums of weights by centre, and four numbers. These are m, the largest logit
+/// (or any other number) times log2(e); the sum of weights; for packed splits with a value mean, the sum of
+/// the weights of positions that do not keep it; and one unused.
 struct SplitSums {
-  const float* sums = nullptr;  // (B, H, chunks, splits): (heads_per_chunk, D), (heads_per_chunk, 4)
+  // (B, H, chunks, splits): (heads_per_chunk, D + centre rows), (heads_per_chunk, 4)
+  const float* sums = nullptr;
   int splits = 0;
 };
 
-/// Floats of a split.
-constexpr int split_floats(int dim, int heads) {
-  return heads * (dim + 4);
+/// Floats of a split. rows: D, and the rows of centres.
+constexpr int split_floats(int rows, int heads) {
+  return heads * (rows + 4);
 }
 
-constexpr int64_t split_sums_bytes(int dim, int n_heads, int n_kv_heads, int batch, int splits) {
+constexpr int64_t split_sums_bytes(int rows, int n_heads, int n_kv_heads, int batch, int splits) {
   const int group = n_heads / n_kv_heads, heads = heads_per_chunk(group);
-  return int64_t(batch) * n_kv_heads * ((group + heads - 1) / heads) * splits * split_floats(dim, heads) * 4;
+  return int64_t(batch) * n_kv_heads * ((group + heads - 1) / heads) * splits * split_floats(rows, heads) * 4;
 }
 
 /// Combines splits into the result.
@@ -39,6 +41,7 @@ struct MergeSplits {
   const void* value_back = nullptr;  // (H, value_rows, D) fp16: B_v^T
   int value_rows = 0;
   const float* value_mean = nullptr;  // (H, D) or null: the mean that packed values lack
+  const void* centres = nullptr;      // (H, centre_rows, D) fp16 or null: the centres that they lack
   void* out = nullptr;                // (B, Hq, D) fp16
   const float* sinks = nullptr;       // AttentionRule::sinks
 };

@@ -6,14 +6,32 @@
 namespace blockgtq::cuda {
 namespace {
 
-int64_t packed_sums_bytes(const DecodeAttention& step) {
-  if (!has_packed(step)) return 0;
+template <int kCentreSlabs>
+int64_t sums_bytes(const DecodeAttention& step) {
   const PackedLayer& layer = *step.layer;
   int splits = 0;
   with_dim(layer.dim, [&](auto dim) {
-    splits = narrow(layer) ? make_plan<dim.value, 1>(step).splits : make_plan<dim.value, 2>(step).splits;
+    splits = narrow(layer) ? make_plan<dim.value, 1, kCentreSlabs>(step).splits
+                           : make_plan<dim.value, 2, kCentreSlabs>(step).splits;
   });
-  return split_sums_bytes(layer.dim, layer.n_heads, layer.n_kv_heads, step.batch, splits);
+  return split_sums_bytes(layer.dim + 16 * kCentreSlabs, layer.n_heads, layer.n_kv_heads, step.batch, splits);
+}
+
+int64_t packed_sums_bytes(const DecodeAttention& step) {
+  if (!has_packed(step)) return 0;
+  return with_centre_slabs(step.layer->centres.n, [&](auto slabs) { return sums_bytes<slabs.value>(step); });
+}
+
+/// Leaves the sums of packed splits. Returns their number.
+int packed_sums(const DecodeAttention& step, float* sums, const Stream& stream) {
+  if (step.layer->centres.n > 0) return decode_centres(step, sums, stream);
+  if (step.rule.of_kernels()) return decode_ruled(step, sums, stream);
+  int splits = 0;
+  with_dim(step.layer->dim, [&](auto dim) {
+    splits = narrow(*step.layer) ? decode<dim.value, 1, false, 0>(step, sums, stream)
+                                 : decode<dim.value, 2, false, 0>(step, sums, stream);
+  });
+  return splits;
 }
 
 }  // namespace
@@ -29,11 +47,7 @@ void decode_attention(const DecodeAttention& step, void* scratch, const Stream& 
   if (short_attention(step, stream)) return;
   MergeSplits merge = merge_of(step);
   float* const sums = static_cast<float*>(scratch);
-  with_dim(step.layer->dim, [&](auto dim) {
-    merge.packed = {sums, step.rule.of_kernels() ? decode_ruled(step, sums, stream)
-                          : narrow(*step.layer)  ? decode<dim.value, 1, false>(step, sums, stream)
-                                                 : decode<dim.value, 2, false>(step, sums, stream)};
-  });
+  merge.packed = {sums, packed_sums(step, sums, stream)};
   if (step.exact) merge.exact = exact_sums(window_of(step), sums + packed_sums_bytes(step) / 4, stream);
   merge_splits(merge, stream);
 }

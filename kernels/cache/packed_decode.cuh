@@ -29,7 +29,9 @@
 // warp's first item has before that is masked. With a softcap c a score s becomes c tanh(s / c).
 //
 // At the end the results of warps are combined in shared memory, and those of splits in merge.cu, which also
-// multiplies with B_v. Exact positions beside the packed ones are splits of exact_attention.cu.
+// multiplies with B_v. Where values have centres, mean_v is that of their position, and the sums of weights
+// by centre are further rows of O^T (value_centres.cuh). Exact positions beside the packed ones are splits of
+// exact_attention.cu.
 //
 // Bytes moved: the block of every page once. At K3V3 and D = 128 that is 6400 bytes per 64 positions.
 #pragma once
@@ -40,6 +42,7 @@
 #include "kernels/cache/packed_attention.h"
 #include "kernels/cache/packed_step.cuh"
 #include "kernels/cache/packed_values.cuh"
+#include "kernels/cache/value_centres.cuh"
 #include "kernels/device/check.cuh"
 #include "kernels/device/float_type.cuh"
 #include "kernels/device/range.cuh"
@@ -48,6 +51,8 @@ namespace blockgtq::cuda {
 
 /// Attention over packed pages with a window or a softcap; returns the number of splits it leaves in `sums`.
 int decode_ruled(const DecodeAttention& step, float* sums, const Stream& stream);
+/// The same where values have centres, under any rule.
+int decode_centres(const DecodeAttention& step, float* sums, const Stream& stream);
 
 namespace {
 
@@ -100,11 +105,12 @@ __device__ inline void mask_before(Scores<kTiles, kParts>& s, int part, int skip
 
 /// kParts: tiles of 16 positions in an item, 4 (a page), 2 or 1. kKeyBits, kValueBits: see Widths. kRuled:
 /// there is a window, a softcap or both. For these kernels one block per multiprocessor is stated. Otherwise
-/// the compiler spills some of them to make room for more.
-template <int kDim, int kTiles, int kParts, int kKeyBits, int kValueBits, bool kRuled>
-__global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled ? 1 : 0)
+/// the compiler spills some of them to make room for more. kCentreSlabs: centre_slabs().
+template <int kDim, int kTiles, int kParts, int kKeyBits, int kValueBits, bool kRuled, int kCentreSlabs>
+__global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled || kCentreSlabs > 0 ? 1 : 0)
     decode_kernel(const Arguments a) {
-  constexpr int kSlabs = kDim / 16, kItems = 4 / kParts;  // items of a page
+  constexpr int kValueSlabs = kDim / 16, kItems = 4 / kParts;  // items of a page
+  constexpr int kSlabs = kValueSlabs + kCentreSlabs;           // of the result
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ uint64_t barriers[kMostWarps<kDim, kTiles>][kStages];
   const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
@@ -238,15 +244,18 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled ? 1 : 0)
     if (valid < kPagePositions) mask<kTiles, kParts>(s, part, valid);
     Weights<kTiles, kParts> w;
     load_norms(pair, block + table.value_norms, threadIdx.x % 32 / 4, valid);
-    weigh<kSlabs, kTiles, kParts>(state, s, factor, pair, part, n == 0, a.layer.value_mean, w);
-    add_values<kSlabs, kTiles, kParts, kKeyBits, kValueBits>(state, block, shared, table, w, part, zero);
+    weigh<kSlabs, kTiles, kParts>(state, s, factor, pair, part, n == 0,
+                                  kCentreSlabs == 0 && a.layer.value_mean, w);
+    if constexpr (kCentreSlabs > 0)
+      add_to_centres<kCentreSlabs>(state, s, w, pair, part, block + t.value_centres);
+    add_values<kValueSlabs, kTiles, kParts, kKeyBits, kValueBits>(state, block, shared, table, w, part, zero);
     __syncwarp();
     load(n + kStages);
   }
   const int64_t place = (int64_t(sequence) * gridDim.y + blockIdx.y) * a.splits + blockIdx.x;
-  merge_warps<kSlabs, kTiles>(state, max(1, min(n_warps, last - range.first)), a.layer.value_mean,
-                              reinterpret_cast<float*>(shared + plan.end),
-                              a.sums + place * split_floats(kDim, 8 * kTiles));
+  merge_warps<kSlabs, kTiles, kCentreSlabs>(
+      state, max(1, min(n_warps, last - range.first)), kCentreSlabs == 0 && a.layer.value_mean,
+      reinterpret_cast<float*>(shared + plan.end), a.sums + place * split_floats(16 * kSlabs, 8 * kTiles));
 }
 
 /// How a step is distributed over the device.
@@ -254,45 +263,65 @@ struct Plan : DecodePlan {
   int stage_bytes = 0, warp_bytes = 0, shared_bytes = 0;
 };
 
-template <int kDim, int kTiles>
+template <int kDim, int kTiles, int kCentreSlabs>
 Plan make_plan(const DecodeAttention& step) {
   const PackedLayer& layer = *step.layer;
   Plan p;
   p.stage_bytes = (layer.block_bytes + (layer.page_angles ? kDim * 4 : 0) + 127) / 128 * 128;
-  const int merged = merge_bytes(kDim, kTiles);
+  const int merged = merge_bytes(kDim + 16 * kCentreSlabs, kTiles);
   p.warp_bytes = (std::max(kStages * p.stage_bytes, merged) + 127) / 128 * 128;
   const int fixed = shared_plan<kDim, kTiles>(layer).end;
   const int room = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - kStaticBytes;
   const int fit = (room - fixed) / p.warp_bytes;
-  static_cast<DecodePlan&>(p) = plan_decode(step, kTiles, std::min(kMostWarps<kDim, kTiles>, fit));
+  static_cast<DecodePlan&>(p) =
+      plan_decode(step, kTiles, std::min(kMostWarps<kDim, kTiles>, fit), kServedParts<kTiles, kCentreSlabs>);
   p.shared_bytes = fixed + p.warps * p.warp_bytes;
   return p;
 }
 
-template <int kDim, int kTiles, int kParts, int kKeyBits, int kValueBits, bool kRuled>
+template <int kDim, int kTiles, int kParts, int kKeyBits, int kValueBits, bool kRuled, int kCentreSlabs>
 void launch(const DecodeAttention& step, const Arguments& a, const Plan& plan, const Stream& stream) {
-  const auto kernel = decode_kernel<kDim, kTiles, kParts, kKeyBits, kValueBits, kRuled>;
+  const auto kernel = decode_kernel<kDim, kTiles, kParts, kKeyBits, kValueBits, kRuled, kCentreSlabs>;
   check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes),
              "shared memory");
   launch_early(kernel, dim3(plan.splits, step.layer->n_kv_heads * plan.chunks, step.batch), 32 * plan.warps,
                plan.shared_bytes, stream, "decode attention", a);
 }
 
-/// kRuled: one kernel serves all widths. Otherwise widths have their own.
-template <int kDim, int kTiles, int kParts, bool kRuled>
+/// Calls f with the common width of keys and values as an integral_constant, where values with centres have
+/// a kernel of their own for it. Returns whether it did.
+template <int kDim, int kTiles, int kCentreSlabs, class F>
+bool with_common_width(const DecodeAttention& step, F f) {
+  if constexpr (kDim == 128 && kTiles == 1 && kCentreSlabs > 0) {
+    const int bits = step.layer->uniform_key;
+    if (bits != step.layer->uniform_value || step.rule.of_kernels()) return false;
+    if (bits == 2) return f(std::integral_constant<int, 2>()), true;
+    if (bits == 3) return f(std::integral_constant<int, 3>()), true;
+    if (bits == 4) return f(std::integral_constant<int, 4>()), true;
+  }
+  return false;
+}
+
+/// kRuled: one kernel serves all widths, and layers without rules where values have centres. Otherwise widths
+/// have their own.
+template <int kDim, int kTiles, int kParts, bool kRuled, int kCentreSlabs>
 void decode(const DecodeAttention& step, const Arguments& a, const Plan& plan, const Stream& stream) {
-  if constexpr (kRuled)
-    launch<kDim, kTiles, kParts, 0, 0, true>(step, a, plan, stream);
-  else
-    with_layer_widths<kDim, kTiles>(*step.layer, [&](auto widths) {
-      launch<kDim, kTiles, kParts, widths.key, widths.value, false>(step, a, plan, stream);
+  if constexpr (kRuled) {
+    const bool taken = with_common_width<kDim, kTiles, kCentreSlabs>(step, [&](auto bits) {
+      launch<kDim, kTiles, kParts, bits.value, bits.value, false, kCentreSlabs>(step, a, plan, stream);
     });
+    if (!taken) launch<kDim, kTiles, kParts, 0, 0, true, kCentreSlabs>(step, a, plan, stream);
+  } else {
+    with_layer_widths<kDim, kTiles>(*step.layer, [&](auto widths) {
+      launch<kDim, kTiles, kParts, widths.key, widths.value, false, 0>(step, a, plan, stream);
+    });
+  }
 }
 
 /// Launches the kernel. Returns the number of splits.
-template <int kDim, int kTiles, bool kRuled>
+template <int kDim, int kTiles, bool kRuled, int kCentreSlabs>
 int decode(const DecodeAttention& step, float* sums, const Stream& stream) {
-  const Plan plan = make_plan<kDim, kTiles>(step);
+  const Plan plan = make_plan<kDim, kTiles, kCentreSlabs>(step);
   const PackedLayer& layer = *step.layer;
   const Arguments a{layer,
                     step.cache,
@@ -308,12 +337,14 @@ int decode(const DecodeAttention& step, float* sums, const Stream& stream) {
                     plan.warp_bytes,
                     attribute(cudaDevAttrComputeCapabilityMajor) >= 9 ? step.fresh : -1,
                     step.rule};
-  if (plan.parts == 1)
-    decode<kDim, kTiles, 1, kRuled>(step, a, plan, stream);
-  else if (plan.parts == 2)
-    decode<kDim, kTiles, 2, kRuled>(step, a, plan, stream);
-  else
-    decode<kDim, kTiles, 4, kRuled>(step, a, plan, stream);
+  const auto with_parts = [&](auto parts) {
+    decode<kDim, kTiles, parts.value, kRuled, kCentreSlabs>(step, a, plan, stream);
+  };
+  if (plan.parts == 4) with_parts(std::integral_constant<int, 4>());
+  if constexpr (kServedParts<kTiles, kCentreSlabs> & 2)
+    if (plan.parts == 2) with_parts(std::integral_constant<int, 2>());
+  if constexpr (kServedParts<kTiles, kCentreSlabs> & 1)
+    if (plan.parts == 1) with_parts(std::integral_constant<int, 1>());
   return plan.splits;
 }
 

@@ -2,7 +2,8 @@
 //
 //   z = F (x - R_t mean),  u = z / |z|,  code = nearest centroid of u_j,  norm = |z| / |c|
 //
-// Where MeanRules says so, z is F x and the sign bit of the first norm is set.
+// Where MeanRules says so, z is F x and the sign bit of the first norm is set. Where values have centres,
+// find_centres.cu has written which of them to subtract and where to set the sign bit.
 //
 // Grid: pages in turn, KV heads, keys and values. F of the head is in shared memory.
 //
@@ -27,6 +28,7 @@
 #include <algorithm>
 
 #include "cache/page_layout.h"
+#include "kernels/cache/find_centres.h"
 #include "kernels/cache/packed_encode.h"
 #include "kernels/cache/packed_lengths.cuh"
 #include "kernels/cache/packed_rows.cuh"
@@ -313,7 +315,10 @@ __device__ __forceinline__ void encode_pages(const EncodeArguments& a, unsigned 
         prepare_next();
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
-        const uint32_t rows = convert_rows<kDim, kSteps>(a, piece, first + tile, kSide, head, x[tile]);
+        const uint32_t rows =
+            !kKeys && a.layer.centres.n > 0
+                ? subtract_centres<kDim, kSteps>(a, piece, first + tile, head, table, x[tile])
+                : convert_rows<kDim, kSteps>(a, piece, first + tile, kSide, head, x[tile]);
         if (lane == 0) piece.keep_mean[tile] = rows;
       }
       const int id = a.cache.block_table[piece.sequence * a.cache.stride + piece.page];
@@ -414,6 +419,7 @@ void encode_tokens(const EncodeTokens& job, const Stream& stream) {
             job.tokens > 0,
         "encode_tokens: arguments");
   check(job.type != FloatType::f32, "encode_tokens: float32");
+  if (job.v && job.layer->centres.n > 0) find_centres(job, stream);
   with_dim(job.layer->dim, [&](auto dim) { launch<dim.value>(job, stream); });
 }
 

@@ -1,6 +1,7 @@
 // The rows that the encoder reads: which positions of a page are new, and their way into registers. Part of
 // packed_encode.cu.
 #pragma once
+#include "cache/page_layout.h"
 #include "kernels/cache/packed_codes.cuh"
 
 namespace blockgtq::cuda {
@@ -155,6 +156,39 @@ __device__ __forceinline__ uint32_t convert_rows(const EncodeArguments& a, const
       x[s + 1][half] = pack_halves(to_float2(v.z, a.bf16)),
             x[s + 1][2 + half] = pack_halves(to_float2(v.w, a.bf16));
     }
+  }
+  return __ballot_sync(kAll, c % 2 ? keeps[1] : keeps[0]);
+}
+
+/// The same for values with centres, whose numbers are in the page, as are the signs of those that keep
+/// theirs.
+template <int kDim, int kSteps>
+__device__ __forceinline__ uint32_t subtract_centres(const EncodeArguments& a, const Piece& p, int tile,
+                                                     int head, const PackedTable& table, Rows<kSteps>& x) {
+  const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
+  const int id = a.cache.block_table[p.sequence * a.cache.stride + p.page];
+  const uint8_t* const block = a.pages + id * a.layer.page_bytes + table.block_offset;
+  bool keeps[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int position = 16 * tile + 8 * half + r;
+    const bool there = position >= p.from && position < p.to;
+    const int number = there ? block[table.value_centres + centre_place(position)] : 0;
+    keeps[half] =
+        there && reinterpret_cast<const int16_t*>(block + table.value_norms)[norm_place(position)] < 0;
+    const float* const centre = a.layer.centres.rows + (int64_t(head) * a.layer.centres.n + number) * kDim;
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s)
+#pragma unroll
+      for (int j = half; j < 4; j += 2) {
+        const int d = 32 * (s / 2) + 8 * c + 4 * (s % 2) + 2 * (j / 2);
+        float2 y = to_float2(x[s][j], a.bf16);
+        if (there && !keeps[half] && (kDim % 32 == 0 || d < kDim)) {
+          const float2 m = *reinterpret_cast<const float2*>(centre + d);
+          y.x -= m.x, y.y -= m.y;
+        }
+        x[s][j] = pack_halves(y);
+      }
   }
   return __ballot_sync(kAll, c % 2 ? keeps[1] : keeps[0]);
 }

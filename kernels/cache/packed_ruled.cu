@@ -6,8 +6,8 @@ namespace blockgtq::cuda {
 int decode_ruled(const DecodeAttention& step, float* sums, const Stream& stream) {
   int splits = 0;
   with_dim(step.layer->dim, [&](auto dim) {
-    splits = narrow(*step.layer) ? decode<dim.value, 1, true>(step, sums, stream)
-                                 : decode<dim.value, 2, true>(step, sums, stream);
+    splits = narrow(*step.layer) ? decode<dim.value, 1, true, 0>(step, sums, stream)
+                                 : decode<dim.value, 2, true, 0>(step, sums, stream);
   });
   return splits;
 }

@@ -77,6 +77,7 @@ struct alignas(16) PackedTable {
   int32_t group_norms = 0;                    // keys: a norm per group, not per key
   int32_t block_offset = 0, block_bytes = 0;  // of this head in a page
   int32_t key_norms = 0, value_norms = 0;     // bytes from the start of the block
+  int32_t value_centres = 0;                  // the same; 0: there are none
   float query_scale = 1;  // query_map is stored divided by it, so that no row is longer than 1
   uint32_t wide_keys = 0, wide_values = 0;  // slabs that need the fp16 product, one bit each
   int32_t n_groups = 0;                     // groups of up to kByteBits; 4, one per width, where by_width
@@ -97,6 +98,26 @@ struct MeanRules {
   const float* weights = nullptr;  // (H, D); null: no mean
   const float* limits = nullptr;   // (H)
 };
+
+/// The centres m_i of values, in device memory. A position holds the number of its own
+/// (cache/page_layout.h).
+struct ValueCentres {
+  int n = 0;                       // M; 0: none
+  const float* rows = nullptr;     // (H, M, D)
+  const float* columns = nullptr;  // (H, D, M): the same, transposed
+  const float* limits = nullptr;   // (H, M): |m_i|^2 / 2 (lib/cache/centre_rule.h)
+  const void* padded = nullptr;    // (H, centre_rows(M), D) fp16: rows, then zeros
+};
+
+/// The most centres that kernels serve. Attention keeps the sums of so many, which are rows of 16 to a slab,
+/// in registers.
+inline constexpr int kMostCentresOnDevice = 64;
+constexpr int centre_slabs(int centres) {
+  return centres > 0 ? kMostCentresOnDevice / 16 : 0;
+}
+constexpr int centre_rows(int centres) {
+  return 16 * centre_slabs(centres);
+}
 
 /// The sizes of a layer, which hold for all its heads, and where its parts lie in device memory.
 struct PackedLayer {
@@ -130,6 +151,7 @@ struct PackedLayer {
   const float* key_rows = nullptr;              // (H, 64, D): R_j mean
   const MeanCoordinate* coordinates = nullptr;  // (D)
   MeanRules key_rules, value_rules;
+  ValueCentres centres;  // instead of value_mean
 };
 
 }  // namespace blockgtq::cuda

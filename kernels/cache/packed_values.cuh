@@ -13,6 +13,7 @@ struct Weights {
   // 16 bits each: positions 2 c and 2 c + 1 of the first and the second eight of a tile, head r.
   uint32_t pairs[kTiles][kParts][2];
   float unit[kTiles][2];  // the value of one step, for heads 2 c and 2 c + 1 and centroids as bytes
+  float lift[kTiles][2];  // what the weights that took the place of scores are to be multiplied with
 };
 
 /// The largest norm of a page. The whole warp calls it.
@@ -101,6 +102,7 @@ __device__ void weigh(State<kSlabs, kTiles>& state, Scores<kTiles, kParts>& s,
       const float lift = exp2_fast(here[tile][j] - state.m[tile][j]);
       state.l[tile][j] = fmaf(sum[j], lift, state.l[tile][j]);
       state.c[tile][j] = fmaf(sum_centred[j], lift, state.c[tile][j]);
+      w.lift[tile][j] = lift;
       w.unit[tile][j] = lift * largest * (1 / (kWeightSteps * kByteOne));
     }
   }
@@ -173,8 +175,8 @@ __device__ inline void add_halves(float (&o)[kTiles][4], const Weights<kTiles, k
 /// and B_v is zero there. With several key widths odd lanes read the book's second copy. If all lanes
 /// read the same one, the compiler may move it to uniform registers, which permutations cannot read: 50
 /// moves per page.
-template <int kSlabs, int kTiles, int kParts, int kKeyBits, int kBits>
-__device__ void add_values(State<kSlabs, kTiles>& state, const uint8_t* block, const uint8_t* shared,
+template <int kSlabs, int kTiles, int kParts, int kKeyBits, int kBits, int kStateSlabs>
+__device__ void add_values(State<kStateSlabs, kTiles>& state, const uint8_t* block, const uint8_t* shared,
                            const HeldTable<kKeyBits, kBits>& table, const Weights<kTiles, kParts>& w,
                            int part, const Zero& zero) {
   const int lane = threadIdx.x % 32;

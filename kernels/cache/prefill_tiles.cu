@@ -4,8 +4,8 @@
 //   key    k = r B_k c[code] + R_t mean        (positions, D) = c (positions, places) B_k^T (places, D)
 //   value  v = r B_v c[code] + mean            (D, positions) = B_v (D, places) c^T (places, positions)
 //
-// The mean is left out where a position keeps it, as the sign of its norm says. Results are rounded
-// once, to fp16.
+// Where values have centres, the mean is that of the position's number. The mean is left out where a position
+// keeps it, as the sign of its norm says. Results are rounded once, to fp16.
 //
 // Grid: tiles of the prefix and of the chunk; keys and then values of all heads; sequences. A block makes one
 // tile of keys or of values. Its warps unpack one slab each at a time into shared memory (packed_tiles.cuh,
@@ -175,23 +175,40 @@ __device__ void expand_value_tile(const LayArguments& a, const uint8_t* table, c
   }
   __syncthreads();
   unsigned char* const tile = reinterpret_cast<unsigned char*>(shared);
+  const auto finish = [&](const auto& mean) {
 #pragma unroll
-  for (int b = 0; b < kBlocks; ++b)
+    for (int b = 0; b < kBlocks; ++b)
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int d = warp * kColumns<kDim> + 16 * b + 8 * h + r;
-      const float mean = layer.value_mean ? layer.value_mean[kv_head * kDim + d] : 0.0f;
+      for (int h = 0; h < 2; ++h) {
+        const int d = warp * kColumns<kDim> + 16 * b + 8 * h + r;
+        const auto of_row = mean(d);
 #pragma unroll
-      for (int n = 0; n < 8; ++n) {
-        const int position = 8 * n + 2 * c;
-        const auto at = [&](int j) {
-          const float norm = norms[position + j];
-          return position + j < valid ? y[b][n][2 * h + j] * fabsf(norm) + (signbit(norm) ? 0.0f : mean)
-                                      : 0.0f;
-        };
-        put(tile, d, position, pack2(at(0), at(1)));
+        for (int n = 0; n < 8; ++n) {
+          const int position = 8 * n + 2 * c;
+          const auto at = [&](int j) {
+            const float norm = norms[position + j];
+            return position + j < valid
+                       ? y[b][n][2 * h + j] * fabsf(norm) + (signbit(norm) ? 0.0f : of_row(position + j))
+                       : 0.0f;
+          };
+          put(tile, d, position, pack2(at(0), at(1)));
+        }
       }
-    }
+  };
+  if (const ValueCentres& centres = layer.centres; centres.n > 0) {
+    const float* const rows = centres.rows + int64_t(kv_head) * centres.n * kDim;
+    finish([&](int d) {
+      return [=](int position) {
+        const int number = block[t.value_centres + centre_place(position)];
+        return number < centres.n ? rows[number * kDim + d] : 0.0f;
+      };
+    });
+  } else {
+    finish([&](int d) {
+      const float mean = layer.value_mean ? layer.value_mean[kv_head * kDim + d] : 0.0f;
+      return [=](int) { return mean; };
+    });
+  }
 }
 
 /// Copies a tile of an exact page, which consists of such squares already (cache/exact_page.h).

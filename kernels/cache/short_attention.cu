@@ -400,7 +400,7 @@ void launch(const DecodeAttention& step, const Plan& plan, const Arguments& a, c
 }  // namespace
 
 bool short_attention(const DecodeAttention& step, const Stream& stream) {
-  if (step.exact || step.first_page > 0 || !step.rule.plain() ||
+  if (step.exact || step.first_page > 0 || !step.rule.plain() || step.layer->centres.n > 0 ||
       attribute(cudaDevAttrComputeCapabilityMajor) < 9)
     return false;
   const PackedLayer& layer = *step.layer;

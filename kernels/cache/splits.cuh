@@ -22,7 +22,8 @@ inline int splits_on(int64_t multiprocessors, int64_t blocks_per_split, int64_t 
   return int(merges < multiprocessors && items / fewer <= items / all + spare ? fewer : all);
 }
 
-/// The running result of a warp, for heads 8 tile + 2 c and the next.
+/// The running result of a warp, for heads 8 tile + 2 c and the next. The last slabs of o may be sums of
+/// weights by centre (value_centres.cuh) and not of values.
 template <int kSlabs, int kTiles>
 struct State {
   float o[kSlabs][kTiles][4] = {};  // rows r and r + 8 of a slab
@@ -59,7 +60,8 @@ constexpr int merge_bytes(int dim, int tiles) {
 
 /// Combines the results of the first n_warps of a block, which are those that have any. SplitSums says what
 /// `to` gets. centred: values are centred. shared: the stages of warps, which others may still be reading.
-template <int kSlabs, int kTiles>
+/// kCentreSlabs: how many of the slabs, the last ones, have no excess.
+template <int kSlabs, int kTiles, int kCentreSlabs = 0>
 __device__ void merge_warps(State<kSlabs, kTiles>& state, int n_warps, bool centred, float* shared,
                             float* to) {
   constexpr int kHeads = 8 * kTiles, kRows = 16 * kSlabs, kQuads = kHeads / 4;            // float4 in a row
@@ -103,8 +105,9 @@ __device__ void merge_warps(State<kSlabs, kTiles>& state, int n_warps, bool cent
 #pragma unroll
       for (int half = 0; half < 2; ++half)
         *reinterpret_cast<float2*>(mine + (16 * slab + 8 * half) * kHeads) = {
-            fmaf(state.o[slab][tile][2 * half], factor[0], less[0]),
-            fmaf(state.o[slab][tile][2 * half + 1], factor[1], less[1])};
+            fmaf(state.o[slab][tile][2 * half], factor[0], slab < kSlabs - kCentreSlabs ? less[0] : 0.0f),
+            fmaf(state.o[slab][tile][2 * half + 1], factor[1],
+                 slab < kSlabs - kCentreSlabs ? less[1] : 0.0f)};
   }
   __syncthreads();
   for (int i = threadIdx.x; i < kRows * kQuads; i += blockDim.x) {

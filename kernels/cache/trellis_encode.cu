@@ -2,7 +2,8 @@
 //
 //   z = F (x - R_t mean),  codes = the path whose centroids c lie nearest to z / |z|,  norm = |z| / |c|
 //
-// Where MeanRules says so, z is F x and the norm's sign bit is set.
+// Where MeanRules says so, z is F x and the norm's sign bit is set. Where values have centres, the mean is
+// the nearest of them (nearest_centre.cuh).
 //
 // Grid: vectors of a head, heads, keys and values. A warp takes up to kRows vectors as in round_trip.cu: the
 // product in float32 for all of them, then the search of trellis.cuh for one after the other. Few vectors are
@@ -16,6 +17,7 @@
 #include <cuda_fp16.h>
 
 #include "cache/trellis_page.h"
+#include "kernels/cache/nearest_centre.cuh"
 #include "kernels/cache/trellis_encode.h"
 #include "kernels/codes/row_product.cuh"
 #include "kernels/codes/trellis.cuh"
@@ -48,6 +50,7 @@ struct Arguments {
   const MeanCoordinate* coordinates;
   const float2* page_angles;  // (pages, D / 2)
   MeanRules rules;
+  ValueCentres centres;  // of values; n is 0 for keys
 };
 
 /// Where a new token goes.
@@ -97,6 +100,21 @@ __device__ bool take_mean_off(const Arguments& a, const Place& p, int head, cons
   return keeps_mean;
 }
 
+/// Subtracts its centre from every row of x (kRows, D), except from rows that keep it. Returns these as bits.
+template <int kDim>
+__device__ uint32_t take_centres_off(const ValueCentres& centres, int head, float* x,
+                                     NearestCentre (&nearest)[kRows]) {
+  nearest_centres<kDim>(centres, head, x, nearest);
+  uint32_t keep = 0;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    keep |= uint32_t(nearest[r].keeps) << r;
+    const float* const row = centres.rows + (int64_t(head) * centres.n + nearest[r].number) * kDim;
+    for (int d = threadIdx.x % 32; d < kDim && !nearest[r].keeps; d += 32) x[r * kDim + d] -= row[d];
+  }
+  return keep;
+}
+
 /// Byte y of the stream that has these windows: the window that ends with the byte, or else part of the
 /// window that ends behind it, and the rest of the one before.
 template <int kBits>
@@ -107,7 +125,8 @@ __device__ uint8_t stream_byte(const uint8_t* windows, int y) {
   return uint8_t(window << beyond | (windows[j - 1] >> (kBits - beyond) & ((1u << beyond) - 1)));
 }
 
-template <class T, int kDim, int kBits, bool kKeys>
+/// kCentres: of these values.
+template <class T, int kDim, int kBits, bool kKeys, bool kCentres>
 __device__ void encode(const Arguments& a) {
   extern __shared__ float4 shared[];
   constexpr int kWarpBytes = 2 * kRows * kDim * 4 + TrellisScratch::bytes(kDim);
@@ -126,6 +145,11 @@ __device__ void encode(const Arguments& a) {
     keep_mean |= uint32_t(take_mean_off<T, kDim, kKeys>(a, p, head, from, x + r * kDim)) << r;
   }
   __syncwarp();
+  [[maybe_unused]] NearestCentre nearest[kRows];
+  if constexpr (kCentres) {
+    keep_mean = take_centres_off<kDim>(a.centres, head, x, nearest);
+    __syncwarp();
+  }
   multiply_rows<kRows, kDim / 32>(a.side.forward + int64_t(head) * kDim * kDim, kDim, kDim, x, z, kDim);
   __syncwarp();
   const float* const centroids = a.side.centroids + head * kTrellisStates;
@@ -150,40 +174,50 @@ __device__ void encode(const Arguments& a) {
     if (lane == 0)
       reinterpret_cast<__half*>(p.side + trellis_code_bytes(kDim, kBits))[norm_place(p.position)] =
           __float2half_rn(keep_mean >> r & 1 ? -norm : norm);
+    if constexpr (kCentres) {
+      int number = 0;
+#pragma unroll
+      for (int k = 0; k < kRows; ++k) number = k == r ? nearest[k].number : number;
+      if (lane == 0) p.side[trellis_side_bytes(kDim, kBits) + centre_place(p.position)] = uint8_t(number);
+    }
     __syncwarp();
   }
 }
 
-template <class T, int kDim, bool kKeys>
+template <class T, int kDim, bool kKeys, bool kCentres>
 __device__ void encode(const Arguments& a) {
   switch (a.bits) {
     case 2:
-      return encode<T, kDim, 2, kKeys>(a);
+      return encode<T, kDim, 2, kKeys, kCentres>(a);
     case 3:
-      return encode<T, kDim, 3, kKeys>(a);
+      return encode<T, kDim, 3, kKeys, kCentres>(a);
     case 4:
-      return encode<T, kDim, 4, kKeys>(a);
+      return encode<T, kDim, 4, kKeys, kCentres>(a);
   }
 }
 
-/// Prefetches a head's F into L2, from which the weights of a step have evicted it.
-template <int kDim>
+/// Prefetches a head's F and centres into L2, from which the weights of a step have evicted it.
+template <int kDim, bool kCentres>
 __device__ void fetch_forward(const Arguments& a) {
   const float* const forward = a.side.forward + int64_t(blockIdx.y) * kDim * kDim;
   for (int i = 32 * threadIdx.x; i < kDim * kDim; i += 32 * blockDim.x) fetch_line(forward + i);
+  if constexpr (!kCentres) return;
+  const float* const centres = a.centres.columns + int64_t(blockIdx.y) * kDim * a.centres.n;
+  for (int i = 32 * threadIdx.x; i < kDim * a.centres.n; i += 32 * blockDim.x) fetch_line(centres + i);
 }
 
-template <class T, int kDim>
+/// kCentres: values have centres.
+template <class T, int kDim, bool kCentres>
 __global__ void __launch_bounds__(32 * kWarps)
     trellis_encode_kernel(const Arguments keys, const Arguments values) {
-  if (keys.rows == 1) fetch_forward<kDim>(blockIdx.z == 0 ? keys : values);
+  if (keys.rows == 1) fetch_forward<kDim, kCentres>(blockIdx.z == 0 ? keys : values);
   wait_for_predecessor();
   // The successor reads nothing of the pages that are written here before this kernel has ended.
   let_successor_start();
   if (blockIdx.z == 0)
-    encode<T, kDim, true>(keys);
+    encode<T, kDim, true, false>(keys);
   else
-    encode<T, kDim, false>(values);
+    encode<T, kDim, false, kCentres>(values);
 }
 
 template <int kDim>
@@ -196,10 +230,12 @@ void launch(const Arguments& keys, const Arguments& values, FloatType type, cons
                "shared memory");
     launch_early(kernel, grid, 32 * kWarps, kBytes, stream, "encode trellis", keys, values);
   };
+  const bool centres = values.centres.n > 0;
   if (type == FloatType::bf16)
-    run(trellis_encode_kernel<__nv_bfloat16, kDim>);
+    run(centres ? trellis_encode_kernel<__nv_bfloat16, kDim, true>
+                : trellis_encode_kernel<__nv_bfloat16, kDim, false>);
   else
-    run(trellis_encode_kernel<__half, kDim>);
+    run(centres ? trellis_encode_kernel<__half, kDim, true> : trellis_encode_kernel<__half, kDim, false>);
 }
 
 }  // namespace
@@ -237,6 +273,7 @@ void encode_trellis(const TrellisLayer& layer, const TrellisEncoder& encoder, co
   values.side_at = trellis_side_bytes(packed.dim, layer.key_bits);
   values.mean = encoder.value_mean;
   values.rules = packed.value_rules;
+  values.centres = packed.centres;
   if (packed.dim == 64)
     launch<64>(keys, values, job.type, stream);
   else

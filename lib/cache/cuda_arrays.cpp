@@ -1,5 +1,7 @@
 #include "cache/cuda_arrays.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -90,6 +92,29 @@ void keep_means(const CentredSides& centred, cuda::PackedLayer& layer, DeviceArr
   layer.block_coords = arrays.keep(centred.coords, stream);
   layer.key_rows = arrays.keep(centred.key_rows, stream);
   layer.coordinates = arrays.keep(centred.coordinates, stream);
+}
+
+void keep_centres(const PackedSpec& spec, cuda::PackedLayer& layer, DeviceArrays& arrays,
+                  const cuda::Stream& stream) {
+  const int n = spec.n_centres(), dim = spec.layout.head_dim;
+  if (n == 0) return;
+  if (n > cuda::kMostCentresOnDevice)
+    throw Error(Exit::input,
+                fmt::format("values with {} centres: a GPU serves up to {}", n, cuda::kMostCentresOnDevice),
+                "--device cpu, or a map of calibrate --centres 64");
+  std::vector<float> rows, columns, limits;
+  std::vector<uint16_t> padded;
+  for (const CentreRule& rule : centre_rules(spec)) {
+    rows.insert(rows.end(), rule.centres.begin(), rule.centres.end());
+    limits.insert(limits.end(), rule.limits.begin(), rule.limits.end());
+    for (int d = 0; d < dim; ++d)
+      for (int i = 0; i < n; ++i) columns.push_back(rule.centres[size_t(i) * size_t(dim) + size_t(d)]);
+    for (int i = 0; i < cuda::centre_rows(n); ++i)
+      for (int d = 0; d < dim; ++d)
+        padded.push_back(to_half(i < n ? rule.centres[size_t(i) * size_t(dim) + size_t(d)] : 0.0f));
+  }
+  layer.centres = {n, arrays.keep(rows, stream), arrays.keep(columns, stream), arrays.keep(limits, stream),
+                   arrays.keep(padded, stream)};
 }
 
 }  // namespace blockgtq

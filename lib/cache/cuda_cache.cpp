@@ -222,6 +222,7 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
   encoder_.key_weights = arrays_.keep(key_weights, stream);
   encoder_.value_weights = arrays_.keep(value_weights, stream);
   keep_means(centred, layer_, arrays_, stream);
+  keep_centres(spec, layer_, arrays_, stream);
   encoder_.value_mean = layer_.value_mean;
   encoder_.key_mean = layer_.key_rows;
   encoder_.coordinates = layer_.coordinates;

@@ -255,6 +255,7 @@ HeadTable make_head_table(const PackedSpec& spec, const PageShape& page, int hea
   t.block_bytes = block.bytes;
   t.key_norms = block.key_norm_offset;
   t.value_norms = block.value_norm_offset;
+  t.value_centres = block.value_centre_offset;
   const RowLengths lengths(key, block.key_norms);
   t.query_scale = float(*std::max_element(lengths.longest.begin(), lengths.longest.end()));
   t.wide_keys = wide_slabs(block.key);

@@ -61,7 +61,7 @@ CudaTrellisCache::CudaTrellisCache(const PackedSpec& spec, int64_t longest, cons
   require_trellis_pages(spec);
   const int dim = spec.layout.head_dim, n_heads = spec.n_kv_heads();
   const int key_bits = spec.key[0].groups[0].bits, value_bits = spec.value[0].groups[0].bits;
-  const int block_bytes = trellis_block_bytes(dim, key_bits, value_bits);
+  const int block_bytes = trellis_block_bytes(dim, key_bits, value_bits, spec.n_centres() > 0);
   cuda::PackedLayer& layer = layer_.packed;
   layer_.key_bits = key_bits;
   layer_.value_bits = value_bits;
@@ -84,6 +84,7 @@ CudaTrellisCache::CudaTrellisCache(const PackedSpec& spec, int64_t longest, cons
     tables[h].key_slabs = tables[h].value_slabs = dim / 16;
     tables[h].key_norms = trellis_code_bytes(dim, key_bits);
     tables[h].value_norms = trellis_side_bytes(dim, key_bits) + trellis_code_bytes(dim, value_bits);
+    if (spec.n_centres() > 0) tables[h].value_centres = block_bytes - kPagePositions;
     tables[h].query_scale = float(scale);
     for (int slab = 0; slab < dim / 16; ++slab) {
       append_rows(query_map, dim, [&](int row, int d) {
@@ -124,6 +125,7 @@ CudaTrellisCache::CudaTrellisCache(const PackedSpec& spec, int64_t longest, cons
   encoder_.key = encode_side(spec.key, arrays_, stream);
   encoder_.value = encode_side(spec.value, arrays_, stream);
   keep_means(CentredSides(spec, longest), layer, arrays_, stream);
+  keep_centres(spec, layer, arrays_, stream);
   encoder_.value_mean = layer.value_mean;
   encoder_.key_mean = layer.key_rows;
   encoder_.coordinates = layer.coordinates;

@@ -49,12 +49,11 @@ int norm_of(const LinearCode& code, int group) {
   return code.one_norm ? 0 : group;
 }
 
-/// Encodes x into its position. mean: that of the position.
-void write_side(const Side& side, const float* x, const std::vector<double>& mean, int position,
-                uint8_t* block) {
+/// Encodes a vector into its position.
+void write_side(const Side& side, const PagedVector& x, int position, uint8_t* block) {
   const LinearCode& code = side.code;
+  const std::vector<double>& z = x.z;
   const int n_norms = code.one_norm ? 1 : int(code.groups.size());
-  const auto [z, keeps_mean] = paged_vector(code, x, mean);
   std::vector<double> square(n_norms), of_c(n_norms);
   for (int g = 0, j = 0; g < int(code.groups.size()); ++g)
     for (int i = 0; i < code.groups[g].d; ++i, ++j) square[norm_of(code, g)] += z[j] * z[j];
@@ -75,7 +74,7 @@ void write_side(const Side& side, const float* x, const std::vector<double>& mea
   for (int g = 0; g < n_norms; ++g) {
     const double r = of_c[g] > 0 ? std::sqrt(square[g] / of_c[g]) : 0;
     put_half(block + side.norm_offset + 2 * (kPagePositions * g + norm_place(position)),
-             g == 0 && keeps_mean ? -r : r);
+             g == 0 && x.keeps_mean ? -r : r);
   }
 }
 
@@ -139,20 +138,33 @@ std::vector<double> value_mean(const PackedSpec& spec, int head) {
 
 LinearCode paged(LinearCode code) {
   code.fallback = nullptr;
-  code.mean_flag = !code.mean.empty();
+  code.mean_flag = is_centred(code);
+  if (code.centres.empty()) return code;
+  for (size_t i = 0; i < code.centres.size(); ++i) {
+    const float mean = code.mean.empty() ? 0 : code.mean[i % size_t(code.dim)];
+    code.centres[i] = from_half(to_half(std::clamp(code.centres[i] + mean, -65504.0f, 65504.0f)));
+  }
+  code.mean.clear();
   return code;
 }
 
+namespace {
+
+/// forward x. x (D).
+template <class T>
+std::vector<double> product(const LinearCode& code, const T* x) {
+  std::vector<double> z(code.n_coords());
+  for (size_t j = 0; j < z.size(); ++j)
+    for (int d = 0; d < code.dim; ++d) z[j] += double(code.forward[j * code.dim + d]) * x[d];
+  return z;
+}
+
+}  // namespace
+
 PagedVector paged_vector(const LinearCode& code, const float* x, const std::vector<double>& mean) {
-  const auto product = [&](const auto* y) {
-    std::vector<double> z(code.n_coords());
-    for (size_t j = 0; j < z.size(); ++j)
-      for (int d = 0; d < code.dim; ++d) z[j] += double(code.forward[j * code.dim + d]) * y[d];
-    return z;
-  };
-  std::vector<double> whole = product(x);  // z with the mean left in
-  if (!code.mean_flag) return {std::move(whole), false};
-  std::vector<double> less = product(mean.data());
+  std::vector<double> whole = product(code, x);  // z with the mean left in
+  if (!code.mean_flag) return {std::move(whole)};
+  std::vector<double> less = product(code, mean.data());
   double of_whole = 0, of_less = 0;
   for (size_t j = 0; j < less.size(); ++j) {
     less[j] = whole[j] - less[j];
@@ -160,14 +172,39 @@ PagedVector paged_vector(const LinearCode& code, const float* x, const std::vect
     of_less += less[j] * less[j];
   }
   if (of_whole < of_less) return {std::move(whole), true};
-  return {std::move(less), false};
+  return {std::move(less)};
+}
+
+PagedVector paged_value(const LinearCode& code, const CentreRule& rule, const float* x) {
+  const CentreRule::Choice choice = rule.choose(x);
+  std::vector<double> less(x, x + code.dim);
+  for (int d = 0; d < code.dim && !choice.keeps; ++d)
+    less[size_t(d)] -= code.centres[size_t(choice.centre) * size_t(code.dim) + size_t(d)];
+  return {product(code, less.data()), choice.keeps, choice.centre};
+}
+
+std::vector<CentreRule> centre_rules(const PackedSpec& spec) {
+  std::vector<CentreRule> rules;
+  for (const LinearCode& code : spec.value) {
+    check(code.n_centres() == spec.n_centres(), "centre_rules: heads with other numbers of centres");
+    if (spec.n_centres() > 0) rules.emplace_back(code);
+  }
+  return rules;
+}
+
+std::vector<double> value_offset(const PackedSpec& spec, int head, const uint8_t* centres, int position) {
+  if (spec.n_centres() == 0) return value_mean(spec, head);
+  const int dim = spec.layout.head_dim, centre = centres[centre_place(position)];
+  if (centre >= spec.n_centres()) return std::vector<double>(size_t(dim));
+  const float* const row = &spec.value[head].centres[size_t(centre) * size_t(dim)];
+  return {row, row + dim};
 }
 
 PageShape page_shape(const PackedSpec& spec) {
   PageShape shape;
   for (int h = 0; h < spec.n_kv_heads(); ++h) {
-    shape.blocks.push_back(
-        block_shape(widths(spec.key[h]), spec.key[h].one_norm, widths(spec.value[h]), true));
+    shape.blocks.push_back(block_shape(widths(spec.key[h]), spec.key[h].one_norm, widths(spec.value[h]), true,
+                                       spec.n_centres() > 0));
     shape.offsets.push_back(shape.bytes);
     shape.bytes += shape.blocks.back().bytes;
   }
@@ -180,12 +217,14 @@ PackedCache::PackedCache(PackedSpec spec) : spec_(std::move(spec)) {
       "PackedCache: heads");
   for (const auto* side : {&spec_.key, &spec_.value})
     for (const LinearCode& code : *side)
-      check(!code.fallback && code.centres.empty() && code.mean_flag != code.mean.empty() &&
+      check(!code.fallback && code.mean_flag == is_centred(code) &&
                 std::none_of(code.groups.begin(), code.groups.end(),
                              [](const LinearCode::Group& g) { return g.trellis; }),
-            "PackedCache: a code with a fallback, centres or a trellis, or not as paged() makes it");
+            "PackedCache: a code with a fallback or a trellis, or not as paged() makes it");
+  for (const LinearCode& key : spec_.key) check(key.centres.empty(), "PackedCache: keys with centres");
   for (const LinearCode& value : spec_.value)
     check(value.one_norm || value.groups.size() == 1, "PackedCache: values with several norms");
+  rules_ = centre_rules(spec_);
   shape_ = page_shape(spec_);
 }
 
@@ -193,11 +232,16 @@ void PackedCache::write(int64_t t, const float* k, const float* v, uint8_t* page
   const int dim = spec_.layout.head_dim, position = int(t % kPagePositions);
   for (int h = 0; h < spec_.n_kv_heads(); ++h) {
     const BlockShape& shape = shape_.blocks[h];
+    const LinearCode &key = spec_.key[h], &value = spec_.value[h];
     uint8_t* block = page + shape_.offsets[h];
-    write_side({spec_.key[h], shape.key, 0, shape.key_norm_offset, true}, k + h * dim, key_mean(spec_, h, t),
-               position, block);
-    write_side({spec_.value[h], shape.value, shape.value_offset, shape.value_norm_offset, false}, v + h * dim,
-               value_mean(spec_, h), position, block);
+    write_side({key, shape.key, 0, shape.key_norm_offset, true},
+               paged_vector(key, k + h * dim, key_mean(spec_, h, t)), position, block);
+    const PagedVector of_value = rules_.empty() ? paged_vector(value, v + h * dim, value_mean(spec_, h))
+                                                : paged_value(value, rules_[h], v + h * dim);
+    write_side({value, shape.value, shape.value_offset, shape.value_norm_offset, false}, of_value, position,
+               block);
+    if (shape.value_centre_offset > 0)
+      block[shape.value_centre_offset + centre_place(position)] = uint8_t(of_value.centre);
   }
 }
 
@@ -210,7 +254,7 @@ void PackedCache::read(int64_t t, const uint8_t* page, double* k, double* v) con
                                               key_mean(spec_, h, t), position, block);
     const std::vector<double> value =
         read_side({spec_.value[h], shape.value, shape.value_offset, shape.value_norm_offset, false},
-                  value_mean(spec_, h), position, block);
+                  value_offset(spec_, h, block + shape.value_centre_offset, position), position, block);
     std::copy(key.begin(), key.end(), k + h * dim);
     std::copy(value.begin(), value.end(), v + h * dim);
   }

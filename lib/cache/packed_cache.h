@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "base/blocks.h"
+#include "cache/centre_rule.h"
 #include "cache/layer_cache.h"
 #include "cache/page_layout.h"
 #include "quant/linear_code.h"
@@ -15,10 +16,11 @@ struct PackedSpec {
   std::vector<double> inv_freq;  // (R / 2), as the model rotates
   int n_heads = 0;               // Hq
   std::vector<LinearCode> key;   // (H); its mean is of keys before RoPE: R_t mean is subtracted at position t
-  std::vector<LinearCode> value;  // (H); one norm
+  std::vector<LinearCode> value;  // (H); one norm; all with as many centres
   int64_t page_pitch = 0;         // bytes from page to page on a GPU; 0: as many as a page has
 
   int n_kv_heads() const { return int(key.size()); }
+  int n_centres() const { return value[0].n_centres(); }  // of values; 0: none
 };
 
 /// R_t mean of a KV head's keys at position t, (D); zeros where keys are not centred.
@@ -27,19 +29,36 @@ std::vector<double> key_mean(const PackedSpec& spec, int head, int64_t t);
 /// A KV head's value mean, (D); zeros where values are not centred.
 std::vector<double> value_mean(const PackedSpec& spec, int head);
 
-/// The form of a code that pages hold: without its fallback. A code with a mean gets LinearCode::mean_flag
-/// instead. Attention sinks and delimiters are near zero and far from the mean, so they would have the
-/// largest error if it were subtracted. check()s that the code has no centres, and trellis codes only where
-/// all coordinates are one group (trellis_cache.h): pages have no place for others yet.
+/// Whether it has a mean or centres.
+inline bool is_centred(const LinearCode& code) {
+  return !code.mean.empty() || !code.centres.empty();
+}
+
+/// The form of a code that pages hold: without its fallback. A code with a mean or centres gets
+/// LinearCode::mean_flag instead. Attention sinks and delimiters are near zero and far from the mean, so they
+/// would have the largest error if it were subtracted. Centres take up the mean, which is then empty, and are
+/// rounded to fp16.
 LinearCode paged(LinearCode code);
 
-/// The z of a key or value that goes into a page: with the mean subtracted, or left in where z is shorter so.
+/// The z of a key or value that goes into a page: with mean or centre subtracted, or left in where z is
+/// shorter so.
 struct PagedVector {
   std::vector<double> z;
   bool keeps_mean = false;
+  int centre = 0;  // its number, where there are centres
 };
 /// x (D); mean (D), that of its position.
 PagedVector paged_vector(const LinearCode& code, const float* x, const std::vector<double>& mean);
+/// The same for a value with centres; rule: of this code.
+PagedVector paged_value(const LinearCode& code, const CentreRule& rule, const float* x);
+
+/// Those of the KV heads' values (H); none where they have no centres.
+std::vector<CentreRule> centre_rules(const PackedSpec& spec);
+
+/// What to add to a KV head's decoded value in a page, (D): its mean, or the centre whose number is at
+/// `centres` (bytes of its block's positions) where values have centres. Numbers that are none stand for
+/// zero.
+std::vector<double> value_offset(const PackedSpec& spec, int head, const uint8_t* centres, int position);
 
 /// The byte that stands for a centroid c, where 127 stands for `largest`.
 int byte_centroid(float c, float largest);
@@ -71,6 +90,7 @@ class PackedCache final : public LayerCache {
  private:
   PackedSpec spec_;
   PageShape shape_;
+  std::vector<CentreRule> rules_;  // centre_rules()
 };
 
 }  // namespace blockgtq

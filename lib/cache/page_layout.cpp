@@ -59,7 +59,7 @@ int value_coordinate(const CodeStream& stream, int slab, int place) {
 }
 
 BlockShape block_shape(std::span<const GroupWidth> key, bool key_one_norm, std::span<const GroupWidth> value,
-                       bool value_one_norm) {
+                       bool value_one_norm, bool value_centres) {
   BlockShape b{key_stream(key), value_stream(value)};
   b.key_norms = key_one_norm ? 1 : int(key.size());
   b.value_norms = value_one_norm ? 1 : int(value.size());
@@ -67,6 +67,10 @@ BlockShape block_shape(std::span<const GroupWidth> key, bool key_one_norm, std::
   b.key_norm_offset = b.value_offset + b.value.bytes;
   b.value_norm_offset = b.key_norm_offset + 2 * kPagePositions * b.key_norms;
   b.bytes = b.value_norm_offset + 2 * kPagePositions * b.value_norms;
+  if (value_centres) {
+    b.value_centre_offset = b.bytes;
+    b.bytes += kPagePositions;
+  }
   return b;
 }
 

@@ -9,7 +9,7 @@
 //
 // A page holds 64 positions of one layer. Per KV head it has one block:
 //
-//   [codes of keys][codes of values][key norms][value norms]        every part a multiple of 16 bytes
+//   [codes of keys][codes of values][key norms][value norms][value centres]     each a multiple of 16 bytes
 //
 // Codes are cut into units of a few coordinates and all 64 positions. So codes of any width need no padding:
 //
@@ -30,6 +30,9 @@
 //
 // The sign bit of a position's first norm is set where its key or value keeps its mean
 // (LinearCode::mean_flag).
+//
+// Value centres are there where values have centres: a byte per position, the number of its centre, at
+// centre_place(). It means nothing where the sign bit is set.
 //
 // Codebooks are symmetric, so a code is sign and magnitude: the index of the magnitude in ascending order,
 // with the sign inserted at sign_bit(), set for a negative centroid. code_bit() says where the bits of 32
@@ -76,6 +79,13 @@ constexpr CodePlace value_place(int position, int coordinate) {
 constexpr int norm_place(int position) {
   return position % 8 * 8 + position / 8;
 }
+
+/// Where the byte of a position's centre lies among the 64. Lane c of a quad finds those of its columns of
+/// V^T, positions 16 i + 8 h + 2 c + e, as 16 bytes 4 i + 2 h + e.
+constexpr int centre_place(int position) {
+  return position % 8 / 2 * 16 + position / 16 * 4 + position / 8 % 2 * 2 + position % 2;
+}
+inline constexpr int kMostCentres = 256;
 
 /// Where the sign lies in a stored code: among the lowest three bits. So two codes of 4 bits that differ only
 /// in the highest bit have the same sign, and kernels/cache/unpack.cuh looks both up at once.
@@ -131,8 +141,9 @@ struct BlockShape {
   CodeStream key, value;
   int key_norms = 1, value_norms = 1;  // per position
   int value_offset = 0, key_norm_offset = 0, value_norm_offset = 0, bytes = 0;
+  int value_centre_offset = 0;  // 0: values have no centres
 };
 BlockShape block_shape(std::span<const GroupWidth> key, bool key_one_norm, std::span<const GroupWidth> value,
-                       bool value_one_norm);
+                       bool value_one_norm, bool value_centres = false);
 
 }  // namespace blockgtq

@@ -32,11 +32,10 @@ struct Side {
   }
 };
 
-/// Encodes x into its position. mean: that of the position.
-void write_side(const Side& side, const float* x, const std::vector<double>& mean, int position,
-                uint8_t* block) {
+/// Encodes a vector into its position.
+void write_side(const Side& side, const PagedVector& x, int position, uint8_t* block) {
   const int n = side.code.dim;
-  const auto [z, keeps_mean] = paged_vector(side.code, x, mean);
+  const std::vector<double>& z = x.z;
   double square = 0, of_c = 0;
   for (int j = 0; j < n; ++j) square += z[j] * z[j];
   std::vector<float> unit(n);
@@ -51,7 +50,7 @@ void write_side(const Side& side, const float* x, const std::vector<double>& mea
     block[byte] = uint8_t((block[byte] & ~(1 << bit)) | (codes[j] >> k & 1) << bit);
   });
   const double r = of_c > 0 ? std::min(length / std::sqrt(of_c), 65504.0) : 0;
-  const uint16_t norm = to_half(float(keeps_mean ? -r : r));
+  const uint16_t norm = to_half(float(x.keeps_mean ? -r : r));
   uint8_t* const to = side.norm(position, block);
   to[0] = uint8_t(norm), to[1] = uint8_t(norm >> 8);
 }
@@ -85,9 +84,11 @@ bool side_has_trellis(const std::vector<LinearCode>& codes) {
 /// The sides of a head's block.
 struct Sides {
   Side key, value;
+  int centres;  // where those of values lie, if there are any
   Sides(const PackedSpec& spec, int head)
       : key{spec.key[head], 0, true},
-        value{spec.value[head], trellis_side_bytes(spec.layout.head_dim, key.group().bits), false} {}
+        value{spec.value[head], trellis_side_bytes(spec.layout.head_dim, key.group().bits), false},
+        centres(value.offset + trellis_side_bytes(spec.layout.head_dim, value.group().bits)) {}
 };
 
 }  // namespace
@@ -103,8 +104,9 @@ std::string without_trellis_pages(const PackedSpec& spec) {
                        side_has_trellis(spec.key) ? "keys" : "values");
   for (const auto* side : {&spec.key, &spec.value})
     for (const LinearCode& code : *side) {
-      if (code.fallback || !code.centres.empty()) return "no centres and no fallback are expected";
-      check(code.mean_flag != code.mean.empty(), "trellis pages: a code not as paged() makes it");
+      if (code.fallback) return "no fallback is expected";
+      if (side == &spec.key && !code.centres.empty()) return "keys without centres are expected";
+      check(code.mean_flag == is_centred(code), "trellis pages: a code not as paged() makes it");
       if (code.groups.size() != 1 || !code.groups[0].trellis || code.groups[0].d != dim)
         return "one group of all coordinates is expected";
       const int bits = code.groups[0].bits;
@@ -140,6 +142,7 @@ TrellisCache::TrellisCache(PackedSpec spec) : spec_(std::move(spec)) {
       spec_.key.size() == spec_.value.size() && !spec_.key.empty() && spec_.n_heads % spec_.n_kv_heads() == 0,
       "TrellisCache: heads");
   require_trellis_pages(spec_);
+  rules_ = centre_rules(spec_);
 }
 
 void TrellisCache::write(int64_t t, const float* k, const float* v, uint8_t* page) const {
@@ -147,8 +150,12 @@ void TrellisCache::write(int64_t t, const float* k, const float* v, uint8_t* pag
   for (int h = 0; h < spec_.n_kv_heads(); ++h) {
     const Sides sides(spec_, h);
     uint8_t* const block = page + int64_t(h) * block_bytes();
-    write_side(sides.key, k + h * dim, key_mean(spec_, h, t), position, block);
-    write_side(sides.value, v + h * dim, value_mean(spec_, h), position, block);
+    const LinearCode &key = spec_.key[h], &value = spec_.value[h];
+    write_side(sides.key, paged_vector(key, k + h * dim, key_mean(spec_, h, t)), position, block);
+    const PagedVector of_value = rules_.empty() ? paged_vector(value, v + h * dim, value_mean(spec_, h))
+                                                : paged_value(value, rules_[h], v + h * dim);
+    write_side(sides.value, of_value, position, block);
+    if (!rules_.empty()) block[sides.centres + centre_place(position)] = uint8_t(of_value.centre);
   }
 }
 
@@ -158,7 +165,9 @@ void TrellisCache::read(int64_t t, const uint8_t* page, double* k, double* v) co
     const Sides sides(spec_, h);
     const uint8_t* const block = page + int64_t(h) * block_bytes();
     const std::vector<double> key = read_side(sides.key, key_mean(spec_, h, t), position, block),
-                              value = read_side(sides.value, value_mean(spec_, h), position, block);
+                              value = read_side(sides.value,
+                                                value_offset(spec_, h, block + sides.centres, position),
+                                                position, block);
     std::copy(key.begin(), key.end(), k + h * dim);
     std::copy(value.begin(), value.end(), v + h * dim);
   }

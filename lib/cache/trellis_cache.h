@@ -35,7 +35,9 @@ class TrellisCache final : public LayerCache {
   const PackedSpec& spec() const override { return spec_; }
   int key_bits() const { return spec_.key[0].groups[0].bits; }
   int value_bits() const { return spec_.value[0].groups[0].bits; }
-  int block_bytes() const { return trellis_block_bytes(spec_.layout.head_dim, key_bits(), value_bits()); }
+  int block_bytes() const {
+    return trellis_block_bytes(spec_.layout.head_dim, key_bits(), value_bits(), spec_.n_centres() > 0);
+  }
   int page_bytes() const override { return spec_.n_kv_heads() * block_bytes(); }  // blocks side by side
   void write(int64_t t, const float* k, const float* v, uint8_t* page) const override;
   void read(int64_t t, const uint8_t* page, double* k, double* v) const override;
@@ -43,6 +45,7 @@ class TrellisCache final : public LayerCache {
 
  private:
   PackedSpec spec_;
+  std::vector<CentreRule> rules_;  // centre_rules()
 };
 
 }  // namespace blockgtq

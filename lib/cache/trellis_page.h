@@ -9,9 +9,10 @@
 // has
 // its own number of bits, the same for all D coordinates, and one norm per position:
 //
-//   [codes of keys][key norms][codes of values][value norms]     every part a multiple of 16 bytes
+//   [codes of keys][key norms][codes of values][value norms][value centres]     each a multiple of 16 bytes
 //
-// Norms lie as in page_layout.h (norm_place()), with the same sign bit. Codes are four tiles of 16 positions.
+// Norms lie as in page_layout.h (norm_place()), with the same sign bit, and so do value centres
+// (centre_place()), which are there where values have centres. Codes are four tiles of 16 positions.
 // The bits of a tile belong to the 32 lanes (r, c) of a warp, lane 4 r + c. Each lane has D bits / 64 words
 // of
 // 32 bits: chunks of the streams of neighbouring positions, one after the other,
@@ -43,8 +44,9 @@ constexpr int trellis_code_bytes(int dim, int bits) {  // of a side
 constexpr int trellis_side_bytes(int dim, int bits) {
   return trellis_code_bytes(dim, bits) + 2 * kPagePositions;
 }
-constexpr int trellis_block_bytes(int dim, int key_bits, int value_bits) {
-  return trellis_side_bytes(dim, key_bits) + trellis_side_bytes(dim, value_bits);
+constexpr int trellis_block_bytes(int dim, int key_bits, int value_bits, bool value_centres) {
+  return trellis_side_bytes(dim, key_bits) + trellis_side_bytes(dim, value_bits) +
+         (value_centres ? kPagePositions : 0);
 }
 
 /// A lane's words of a tile; words of a piece.

@@ -22,12 +22,14 @@ struct OnDevice {
   bool trellis = false;
 };
 
-/// Rewrites the flag for the mean as two centres of x - mean: zero, and the mean's negative.
+/// Rewrites the flag for the mean as one more centre of x - mean, the mean's negative, behind the others or
+/// zero.
 LinearCode with_centres(LinearCode code) {
   if (!code.mean_flag) return code;
   code.mean_flag = false;
-  code.centres.resize(2 * code.mean.size());
-  for (size_t j = 0; j < code.mean.size(); ++j) code.centres[code.mean.size() + j] = -code.mean[j];
+  const auto dim = size_t(code.dim);
+  if (code.centres.empty()) code.centres.resize(dim);
+  for (size_t j = 0; j < dim; ++j) code.centres.push_back(code.mean.empty() ? 0 : -code.mean[j]);
   return code;
 }
 

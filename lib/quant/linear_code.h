@@ -41,9 +41,9 @@ struct LinearCode {
   std::vector<float> forward;   // (n, D) row-major: permutation, balance, 1/rms and rotation in one matrix
   std::vector<float> backward;  // (D, n)
 
-  /// A vector whose z is shorter with the mean left in, |forward x| < |forward (x - mean)|, is coded that
-  /// way, and the sign bit of its first norm is set. Only where there is a mean, and neither centres nor a
-  /// fallback.
+  /// A vector whose z is shorter with mean and centre left in, |forward x| < |forward (x - mean - centre)|,
+  /// is coded that way, and the sign bit of its first norm is set. Only where there is a mean or centres, and
+  /// no fallback.
   bool mean_flag = false;
 
   /// The code for a vector on which this one errs more, because mean and centres were fitted to others. The

@@ -65,8 +65,8 @@ LinearQuantizer::LinearQuantizer(LinearCode code)
   z_centres_.resize(n_centres * n_);
   multiply_transposed(code_.centres.data(), n_centres, int(dim), code_.forward.data(), int(n_),
                       z_centres_.data());
-  check(!code_.mean_flag || (code_.mean.size() == dim && n_centres == 0 && !code_.fallback),
-        "LinearQuantizer: a flag for the mean without one, or beside centres or a fallback");
+  check(!code_.mean_flag || ((n_centres > 0 || code_.mean.size() == dim) && !code_.fallback),
+        "LinearQuantizer: a flag for the mean without one, or beside a fallback");
   if (!code_.fallback) return;
   fallback_ = std::make_unique<LinearQuantizer>(*code_.fallback);
   check(!fallback_->fallback_ && fallback_->code_bytes_ <= code_bytes_ && fallback_->dim() == code_.dim,
@@ -113,6 +113,11 @@ void LinearQuantizer::encode_tile(const float* x, size_t n, uint8_t* codes) cons
     for (size_t j = 0; j < dim; ++j)
       centred[t * dim + j] = x[t * dim + j] - (code_.mean.empty() ? 0 : code_.mean[j]);
   multiply_transposed(centred.data(), n, int(dim), code_.forward.data(), int(n_), z.data());
+  if (centre_bits_) {
+    subtract_centres(z.data(), n, centres.data());
+    for (size_t t = 0; t < n; ++t)
+      pack_bits(&centres[t], 1, centre_bits_, centre_bit_, codes + t * code_bytes_);
+  }
   std::vector<bool> keeps_mean(n);
   if (code_.mean_flag) {
     std::vector<float> whole(n * n_);
@@ -122,11 +127,6 @@ void LinearQuantizer::encode_tile(const float* x, size_t n, uint8_t* codes) cons
       keeps_mean[t] = dot(of_x, of_x, n_) < dot(less, less, n_);
       if (keeps_mean[t]) std::copy_n(of_x, n_, less);
     }
-  }
-  if (centre_bits_) {
-    subtract_centres(z.data(), n, centres.data());
-    for (size_t t = 0; t < n; ++t)
-      pack_bits(&centres[t], 1, centre_bits_, centre_bit_, codes + t * code_bytes_);
   }
   for (size_t s = 0; s < spans_.size(); ++s)
     for (size_t t = 0; t < n; ++t) {
@@ -206,7 +206,8 @@ void LinearQuantizer::decode_tile(const uint8_t* codes, size_t n, float* x) cons
   multiply_transposed(z.data(), n, int(n_), code_.backward.data(), int(dim), x);
   for (size_t t = 0; t < n; ++t) {
     const bool keeps_mean = code_.mean_flag && is_flagged(codes + t * code_bytes_);
-    if (!code_.mean.empty() && !keeps_mean)
+    if (keeps_mean) continue;
+    if (!code_.mean.empty())
       for (size_t j = 0; j < dim; ++j) x[t * dim + j] += code_.mean[j];
     if (centre_bits_)
       for (size_t j = 0; j < dim; ++j) x[t * dim + j] += code_.centres[centres[t] * dim + j];

@@ -8,7 +8,7 @@ namespace blockgtq {
 /// Encodes and decodes by a LinearCode. A code holds the fp16 norms in the order of the groups (or the one
 /// norm), the groups' bit streams in the same order, and the number of the centre, padded to a byte at the
 /// end. Where the sign bit of the first norm is set, it is a code of the fallback, padded to the same length;
-/// or, by LinearCode::mean_flag, of a vector with its mean left in.
+/// or, by LinearCode::mean_flag, of a vector with its mean and centre left in.
 class LinearQuantizer final : public Quantizer {
  public:
   explicit LinearQuantizer(LinearCode code);

@@ -12,14 +12,15 @@ namespace blockgtq {
 namespace {
 
 constexpr const char* kWithPages =
-    "block-gtq, tq-mse, tq-mse-cb and tq-mse-centred have pages; in trellis codes those of one group per "
+    "block-gtq, tq-mse, tq-mse-cb and values of tq-mse-centred and tq-mse-centres have pages; in trellis "
+    "codes those of one group per "
     "head (tq-mse and its forms), 2 to 4 bits, head dimensions 64 and 128";
 
 /// Why pages cannot hold this code; empty where they can.
 std::string without_place(const std::optional<LinearCode>& code, bool keys) {
   if (!code) return "codes that are not groups with a norm";
   if (code->before_rope) return "keys coded before RoPE";
-  if (!code->centres.empty()) return "centres";
+  if (keys && !code->centres.empty()) return "centres of keys";
   if (!keys && !code->one_norm && code->groups.size() > 1) return "values with several norms";
   return "";
 }

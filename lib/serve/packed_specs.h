@@ -12,7 +12,7 @@ namespace blockgtq {
 /// have no fallback: a key or value that is nearer to zero than to the mean keeps its mean, see paged().
 /// `what` names the cache in messages.
 /// Exit::input for what pages cannot hold: an exact side, methods that are not made of groups with norms,
-/// keys coded before RoPE, centres, more than one norm of a value, and trellis codes that
+/// keys coded before RoPE, centres of keys, more than one norm of a value, and trellis codes that
 /// without_trellis_pages() names.
 std::vector<PackedSpec> packed_specs(const QuantizedCache& cache, const AttentionShape& shape,
                                      const std::string& what);

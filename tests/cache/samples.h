@@ -90,6 +90,7 @@ struct CacheCase {
   bool one_norm = true, centred = false;
   int dropped = 0;  // value coordinates that are not stored
   bool trellis = false;
+  int centres = 0;  // of values, beside their mean or in place of it
 };
 
 inline PackedSpec packed_spec(const CacheCase& c, uint64_t seed) {
@@ -113,19 +114,19 @@ inline PackedSpec packed_spec(const CacheCase& c, uint64_t seed) {
       spec.value.push_back(linear_code(c.dim, values, true, random()));
     if (c.trellis)
       for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) *code = with_trellis(*code);
-    if (!c.centred) continue;
-    for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) {
-      for (int d = 0; d < c.dim; ++d) code->mean.push_back((d % 7 == 0 ? 8 : 1) * normal(random));
-      *code = paged(*code);
-    }
+    if (c.centred)
+      for (LinearCode* code : {&spec.key.back(), &spec.value.back()})
+        for (int d = 0; d < c.dim; ++d) code->mean.push_back((d % 7 == 0 ? 8 : 1) * normal(random));
+    for (int i = 0; i < c.centres * c.dim; ++i) spec.value.back().centres.push_back(2 * normal(random));
+    for (LinearCode* code : {&spec.key.back(), &spec.value.back()}) *code = paged(*code);
   }
   return spec;
 }
 
 /// The same in trellis codes, one group each.
 inline CacheCase trellis_case(int dim, int n_heads, int n_kv_heads, int bits, int value_bits,
-                              bool centred = false) {
-  return {dim, n_heads, n_kv_heads, 1, bits, value_bits, true, centred, 0, true};
+                              bool centred = false, int centres = 0) {
+  return {dim, n_heads, n_kv_heads, 1, bits, value_bits, true, centred, 0, true, centres};
 }
 
 /// Keys and values: noise, and two of three times the mean beside it where there is one, of keys as RoPE
@@ -146,9 +147,13 @@ inline Tokens random_tokens(const PackedSpec& spec, int64_t n, uint64_t seed) {
   };
   for (int64_t i = 0; i < n; ++i)
     for (int h = 0; h < heads; ++h) {
-      if (spec.key[h].mean.empty()) continue;
-      add_mean(&t.k[(i * heads + h) * dim], key_mean(spec, h, i));
-      add_mean(&t.v[(i * heads + h) * dim], value_mean(spec, h));
+      if (!spec.key[h].mean.empty()) add_mean(&t.k[(i * heads + h) * dim], key_mean(spec, h, i));
+      const LinearCode& value = spec.value[h];
+      if (!is_centred(value)) continue;
+      std::vector<double> mean = value_mean(spec, h);
+      if (const int n = value.n_centres(); n > 0)
+        std::copy_n(&value.centres[random() % uint64_t(n) * uint64_t(dim)], dim, mean.begin());
+      add_mean(&t.v[(i * heads + h) * dim], mean);
     }
   return t;
 }

@@ -143,5 +143,9 @@ TEST_CASE("trellis cache: what pages have no place for", "[cache][trellis]") {
   refused(spec, "as many bits in all heads are expected");
   spec = test::packed_spec(test::trellis_case(64, 4, 2, 3, 3), 1);
   spec.value[0].fallback = std::make_shared<LinearCode>(spec.value[1]);
-  refused(spec, "no centres and no fallback are expected");
+  refused(spec, "no fallback is expected");
+  spec = test::packed_spec(test::trellis_case(64, 4, 2, 3, 3), 1);
+  spec.key[0].centres.assign(2 * 64, 1);
+  spec.key[0] = paged(spec.key[0]);
+  refused(spec, "keys without centres are expected");
 }

@@ -208,6 +208,7 @@ TEST_CASE("generate --kv serves from pages") {
   refused({dir / "map.h5", "--sink", "4"}, 2, "--sink: 4: whole pages of 64 positions are expected");
   refused({"fp16", "--prefill-chunk", "0"}, 2, "--prefill-chunk");
   refused({dir / "map.h5", "--k-method", "klt"}, 3, "pages have no place for keys coded before RoPE");
+  refused({dir / "map.h5", "--k-method", "tq-mse-centres"}, 3, "pages have no place for centres of keys");
 }
 
 TEST_CASE("generate --kv --code trellis serves from pages of trellis codes") {

@@ -79,7 +79,8 @@ inline std::vector<NormRow> norm_rows(const LayerCache& cache) {
   const PageShape shape = page_shape(spec);
   for (size_t h = 0; h < shape.blocks.size(); ++h) {
     const BlockShape& b = shape.blocks[h];
-    for (int at = b.key_norm_offset; at < b.bytes; at += 2 * kPagePositions) {
+    const int end = b.value_centre_offset > 0 ? b.value_centre_offset : b.bytes;
+    for (int at = b.key_norm_offset; at < end; at += 2 * kPagePositions) {
       const bool keys = at < b.value_norm_offset;
       const bool first = at == (keys ? b.key_norm_offset : b.value_norm_offset);
       rows.push_back({shape.offsets[h] + at, keys ? of_keys / unit_length(spec.key[h]) : of_values,
@@ -89,7 +90,16 @@ inline std::vector<NormRow> norm_rows(const LayerCache& cache) {
   return rows;
 }
 
-/// Pages with random codes and norms, as if they had been written.
+/// Where the bytes of a head's value centres begin in a page.
+inline int64_t centres_at(const LayerCache& cache, int head) {
+  if (const auto* trellis = dynamic_cast<const TrellisCache*>(&cache))
+    return int64_t(head + 1) * trellis->block_bytes() - kPagePositions;
+  const PageShape shape = page_shape(cache.spec());
+  return shape.offsets[head] + shape.blocks[head].value_centre_offset;
+}
+
+/// Pages with random codes and norms, as if they had been written. Numbers of centres are random, a few of
+/// them of none.
 inline std::vector<uint8_t> random_pages(const LayerCache& cache, int64_t n_pages, Random& random) {
   const int64_t bytes = cache.page_bytes();
   std::vector<uint8_t> pages(size_t(n_pages * bytes));
@@ -98,6 +108,12 @@ inline std::vector<uint8_t> random_pages(const LayerCache& cache, int64_t n_page
     for (const NormRow& row : norm_rows(cache))
       for (int i = 0; i < kPagePositions; ++i)
         put_random_norm(&pages[size_t(p * bytes + row.at + 2 * i)], row.typical, row.flag, random);
+  if (const int n = cache.spec().n_centres(); n > 0)
+    for (int64_t p = 0; p < n_pages; ++p)
+      for (int h = 0; h < cache.spec().n_kv_heads(); ++h)
+        for (int i = 0; i < kPagePositions; ++i)
+          if (uint8_t& number = pages[size_t(p * bytes + centres_at(cache, h) + i)]; random.below(50) > 0)
+            number = uint8_t(number % n);
   return pages;
 }
 

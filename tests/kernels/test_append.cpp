@@ -57,8 +57,8 @@ struct Step {
     }
     return x;
   }
-  /// Keys and values get their means as what the projections give, but for the first sequence's, which are
-  /// small: those keep their mean in pages.
+  /// Keys and values get their means (values with centres: one of them) as what the projections give, but for
+  /// the first sequence's, which are small: those keep their mean in pages.
   void centre(const PackedSpec& spec) {
     const BlockLayout layout{shape.dim, shape.rotary, shape.pairing};
     std::vector<float> factor(size_t(shape.dim), 1.0f);  // what turning does to a length
@@ -67,10 +67,12 @@ struct Step {
     for (int b = 0; b < kBatch; ++b)
       for (int h = shape.n_heads; h < shape.all(); ++h) {
         const bool keys = h < shape.n_heads + shape.n_kv_heads;
-        const auto& mean = (keys ? spec.key : spec.value)[size_t(h - shape.n_heads) % spec.key.size()].mean;
+        const LinearCode& code = (keys ? spec.key : spec.value)[size_t(h - shape.n_heads) % spec.key.size()];
+        const float* const mean =
+            code.centres.empty() ? code.mean.data() : &code.centres[size_t(b * shape.dim)];
         float* const x = &projected[size_t(b * shape.all() + h) * size_t(shape.dim)];
         for (int d = 0; d < shape.dim; ++d)
-          x[d] = b == 0 ? 0.3f * x[d] : (x[d] + mean[size_t(d)]) / (keys ? factor[size_t(d)] : 1.0f);
+          x[d] = b == 0 ? 0.3f * x[d] : (x[d] + mean[d]) / (keys ? factor[size_t(d)] : 1.0f);
       }
   }
   Shape shape;
@@ -178,7 +180,10 @@ TEST_CASE("one token into packed pages is what the CPU twin writes", "[append]")
   const cuda::Stream stream;
   for (const CacheCase& base :
        {CacheCase{128, 6, 2, 1, 3, 3}, CacheCase{128, 6, 2, 5, 3, 2}, CacheCase{64, 6, 2, 1, 2, 4},
-        CacheCase{96, 6, 2, 3, 4, 5}, CacheCase{256, 6, 2, 6, 4, 3}, CacheCase{80, 6, 2, 1, 8, 1}})
+        CacheCase{96, 6, 2, 3, 4, 5}, CacheCase{256, 6, 2, 6, 4, 3}, CacheCase{80, 6, 2, 1, 8, 1},
+        CacheCase{128, 6, 2, 1, 3, 3, true, true, 0, false, 64},
+        CacheCase{256, 6, 2, 3, 3, 4, true, true, 0, false, 4},
+        CacheCase{80, 6, 2, 1, 3, 5, true, true, 0, false, 16}})
     for (const bool one_norm : {true, false})
       for (const bool centred : {false, true}) {
         CacheCase c = base;

@@ -258,6 +258,22 @@ TEST_CASE("prefill attention over trellis pages", "[kernels][trellis]") {
   }
 }
 
+TEST_CASE("prefill attention over values with centres", "[kernels][centres]") {
+  if (!has_device()) return;
+  Random random;
+  INFO("seed " << random.seed);
+  for (const int centres : {2, 16, 64})
+    for (const int dim : {64, 80, 96, 128, 256})
+      for (const bool centred : {false, true}) {
+        INFO("dimension " << dim << ", centres " << centres);
+        good({dim, 4, 2, 3, 3, 4, true, centred, 0, false, centres}, {221}, 70, random);
+        good({dim, 4, 2, 1, 3, 3, true, centred, 0, false, centres},
+             PrefixCase{{64, 64, 500, 193, 0}, {1, 64, 200, 0, 0}, 1}, 33, random);
+        if (dim == 64 || dim == 128)
+          good(trellis_case(dim, 4, 2, 3, 2, centred, centres), {221, 0, 1000}, 70, random);
+      }
+}
+
 TEST_CASE("prefill attention over packed pages between exact ones", "[kernels][packed][exact]") {
   if (!has_device()) return;
   Random random;

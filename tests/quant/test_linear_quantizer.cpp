@@ -196,6 +196,21 @@ TEST_CASE("the nearest centre is taken off and put back") {
       CHECK(a[t * 8 + j] == Approx(b[t * 8 + j] + 1 + 100 * (j == t % 4)).margin(1e-4));
 }
 
+TEST_CASE("a vector that is nearer to zero than to its centre keeps it") {
+  LinearCode code = plain_code();
+  code.centres.assign(4 * 8, 0);
+  for (size_t c = 0; c < 4; ++c) code.centres[c * 8 + c] = 100;
+  LinearCode flagged = code;
+  flagged.mean_flag = true;
+  const LinearQuantizer quantizer(flagged), always(code), without(plain_code());
+  CHECK(quantizer.code_bytes() == always.code_bytes());
+  std::vector<float> x = gaussian(8 * 2, 4);
+  x[2] += 100;  // the first has a centre, the second does not
+  const auto a = round_trip(quantizer, x), b = round_trip(always, x), c = round_trip(without, x);
+  CHECK(std::equal(a.begin(), a.begin() + 8, b.begin()));
+  CHECK(std::equal(a.begin() + 8, a.end(), c.begin() + 8));
+}
+
 TEST_CASE("trellis codes take the bytes of scalar ones and two thirds of their error") {
   const int bits = GENERATE(2, 3, 4);
   const LinearCode scalar = *UniformTqMse(64, bits).linear_code();
