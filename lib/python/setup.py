@@ -16,8 +16,10 @@ library = os.environ.get("BLOCKGTQ_LIBRARY")
 class BuildWithLibrary(build_py):
     def run(self):
         super().run()
+        target = Path(self.build_lib) / "blockgtq" / "libblockgtq.so.1"
+        target.unlink(missing_ok=True)  # of an earlier build in this folder
         if library and not self.editable_mode:
-            shutil.copy(library, Path(self.build_lib) / "blockgtq" / "libblockgtq.so.1")
+            shutil.copy(library, target)
 
 
 class WheelOfThisMachine(bdist_wheel):

@@ -37,7 +37,9 @@ PITCH = 4 * BLOCK_SIZE
 
 
 def register():
-    register_backend(AttentionBackendEnum.CUSTOM, "blockgtq.vllm.BlockGtqBackend")
+    """Makes CUSTOM this backend, where no other plugin has taken that name."""
+    if not AttentionBackendEnum.CUSTOM.is_overridden():
+        register_backend(AttentionBackendEnum.CUSTOM, "blockgtq.vllm.BlockGtqBackend")
 
 
 @functools.cache
