@@ -306,12 +306,15 @@ class CudaDevice final : public PageDevice {
 
   /// As many splits as there can be, whatever the lengths; what a layer asks for beyond that counts.
   int64_t sums_bytes(const Attention& a) const {
-    const auto sums = [&](int splits) {
-      return cuda::split_sums_bytes(dim(), opened_.shape.n_heads, opened_.shape.n_kv_heads, a.batch, splits);
+    const auto sums = [&](int rows, int splits) {
+      return cuda::split_sums_bytes(rows, opened_.shape.n_heads, opened_.shape.n_kv_heads, a.batch, splits);
     };
+    const int centres =
+        opened_.packed() ? cuda::centre_rows(packed_[size_t(a.layer)]->packed().centres.n) : 0;
     const cuda::ExactPages exact = exact_of(a);
     const bool beside = a.exact.n_pages > 0;
-    const int64_t most = sums(cuda::kMostSplits) + (beside ? sums(cuda::kMostSplitsBeside) : 0);
+    const int64_t most =
+        sums(dim() + centres, cuda::kMostSplits) + (beside ? sums(dim(), cuda::kMostSplitsBeside) : 0);
     if (!opened_.packed()) return most;
     return std::max(most, packed_[size_t(a.layer)]->scratch_bytes(step_of(a, beside ? &exact : nullptr)));
   }
