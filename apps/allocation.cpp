@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "map_choice.h"
+#include "quant/bit_split.h"
 #include "quant/stability.h"
 #include "report/table.h"
 #include "store/map_file.h"

@@ -14,6 +14,7 @@
 #include "comparison.h"
 #include "eval/bootstrap.h"
 #include "gate.h"
+#include "quant/bit_split.h"
 #include "quant/map_difference.h"
 #include "report/number.h"
 #include "report/table.h"

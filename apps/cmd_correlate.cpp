@@ -13,8 +13,10 @@
 #include "commands.h"
 #include "eval/rank_correlation.h"
 #include "json_input.h"
+#include "quant/bit_split.h"
 #include "report/table.h"
 #include "result_files.h"
+#include "serve/cache_spec.h"
 
 namespace blockgtq {
 namespace {

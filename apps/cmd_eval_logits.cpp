@@ -13,11 +13,13 @@
 #include "eval_resume.h"
 #include "evaluation.h"
 #include "model/model_shape.h"
+#include "quant/bit_split.h"
 #include "quant/methods.h"
 #include "report/panel_report.h"
 #include "report/table.h"
 #include "result_files.h"
 #include "resume_options.h"
+#include "serve/cache_spec.h"
 #include "store/map_file.h"
 
 namespace blockgtq {

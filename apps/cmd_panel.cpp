@@ -24,6 +24,7 @@
 #include "report/risks.h"
 #include "report/table.h"
 #include "resume_options.h"
+#include "serve/cache_spec.h"
 
 namespace blockgtq {
 namespace {

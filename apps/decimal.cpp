@@ -2,31 +2,16 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-#include <cmath>
 #include <string>
 
 namespace blockgtq {
 namespace {
 
-bool has_leading_zero(std::string_view text) {
-  if (text.starts_with('-')) text.remove_prefix(1);
-  return text.size() > 1 && text[0] == '0' && text[1] >= '0' && text[1] <= '9';
-}
-
-template <class T>
-std::optional<T> parse(std::string_view text) {
-  T value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || has_leading_zero(text)) return std::nullopt;
-  return value;
-}
-
 /// Empty where `text` is a number of the kind, else what is wrong with it.
 std::string fault(const std::string& text, const std::string& kind) {
   const bool is_float = kind.starts_with("FLOAT");
   if (is_float                   ? parse_decimal(text).has_value()
-      : kind.starts_with("UINT") ? parse<uint64_t>(text).has_value()
+      : kind.starts_with("UINT") ? parse_unsigned(text).has_value()
                                  : parse_whole(text).has_value())
     return "";
   const std::string wanted = is_float ? "a decimal number" : "a decimal whole number";
@@ -39,15 +24,6 @@ std::string fault(const std::string& text, const std::string& kind) {
 }
 
 }  // namespace
-
-std::optional<int64_t> parse_whole(std::string_view text) {
-  return parse<int64_t>(text);
-}
-
-std::optional<double> parse_decimal(std::string_view text) {
-  const std::optional<double> value = parse<double>(text);
-  return value && std::isfinite(*value) ? value : std::nullopt;
-}
 
 void require_decimal_numbers(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {

@@ -1,16 +1,9 @@
 #pragma once
 #include <CLI/CLI.hpp>
-#include <cstdint>
-#include <optional>
-#include <string_view>
+
+#include "base/decimal.h"
 
 namespace blockgtq {
-
-/// A whole text as a decimal number; nothing where it is anything else: another base (0x10, 0b1), a leading
-/// zero (0100, which C reads as 64), '+', white space, digits grouped by marks, text behind it, a number that
-/// the type does not hold, infinity, NaN. A fraction and an exponent are for parse_decimal alone.
-std::optional<int64_t> parse_whole(std::string_view text);
-std::optional<double> parse_decimal(std::string_view text);
 
 /// Makes every numeric option of the application and of its commands take these numbers only, wherever the
 /// value comes from: command line, environment or file. CLI11 itself reads by C's rules, and clamps what is

@@ -10,7 +10,9 @@
 #include "cache_run.h"
 #include "choose.h"
 #include "eval/candidate.h"
+#include "quant/bit_split.h"
 #include "report/number.h"
+#include "serve/cache_spec.h"
 
 namespace blockgtq {
 namespace {

@@ -172,13 +172,6 @@ void require_whole_pages(const ExactWindow& exact) {
                                          kPagePositions));
 }
 
-std::string exact_text(const ExactWindow& exact) {
-  std::vector<std::string> parts;
-  if (exact.sink > 0) parts.push_back(fmt::format("sink {}", exact.sink));
-  if (exact.recent > 0) parts.push_back(fmt::format("recent {}", exact.recent));
-  return fmt::format("{}", fmt::join(parts, ", "));
-}
-
 std::vector<double> parse_bits(const std::string& text, const char* option) {
   std::vector<double> bits;
   for (const std::string& part : split(text, ',')) {
@@ -240,10 +233,6 @@ std::vector<Metric> parse_metrics(const std::string& text) {
   for (size_t i = 0; i < all.size(); ++i)
     if (asked[i]) metrics.push_back(all[i]);
   return metrics;
-}
-
-std::string bits_text(double bits) {
-  return fmt::format("{:g}", bits);
 }
 
 int terminal_width() {

@@ -83,12 +83,8 @@ void add_codebook_option(CLI::App& command, std::string& codebook);
 void add_exact_options(CLI::App& command, ExactWindow& exact, const std::string& of = "");
 /// Exit::usage where the sink is no whole number of pages, as caches that are served in pages want it.
 void require_whole_pages(const ExactWindow& exact);
-/// "sink 4, recent 64"; empty where none is exact.
-std::string exact_text(const ExactWindow& exact);
 /// "8GiB", "8000MB", "80G" (of 10^9), "4e9" -> bytes; `option` for the message.
 int64_t parse_bytes(const std::string& text, const char* option);
-/// "3" or "2.5": the shortest text of a budget.
-std::string bits_text(double bits);
 
 /// Columns of the terminal that standard output is; 0 where it is none.
 int terminal_width();

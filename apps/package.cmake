@@ -18,6 +18,16 @@ if(CMAKE_INSTALL_PREFIX STREQUAL "/usr" AND EXISTS /etc/debian_version)  # where
   set(zsh_folder zsh/vendor-completions)
 endif()
 install(TARGETS blockgtq)
+if(BLOCKGTQ_SHARED_LIBRARY)
+  install(TARGETS blockgtq_capi EXPORT blockgtq LIBRARY INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+  install(FILES ${PROJECT_SOURCE_DIR}/lib/capi/blockgtq.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+  file(RELATIVE_PATH blockgtq_up /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)  # the package may go below another prefix
+  configure_file(${PROJECT_SOURCE_DIR}/lib/capi/blockgtq.pc.in ${PROJECT_BINARY_DIR}/blockgtq.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/blockgtq.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+  install(EXPORT blockgtq NAMESPACE blockgtq:: FILE blockgtq-config.cmake
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/blockgtq)
+  install(FILES ${PROJECT_SOURCE_DIR}/lib/capi/example.c DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+endif()
 install(DIRECTORY ${written}/man1 DESTINATION ${CMAKE_INSTALL_MANDIR})
 install(FILES ${written}/blockgtq DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
 install(FILES ${written}/_blockgtq DESTINATION ${CMAKE_INSTALL_DATADIR}/${zsh_folder})

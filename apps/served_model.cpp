@@ -8,6 +8,7 @@
 #include "hf/corpus.h"
 #include "model/model_shape.h"
 #include "model/weights.h"
+#include "quant/bit_split.h"
 #include "serve/cuda_sequence.h"
 #include "serve/packed_specs.h"
 #include "serve/paged_sequence.h"
@@ -66,17 +67,10 @@ ServedModel::ServedModel(const ServeOptions& o, const GlobalOptions& global, Pro
   if (o.chat) chat_ = open_chat_format(folder_);
 }
 
-/// What --kv MAP holds where nothing else is said: the published methods, which have no pages of trellis
-/// codes, or the best ones that do; the map's first budget.
+/// What --kv MAP holds where nothing else is said: name_page_methods(), and the map's first budget.
 CacheSpec ServedModel::spec_of_map(const BitMap& map) const {
   CacheOptions caches = o_.caches;
-  if (caches.k_methods.empty() && caches.v_methods.empty() &&
-      codes_of(caches) == std::vector{Code::trellis}) {
-    caches.k_methods = "tq-mse-cb";
-    caches.v_methods = "tq-mse-centred";
-  }
-  if (caches.k_methods.empty()) caches.k_methods = "block-gtq";
-  if (caches.v_methods.empty()) caches.v_methods = "tq-mse";
+  name_page_methods(caches.k_methods, caches.v_methods, codes_of(caches) == std::vector{Code::trellis});
   if (caches.pairs.empty() && caches.bits_k.empty() && caches.bits_v.empty()) {
     const std::string bits = bits_text(map.budgets.at(0).average_bits);
     caches.pairs = fmt::format("K{}V{}", bits, bits);

@@ -129,7 +129,7 @@ struct PackedLayer {
   int key_halves = 0;                        // halves of products, the most of any head; see QueryRow
   bool by_width = false;  // every head has one norm, at most one group per width, and none above kByteBits
   int uniform_key = 0, uniform_value = 0;  // the one width of all heads, with one norm; 0: there is none
-  int64_t page_bytes = 0;                  // of 64 positions, all KV heads of one layer
+  int64_t page_bytes = 0;                  // from page to page: 64 positions, all KV heads of one layer
   int side_bytes = 0;                      // the longest codes of keys or values in a block
   int block_bytes = 0;                     // the longest block
   int table_bytes = 0;

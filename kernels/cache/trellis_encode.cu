@@ -153,6 +153,7 @@ __device__ void encode(const Arguments& a) {
   multiply_rows<kRows, kDim / 32>(a.side.forward + int64_t(head) * kDim * kDim, kDim, kDim, x, z, kDim);
   __syncwarp();
   const float* const centroids = a.side.centroids + head * kTrellisStates;
+  UniformStream<kBits> stream(kDim, centroids);
   for (int r = 0; r < n; ++r) {
     float* const y = z + r * kDim;
     double square = 0, of_c = 0;
@@ -160,7 +161,7 @@ __device__ void encode(const Arguments& a) {
     const double length = sqrt(warp_sum(square)), inverse = length > 0 ? 1 / length : 0;
     for (int j = lane; j < kDim; j += 32) y[j] = float(y[j] * inverse);
     __syncwarp();
-    find_windows<kBits>(y, kDim, centroids, scratch);
+    find_windows(stream, y, scratch);
     __syncwarp();
     for (int j = lane; j < kDim; j += 32) {
       const double c = __ldg(centroids + scratch.states[j]);

@@ -7,6 +7,7 @@
 #include "base/parallel.h"
 #include "kernels/codes/linear_table.cuh"
 #include "kernels/device/check.cuh"
+#include "quant/trellis.h"
 
 namespace blockgtq::cuda {
 namespace {
@@ -58,11 +59,18 @@ LinearTable pack(const LinearCode& code, const std::vector<float>& z_centres, By
   check(!code.mean_flag, "LinearTables: a flag for the mean, which pages have");
   const std::vector<float> nothing(16);
   bytes.add(nothing.data(), nothing.size());  // so that no array has offset zero, which reads as null
+  const auto weight_of = [&](const LinearCode::Group& g) {
+    return trellis_weight(code.one_norm ? t.n : g.d, g.bits);
+  };
   std::vector<LinearGroup> groups;
   int first = 0;
   for (const LinearCode::Group& g : code.groups) {
     const std::vector<float> boundaries = g.boundaries();
-    groups.push_back({first, g.d, g.bits, g.trellis,
+    if (g.trellis) {
+      check(t.n_trellis == int(groups.size()), "LinearTables: a trellis behind scalar codes");
+      ++t.n_trellis, t.n_stream += g.d;
+    }
+    groups.push_back({first, g.d, g.bits, g.trellis ? weight_of(g) / weight_of(code.groups[0]) : 1,
                       place<float>(bytes.add(g.centroids.data(), g.centroids.size())),
                       place<float>(bytes.add(boundaries.data(), boundaries.size()))});
     first += g.d;
@@ -70,6 +78,7 @@ LinearTable pack(const LinearCode& code, const std::vector<float>& z_centres, By
   std::vector<LinearSpan> spans;
   for (const LinearCode::Span& span : code.spans()) spans.push_back({int(span.first), int(span.d)});
   t.n_spans = int(spans.size());
+  check(t.n_spans <= kLanes, "LinearTables: norms");
   t.groups = place<LinearGroup>(bytes.add(groups.data(), groups.size()));
   t.spans = place<LinearSpan>(bytes.add(spans.data(), spans.size()));
   t.forward = place<float>(add_transposed(code.forward.data(), t.n, t.dim, bytes));

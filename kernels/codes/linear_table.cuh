@@ -6,9 +6,9 @@ namespace blockgtq::cuda {
 /// Coordinates [first, first + d) of z that share a codebook.
 struct LinearGroup {
   int first, d, bits;
-  bool trellis;
+  float weight;             // of a trellis: TrellisRun::weight
   const float* centroids;   // (2^bits); of a trellis (kTrellisStates)
-  const float* boundaries;  // (2^bits - 1)
+  const float* boundaries;  // (2^bits - 1); of a trellis: none
 };
 /// Coordinates [first, first + d) of z that share a norm.
 struct LinearSpan {
@@ -17,6 +17,7 @@ struct LinearSpan {
 
 struct LinearTable {
   int dim, n, n_groups, n_spans, n_centres;
+  int n_trellis, n_stream;             // trellis groups, which come first, and their coordinates: one stream
   int z_pitch, x_pitch, centre_pitch;  // n, D, M padded to multiples of 32; columns beyond are zero
   const LinearGroup* groups;
   const LinearSpan* spans;

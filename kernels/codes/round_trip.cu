@@ -86,6 +86,18 @@ __device__ float nearest(const LinearGroup& g, float y) {
   return __ldg(g.centroids + code);
 }
 
+/// Replaces the coordinates of trellis groups by the values of their codes.
+__device__ void code_stream(float* z, const LinearTable& t, const Warp& warp) {
+  GroupStream stream(t.n_stream, t.groups);
+  find_windows(stream, z, warp.trellis);
+  for (int i = 0; i < t.n_trellis; ++i) {
+    const LinearGroup g = t.groups[i];
+    for (int j = g.first + warp.lane; j < g.first + g.d; j += kLanes)
+      z[j] = __ldg(g.centroids + warp.trellis.states[j]);
+  }
+  __syncwarp();
+}
+
 /// Encodes and decodes warp.x: out (kRows, pitch). out may be warp.w, which holds the centred x until then.
 /// clipped[r]: the row's norms that were cut to 65504.
 template <int kColumns>
@@ -102,22 +114,20 @@ __device__ void pass(const LinearTable& t, const Warp& warp, float* out, int (&c
   for (int r = 0; r < kRows; ++r) {
     float* z = warp.z + r * warp.pitch;
     clipped[r] = 0;
+    float norms = 0;  // lane s has that of span s
     for (int s = 0; s < t.n_spans; ++s) {
-      const LinearSpan span = t.spans[s];
-      const float norm = normalize(z, span, warp.lane, bad);
+      const float norm = normalize(z, t.spans[s], warp.lane, bad);
       clipped[r] += norm == kLargestHalf;
-      __syncwarp();
-      for (int i = 0; i < t.n_groups; ++i) {
-        const LinearGroup g = t.groups[i];
-        if (g.first < span.first || g.first >= span.first + span.d) continue;
-        if (g.trellis)
-          trellis(z + g.first, g, warp.trellis);
-        else
-          for (int j = warp.lane; j < g.d; j += kLanes) z[g.first + j] = nearest(g, z[g.first + j]);
-      }
-      __syncwarp();
-      rescale(z, span, norm, warp.lane);
+      if (warp.lane == s) norms = norm;
     }
+    __syncwarp();
+    if (t.n_trellis) code_stream(z, t, warp);
+    for (int i = t.n_trellis; i < t.n_groups; ++i) {
+      const LinearGroup g = t.groups[i];
+      for (int j = warp.lane; j < g.d; j += kLanes) z[g.first + j] = nearest(g, z[g.first + j]);
+    }
+    __syncwarp();
+    for (int s = 0; s < t.n_spans; ++s) rescale(z, t.spans[s], __shfl_sync(kWholeWarp, norms, s), warp.lane);
   }
   __syncwarp();
   multiply_rows<kRows, kColumns>(t.backward, t.n, t.x_pitch, warp.z, out, warp.pitch);

@@ -1,9 +1,11 @@
-// Bit-shift trellis codes: the Viterbi search for one vector, by a warp. quant/trellis.cpp is the CPU twin.
+// Bit-shift trellis codes: the Viterbi search for one stream, by a warp. quant/trellis.cpp is the CPU twin.
 // Lane l has states 8 l .. 8 l + 7. States that share their upper bits compete for the same successors. They
 // lie in one lane up to 3 bits, and in two or four lanes above. The least cost of each such set goes to
 // shared memory, from where every lane reads the eight costs that its states follow. A coordinate takes some
 // 50 instructions in each of the two passes.
 #pragma once
+#include <type_traits>
+
 #include "kernels/codes/linear_table.cuh"
 #include "kernels/device/reduce.cuh"
 #include "quant/trellis.h"
@@ -80,85 +82,128 @@ __device__ int winner_of(const uint8_t* winner, int place) {
   }
 }
 
+/// A stream whose codes all have the same number of bits.
+template <int kBits>
+struct UniformStream {
+  int d;
+  float table[kStatesPerLane];  // entries of the lane's states
+  /// centroids (kTrellisStates) lie in global memory.
+  __device__ UniformStream(int d, const float* centroids) : d(d) {
+#pragma unroll
+    for (int i = 0; i < kStatesPerLane; ++i) table[i] = __ldg(centroids + lane_index() * kStatesPerLane + i);
+  }
+  __device__ void enter(int) {}
+  __device__ float error(float y, int i) const {
+    return square(y - table[i]);
+  }
+  /// Calls f with the bits as an integral_constant.
+  template <class F>
+  __device__ void with_bits(F f) const {
+    f(std::integral_constant<int, kBits>());
+  }
+};
+
+/// A stream of groups, each with its number of bits, its table and its weight.
+struct GroupStream {
+  int d, first = 0, end = 0, bits = 0;  // of the group that was entered
+  const LinearGroup* groups;
+  float weight = 1, table[kStatesPerLane] = {};
+  __device__ GroupStream(int d, const LinearGroup* groups) : d(d), groups(groups) {}
+  /// Goes to the group of coordinate `at`.
+  __device__ void enter(int at) {
+    if (at >= first && at < end) return;
+    const LinearGroup* g = groups;
+    while (at >= g->first + g->d) ++g;
+    first = g->first, end = g->first + g->d, bits = g->bits, weight = g->weight;
+#pragma unroll
+    for (int i = 0; i < kStatesPerLane; ++i)
+      table[i] = __ldg(g->centroids + lane_index() * kStatesPerLane + i);
+  }
+  __device__ float error(float y, int i) const {
+    return weight * square(y - table[i]);
+  }
+  template <class F>
+  __device__ void with_bits(F f) const {
+    switch (bits) {
+      case 1:
+        return f(std::integral_constant<int, 1>());
+      case 2:
+        return f(std::integral_constant<int, 2>());
+      case 3:
+        return f(std::integral_constant<int, 3>());
+      case 4:
+        return f(std::integral_constant<int, 4>());
+      default:
+        return f(std::integral_constant<int, 5>());
+    }
+  }
+};
+
 /// Searches the states of the best path for y (d), beginning at coordinate `turn`. Where seam >= 0, the bits
 /// before the first code and the bits that end the stream are held to it. Returns the state to which `until`
-/// steps back from the end have led. states (d) gets all states that were passed.
-template <int kBits>
-__device__ int search(const float* y, int d, int turn, int seam, int until,
-                      const float (&table)[kStatesPerLane], const TrellisScratch& scratch) {
-  constexpr int kPlaces = kTrellisStates >> kBits;
-  const int lane = lane_index(), own = lane * kStatesPerLane;
+/// steps back from the end have led. states (d) gets all states that were passed, by step.
+template <class Stream>
+__device__ int search(Stream& stream, const float* y, int turn, int seam, int until,
+                      const TrellisScratch& scratch) {
+  const int lane = lane_index(), own = lane * kStatesPerLane, d = stream.d;
   float cost[kStatesPerLane];
+  int seam_bits = 0;
+  stream.enter(turn);
+  stream.with_bits([&](auto bits) { seam_bits = bits; });
 #pragma unroll
   for (int i = 0; i < kStatesPerLane; ++i) {
-    const bool allowed = seam < 0 || ((own + i) & (kPlaces - 1)) == seam;
-    cost[i] = allowed ? square(y[turn] - table[i]) : kForbidden;
+    const bool allowed = seam < 0 || ((own + i) & ((kTrellisStates >> seam_bits) - 1)) == seam;
+    cost[i] = allowed ? stream.error(y[turn], i) : kForbidden;
   }
   for (int j = 1, at = turn + 1; j < d; ++j, ++at) {
     at = at < d ? at : 0;
+    stream.enter(at);
     float* least = scratch.least + j % 2 * (kTrellisStates / 2);
-    compete<kBits>(cost, least, scratch.winners + j * 32, lane);
+    stream.with_bits([&](auto bits) {
+      compete<bits.value>(cost, least, scratch.winners + j * 32, lane);
+      least += own & ((kTrellisStates >> bits) - 1);
+    });
     __syncwarp();
-    const auto* from = reinterpret_cast<const float4*>(least + (own & (kPlaces - 1)));
+    const auto* from = reinterpret_cast<const float4*>(least);
     const float4 a = from[0], b = from[1];
     const float before[] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
 #pragma unroll
-    for (int i = 0; i < kStatesPerLane; ++i) cost[i] = before[i] + square(y[at] - table[i]);
+    for (int i = 0; i < kStatesPerLane; ++i) cost[i] = before[i] + stream.error(y[at], i);
   }
   float least = 2 * kForbidden;
   int state = 0;
 #pragma unroll
   for (int i = 0; i < kStatesPerLane; ++i) {
-    const float c = seam < 0 || (own + i) >> kBits == seam ? cost[i] : kForbidden;
+    const float c = seam < 0 || (own + i) >> seam_bits == seam ? cost[i] : kForbidden;
     if (c < least) least = c, state = own + i;
   }
   warp_least(least, state);
   __syncwarp();  // the last winners are written
-  for (int j = d - 1;; --j) {
+  for (int j = d - 1, at = turn > 0 ? turn - 1 : d - 1;; --j, --at) {
+    at = at < 0 ? d - 1 : at;
     if (lane == 0) scratch.states[j] = uint8_t(state);
     if (j == d - 1 - until) break;
-    const int place = state & (kPlaces - 1);
-    state = place << kBits | winner_of<kBits>(scratch.winners + j * 32, place);
+    stream.enter(at);
+    stream.with_bits([&](auto bits) {
+      const int place = state & ((kTrellisStates >> bits) - 1);
+      state = place << bits | winner_of<bits.value>(scratch.winners + j * 32, place);
+    });
   }
   __syncwarp();
   return state;
 }
 
-/// scratch.states (d) = the windows of the codes of y (d). centroids (kTrellisStates) lie in global memory.
-template <int kBits>
-__device__ inline void find_windows(const float* y, int d, const float* centroids,
-                                    const TrellisScratch& scratch) {
-  float table[kStatesPerLane];
-#pragma unroll
-  for (int i = 0; i < kStatesPerLane; ++i) table[i] = __ldg(centroids + lane_index() * kStatesPerLane + i);
-  const int half = d / 2;
+/// scratch.states (d) = the windows of the codes of y (d).
+template <class Stream>
+__device__ inline void find_windows(Stream& stream, const float* y, const TrellisScratch& scratch) {
+  const int d = stream.d, half = d / 2;
   // The first search begins in the middle, so that coordinate 0 stands at d - half. Its state has the
   // bits at the seam.
-  const int first = search<kBits>(y, d, half, -1, half - 1, table, scratch);
-  search<kBits>(y, d, 0, first & ((kTrellisStates >> kBits) - 1), d - 1, table, scratch);
-}
-
-/// Replaces y (d) by the values of its codes.
-template <int kBits>
-__device__ inline void trellis(float* y, const LinearGroup& g, const TrellisScratch& scratch) {
-  find_windows<kBits>(y, g.d, g.centroids, scratch);
-  for (int j = lane_index(); j < g.d; j += 32) y[j] = __ldg(g.centroids + scratch.states[j]);
-  __syncwarp();
-}
-
-__device__ inline void trellis(float* y, const LinearGroup& g, const TrellisScratch& scratch) {
-  switch (g.bits) {
-    case 1:
-      return trellis<1>(y, g, scratch);
-    case 2:
-      return trellis<2>(y, g, scratch);
-    case 3:
-      return trellis<3>(y, g, scratch);
-    case 4:
-      return trellis<4>(y, g, scratch);
-    default:
-      return trellis<5>(y, g, scratch);
-  }
+  const int first = search(stream, y, half, -1, half - 1, scratch);
+  stream.enter(0);
+  int seam = 0;
+  stream.with_bits([&](auto bits) { seam = first & ((kTrellisStates >> bits) - 1); });
+  search(stream, y, 0, seam, d - 1, scratch);
 }
 
 }  // namespace blockgtq::cuda

@@ -21,6 +21,11 @@ class DeviceArrays {
     stream.synchronize();  // the vector may end
     return buffers_.back().as<T>();
   }
+  int64_t bytes() const {
+    int64_t sum = 0;
+    for (const cuda::Buffer& buffer : buffers_) sum += int64_t(buffer.bytes());
+    return sum;
+  }
 
  private:
   std::vector<cuda::Buffer> buffers_;

@@ -108,7 +108,7 @@ CudaCache::CudaCache(const PackedSpec& spec, int64_t longest, const cuda::Stream
   layer_.dim = dim;
   layer_.n_heads = spec.n_heads;
   layer_.n_kv_heads = n_heads;
-  layer_.page_bytes = page.bytes;
+  layer_.page_bytes = spec.page_pitch ? spec.page_pitch : page.bytes;
   const auto uniform = [&](const std::vector<LinearCode>& codes) {
     const auto& first = codes[0].groups[0];
     for (const LinearCode& c : codes)

@@ -17,6 +17,8 @@ class CudaLayerCache {
   virtual ~CudaLayerCache() = default;
   virtual const cuda::PackedLayer& packed() const = 0;  // what all kinds of codes have in common
 
+  virtual int64_t table_bytes() const = 0;  // of device memory that it holds
+
   /// See cuda::encode_tokens().
   virtual void encode(cuda::EncodeTokens job, const cuda::Stream& stream) const = 0;
 

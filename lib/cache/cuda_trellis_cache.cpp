@@ -69,7 +69,7 @@ CudaTrellisCache::CudaTrellisCache(const PackedSpec& spec, int64_t longest, cons
   layer.n_heads = spec.n_heads;
   layer.n_kv_heads = n_heads;
   layer.key_slabs = layer.value_slabs = layer.key_halves = dim / 16;
-  layer.page_bytes = int64_t(n_heads) * block_bytes;
+  layer.page_bytes = spec.page_pitch ? spec.page_pitch : int64_t(n_heads) * block_bytes;
   layer.block_bytes = block_bytes;
   layer.table_bytes = sizeof(cuda::PackedTable);
 

@@ -19,6 +19,7 @@ class CudaTrellisCache final : public CudaLayerCache {
   const cuda::TrellisEncoder& encoder() const { return encoder_; }
 
   const cuda::PackedLayer& packed() const override { return layer_.packed; }
+  int64_t table_bytes() const override { return arrays_.bytes(); }
   void encode(cuda::EncodeTokens job, const cuda::Stream& stream) const override;
   void append(cuda::AppendToken token, const cuda::Stream& stream) const override;
   int64_t scratch_bytes(cuda::DecodeAttention step) const override;

@@ -17,6 +17,7 @@ struct PackedSpec {
   int n_heads = 0;               // Hq
   std::vector<LinearCode> key;   // (H); its mean is of keys before RoPE: R_t mean is subtracted at position t
   std::vector<LinearCode> value;  // (H); one norm; all with as many centres
+  int64_t page_pitch = 0;         // bytes from page to page on a GPU; 0: as many as a page has
 
   int n_kv_heads() const { return int(key.size()); }
   int n_centres() const { return value[0].n_centres(); }  // of values; 0: none

@@ -43,8 +43,10 @@ void write_side(const Side& side, const PagedVector& x, int position, uint8_t* b
   for (int j = 0; j < n; ++j) unit[j] = length > 0 ? float(z[j] / length) : 0;
   std::vector<uint8_t> codes(n), windows(n);
   const TrellisBytes centroids(side.group());
-  trellis_encode(unit.data(), 1, n, side.group().bits, centroids.table(), codes.data());
-  trellis_windows(codes, side.group().bits, windows.data());
+  const TrellisTable table = centroids.table();
+  const TrellisRun run{n, side.group().bits, table.data()};
+  trellis_encode(unit.data(), 1, {&run, 1}, codes.data());
+  trellis_windows(codes, {&run, 1}, windows.data());
   for (const uint8_t w : windows) of_c += std::pow(centroids.unit * centroids.bytes[w], 2);
   side.each_bit(position, [&](int byte, int bit, int j, int k) {
     block[byte] = uint8_t((block[byte] & ~(1 << bit)) | (codes[j] >> k & 1) << bit);
@@ -63,7 +65,8 @@ std::vector<double> read_side(const Side& side, const std::vector<double>& mean,
   side.each_bit(position, [&](int byte, int bit, int j, int k) {
     codes[j] = uint8_t(codes[j] | (block[byte] >> bit & 1) << k);
   });
-  trellis_windows(codes, side.group().bits, windows.data());
+  const TrellisRun run{n, side.group().bits};
+  trellis_windows(codes, {&run, 1}, windows.data());
   const TrellisBytes centroids(side.group());
   const uint8_t* const at = side.norm(position, const_cast<uint8_t*>(block));
   const double norm = from_half(uint16_t(at[0] | at[1] << 8)), r = centroids.unit * std::abs(norm);

@@ -1,5 +1,7 @@
 #include "quant/bit_split.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -18,6 +20,10 @@ bool is_whole(double bits) {
 }
 
 }  // namespace
+
+std::string bits_text(double bits) {
+  return fmt::format("{:g}", bits);
+}
 
 std::vector<double> bit_steps(double bits, bool whole) {
   if (bits == 0) return {0};

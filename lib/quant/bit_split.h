@@ -1,4 +1,5 @@
 #pragma once
+#include <string>
 #include <vector>
 
 namespace blockgtq {
@@ -8,6 +9,9 @@ struct BitPair {
   double k = 0, v = 0;
   bool operator==(const BitPair&) const = default;
 };
+
+/// "3" or "2.5": the shortest text of a budget.
+std::string bits_text(double bits);
 
 /// The candidates near `bits`: quarter-bit steps from 1 to bits + 1.25 (at most 8), and `bits` itself,
 /// ascending. With `whole` only whole numbers remain. bits = 0 gives {0}.

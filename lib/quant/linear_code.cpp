@@ -7,8 +7,10 @@
 namespace blockgtq {
 
 LinearCode with_trellis(LinearCode code) {
+  int d = 0;  // of the stream, which has all groups with few enough bits
+  for (const LinearCode::Group& group : code.groups) d += group.bits <= kMaxTrellisBits ? group.d : 0;
   for (LinearCode::Group& group : code.groups) {
-    if (group.bits > kMaxTrellisBits || group.d < kLeastTrellisDim) continue;
+    if (group.bits > kMaxTrellisBits || d < kLeastTrellisDim) continue;
     const TrellisTable& table = trellis_table(group.bits);
     const double scale = 1 / std::sqrt(double(code.one_norm ? code.n_coords() : group.d));
     group.trellis = true;

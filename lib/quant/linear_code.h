@@ -12,7 +12,8 @@ struct LinearCode {
   struct Group {
     int d = 0, bits = 0;
     /// (2^bits) ascending, for a coordinate of a unit vector: of the group, or of all of z with one_norm. For
-    /// a trellis (kTrellisStates), looked up by windows of the group's stream.
+    /// a trellis (kTrellisStates), looked up by windows of the stream, which all trellis groups form
+    /// together. They come first.
     std::vector<float> centroids;
     bool trellis = false;
 
@@ -72,8 +73,8 @@ struct LinearCode {
   int n_centres() const { return dim > 0 ? int(centres.size()) / dim : 0; }  // M; 0: none
 };
 
-/// `code` with trellis codes in place of scalar ones, in every group that is long enough and has few enough
-/// bits for them; in the fallback too.
+/// `code` with trellis codes in place of scalar ones, in every group that has few enough bits for them, if
+/// these groups together are long enough; in the fallback too.
 LinearCode with_trellis(LinearCode code);
 
 /// `code` with a fallback for vectors that it was not fitted to. weight (D), or empty.

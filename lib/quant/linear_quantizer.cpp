@@ -49,6 +49,7 @@ LinearQuantizer::LinearQuantizer(LinearCode code)
               group.centroids.size() == (group.trellis ? size_t(kTrellisStates) : size_t(1) << group.bits),
           "LinearQuantizer: a group without bits, or centroids of another number");
     boundaries_.push_back(group.boundaries());
+    add_run(group);
     code_bytes_ += size_t(group.d) * group.bits;  // in bits until here, in bytes below
   }
   const size_t dim = code_.dim, n_centres = size_t(code_.n_centres());
@@ -73,6 +74,18 @@ LinearQuantizer::LinearQuantizer(LinearCode code)
         "LinearQuantizer: a fallback that does not fit");
 }
 
+/// Appends a trellis group to the stream.
+void LinearQuantizer::add_run(const LinearCode::Group& group) {
+  if (!group.trellis) return;
+  check(stream_.size() == boundaries_.size() - 1, "LinearQuantizer: a trellis behind scalar codes");
+  const auto weight_of = [&](const LinearCode::Group& g) {
+    return trellis_weight(code_.one_norm ? int(n_) : g.d, g.bits);
+  };
+  stream_.push_back(
+      {group.d, group.bits, group.centroids.data(), weight_of(group) / weight_of(code_.groups[0])});
+  n_stream_ += size_t(group.d);
+}
+
 /// Subtracts, from every row of z (n, n_), the centre that makes it shortest.
 void LinearQuantizer::subtract_centres(float* z, size_t n, uint8_t* centres) const {
   const std::vector<size_t> nearest = nearest_centres({z, n * n_}, int(n_), z_centres_);
@@ -82,15 +95,23 @@ void LinearQuantizer::subtract_centres(float* z, size_t n, uint8_t* centres) con
   }
 }
 
-/// unit (n, d), the group's coordinates divided by their norms -> indices (n, d).
-void LinearQuantizer::encode_group(size_t g, const float* unit, size_t n, uint8_t* indices) const {
-  const LinearCode::Group& group = code_.groups[g];
-  if (group.trellis) {
-    TrellisTable table;
-    std::copy(group.centroids.begin(), group.centroids.end(), table.begin());
-    return trellis_encode(unit, n, group.d, group.bits, table, indices);
+/// unit (n, n_), the coordinates divided by their norms -> indices (n, n_).
+void LinearQuantizer::find_codes(const float* unit, size_t n, uint8_t* indices) const {
+  if (n_stream_) {
+    std::vector<float> part(n * n_stream_);
+    std::vector<uint8_t> codes(n * n_stream_);
+    for (size_t t = 0; t < n; ++t) std::copy_n(unit + t * n_, n_stream_, &part[t * n_stream_]);
+    trellis_encode(part.data(), n, stream_, codes.data());
+    for (size_t t = 0; t < n; ++t) std::copy_n(&codes[t * n_stream_], n_stream_, indices + t * n_);
   }
-  for (size_t j = 0; j < n * size_t(group.d); ++j) indices[j] = nearest(boundaries_[g], group.bits, unit[j]);
+  size_t first = n_stream_;
+  for (size_t g = stream_.size(); g < code_.groups.size(); ++g) {
+    const LinearCode::Group& group = code_.groups[g];
+    for (size_t t = 0; t < n; ++t)
+      for (size_t j = t * n_ + first; j < t * n_ + first + size_t(group.d); ++j)
+        indices[j] = nearest(boundaries_[g], group.bits, unit[j]);
+    first += size_t(group.d);
+  }
 }
 
 /// The weighted squared error.
@@ -139,19 +160,16 @@ void LinearQuantizer::encode_tile(const float* x, size_t n, uint8_t* codes) cons
       codes[t * code_bytes_ + kNormBytes * s] = uint8_t(r);
       codes[t * code_bytes_ + kNormBytes * s + 1] = uint8_t(r >> 8 | (s == 0 && keeps_mean[t] ? kFlag : 0));
     }
-  size_t offset = 8 * kNormBytes * spans_.size(), first = 0;
-  std::vector<float> unit;
-  std::vector<uint8_t> indices;
-  for (size_t g = 0; g < code_.groups.size(); ++g) {
-    const size_t d = code_.groups[g].d;
-    unit.resize(n * d);
-    indices.resize(n * d);
-    for (size_t t = 0; t < n; ++t) std::copy_n(&z[t * n_ + first], d, &unit[t * d]);
-    encode_group(g, unit.data(), n, indices.data());
-    for (size_t t = 0; t < n; ++t)
-      pack_bits(&indices[t * d], d, code_.groups[g].bits, offset, codes + t * code_bytes_);
-    first += d;
-    offset += d * code_.groups[g].bits;
+  std::vector<uint8_t> indices(n * n_);
+  find_codes(z.data(), n, indices.data());
+  for (size_t t = 0; t < n; ++t) {
+    size_t offset = 8 * kNormBytes * spans_.size();
+    const uint8_t* from = &indices[t * n_];
+    for (const LinearCode::Group& group : code_.groups) {
+      pack_bits(from, size_t(group.d), group.bits, offset, codes + t * code_bytes_);
+      from += group.d;
+      offset += size_t(group.d) * group.bits;
+    }
   }
 }
 
@@ -188,12 +206,15 @@ void LinearQuantizer::decode_tile(const uint8_t* codes, size_t n, float* x) cons
     float* row = &z[t * n_];
     size_t offset = 8 * kNormBytes * spans_.size(), at = 0;
     for (const LinearCode::Group& group : code_.groups) {
-      unpack_bits(code, offset, group.bits, group.d, indices.data());
-      if (group.trellis) trellis_windows({indices.data(), size_t(group.d)}, group.bits, windows.data());
-      const std::vector<uint8_t>& entries = group.trellis ? windows : indices;
-      for (int j = 0; j < group.d; ++j) row[at++] = group.centroids[entries[j]];
+      unpack_bits(code, offset, group.bits, group.d, &indices[at]);
+      at += size_t(group.d);
       offset += size_t(group.d) * group.bits;
     }
+    trellis_windows({indices.data(), n_stream_}, stream_, windows.data());
+    std::copy_n(windows.data(), n_stream_, indices.data());
+    at = 0;
+    for (const LinearCode::Group& group : code_.groups)
+      for (int j = 0; j < group.d; ++j, ++at) row[at] = group.centroids[indices[at]];
     if (centre_bits_) unpack_bits(code, centre_bit_, centre_bits_, 1, &centres[t]);
     for (size_t s = 0; s < spans_.size(); ++s) {
       float* part = row + spans_[s].first;

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "quant/quantizer.h"
+#include "quant/trellis.h"
 
 namespace blockgtq {
 
@@ -23,16 +24,18 @@ class LinearQuantizer final : public Quantizer {
   size_t n_halves() const override { return spans_.size(); }
 
   void encode_tile(const float* x, size_t n, uint8_t* codes) const;
-  void encode_group(size_t group, const float* unit, size_t n, uint8_t* indices) const;
+  void add_run(const LinearCode::Group& group);
+  void find_codes(const float* unit, size_t n, uint8_t* indices) const;
   void decode_tile(const uint8_t* codes, size_t n, float* x) const;
   void subtract_centres(float* z, size_t n, uint8_t* centres) const;
   double error(const float* x, const float* y) const;
 
   LinearCode code_;
   std::vector<std::vector<float>> boundaries_;  // per group (2^bits - 1); empty for a trellis
+  std::vector<TrellisRun> stream_;              // of the trellis groups, which come first
   std::vector<LinearCode::Span> spans_;
   std::vector<float> z_centres_;  // (M, n) forward times the centres
-  size_t n_ = 0, code_bytes_ = 0, centre_bit_ = 0;
+  size_t n_ = 0, n_stream_ = 0, code_bytes_ = 0, centre_bit_ = 0;
   int centre_bits_ = 0;
   std::unique_ptr<LinearQuantizer> fallback_;
 };

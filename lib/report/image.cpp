@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <new>
 
 #include "base/error.h"
 
@@ -44,7 +45,8 @@ std::string encode_png(int width, int height, const std::vector<Rgb>& pixels) {
   png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(image);
   std::string bytes(size, '\0');
   const int done = png_image_write_to_memory(&image, bytes.data(), &size, 0, pixels.data(), 0, nullptr);
-  check(done && size <= bytes.size(), "libpng refused an image");
+  if (!done) throw std::bad_alloc();  // nothing else can go wrong: the size is that of the pixels
+  check(size <= bytes.size(), "libpng wrote more than it announced");
   bytes.resize(size);
   return bytes;
 }

@@ -65,10 +65,14 @@ CudaKvCache::CudaKvCache(const AttentionShape& shape, KvKind kind, int batch, in
   for (cuda::Buffer* words : {&positions_, &lengths_, &exact_lengths_, &exact_starts_})
     *words = to_device(zeros, stream);
   starts_ = to_device({0, 0, int32_t(window().sink)}, stream);
-  const auto sums = [&](int splits) {
-    return cuda::split_sums_bytes(shape.layout.head_dim, shape.n_heads, shape.n_kv_heads, batch, splits);
+  int rows = shape.layout.head_dim;
+  for (const auto& layer : layers_)
+    rows = std::max(rows, layer->packed().dim + cuda::centre_rows(layer->packed().centres.n));
+  const auto sums = [&](int of, int splits) {
+    return cuda::split_sums_bytes(of, shape.n_heads, shape.n_kv_heads, batch, splits);
   };
-  scratch_ = cuda::Buffer(size_t(sums(cuda::kMostSplits) + sums(cuda::kMostSplitsBeside)));
+  scratch_ = cuda::Buffer(
+      size_t(sums(rows, cuda::kMostSplits) + sums(shape.layout.head_dim, cuda::kMostSplitsBeside)));
 }
 
 void CudaKvCache::make_pages(int64_t most_bytes, const cuda::Stream& stream) {

@@ -26,7 +26,7 @@ void prepare_hdf5() {
 #endif
     H5dont_atexit();  // fails where the library is initialized already: then nothing can be done
   });
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // for this thread
+  if (H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) < 0) throw std::bad_alloc();  // for this thread
 }
 
 namespace {

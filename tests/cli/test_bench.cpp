@@ -32,6 +32,8 @@ TEST_CASE("bench attention, prefill and encode: bad values are usage errors, no 
       {{"bench", "prefill", "--keys", "trellis", "--bits", "K1V2"}, 2, "--bits: K1V2: trellis codes"},
       {{"bench", "attention", "--keys", "trellis", "--head-dim", "96"}, 2, "--head-dim: 96: trellis"},
       {{"bench", "encode", "--keys", "uniform,trellis", "--bits", "K3V3,K3V5"}, 2, "--bits: K3V5: trellis"},
+      {{"bench", "attention", "--centres", "0,3"}, 2, "--centres: 3: 0, or a power of two from 2 to 256"},
+      {{"bench", "encode", "--centres", "512"}, 2, "--centres: 512: 0, or a power of two from 2 to 256"},
       {{"bench", "attention", "--keys", "trellis", "--device", "cuda:99"}, 5, ""},
       {{"bench", "attention", "--device", "cuda:99"}, 5, ""},
       {{"bench", "prefill", "--device", "cuda:99"}, 5, ""},

@@ -1,4 +1,6 @@
 """A run of blockgtq in a folder of its own, with a call that fails (faults.cpp), and whether it ended as it should."""
+import html
+import json
 import os
 import shutil
 import stat
@@ -118,9 +120,10 @@ def is_temporary(name):
     return last.startswith(".") and last.endswith((".tmp", ".old"))
 
 
-def check_left(run, before, after, clean, whole_allowed, leftovers_allowed):
+def check_left(run, before, after, clean, whole_allowed, leftovers_allowed, reasons=()):
     """Complaints about what a run that failed left: outputs as they were, nothing else but what the next run goes on
-    with. whole_allowed: outputs may be whole; leftovers_allowed: files may lie there that could not be removed."""
+    with. whole_allowed: outputs may be whole; leftovers_allowed: files may lie there that could not be removed;
+    reasons: why models of a panel are missing, which its outputs must say."""
     complaints = [f"{name}: lost" for name in before if name not in after]
     for name, data in after.items():
         if name in before and data == before[name]:
@@ -130,7 +133,10 @@ def check_left(run, before, after, clean, whole_allowed, leftovers_allowed):
             if name not in run.folders and not leftovers_allowed:
                 complaints.append(f"{name}: a folder left behind")
         elif name in run.outputs:
-            if not (whole and whole_allowed):
+            if reasons and not whole:
+                complaints += [f"{name}: does not say: {r}" for r in reasons
+                               if not any(form.encode() in data for form in (r, html.escape(r), json.dumps(r)[1:-1]))]
+            elif not (whole and whole_allowed):
                 complaints.append(f"{name}: {'whole' if whole else 'partial'}, of a failed run")
         elif run.keeps(name):
             if name.endswith(".jsonl") and not clean.files[name].startswith(data):
@@ -140,6 +146,13 @@ def check_left(run, before, after, clean, whole_allowed, leftovers_allowed):
         elif not (leftovers_allowed and is_temporary(name)):
             complaints.append(f"{name}: left behind")
     return complaints
+
+
+def missing_models(ended):
+    """Why a panel's run has no figures of some models."""
+    if "models failed" not in ended.err:
+        return []
+    return [line.split(": ", 2)[2] for line in ended.err.splitlines() if line.startswith("warning: ") and line.count(": ") > 1]
 
 
 def check_words(ended):

@@ -165,7 +165,7 @@ class Soak:
                 complaints.append(f"code {ended.code}")
             complaints += faulty.check_words(ended)
             complaints += faulty.check_left(run, before, after, clean, self.whole_allowed(run, ended, kind),
-                                            kind == "unlink" or how.endswith("+"))
+                                            kind == "unlink" or how.endswith("+"), faulty.missing_models(ended))
             if not complaints and run.kept and kind != "print":  # there the outputs are whole
                 complaints = self.again(run, clean, args)
         tally.add(run.name, kind, outcome, complaints,

@@ -117,6 +117,23 @@ TEST_CASE("linear codes come back from the device as from the host") {
         }
 }
 
+TEST_CASE("trellis codes of groups of every width, which are one stream") {
+  if (!has_device()) return;
+  cuda::Stream stream;
+  Random random;
+  INFO("seed " << random.seed);
+  for (const int dim : {32, 64, 128, 256})
+    for (const bool one_norm : {false, true})
+      for (const std::vector<int>& widths : {std::vector{1, 2, 3, 4, 5, 6}, {2, 5}, {3, 4, 7, 8}}) {
+        INFO("D " << dim << ", one norm " << one_norm << ", " << widths.size() << " groups");
+        HeadQuantizers heads;
+        heads.push_back(
+            std::make_unique<LinearQuantizer>(with_trellis(random_code(dim, widths, one_norm, 0, random))));
+        const QuantizedCache cache = cache_of(std::move(heads));
+        check_same(compare({&cache}, 517, 517, dim, dim, 1, random, stream));
+      }
+}
+
 TEST_CASE("trellis codes of every width, and where vectors are outliers") {
   if (!has_device()) return;
   cuda::Stream stream;

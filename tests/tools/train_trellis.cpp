@@ -53,11 +53,12 @@ double improve(TrellisTable& table, int bits, Random& random) {
   std::vector<float> y(kVectors * kDim);
   for (float& x : y) x = float(random.standard_normal());
   std::vector<uint8_t> codes(y.size()), windows(kDim);
-  trellis_encode(y.data(), kVectors, kDim, bits, table, codes.data());
+  const TrellisRun run{kDim, bits, table.data()};
+  trellis_encode(y.data(), kVectors, {&run, 1}, codes.data());
   std::vector<double> sum(kTrellisStates), count(kTrellisStates);
   double error = 0;
   for (size_t v = 0; v < kVectors; ++v) {
-    trellis_windows({&codes[v * kDim], size_t(kDim)}, bits, windows.data());
+    trellis_windows({&codes[v * kDim], size_t(kDim)}, {&run, 1}, windows.data());
     for (int j = 0; j < kDim; ++j) {
       const double x = y[v * kDim + j], e = x - table[windows[j]];
       error += e * e;
