@@ -279,7 +279,7 @@ __device__ inline NearestCentre nearest_centre(const ValueCentres& centres, int 
   __syncthreads();
   float cost = INFINITY;
   int number = 0;
-  static_assert(kThreads >= kMostCentres);
+  static_assert(kThreads >= kMostCentresOnDevice);
   if (int(threadIdx.x) < centres.n) {
     number = threadIdx.x;
     cost = centres.limits[head * centres.n + number];

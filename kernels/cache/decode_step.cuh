@@ -14,9 +14,8 @@ namespace blockgtq::cuda {
 /// Calls f with centre_slabs() as an integral_constant.
 template <class F>
 auto with_centre_slabs(int centres, F f) {
-  if (centres == 0) return f(std::integral_constant<int, 0>());
-  if (centres <= kFewCentres) return f(std::integral_constant<int, centre_slabs(kFewCentres)>());
-  return f(std::integral_constant<int, centre_slabs(kMostCentres)>());
+  constexpr int kSlabs = centre_slabs(kMostCentresOnDevice);
+  return centres > 0 ? f(std::integral_constant<int, kSlabs>()) : f(std::integral_constant<int, 0>());
 }
 
 /// Whether the query heads of a group fit into one tile of eight.
@@ -44,9 +43,9 @@ struct DecodePlan {
 /// Which parts of a page, 2 and 1 tiles of 16 positions, have kernels beside whole pages: their sum. With
 /// centres they are fewer, for the compiler's time.
 template <int kTiles, int kCentreSlabs>
-constexpr int kServedParts = kCentreSlabs == 0                                          ? 3
-                             : kTiles == 1 && kCentreSlabs == centre_slabs(kFewCentres) ? 1
-                                                                                        : 0;
+constexpr int kServedParts = kCentreSlabs == 0 ? 3
+                             : kTiles == 1     ? 1
+                                               : 0;
 
 /// tiles: of eight query heads, per chunk; most: the most warps of a block; served: kServedParts.
 inline DecodePlan plan_decode(const DecodeAttention& step, int tiles, int most, int served) {
@@ -95,7 +94,6 @@ inline MergeSplits merge_of(const DecodeAttention& step) {
   merge.value_rows = 16 * layer.value_slabs;
   merge.value_mean = layer.value_mean;
   merge.centres = layer.centres.padded;
-  merge.centre_rows = centre_rows(layer.centres.n);
   merge.sinks = step.rule.sinks;
   merge.out = step.out;
   return merge;

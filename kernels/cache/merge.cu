@@ -9,7 +9,6 @@
 #include <cuda_fp16.h>
 
 #include "kernels/cache/merge.h"
-#include "kernels/cache/merge_centres.cuh"
 #include "kernels/cache/packed_table.h"
 #include "kernels/cache/splits.cuh"
 #include "kernels/cache/turn_back.cuh"
@@ -29,8 +28,6 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
   constexpr int kQuads = kDim / 4, kEach = (kDim + 31) / 32;  // rows of B_v that a lane holds
   __shared__ float4 packed[kGroups][kQuads], exact[kBoth ? kGroups : 1][kQuads];
   __shared__ float packed_sum[kDim], exact_sum[kDim];
-  using Centres = MergeCentres<kDim, kCentreRows, kGroups, kInFlight>;
-  __shared__ typename Centres::Shared by_centre;
   const int head = blockIdx.x, sequence = blockIdx.y, group = a.n_heads / a.n_kv_heads,
             kv_head = head / group;
   const int heads = heads_per_chunk(group), chunks = (group + heads - 1) / heads;
@@ -61,8 +58,6 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
   for (int i = 0; i < kEach; ++i)
     held[i] = lane + 32 * i < a.value_rows ? *reinterpret_cast<const uint4*>(back + (lane + 32 * i) * kDim)
                                            : uint4{};
-  Centres centres(a, kv_head);
-  const float* const of_centres = first + place * (kDim + kCentreRows) + kDim;
   wait_for_predecessor();
   float most = -INFINITY, l = 0, centred = 0;  // over this lane's splits
   float4 of_packed{}, of_exact{};
@@ -77,7 +72,6 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
       x[k] = s < n_splits ? *reinterpret_cast<const float4*>(rows + s * (is_exact ? exact_stride : stride))
                           : float4{};
     }
-    centres.load(of_centres, stride, base, n_packed);
     // Every warp computes all factors, so that none waits for another. Adding 0 x makes the compiler load x
     // here. Otherwise it puts most of these loads off until the factors are known (0.8 us).
     float2 ml[kOfLane];
@@ -94,7 +88,6 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
     for (int i = 0; i < kOfLane; ++i) largest = fmaxf(largest, ml[i].x);
 #pragma unroll
     for (int k = 0; k < kInFlight; ++k) largest = fmaf(x[k].x, 0.0f, largest);
-    largest = centres.behind(largest);
 #pragma unroll
     for (int apart = 16; apart > 0; apart /= 2)
       largest = fmaxf(largest, __shfl_xor_sync(kAll, largest, apart));
@@ -110,14 +103,12 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
     const auto scale = [&](float4& o) { o.x *= shrink, o.y *= shrink, o.z *= shrink, o.w *= shrink; };
     scale(of_packed);
     if (kBoth) scale(of_exact);
-    centres.scale(shrink);
 #pragma unroll
     for (int k = 0; k < kInFlight; ++k) {
       const float factor = __shfl_sync(kAll, ml[k / 2].x, mine + k % 2 * kGroups);
       float4& to = kBoth && base + mine + kGroups * k >= n_packed ? of_exact : of_packed;
       to.x = fmaf(x[k].x, factor, to.x), to.y = fmaf(x[k].y, factor, to.y);
       to.z = fmaf(x[k].z, factor, to.z), to.w = fmaf(x[k].w, factor, to.w);
-      centres.add(k, factor);
     }
   }
   // In a loop of its own: in the loop above it would take registers in all layers.
@@ -127,7 +118,19 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
       const float* const of_split = first_sums + s * stride;
       centred = fmaf(of_split[2], exp2_fast(of_split[0] - most), centred);
     }
-  centres.pair_up(by_centre);
+  // Sums of weights by centre: a group of threads for every fourth split or more, then all groups' together.
+  constexpr int kCentreGroups = kCentreRows > 0 ? 4 * kDim / kCentreRows : 1;
+  __shared__ float by_centre[kCentreGroups][kCentreRows > 0 ? kCentreRows : 1];
+  if constexpr (kCentreRows > 0) {
+    static_assert(kCentreGroups * kCentreRows == 4 * kDim);
+    const int group_of_threads = threadIdx.x / kCentreRows, row = threadIdx.x % kCentreRows;
+    const float* const sums_of_row = first + place * (kDim + kCentreRows) + kDim + row;
+    float sum = 0;
+#pragma unroll 4
+    for (int s = group_of_threads; s < n_packed; s += kCentreGroups)
+      sum = fmaf(sums_of_row[s * stride], exp2_fast(first_sums[s * stride] - most), sum);
+    by_centre[group_of_threads][row] = sum;
+  }
   packed[mine][quad] = of_packed;
   if (kBoth) exact[mine][quad] = of_exact;
   __syncthreads();
@@ -141,7 +144,6 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
     packed_sum[threadIdx.x] = sum;
     exact_sum[threadIdx.x] = n_packed > 0 ? other : sum;
   }
-  centres.finish(by_centre);
   __syncthreads();
   float y[8] = {};
 #pragma unroll
@@ -149,7 +151,17 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
     const float value = lane + 32 * i < a.value_rows ? packed_sum[lane + 32 * i] : 0.0f;
     add_row(y, value, held[i]);
   }
-  centres.multiply(by_centre, y);
+  if constexpr (kCentreRows > 0) {
+    const __half* const centres =
+        static_cast<const __half*>(a.centres) + int64_t(kv_head) * kCentreRows * kDim + 8 * warp;
+#pragma unroll 2
+    for (int row = lane; row < kCentreRows; row += 32) {
+      float value = 0;
+#pragma unroll
+      for (int i = 0; i < kCentreGroups; ++i) value += by_centre[i][row];
+      add_row(y, value, *reinterpret_cast<const uint4*>(centres + row * kDim));
+    }
+  }
 #pragma unroll
   for (int apart = 16; apart > 0; apart /= 2) {
     l += __shfl_xor_sync(kAll, l, apart);
@@ -182,10 +194,8 @@ void merge_splits(const MergeSplits& a, const Stream& stream) {
              : both ? merge_kernel<dim.value, true, false, rows.value>
                      : merge_kernel<dim.value, false, false, rows.value>;
     };
-    const auto kernel = !a.centres ? of_rows(std::integral_constant<int, 0>())
-                        : a.centre_rows == kFewCentres
-                            ? of_rows(std::integral_constant<int, centre_rows(kFewCentres)>())
-                            : of_rows(std::integral_constant<int, centre_rows(kMostCentres)>());
+    const auto kernel = a.centres ? of_rows(std::integral_constant<int, centre_rows(kMostCentresOnDevice)>())
+                                  : of_rows(std::integral_constant<int, 0>());
     // The same division between L1 and shared memory as in the preceding kernel. Otherwise multiprocessors
     // would have to run empty to change it.
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,

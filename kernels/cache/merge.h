@@ -42,9 +42,8 @@ struct MergeSplits {
   int value_rows = 0;
   const float* value_mean = nullptr;  // (H, D) or null: the mean that packed values lack
   const void* centres = nullptr;      // (H, centre_rows, D) fp16 or null: the centres that they lack
-  int centre_rows = 0;
-  void* out = nullptr;           // (B, Hq, D) fp16
-  const float* sinks = nullptr;  // AttentionRule::sinks
+  void* out = nullptr;                // (B, Hq, D) fp16
+  const float* sinks = nullptr;       // AttentionRule::sinks
 };
 void merge_splits(const MergeSplits& job, const Stream& stream);
 

@@ -58,8 +58,8 @@ namespace {
 
 constexpr int kStages = 2;  // stages of a warp
 /// The most warps of a block, by their registers. More are not faster (measured).
-template <int kDim, int kTiles, int kCentreSlabs>
-constexpr int kMostWarps = kTiles == 2 || kDim > 128 || kCentreSlabs > centre_slabs(kFewCentres) ? 8 : 12;
+template <int kDim, int kTiles>
+constexpr int kMostWarps = kTiles == 2 || kDim > 128 ? 8 : 12;
 
 struct Arguments {
   PackedLayer layer;
@@ -107,12 +107,12 @@ __device__ inline void mask_before(Scores<kTiles, kParts>& s, int part, int skip
 /// there is a window, a softcap or both. For these kernels one block per multiprocessor is stated. Otherwise
 /// the compiler spills some of them to make room for more. kCentreSlabs: centre_slabs().
 template <int kDim, int kTiles, int kParts, int kKeyBits, int kValueBits, bool kRuled, int kCentreSlabs>
-__global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles, kCentreSlabs>,
-                                  kRuled || kCentreSlabs > 0 ? 1 : 0) decode_kernel(const Arguments a) {
+__global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled || kCentreSlabs > 0 ? 1 : 0)
+    decode_kernel(const Arguments a) {
   constexpr int kValueSlabs = kDim / 16, kItems = 4 / kParts;  // items of a page
   constexpr int kSlabs = kValueSlabs + kCentreSlabs;           // of the result
   extern __shared__ __align__(128) unsigned char shared[];
-  __shared__ uint64_t barriers[kMostWarps<kDim, kTiles, kCentreSlabs>][kStages];
+  __shared__ uint64_t barriers[kMostWarps<kDim, kTiles>][kStages];
   const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
   const int kv_head = blockIdx.y / a.chunks, chunk = blockIdx.y % a.chunks, sequence = blockIdx.z;
   const SharedPlan plan = shared_plan<kDim, kTiles>(a.layer);
@@ -274,8 +274,7 @@ Plan make_plan(const DecodeAttention& step) {
   const int room = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - kStaticBytes;
   const int fit = (room - fixed) / p.warp_bytes;
   static_cast<DecodePlan&>(p) =
-      plan_decode(step, kTiles, std::min(kMostWarps<kDim, kTiles, kCentreSlabs>, fit),
-                  kServedParts<kTiles, kCentreSlabs>);
+      plan_decode(step, kTiles, std::min(kMostWarps<kDim, kTiles>, fit), kServedParts<kTiles, kCentreSlabs>);
   p.shared_bytes = fixed + p.warps * p.warp_bytes;
   return p;
 }
@@ -289,11 +288,11 @@ void launch(const DecodeAttention& step, const Arguments& a, const Plan& plan, c
                plan.shared_bytes, stream, "decode attention", a);
 }
 
-/// Calls f with the common width of keys and values as an integral_constant, where values with few centres
-/// have a kernel of their own for it. Returns whether it did.
+/// Calls f with the common width of keys and values as an integral_constant, where values with centres have
+/// a kernel of their own for it. Returns whether it did.
 template <int kDim, int kTiles, int kCentreSlabs, class F>
 bool with_common_width(const DecodeAttention& step, F f) {
-  if constexpr (kDim == 128 && kTiles == 1 && kCentreSlabs == centre_slabs(kFewCentres)) {
+  if constexpr (kDim == 128 && kTiles == 1 && kCentreSlabs > 0) {
     const int bits = step.layer->uniform_key;
     if (bits != step.layer->uniform_value || step.rule.of_kernels()) return false;
     if (bits == 2) return f(std::integral_constant<int, 2>()), true;

@@ -1,8 +1,6 @@
 #pragma once
 #include <cstdint>
 
-#include "cache/page_layout.h"
-
 namespace blockgtq::cuda {
 
 /// One code unit (cache/page_layout.h), as the kernels see it.
@@ -111,11 +109,11 @@ struct ValueCentres {
   const void* padded = nullptr;    // (H, centre_rows(M), D) fp16: rows, then zeros
 };
 
-/// Attention keeps sums of weights by centre, 16 to a slab, as registers allow: for few centres or for all
-/// that a byte can number.
-inline constexpr int kFewCentres = 64;
+/// The most centres that kernels serve. Attention keeps the sums of so many, which are rows of 16 to a slab,
+/// in registers.
+inline constexpr int kMostCentresOnDevice = 64;
 constexpr int centre_slabs(int centres) {
-  return centres == 0 ? 0 : (centres <= kFewCentres ? kFewCentres : kMostCentres) / 16;
+  return centres > 0 ? kMostCentresOnDevice / 16 : 0;
 }
 constexpr int centre_rows(int centres) {
   return 16 * centre_slabs(centres);

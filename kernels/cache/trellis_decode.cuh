@@ -50,8 +50,8 @@ int trellis_with_centres(const TrellisLayer& layer, const DecodeAttention& step,
 namespace {
 
 /// The most warps of a block, by their registers.
-template <int kTiles, int kCentreSlabs>
-constexpr int kMostWarps = kTiles == 2 || kCentreSlabs > centre_slabs(kFewCentres) ? 8 : 12;
+template <int kTiles>
+constexpr int kMostWarps = kTiles == 2 ? 8 : 12;
 
 /// How many tiles of an item are straight code, as far as registers last. Four are 30 to 40 KB of
 /// instructions, and still faster than two and a loop: 17.9, 20.6 and 23.8 us instead of 18.4, 21.0 and
@@ -225,14 +225,14 @@ __device__ void add_trellis_values(State<kSlabs, kTiles>& state, const uint8_t* 
 
 /// kParts: tiles of 16 positions in an item, 4 (a page), 2 or 1. kCentreSlabs: centre_slabs().
 template <int kDim, int kTiles, int kParts, int kKeyBits, int kValueBits, int kCentreSlabs>
-__global__ void __launch_bounds__(32 * kMostWarps<kTiles, kCentreSlabs>) trellis_kernel(const Arguments a) {
+__global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const Arguments a) {
   using KeyTable = LookUpTable<kKeyBits, kValueBits>;
   using ValueTable = LookUpTable<kValueBits, kKeyBits>;
   constexpr int kSlabs = kDim / 16 + kCentreSlabs, kItems = 4 / kParts;  // of the result; items of a page
   constexpr int kKeys = trellis_side_bytes(kDim, kKeyBits),
                 kValues = trellis_block_bytes(kDim, kKeyBits, kValueBits, kCentreSlabs > 0) - kKeys;
   extern __shared__ __align__(128) unsigned char shared[];
-  __shared__ uint64_t barriers[kMostWarps<kTiles, kCentreSlabs>][2];
+  __shared__ uint64_t barriers[kMostWarps<kTiles>][2];
   const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
   Arrivals<2> arrivals(barriers[warp]);  // first, since it waits for all loads before it
   const uint4 key_rows = KeyTable::first_rows(a.layer.key_centroids),
@@ -371,13 +371,14 @@ Plan make_plan(const TrellisLayer& layer, const DecodeAttention& step) {
   p.key_table = p.value_table = shared_plan<kDim, kTiles>(layer.packed).end;
   if (layer.key_centroids != layer.value_centroids) p.value_table += look_up_bytes(keys, values);
   p.stages = p.value_table + look_up_bytes(values, keys);
-  p.merged = kCentreSlabs > 0 ? p.key_table : p.stages;
   const int room = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - kStaticBytes;
-  const int merged_bytes = merge_bytes(kDim + 16 * kCentreSlabs, kTiles);  // of a warp
-  const int fit = std::min((room - p.stages) / p.warp_bytes, (room - p.merged) / merged_bytes);
-  static_cast<DecodePlan&>(p) = plan_decode(step, kTiles, std::min(kMostWarps<kTiles, kCentreSlabs>, fit),
-                                            kServedParts<kTiles, kCentreSlabs>);
-  p.shared_bytes = std::max(p.stages + p.warps * p.warp_bytes, p.merged + p.warps * merged_bytes);
+  const int fit = (room - p.stages) / p.warp_bytes;
+  static_cast<DecodePlan&>(p) =
+      plan_decode(step, kTiles, std::min(kMostWarps<kTiles>, fit), kServedParts<kTiles, kCentreSlabs>);
+  p.shared_bytes = p.stages + p.warps * p.warp_bytes;
+  p.merged = kCentreSlabs > 0 ? p.key_table : p.stages;
+  check(p.merged + p.warps * merge_bytes(kDim + 16 * kCentreSlabs, kTiles) <= p.shared_bytes,
+        "trellis attention: no room for results");
   return p;
 }
 

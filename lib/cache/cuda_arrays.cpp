@@ -1,5 +1,7 @@
 #include "cache/cuda_arrays.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -96,6 +98,10 @@ void keep_centres(const PackedSpec& spec, cuda::PackedLayer& layer, DeviceArrays
                   const cuda::Stream& stream) {
   const int n = spec.n_centres(), dim = spec.layout.head_dim;
   if (n == 0) return;
+  if (n > cuda::kMostCentresOnDevice)
+    throw Error(Exit::input,
+                fmt::format("values with {} centres: a GPU serves up to {}", n, cuda::kMostCentresOnDevice),
+                "--device cpu, or a map of calibrate --centres 64");
   std::vector<float> rows, columns, limits;
   std::vector<uint16_t> padded;
   for (const CentreRule& rule : centre_rules(spec)) {

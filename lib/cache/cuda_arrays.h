@@ -61,7 +61,8 @@ struct CentredSides {
 void keep_means(const CentredSides& centred, cuda::PackedLayer& layer, DeviceArrays& arrays,
                 const cuda::Stream& stream);
 
-/// Uploads the centres of values, if there are any, and sets `layer.centres`.
+/// Uploads the centres of values, if there are any, and sets `layer.centres`. Exit::input where there are
+/// more than kMostCentresOnDevice.
 void keep_centres(const PackedSpec& spec, cuda::PackedLayer& layer, DeviceArrays& arrays,
                   const cuda::Stream& stream);
 

@@ -181,7 +181,7 @@ TEST_CASE("one token into packed pages is what the CPU twin writes", "[append]")
   for (const CacheCase& base :
        {CacheCase{128, 6, 2, 1, 3, 3}, CacheCase{128, 6, 2, 5, 3, 2}, CacheCase{64, 6, 2, 1, 2, 4},
         CacheCase{96, 6, 2, 3, 4, 5}, CacheCase{256, 6, 2, 6, 4, 3}, CacheCase{80, 6, 2, 1, 8, 1},
-        CacheCase{128, 6, 2, 1, 3, 3, true, true, 0, false, 256},
+        CacheCase{128, 6, 2, 1, 3, 3, true, true, 0, false, 64},
         CacheCase{256, 6, 2, 3, 3, 4, true, true, 0, false, 4},
         CacheCase{80, 6, 2, 1, 3, 5, true, true, 0, false, 16}})
     for (const bool one_norm : {true, false})
