@@ -34,20 +34,18 @@ Handle open_set(hid_t file, const std::string& path, const std::string& name) {
       fail_input("{}: {}: a link to elsewhere, allowed are objects of this file", path, part);
     if (end == std::string::npos) break;
   }
-  const hid_t set = H5Dopen2(file, name.c_str(), H5P_DEFAULT);
-  if (set < 0) fail_input("{}: {}: cannot be read: {}", path, name, last_error());
-  return Handle(set, H5Dclose);
+  return read_handle(H5Dopen2(file, name.c_str(), H5P_DEFAULT), H5Dclose, path + ": " + name);
 }
 
 Extent extent_of(hid_t set, const std::string& where, uint64_t file_bytes) {
-  const Handle space(H5Dget_space(set), H5Sclose);
-  const int rank = space < 0 ? -1 : H5Sget_simple_extent_ndims(space);
+  const Handle space = read_handle(H5Dget_space(set), H5Sclose, where);
+  const int rank = H5Sget_simple_extent_ndims(space);
   if (rank < 1) fail_input("{}: cannot be read: no dimensions", where);
   std::vector<hsize_t> dims(rank), chunk(rank);
-  const Handle creation(H5Dget_create_plist(set), H5Pclose);
-  const Handle type(H5Dget_type(set), H5Tclose);
-  if (H5Sget_simple_extent_dims(space, dims.data(), nullptr) != rank || creation < 0 || type < 0)
+  if (H5Sget_simple_extent_dims(space, dims.data(), nullptr) != rank)
     fail_input("{}: cannot be read: {}", where, last_error());
+  const Handle creation = read_handle(H5Dget_create_plist(set), H5Pclose, where);
+  const Handle type = read_handle(H5Dget_type(set), H5Tclose, where);
   if (H5Pget_layout(creation) != H5D_CHUNKED || H5Pget_chunk(creation, rank, chunk.data()) != rank)
     fail_input("{}: not stored in chunks", where);
   const std::vector<H5Z_filter_t> ours = {H5Z_FILTER_SHUFFLE, H5Z_FILTER_DEFLATE, H5Z_FILTER_FLETCHER32};

@@ -76,6 +76,11 @@ std::string last_error() {
   return reason;
 }
 
+Handle read_handle(hid_t id, herr_t (*close)(hid_t), const std::string& where) {
+  if (id < 0) fail_input("{}: cannot be read: {}", where, last_error());
+  return Handle(id, close);
+}
+
 Handle file_access() {
   const hid_t id = made(H5Pcreate(H5P_FILE_ACCESS));
   bool ok = H5Pset_fapl_sec2(id) >= 0 && H5Pset_libver_bounds(id, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0;

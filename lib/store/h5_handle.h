@@ -42,8 +42,11 @@ class Handle {
 bool is_lack_of_memory(const H5E_error2_t& entry);
 
 /// The innermost reason of the last call's failure, as one line; std::bad_alloc where it was a lack of
-/// memory.
+/// memory. To be asked before any other call of HDF5, which would forget it.
 std::string last_error();
+
+/// What a call of HDF5 made while it read `where`. Exit::input where it failed.
+Handle read_handle(hid_t id, herr_t (*close)(hid_t), const std::string& where);
 
 /// How files are opened: by plain POSIX calls, without HDF5's lock (our outputs are locked already, and
 /// network file systems often cannot lock), and in the file format of HDF5 1.10 whatever the library's

@@ -64,10 +64,10 @@ H5Input::~H5Input() = default;
 
 void H5Input::get_scalar(const std::string& name, H5Type type, void* value) const {
   if (!has_attribute(file_.id, path(), name)) fail_input("{}: attribute {} is missing", path(), name);
-  const Handle attribute(H5Aopen(file_.id, name.c_str(), H5P_DEFAULT), H5Aclose);
-  const Handle found(attribute < 0 ? -1 : H5Aget_type(attribute), H5Tclose);
-  const Handle space(attribute < 0 ? -1 : H5Aget_space(attribute), H5Sclose);
-  if (found < 0 || space < 0) fail_input("{}: {}: cannot be read: {}", path(), name, last_error());
+  const std::string where = path() + ": " + name;
+  const Handle attribute = read_handle(H5Aopen(file_.id, name.c_str(), H5P_DEFAULT), H5Aclose, where);
+  const Handle found = read_handle(H5Aget_type(attribute), H5Tclose, where);
+  const Handle space = read_handle(H5Aget_space(attribute), H5Sclose, where);
   const Handle expected = number_type(type);
   if (H5Tequal(found, expected) <= 0 || H5Sget_simple_extent_type(space) != H5S_SCALAR)
     fail_input("{}: attribute {} is not the number it should be", path(), name);
@@ -97,10 +97,10 @@ double H5Input::get_real(const std::string& name) const {
 
 std::string H5Input::get_text(const std::string& name) const {
   if (!has_attribute(file_.id, path(), name)) fail_input("{}: attribute {} is missing", path(), name);
-  const Handle attribute(H5Aopen(file_.id, name.c_str(), H5P_DEFAULT), H5Aclose);
-  const Handle type(attribute < 0 ? -1 : H5Aget_type(attribute), H5Tclose);
-  const Handle space(attribute < 0 ? -1 : H5Aget_space(attribute), H5Sclose);
-  if (type < 0 || space < 0) fail_input("{}: {}: cannot be read: {}", path(), name, last_error());
+  const std::string where = path() + ": " + name;
+  const Handle attribute = read_handle(H5Aopen(file_.id, name.c_str(), H5P_DEFAULT), H5Aclose, where);
+  const Handle type = read_handle(H5Aget_type(attribute), H5Tclose, where);
+  const Handle space = read_handle(H5Aget_space(attribute), H5Sclose, where);
   if (!is_fixed_text(type) || H5Sget_simple_extent_type(space) != H5S_SCALAR)
     fail_input("{}: attribute {} is not a text of fixed length", path(), name);
   const size_t bytes = H5Tget_size(type);
@@ -134,9 +134,10 @@ uint64_t H5Input::check_array(const std::string& name, const Dims& dims, H5Type 
   for (uint64_t d : dims)
     if (d == 0) return 0;
   const Handle set = open_set(file_.id, path(), name);
-  const Extent extent = extent_of(set, path() + ": " + name, file_bytes_);
-  if (extent.dims != dims) fail_input("{}: {}: {}, allowed {}", path(), name, list(extent.dims), list(dims));
-  const Handle found(H5Dget_type(set), H5Tclose), expected = number_type(type);
+  const std::string where = path() + ": " + name;
+  const Extent extent = extent_of(set, where, file_bytes_);
+  if (extent.dims != dims) fail_input("{}: {}, allowed {}", where, list(extent.dims), list(dims));
+  const Handle found = read_handle(H5Dget_type(set), H5Tclose, where), expected = number_type(type);
   if (H5Tequal(found, expected) <= 0)
     fail_input("{}: {}: not of the number type that it should be", path(), name);
   return extent.n;
@@ -152,16 +153,17 @@ std::vector<std::string> H5Input::read_strings(const std::string& name, const Di
   for (uint64_t d : dims)
     if (d == 0) return {};
   const Handle set = open_set(file_.id, path(), name);
-  const Extent extent = extent_of(set, path() + ": " + name, file_bytes_);
-  if (extent.dims != dims) fail_input("{}: {}: {}, allowed {}", path(), name, list(extent.dims), list(dims));
-  const Handle type(H5Dget_type(set), H5Tclose);
+  const std::string where = path() + ": " + name;
+  const Extent extent = extent_of(set, where, file_bytes_);
+  if (extent.dims != dims) fail_input("{}: {}, allowed {}", where, list(extent.dims), list(dims));
+  const Handle type = read_handle(H5Dget_type(set), H5Tclose, where);
   if (!is_fixed_text(type)) fail_input("{}: {}: not texts of fixed length", path(), name);
   const uint64_t bytes = extent.item_bytes;
   if (bytes > kMaxTextBytes || checked_mul(extent.n, bytes, name) > kMaxStringsBytes)
     fail_input("{}: {}: {} texts of {} bytes, allowed {} bytes each and {} in all", path(), name, extent.n,
                bytes, kMaxTextBytes, kMaxStringsBytes);
   std::string table(extent.n * bytes, '\0');
-  read_chunks(set, extent, path() + ": " + name, table.data());
+  read_chunks(set, extent, where, table.data());
   std::vector<std::string> values;
   for (uint64_t i = 0; i < extent.n; ++i) values.push_back(unpad(table.data() + i * bytes, bytes));
   return values;
