@@ -1,5 +1,6 @@
 #pragma once
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@ namespace blockgtq {
 struct Outcome {
   int code = -1;
   std::string out, err;
+  long kilobytes = 0;  // the most memory that it held; of run() only
 };
 
 /// Runs a program, args[0], as a user would: arguments as given, both streams caught, the exit code or 128 +
@@ -37,8 +39,10 @@ inline Outcome run(std::vector<std::string> args, const std::vector<std::string>
     _exit(127);
   }
   int status = 0;
-  waitpid(child, &status, 0);
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), get_file(out), get_file(err)};
+  rusage used{};
+  wait4(child, &status, 0, &used);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), get_file(out), get_file(err),
+          used.ru_maxrss};
 }
 
 /// Runs the built binary.
