@@ -2,11 +2,10 @@
 // the CPU twin in double precision (lib/cache).
 #include <cmath>
 
-#include "../cache/samples.h"
 #include "cache/cuda_layer_cache.h"
 #include "cache/exact_cache.h"
+#include "encode_pieces.h"
 #include "ruled.h"
-#include "sequences.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;
@@ -235,28 +234,8 @@ void check_encoding(const CacheCase& c, const std::vector<int>& pieces, int star
   }
   const cuda::Buffer pages = to_device(before, stream), table = to_device(s.table, stream);
   const auto tables = make_cuda_layer_cache(cache.spec(), total, stream);
-  int at = start;
-  for (const int n : pieces) {
-    std::vector<float> k, v;
-    for (const Tokens& t : tokens) {
-      k.insert(k.end(), t.k.begin() + at * width, t.k.begin() + (at + n) * width);
-      v.insert(v.end(), t.v.begin() + at * width, t.v.begin() + (at + n) * width);
-    }
-    const cuda::Buffer keys = to_device(encode(k, type), stream), values = to_device(encode(v, type), stream),
-                       starts = to_device(std::vector<int32_t>(kBatch, at), stream);
-    cuda::EncodeTokens job;
-    job.pages = pages.as<uint8_t>();
-    job.cache = {job.pages, table.as<int32_t>(), s.stride, nullptr};
-    job.starts = starts.as<int32_t>();
-    job.batch = kBatch;
-    job.tokens = n;
-    job.k = keys.as();
-    job.v = values.as();
-    job.type = type;
-    tables->encode(job, stream);
-    stream.synchronize();
-    at += n;
-  }
+  encode_pieces(tokens, s, pieces, start, type, pages, table, stream,
+                [&](const cuda::EncodeTokens& job) { tables->encode(job, stream); });
   const std::vector<uint8_t> got = to_host<uint8_t>(pages.as(), int64_t(before.size()), stream);
   const std::vector<NormRow> rows = norm_rows(cache);
   std::vector<double> k(width), v(width), v_want(width);

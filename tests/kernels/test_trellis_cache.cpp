@@ -1,10 +1,9 @@
 // Pages of trellis codes, written and attended to on the device, against the CPU twin (lib/cache).
 #include <cmath>
 
-#include "../cache/samples.h"
 #include "cache/cuda_trellis_cache.h"
 #include "cache/exact_cache.h"
-#include "sequences.h"
+#include "encode_pieces.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;
@@ -215,28 +214,9 @@ EncodeResult encode_result(const CacheCase& c, const std::vector<int>& pieces, i
     for (int t = start; t < total; ++t)
       cache.write(t, &tokens[b].k[t * width], &tokens[b].v[t * width], &want[page_of(b, t)]);
   }
-  int at = start;
-  for (const int n : pieces) {
-    std::vector<float> k, v;
-    for (const Tokens& t : tokens) {
-      k.insert(k.end(), t.k.begin() + at * width, t.k.begin() + (at + n) * width);
-      v.insert(v.end(), t.v.begin() + at * width, t.v.begin() + (at + n) * width);
-    }
-    const cuda::Buffer keys = to_device(encode(k, type), stream), values = to_device(encode(v, type), stream),
-                       starts = to_device(std::vector<int32_t>(batch, at), stream);
-    cuda::EncodeTokens job;
-    job.pages = pages.as<uint8_t>();
-    job.cache = {job.pages, table.as<int32_t>(), s.stride, nullptr};
-    job.starts = starts.as<int32_t>();
-    job.batch = int(batch);
-    job.tokens = n;
-    job.k = keys.as();
-    job.v = values.as();
-    job.type = type;
+  encode_pieces(tokens, s, pieces, start, type, pages, table, stream, [&](const cuda::EncodeTokens& job) {
     cuda::encode_trellis(tables.layer(), tables.encoder(), job, stream);
-    stream.synchronize();
-    at += n;
-  }
+  });
   const std::vector<uint8_t> got = to_host<uint8_t>(pages.as(), int64_t(before.size()), stream);
   int64_t differ = 0;
   for (size_t i = 0; i < got.size(); ++i) differ += got[i] != want[i];
