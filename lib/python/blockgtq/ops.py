@@ -86,23 +86,27 @@ def _layer(format, layer):
     return format.layers[layer]
 
 
-def _set_rule(rule, format, layer, scale, softcap, window, sinks):
+def _set_rule(rule, format, scale, softcap, window, sinks):
     rule.scale, rule.softcap, rule.window = scale, softcap, window
     if sinks is not None:
         _check("sinks", sinks, format, torch.float32, (format.n_heads,))
         rule.sinks = sinks.data_ptr()
 
 
+def _set_stream(args, format):
+    if format.device >= 0:
+        args.stream = torch.cuda.current_stream(device_of(format)).cuda_stream
+
+
 def _launch(format, args, call, size):
     """Calls with scratch memory and the current stream. torch orders reuse of the scratch by stream."""
     if format.device >= 0:
-        device = device_of(format)
         n_bytes = c_int64()
         size(format.pointer, args, byref(n_bytes))
         if n_bytes.value:
-            scratch = torch.empty(n_bytes.value, dtype=torch.uint8, device=device)
+            scratch = torch.empty(n_bytes.value, dtype=torch.uint8, device=device_of(format))
             args.scratch, args.scratch_bytes = scratch.data_ptr(), n_bytes.value
-        args.stream = torch.cuda.current_stream(device).cuda_stream
+    _set_stream(args, format)
     call(format.pointer, args)
 
 
@@ -151,7 +155,7 @@ def _decode(flags, format, layer, q, pages, block_table, lengths, longest, exact
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     _set_tensor(args.q, "q", q, format, batch, 1, format.n_heads)
     _set_tensor(args.out, "out", out, format, batch, 1, format.n_heads)
-    _set_rule(args.rule, format, layer, scale, softcap, window, sinks)
+    _set_rule(args.rule, format, scale, softcap, window, sinks)
     if positions is not None:
         args.rule.positions = _index("positions", positions, format, batch)
     _launch(format, args, format.library.decode, format.library.decode_scratch)
@@ -204,7 +208,7 @@ def prefill(format: PageFormat, layer: int, q: Tensor, k: Tensor, v: Tensor, pag
     _set_tensor(args.k, "k", k, format, batch, tokens, format.n_kv_heads)
     _set_tensor(args.v, "v", v, format, batch, tokens, format.n_kv_heads)
     _set_tensor(args.out, "out", out, format, batch, tokens, format.n_heads)
-    _set_rule(args.rule, format, layer, scale, softcap, window, sinks)
+    _set_rule(args.rule, format, scale, softcap, window, sinks)
     _launch(format, args, format.library.prefill, format.library.prefill_scratch)
     return out
 
@@ -223,8 +227,7 @@ def split(format: PageFormat, held: Tensor, exact_pages: Tensor, sink: int, rece
     _check("exact pages", exact_pages, format, torch.int32, (batch, columns))
     _check("exact table", exact_table, format, torch.int32, (batch, columns))
     args.exact_pages, args.exact_table = exact_pages.data_ptr(), exact_table.data_ptr()
-    if format.device >= 0:
-        args.stream = torch.cuda.current_stream(device_of(format)).cuda_stream
+    _set_stream(args, format)
     format.library.split(format.pointer, args)
 
 
@@ -239,8 +242,7 @@ def read(format, layer, pages, block_table, first, tokens, exact=False):
     k, v = (torch.empty(shape, dtype=torch.float32, device=pages.device) for _ in range(2))
     _set_tensor(args.k, "k", k, format, *shape[:3])
     _set_tensor(args.v, "v", v, format, *shape[:3])
-    if format.device >= 0:
-        args.stream = torch.cuda.current_stream(device_of(format)).cuda_stream
+    _set_stream(args, format)
     format.library.read(format.pointer, args)
     return k, v
 
