@@ -7,6 +7,7 @@
 #include "kernels/cache/packed_attention.h"
 #include "kernels/cache/packed_encode.h"
 #include "kernels/cache/packed_prefill.h"
+#include "quant/attention_shape.h"
 
 namespace blockgtq {
 
@@ -33,6 +34,10 @@ class CudaLayerCache {
   /// Sets in `chunk` what cuda::prefill_attention() needs to read these pages.
   virtual void describe(cuda::PrefillAttention& chunk) const = 0;
 };
+
+/// Scratch memory that a step of `batch` sequences takes at most, whatever their lengths: over this layer's
+/// pages, or pages of fp16 where it is null. beside: it may have fp16 pages beside packed ones, too.
+int64_t most_scratch_bytes(const AttentionShape& shape, const CudaLayerCache* layer, int batch, bool beside);
 
 /// A CudaTrellisCache where keys or values have trellis codes, else a CudaCache. longest: positions of the
 /// longest sequence. Errors as require_trellis_pages().

@@ -26,15 +26,25 @@ const blockgtq_cache& open_cache(const blockgtq_cache* cache) {
   return *cache;
 }
 
+/// The body of a call that works on pages.
+template <class Args, class Job>
+blockgtq_status run(const char* call, const blockgtq_cache* given, const Args* args,
+                    void (capi::PageDevice::*work)(const Job&) const) {
+  return capi::guarded(call, [&] {
+    const blockgtq_cache& cache = open_cache(given);
+    ((*cache.device).*work)(checked(cache.opened, capi::arguments(args), capi::Purpose::run));
+  });
+}
+
 /// The body of a call that asks for scratch.
-template <class Args, class Ask>
+template <class Args, class Job>
 blockgtq_status scratch(const char* call, const blockgtq_cache* given, const Args* args, int64_t* bytes,
-                        const Ask& ask) {
+                        int64_t (capi::PageDevice::*ask)(const Job&) const) {
   return capi::guarded(call, [&] {
     const blockgtq_cache& cache = open_cache(given);
     capi::require(bytes, "bytes: a null pointer");
     *bytes = 0;
-    *bytes = ask(*cache.device, checked(cache.opened, capi::arguments(args), capi::Purpose::scratch));
+    *bytes = ((*cache.device).*ask)(checked(cache.opened, capi::arguments(args), capi::Purpose::scratch));
   });
 }
 
@@ -105,46 +115,31 @@ blockgtq_status blockgtq_frequencies(const blockgtq_cache* given, int32_t layer,
   });
 }
 
-blockgtq_status blockgtq_encode(const blockgtq_cache* given, const blockgtq_encode_args* args) {
-  return capi::guarded("blockgtq_encode", [&] {
-    const blockgtq_cache& cache = open_cache(given);
-    cache.device->encode(checked(cache.opened, capi::arguments(args), capi::Purpose::run));
-  });
+blockgtq_status blockgtq_encode(const blockgtq_cache* cache, const blockgtq_encode_args* args) {
+  return run("blockgtq_encode", cache, args, &capi::PageDevice::encode);
 }
 
 blockgtq_status blockgtq_encode_scratch(const blockgtq_cache* cache, const blockgtq_encode_args* args,
                                         int64_t* bytes) {
-  return scratch(
-      "blockgtq_encode_scratch", cache, args, bytes,
-      [](const capi::PageDevice& device, const capi::Encode& job) { return device.encode_scratch(job); });
+  return scratch("blockgtq_encode_scratch", cache, args, bytes, &capi::PageDevice::encode_scratch);
 }
 
-blockgtq_status blockgtq_decode(const blockgtq_cache* given, const blockgtq_decode_args* args) {
-  return capi::guarded("blockgtq_decode", [&] {
-    const blockgtq_cache& cache = open_cache(given);
-    cache.device->decode(checked(cache.opened, capi::arguments(args), capi::Purpose::run));
-  });
+blockgtq_status blockgtq_decode(const blockgtq_cache* cache, const blockgtq_decode_args* args) {
+  return run("blockgtq_decode", cache, args, &capi::PageDevice::decode);
 }
 
 blockgtq_status blockgtq_decode_scratch(const blockgtq_cache* cache, const blockgtq_decode_args* args,
                                         int64_t* bytes) {
-  return scratch(
-      "blockgtq_decode_scratch", cache, args, bytes,
-      [](const capi::PageDevice& device, const capi::Attention& a) { return device.decode_scratch(a); });
+  return scratch("blockgtq_decode_scratch", cache, args, bytes, &capi::PageDevice::decode_scratch);
 }
 
-blockgtq_status blockgtq_prefill(const blockgtq_cache* given, const blockgtq_prefill_args* args) {
-  return capi::guarded("blockgtq_prefill", [&] {
-    const blockgtq_cache& cache = open_cache(given);
-    cache.device->prefill(checked(cache.opened, capi::arguments(args), capi::Purpose::run));
-  });
+blockgtq_status blockgtq_prefill(const blockgtq_cache* cache, const blockgtq_prefill_args* args) {
+  return run("blockgtq_prefill", cache, args, &capi::PageDevice::prefill);
 }
 
 blockgtq_status blockgtq_prefill_scratch(const blockgtq_cache* cache, const blockgtq_prefill_args* args,
                                          int64_t* bytes) {
-  return scratch(
-      "blockgtq_prefill_scratch", cache, args, bytes,
-      [](const capi::PageDevice& device, const capi::Attention& a) { return device.prefill_scratch(a); });
+  return scratch("blockgtq_prefill_scratch", cache, args, bytes, &capi::PageDevice::prefill_scratch);
 }
 
 blockgtq_status blockgtq_split(const blockgtq_cache* given, const blockgtq_split_args* args) {

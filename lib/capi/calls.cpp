@@ -6,6 +6,7 @@
 
 #include "base/page.h"
 #include "capi/status.h"
+#include "serve/kv_kind.h"
 
 namespace blockgtq::capi {
 namespace {
@@ -136,6 +137,30 @@ Rule rule_of(const Opened& opened, const blockgtq_rule& asked, int layer) {
   return rule;
 }
 
+/// What decoding and a chunk have in common: all but flags and packed pages.
+template <class Args>
+Attention attention_of(const Call& call, const Args& args) {
+  const AttentionShape& shape = call.opened.shape;
+  Attention a;
+  a.layer = call.layer;
+  a.batch = call.batch;
+  a.tokens = call.tokens;
+  a.first_page = args.first_page;
+  if (given(args.exact)) a.exact = args.exact;
+  a.exact_first = args.exact_first;
+  a.q = call.rows("q", args.q, shape.n_heads, false);
+  if constexpr (requires { args.k; }) {
+    a.k = call.rows("k", args.k, shape.n_kv_heads, false);
+    a.v = call.rows("v", args.v, shape.n_kv_heads, false);
+  }
+  a.out = call.rows("out", args.out, shape.n_heads, true);
+  a.rule = rule_of(call.opened, args.rule, call.layer);
+  a.scratch = args.scratch;
+  a.scratch_bytes = args.scratch_bytes;
+  a.stream = args.stream;
+  return a;
+}
+
 /// The pages of decoding and of a chunk.
 void require_context(const Opened& opened, const Call& call, const Attention& a) {
   require(a.first_page >= 0 && int64_t(a.first_page) * kPagePositions <= opened.longest,
@@ -188,21 +213,9 @@ Attention checked(const Opened& opened, const blockgtq_decode_args& args, Purpos
   require_stream(opened, args.stream);
   require((args.flags & ~BLOCKGTQ_JUST_ENCODED) == 0, "flags: {:#x}, known: {:#x}", args.flags,
           BLOCKGTQ_JUST_ENCODED);
-  const int heads = opened.shape.n_heads;
-  Attention a;
-  a.layer = args.layer;
-  a.batch = args.batch;
-  a.first_page = args.first_page;
+  Attention a = attention_of(call, args);
   a.just_encoded = args.flags & BLOCKGTQ_JUST_ENCODED;
   a.pages = args.pages;
-  if (given(args.exact)) a.exact = args.exact;
-  a.exact_first = args.exact_first;
-  a.q = call.rows("q", args.q, heads, false);
-  a.out = call.rows("out", args.out, heads, true);
-  a.rule = rule_of(opened, args.rule, args.layer);
-  a.scratch = args.scratch;
-  a.scratch_bytes = args.scratch_bytes;
-  a.stream = args.stream;
   call.require_pages("pages", args.pages, {true, false, opened.longest});
   require_context(opened, call, a);
   if (!opened.on_gpu()) return a;
@@ -219,22 +232,7 @@ Attention checked(const Opened& opened, const blockgtq_prefill_args& args, Purpo
   call.require_sizes(args.reserved);
   require_stream(opened, args.stream);
   require(args.flags == 0, "flags: {:#x}, known: 0", args.flags);
-  const int heads = opened.shape.n_heads, kv_heads = opened.shape.n_kv_heads;
-  Attention a;
-  a.layer = args.layer;
-  a.batch = args.batch;
-  a.first_page = args.first_page;
-  a.tokens = args.tokens;
-  if (given(args.exact)) a.exact = args.exact;
-  a.exact_first = args.exact_first;
-  a.q = call.rows("q", args.q, heads, false);
-  a.k = call.rows("k", args.k, kv_heads, false);
-  a.v = call.rows("v", args.v, kv_heads, false);
-  a.out = call.rows("out", args.out, heads, true);
-  a.rule = rule_of(opened, args.rule, args.layer);
-  a.scratch = args.scratch;
-  a.scratch_bytes = args.scratch_bytes;
-  a.stream = args.stream;
+  Attention a = attention_of(call, args);
   if (args.pages.longest != 0) {
     call.require_pages("pages", args.pages, {true, false, opened.longest});
     a.pages = args.pages;
@@ -293,8 +291,7 @@ void require_scratch(const void* scratch, int64_t bytes, int64_t needed) {
 int64_t exact_columns(int64_t sink, int64_t recent) {
   constexpr int64_t most = INT32_MAX - 2 * kPagePositions;
   if (sink < 0 || sink > most || sink % kPagePositions != 0 || recent < 0 || recent > most) return -1;
-  const int64_t ring = recent > 0 ? (recent + kPagePositions - 1) / kPagePositions + 1 : 0;
-  return sink / kPagePositions + ring + 1;
+  return sink / kPagePositions + ring_pages({sink, recent}) + 1;
 }
 
 }  // namespace blockgtq::capi

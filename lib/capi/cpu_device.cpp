@@ -10,6 +10,7 @@
 #include "capi/page_device.h"
 #include "capi/status.h"
 #include "model/attention.h"
+#include "serve/kv_kind.h"
 
 namespace blockgtq::capi {
 namespace {
@@ -72,7 +73,7 @@ class CpuDevice final : public PageDevice {
   void split(const blockgtq_split_args& a) const override {
     const ExactWindow window{a.sink, a.recent};
     const int64_t columns = exact_columns(a.sink, a.recent), sinks = a.sink / kPagePositions;
-    const int64_t ring = columns - sinks - 1, last = columns - 1;
+    const int64_t ring = ring_pages(window), last = columns - 1;
     for (int b = 0; b < a.batch; ++b) of_sequence("held", a.held, b, opened_.longest - 1, -1);
     for (int b = 0; b < a.batch; ++b) {
       const int64_t length = int64_t(a.held[b]) + 1, end = packed_end(window, length);

@@ -13,8 +13,8 @@
 #include "kernels/cache/copy_rows.h"
 #include "kernels/cache/exact_attention.h"
 #include "kernels/cache/kv_lengths.h"
-#include "kernels/cache/merge.h"
 #include "kernels/device/pointer.h"
+#include "serve/kv_kind.h"
 
 namespace blockgtq::capi {
 namespace {
@@ -129,7 +129,6 @@ class CudaDevice final : public PageDevice {
   }
 
   int64_t decode_scratch(const Attention& a) const override {
-    const OnDevice here(opened_.device);
     Scratch scratch(nullptr);
     scratch.take(sums_bytes(a));
     if (!half_in_place(a.q)) scratch.take(half_bytes(a.q, a.batch, 1, dim()));
@@ -214,7 +213,7 @@ class CudaDevice final : public PageDevice {
     job.batch = a.batch;
     job.window = {a.sink, a.recent};
     job.stride = exact_columns(a.sink, a.recent);
-    job.ring = int(job.stride - a.sink / kPagePositions - 1);
+    job.ring = int(ring_pages(job.window));
     job.pages = a.exact_pages;
     job.packed = a.packed_lengths;
     job.exact = a.exact_lengths;
@@ -304,19 +303,9 @@ class CudaDevice final : public PageDevice {
     cuda::append_exact(tokens, stream);
   }
 
-  /// As many splits as there can be, whatever the lengths; what a layer asks for beyond that counts.
   int64_t sums_bytes(const Attention& a) const {
-    const auto sums = [&](int rows, int splits) {
-      return cuda::split_sums_bytes(rows, opened_.shape.n_heads, opened_.shape.n_kv_heads, a.batch, splits);
-    };
-    const int centres =
-        opened_.packed() ? cuda::centre_rows(packed_[size_t(a.layer)]->packed().centres.n) : 0;
-    const cuda::ExactPages exact = exact_of(a);
-    const bool beside = a.exact.n_pages > 0;
-    const int64_t most =
-        sums(dim() + centres, cuda::kMostSplits) + (beside ? sums(dim(), cuda::kMostSplitsBeside) : 0);
-    if (!opened_.packed()) return most;
-    return std::max(most, packed_[size_t(a.layer)]->scratch_bytes(step_of(a, beside ? &exact : nullptr)));
+    const CudaLayerCache* const layer = opened_.packed() ? packed_[size_t(a.layer)].get() : nullptr;
+    return most_scratch_bytes(opened_.shape, layer, a.batch, a.exact.n_pages > 0);
   }
 
   cuda::ExactPages exact_of(const Attention& a) const {

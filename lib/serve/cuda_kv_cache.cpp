@@ -9,7 +9,6 @@
 #include "cache/exact_cache.h"
 #include "cache/exact_page.h"
 #include "cache/trellis_cache.h"
-#include "kernels/cache/merge.h"
 
 namespace blockgtq {
 namespace {
@@ -49,7 +48,7 @@ CudaKvCache::CudaKvCache(const AttentionShape& shape, KvKind kind, int batch, in
             kind_.exact.sink % kPagePositions == 0,
         "CudaKvCache: arguments");
   sinks_ = window().sink / kPagePositions;
-  ring_ = window().recent > 0 ? pages_of(window().recent) + 1 : 0;
+  ring_ = ring_pages(window());
   for (int l = 0; l < shape.n_layers && kind_.is_packed(); ++l) {
     const PackedSpec& spec = kind_.packed[size_t(l)];
     if (has_trellis(spec)) {
@@ -65,14 +64,10 @@ CudaKvCache::CudaKvCache(const AttentionShape& shape, KvKind kind, int batch, in
   for (cuda::Buffer* words : {&positions_, &lengths_, &exact_lengths_, &exact_starts_})
     *words = to_device(zeros, stream);
   starts_ = to_device({0, 0, int32_t(window().sink)}, stream);
-  int rows = shape.layout.head_dim;
+  int64_t scratch = most_scratch_bytes(shape, nullptr, batch, true);
   for (const auto& layer : layers_)
-    rows = std::max(rows, layer->packed().dim + cuda::centre_rows(layer->packed().centres.n));
-  const auto sums = [&](int of, int splits) {
-    return cuda::split_sums_bytes(of, shape.n_heads, shape.n_kv_heads, batch, splits);
-  };
-  scratch_ = cuda::Buffer(
-      size_t(sums(rows, cuda::kMostSplits) + sums(shape.layout.head_dim, cuda::kMostSplitsBeside)));
+    scratch = std::max(scratch, most_scratch_bytes(shape, layer.get(), batch, true));
+  scratch_ = cuda::Buffer(size_t(scratch));
 }
 
 void CudaKvCache::make_pages(int64_t most_bytes, const cuda::Stream& stream) {

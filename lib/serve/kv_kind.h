@@ -13,6 +13,11 @@ constexpr int64_t pages_of(int64_t positions) {
   return (positions + kPagePositions - 1) / kPagePositions;
 }
 
+/// Pages of the ring that holds the last positions in fp16: enough for those of any length.
+constexpr int64_t ring_pages(const ExactWindow& window) {
+  return window.recent > 0 ? pages_of(window.recent) + 1 : 0;
+}
+
 /// Bytes of the pages that n positions of one sequence fill, where such a window is exact. packed, exact: of
 /// a page of that kind, all layers together.
 constexpr int64_t kv_bytes(const ExactWindow& window, int64_t n, int64_t packed, int64_t exact) {
