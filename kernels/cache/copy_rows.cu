@@ -40,11 +40,11 @@ __device__ inline void load(const T* at, bool words, float (&x)[kPack]) {
 template <class T>
 __device__ inline void put(T* at, bool words, const float (&x)[kPack]) {
   Words<T> y;
-  for (int i = 0; i < kPack; ++i) {
-    // A NaN stays one, which fmaxf would turn into a number.
-    const bool beyond = std::is_same_v<T, __half> && fabsf(x[i]) > 65504.0f;
-    store(&y.v[i], beyond ? copysignf(65504.0f, x[i]) : x[i]);
-  }
+  for (int i = 0; i < kPack; ++i)
+    if constexpr (std::is_same_v<T, __half>)
+      y.v[i] = to_half(x[i]);
+    else
+      store(&y.v[i], x[i]);
   if (words)
     *reinterpret_cast<Words<T>*>(at) = y;
   else

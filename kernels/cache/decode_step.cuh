@@ -29,7 +29,8 @@ inline bool has_packed(const DecodeAttention& step) {
 }
 
 inline void check_step(const DecodeAttention& step, const void* scratch) {
-  check(step.layer && step.q && step.out && scratch && step.batch > 0 && step.batch <= 65535,
+  check(step.layer && step.q && step.out && step.type != FloatType::f32 && scratch && step.batch > 0 &&
+            step.batch <= 65535,
         "decode attention: arguments");
   check(step.layer->n_heads % step.layer->n_kv_heads == 0, "decode attention: heads");
   check(step.rule.window == 0 || step.rule.positions, "decode attention: a window without positions");
@@ -77,6 +78,7 @@ inline ExactAttention window_of(const DecodeAttention& step) {
   window.pages = *step.exact;
   window.q = step.q;
   window.out = step.out;
+  window.type = step.type;
   window.scale = step.scale;
   window.rule = step.rule;
   return window;
@@ -96,6 +98,7 @@ inline MergeSplits merge_of(const DecodeAttention& step) {
   merge.centres = layer.centres.padded;
   merge.sinks = step.rule.sinks;
   merge.out = step.out;
+  merge.type = step.type;
   return merge;
 }
 

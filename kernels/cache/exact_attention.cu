@@ -40,7 +40,8 @@ constexpr int kMostWarps = 1024 / kDim;
 struct Arguments {
   PageTable cache;
   int64_t page_bytes;
-  const __half* q;
+  const uint16_t* q;
+  bool bf16;    // q is
   float* sums;  // SplitSums
   float scale;  // times log2(e)
   int n_heads, group, chunks, splits, warp_bytes;
@@ -104,7 +105,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
 #pragma unroll
   for (int n = 0; n < kStages; ++n)
     ids[n] = first + n * n_warps < listed ? __ldcg(pages + (first + n * n_warps) / kPageParts) : 0;
-  const __half* q = a.q + (int64_t(sequence) * a.n_heads + first_head) * kDim;
+  const uint16_t* q = a.q + (int64_t(sequence) * a.n_heads + first_head) * kDim;
   uint32_t b[kTiles][kSlabs][2];  // loaded before the pages, which would delay it
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
@@ -113,8 +114,9 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim>) exact_kernel(const Argu
 #pragma unroll
       for (int i = 0; i < 2; ++i)
         b[tile][slab][i] = 8 * tile + r < n_heads
-                               ? __ldcg(reinterpret_cast<const unsigned*>(q + (8 * tile + r) * kDim +
-                                                                          16 * slab + 8 * i + 2 * c))
+                               ? to_halves(__ldcg(reinterpret_cast<const unsigned*>(
+                                               q + (8 * tile + r) * kDim + 16 * slab + 8 * i + 2 * c)),
+                                           a.bf16)
                                : 0;
   const int last = min(range.last, (length + kPartPositions - 1) / kPartPositions);
   const uint8_t* const block = a.cache.pages + int64_t(kv_head) * exact_block_bytes(kDim);
@@ -260,7 +262,8 @@ void launch(const ExactAttention& step, const Plan& plan, bool beside, float* su
   const float cap = step.rule.softcap;
   const Arguments a{step.pages.cache,
                     exact_page_bytes(step.n_kv_heads, kDim),
-                    static_cast<const __half*>(step.q),
+                    static_cast<const uint16_t*>(step.q),
+                    step.type == FloatType::bf16,
                     sums,
                     (cap > 0 ? 1 : step.scale) * kLog2e,
                     step.n_heads,
@@ -294,7 +297,8 @@ void launch(const ExactAttention& step, const Plan& plan, bool beside, float* su
 
 /// Launches the kernel. Returns the splits that it leaves in `sums`.
 SplitSums partial(const ExactAttention& step, bool beside, float* sums, const Stream& stream) {
-  check(step.q && sums && step.batch > 0 && step.batch <= 65535 && step.n_heads % step.n_kv_heads == 0,
+  check(step.q && step.type != FloatType::f32 && sums && step.batch > 0 && step.batch <= 65535 &&
+            step.n_heads % step.n_kv_heads == 0,
         "exact_attention: arguments");
   check(aligned(step.pages.cache.pages, 16), "exact_attention: alignment of pages");
   const Plan plan = make_plan(step, beside);
@@ -330,7 +334,7 @@ __global__ void append_kernel(const AppendExact a, int64_t page_bytes) {
       const int row = r + i / 2 % 2 * 8, column = 2 * c + i / 4 * 8 + i % 2;
       const int position = keys ? row : column, coordinate = keys ? column : row;
       if (position < from || position >= to) continue;
-      store(&number[i], to_float(x[position * token_stride + coordinate]));
+      number[i] = to_half(to_float(x[position * token_stride + coordinate]));
       present |= 1u << i;
     }
     if (present == 0xffu) {
@@ -368,6 +372,7 @@ void exact_attention(const ExactAttention& step, void* scratch, const Stream& st
   merge.exact = partial(step, false, static_cast<float*>(scratch), stream);
   merge.sinks = step.rule.sinks;
   merge.out = step.out;
+  merge.type = step.type;
   merge_splits(merge, stream);
 }
 

@@ -23,9 +23,10 @@ struct ExactPages {
 struct ExactAttention {
   int dim = 0, n_heads = 0, n_kv_heads = 0, batch = 0;  // D, Hq, H, B
   ExactPages pages;
-  const void* q = nullptr;  // (B, Hq, D) fp16, after RoPE
-  void* out = nullptr;      // (B, Hq, D) fp16
-  float scale = 0;          // of the logits; positive
+  const void* q = nullptr;          // (B, Hq, D), after RoPE
+  void* out = nullptr;              // (B, Hq, D)
+  FloatType type = FloatType::f16;  // of q and out: f16 or bf16
+  float scale = 0;                  // of the logits; positive
   AttentionRule rule;
 };
 
@@ -54,7 +55,7 @@ struct AppendExact {
   FloatType type = FloatType::f16;
 };
 
-/// Writes them into the pages. Other positions of these pages stay as they are.
+/// Writes them into the pages, clipped to fp16's 65504. Other positions of these pages stay as they are.
 void append_exact(const AppendExact& job, const Stream& stream);
 
 }  // namespace blockgtq::cuda

@@ -12,6 +12,7 @@
 #include "kernels/cache/packed_table.h"
 #include "kernels/cache/splits.cuh"
 #include "kernels/cache/turn_back.cuh"
+#include "kernels/device/float_type.cuh"
 
 namespace blockgtq::cuda {
 namespace {
@@ -177,7 +178,7 @@ __global__ void __launch_bounds__(4 * kDim) merge_kernel(const MergeSplits a) {
   }
   float out = (column.sum + exact_sum[at]) * inverse;
   if (a.value_mean) out = fmaf(a.value_mean[kv_head * kDim + at], centred * inverse, out);
-  static_cast<__half*>(a.out)[(int64_t(sequence) * a.n_heads + head) * kDim + at] = __float2half_rn(out);
+  store_16(a.out, (int64_t(sequence) * a.n_heads + head) * kDim + at, out, a.type == FloatType::bf16);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <cstdint>
 
 #include "kernels/device/device.h"
+#include "kernels/device/float_type.h"
 
 namespace blockgtq::cuda {
 
@@ -42,7 +43,8 @@ struct MergeSplits {
   int value_rows = 0;
   const float* value_mean = nullptr;  // (H, D) or null: the mean that packed values lack
   const void* centres = nullptr;      // (H, centre_rows, D) fp16 or null: the centres that they lack
-  void* out = nullptr;                // (B, Hq, D) fp16
+  void* out = nullptr;                // (B, Hq, D)
+  FloatType type = FloatType::f16;    // of out: f16 or bf16
   const float* sinks = nullptr;       // AttentionRule::sinks
 };
 void merge_splits(const MergeSplits& job, const Stream& stream);

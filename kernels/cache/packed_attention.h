@@ -5,6 +5,7 @@
 #include "kernels/cache/packed_table.h"
 #include "kernels/cache/page_table.h"
 #include "kernels/device/device.h"
+#include "kernels/device/float_type.h"
 
 namespace blockgtq::cuda {
 
@@ -22,8 +23,9 @@ struct DecodeAttention {
   // -1: not known.
   int fresh = -1;
   const ExactPages* exact = nullptr;  // more positions, in fp16: the first and the last ones; or null
-  const void* q = nullptr;            // (B, Hq, D) fp16, after RoPE
-  void* out = nullptr;                // (B, Hq, D) fp16
+  const void* q = nullptr;            // (B, Hq, D), after RoPE
+  void* out = nullptr;                // (B, Hq, D)
+  FloatType type = FloatType::f16;    // of q and out: f16 or bf16
   float scale = 0;                    // of the logits; 1 / sqrt(D)
   AttentionRule rule;
 };

@@ -64,7 +64,8 @@ constexpr int kMostWarps = kTiles == 2 || kDim > 128 ? 8 : 12;
 struct Arguments {
   PackedLayer layer;
   PageTable cache;
-  const __half* q;
+  const uint16_t* q;
+  bool bf16;              // q is
   float* sums;            // SplitSums
   float scale;            // times log2(e)
   int first_page, items;  // of the longest sequence, from its first page on
@@ -121,7 +122,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled || kCent
   const int block_offset = in_table.block_offset, block_bytes = in_table.block_bytes;
   const int first_head = kv_head * a.group + chunk * 8 * kTiles;
   const int n_heads = min(8 * kTiles, a.group - chunk * 8 * kTiles);
-  const __half* q = a.q + (int64_t(sequence) * a.layer.n_heads + first_head) * kDim;
+  const uint16_t* q = a.q + (int64_t(sequence) * a.layer.n_heads + first_head) * kDim;
   const Queries queries = queries_at(plan, shared);
   const uint4* mean = reinterpret_cast<const uint4*>(shared + plan.mean);
   // Nothing waits for the table before the queries are here. Such a wait would delay the loads that follow.
@@ -179,7 +180,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kDim, kTiles>, kRuled || kCent
   HeldGroups groups;  // a chain of three loads, which the end of the preceding kernel hides
   if constexpr (kKeyBits == kSeveral) groups.read(reinterpret_cast<const uint8_t*>(&in_table));
   if (a.fresh >= 0) wait_for_predecessor();
-  load_queries<kDim, kTiles>(q, n_heads, reinterpret_cast<__half*>(shared + plan.rows));
+  load_queries<kDim, kTiles>(q, a.bf16, n_heads, reinterpret_cast<__half*>(shared + plan.rows));
   if (!early) load(0);
 #pragma unroll
   for (int n = 1; n < kStages; ++n) load(n);
@@ -325,7 +326,8 @@ int decode(const DecodeAttention& step, float* sums, const Stream& stream) {
   const PackedLayer& layer = *step.layer;
   const Arguments a{layer,
                     step.cache,
-                    static_cast<const __half*>(step.q),
+                    static_cast<const uint16_t*>(step.q),
+                    step.type == FloatType::bf16,
                     sums,
                     step.scale * kLog2e,
                     step.first_page,

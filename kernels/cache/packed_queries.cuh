@@ -2,6 +2,7 @@
 // packed_attention.cu.
 #pragma once
 #include "kernels/cache/unpack.cuh"
+#include "kernels/device/float_type.cuh"
 
 namespace blockgtq::cuda {
 
@@ -25,14 +26,15 @@ struct Queries {
 template <int kDim>
 constexpr int kQueryPitch = kDim + 8;
 
-/// Copies queries to shared memory. Heads beyond the group are zero.
+/// Copies queries of fp16 or bf16 to shared memory. Heads beyond the group are zero.
 template <int kDim, int kTiles>
-__device__ inline void load_queries(const __half* q, int n_heads, __half* rows) {
+__device__ inline void load_queries(const uint16_t* q, bool bf16, int n_heads, __half* rows) {
   constexpr int kPieces = kDim / 8;  // 16-byte pieces of a row
   for (int i = threadIdx.x; i < 8 * kTiles * kPieces; i += blockDim.x) {
     const int head = i / kPieces, piece = i % kPieces;
-    reinterpret_cast<uint4*>(rows + head * kQueryPitch<kDim>)[piece] =
-        head < n_heads ? reinterpret_cast<const uint4*>(q + head * kDim)[piece] : uint4{};
+    uint4 x = head < n_heads ? reinterpret_cast<const uint4*>(q + head * kDim)[piece] : uint4{};
+    x = {to_halves(x.x, bf16), to_halves(x.y, bf16), to_halves(x.z, bf16), to_halves(x.w, bf16)};
+    reinterpret_cast<uint4*>(rows + head * kQueryPitch<kDim>)[piece] = x;
   }
 }
 

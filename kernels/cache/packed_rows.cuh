@@ -3,6 +3,7 @@
 #pragma once
 #include "cache/page_layout.h"
 #include "kernels/cache/packed_codes.cuh"
+#include "kernels/device/float_type.cuh"
 
 namespace blockgtq::cuda {
 
@@ -40,12 +41,6 @@ __device__ inline Piece piece_of(const EncodeArguments& a, int index, int start)
   p.to = min(a.tokens - before, kPagePositions);
   p.first_row = (int64_t(p.sequence) * a.tokens + before) * a.layer.n_kv_heads;
   return p;
-}
-
-/// Two coordinates as float32.
-__device__ inline float2 to_float2(uint32_t x, bool bf16) {
-  return bf16 ? make_float2(__uint_as_float(x << 16), __uint_as_float(x & 0xffff0000u))
-              : __half22float2(as_half2(x));
 }
 
 /// A row of x from the lane's first element on, if there is one, in the order of load_rows().
@@ -119,7 +114,13 @@ __device__ __forceinline__ uint32_t convert_rows(const EncodeArguments& a, const
                                                  int head, Rows<kSteps>& x) {
   const MeanRules& rules = side == 0 ? a.layer.key_rules : a.layer.value_rules;
   const bool centred = rules.weights != nullptr;
-  if (!a.bf16 && !centred) return 0;
+  if (!centred) {  // in a loop of its own: one token's encoding mostly waits for instructions
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s)
+#pragma unroll
+      for (int j = 0; j < 4; ++j) x[s][j] = to_halves(x[s][j], a.bf16);
+    return 0;
+  }
   const int lane = threadIdx.x % 32, r = lane / 4, c = lane % 4;
   float pull[2] = {};  // weighted dot products with the mean, of positions r and 8 + r
 #pragma unroll
@@ -137,7 +138,6 @@ __device__ __forceinline__ uint32_t convert_rows(const EncodeArguments& a, const
       }
       x[s][j] = pack_halves(y);
     }
-  if (!centred) return 0;
   const float limit = rules.limits[head];
   bool keeps[2];
 #pragma unroll

@@ -24,6 +24,7 @@
 #include "kernels/cache/short_values.cuh"
 #include "kernels/cache/turn_back.cuh"
 #include "kernels/device/check.cuh"
+#include "kernels/device/float_type.cuh"
 #include "kernels/device/launch.cuh"
 
 namespace blockgtq::cuda {
@@ -49,8 +50,9 @@ constexpr int kStaticShared = sizeof(Exchange) + 2048;
 struct Arguments {
   PackedLayer layer;
   PageTable cache;
-  const __half* q;
-  __half* out;
+  const uint16_t* q;
+  void* out;
+  bool bf16;          // both are
   float scale;        // times log2(e)
   int pages;          // of the longest sequence
   int group, chunks;  // of query heads
@@ -134,7 +136,8 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
   if (threadIdx.x == 0) expect_sent(&all_sent, blocks * kSentPitch<kDim> * 4);
   if (a.fresh >= 0) wait_for_predecessor();
   __half* const rows = reinterpret_cast<__half*>(shared + plan.rows);
-  load_queries<kDim, 1>(a.q + (int64_t(sequence) * a.layer.n_heads + first_head) * kDim, n_heads, rows);
+  load_queries<kDim, 1>(a.q + (int64_t(sequence) * a.layer.n_heads + first_head) * kDim, a.bf16, n_heads,
+                        rows);
   if (!early) load();
   wait_for_lines();
   __syncthreads();
@@ -315,8 +318,8 @@ __global__ void __launch_bounds__(32 * kWarps, 2) short_kernel(const Arguments a
     const int at = first_column + 8 * eight + column.index;
     const float mean = centred ? a.layer.value_mean[kv_head * kDim + at] * l_centred * inverse : 0.0f;
     if (lane % 4 == 0)
-      a.out[(int64_t(sequence) * a.layer.n_heads + first_head + ending) * kDim + at] =
-          __float2half_rn(fmaf(column.sum, inverse, mean));
+      store_16(a.out, (int64_t(sequence) * a.layer.n_heads + first_head + ending) * kDim + at,
+               fmaf(column.sum, inverse, mean), a.bf16);
     eight += kWarps;
     hold(eight);
   }
@@ -411,8 +414,9 @@ bool short_attention(const DecodeAttention& step, const Stream& stream) {
     if (!taken) return;
     const Arguments a{layer,
                       step.cache,
-                      static_cast<const __half*>(step.q),
-                      static_cast<__half*>(step.out),
+                      static_cast<const uint16_t*>(step.q),
+                      step.out,
+                      step.type == FloatType::bf16,
                       step.scale * kLog2e,
                       plan.pages,
                       layer.n_heads / layer.n_kv_heads,

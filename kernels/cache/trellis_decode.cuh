@@ -64,7 +64,8 @@ constexpr int kScalarBits = 3;  // queries are laid out as for scalar codes of t
 struct Arguments {
   TrellisLayer layer;
   PageTable cache;
-  const __half* q;
+  const uint16_t* q;
+  bool bf16;              // q is
   float* sums;            // SplitSums
   float scale;            // times log2(e)
   int first_page, items;  // of the longest sequence, from its first page on
@@ -245,7 +246,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const 
   const float query_scale = t.query_scale;
   const int first_head = kv_head * a.group + chunk * 8 * kTiles;
   const int n_heads = min(8 * kTiles, a.group - chunk * 8 * kTiles);
-  const __half* q = a.q + (int64_t(sequence) * layer.n_heads + first_head) * kDim;
+  const uint16_t* q = a.q + (int64_t(sequence) * layer.n_heads + first_head) * kDim;
   unsigned char *const key_bytes = shared + a.key_table, *const value_bytes = shared + a.value_table;
   const Queries queries = queries_at(plan, shared);
   const uint4* mean = reinterpret_cast<const uint4*>(shared + plan.mean);
@@ -299,7 +300,7 @@ __global__ void __launch_bounds__(32 * kMostWarps<kTiles>) trellis_kernel(const 
   if (kKeyBits != kValueBits) ValueTable::fill(value_bytes, a.layer.value_centroids, value_rows);
   wait_for_predecessor();
   if (a.fresh < 0) read_lengths();
-  load_queries<kDim, kTiles>(q, n_heads, reinterpret_cast<__half*>(shared + plan.rows));
+  load_queries<kDim, kTiles>(q, a.bf16, n_heads, reinterpret_cast<__half*>(shared + plan.rows));
   if (!early) load_both();
   wait_for_lines();
   __syncthreads();
@@ -430,7 +431,8 @@ int decode(const TrellisLayer& layer, const DecodeAttention& step, float* sums, 
   const Plan plan = make_plan<kDim, kTiles, kCentreSlabs>(layer, step);
   const Arguments a{layer,
                     step.cache,
-                    static_cast<const __half*>(step.q),
+                    static_cast<const uint16_t*>(step.q),
+                    step.type == FloatType::bf16,
                     sums,
                     step.scale * kLog2e,
                     step.first_page,

@@ -18,6 +18,34 @@ __device__ inline float to_float(__half x) {
   return __half2float(x);
 }
 
+/// Two neighbouring numbers of fp16, or of bf16.
+__device__ inline float2 to_float2(uint32_t x, bool bf16) {
+  return bf16 ? make_float2(__uint_as_float(x << 16), __uint_as_float(x & 0xffff0000u))
+              : __half22float2(*reinterpret_cast<const __half2*>(&x));
+}
+
+/// x as fp16, rounded to nearest even and clipped to 65504. A NaN stays one, which fmaxf would turn into a
+/// number.
+__device__ inline __half to_half(float x) {
+  return __float2half_rn(fabsf(x) > 65504.0f ? copysignf(65504.0f, x) : x);
+}
+
+/// Two neighbouring numbers of fp16 or bf16 as fp16.
+__device__ inline uint32_t to_halves(uint32_t x, bool bf16) {
+  if (!bf16) return x;
+  const float2 y = to_float2(x, true);
+  const __half2 halves(to_half(y.x), to_half(y.y));
+  return *reinterpret_cast<const uint32_t*>(&halves);
+}
+
+/// Stores x as element i of an array of fp16, or of bf16.
+__device__ inline void store_16(void* to, int64_t i, float x, bool bf16) {
+  if (bf16)
+    static_cast<__nv_bfloat16*>(to)[i] = __float2bfloat16_rn(x);
+  else
+    static_cast<__half*>(to)[i] = __float2half_rn(x);
+}
+
 /// Stores x in the type of `to`, rounded to nearest even. Beyond the range of fp16 it becomes infinity.
 __device__ inline void store(float* to, float x) {
   *to = x;

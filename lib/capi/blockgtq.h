@@ -182,9 +182,10 @@ BLOCKGTQ_API blockgtq_status blockgtq_frequencies(const blockgtq_cache* cache, i
 
 /* An array of shape (B, T, heads, D); in decode, where T is 1, (B, heads, D). Its strides are in elements.
  * All three 0: contiguous. The stride of D is 1, that of a dimension of one is not read.
- * On a GPU contiguous 16-byte aligned fp16 is read and written in place, and so are keys and values in bf16
- * that go into packed pages alone. Others go through scratch memory, with one more launch for inputs and one
- * for out. Keys and values of all types enter pages as fp16 numbers; beyond 65504 they are clipped. */
+ * On a GPU contiguous 16-byte aligned fp16 is read and written in place, and so is bf16 by encode (k and v of
+ * one type) and decode (q and out of one type). Others go through scratch memory, with one more launch for
+ * inputs and one for out. Queries, keys and values of all types become fp16 numbers; beyond 65504 they are
+ * clipped. */
 typedef struct blockgtq_tensor {
   void* data;
   int32_t dtype; /* blockgtq_dtype */

@@ -66,6 +66,10 @@ bool in_place(const Rows& x) {
 bool half_in_place(const Rows& x) {
   return x.type == BLOCKGTQ_F16 && in_place(x);
 }
+/// Arrays of one type of 16 bits.
+bool both_in_place(const Rows& x, const Rows& y) {
+  return x.type == y.type && x.type != BLOCKGTQ_F32 && in_place(x) && in_place(y);
+}
 
 cuda::PageTable table_of(const blockgtq_pages& pages) {
   return {static_cast<const uint8_t*>(pages.data), pages.block_table, pages.stride, pages.lengths};
@@ -97,7 +101,7 @@ class CudaDevice final : public PageDevice {
   }
 
   int64_t encode_scratch(const Encode& job) const override {
-    if (direct(job)) return 0;
+    if (both_in_place(job.k, job.v)) return 0;
     Scratch scratch(nullptr);
     for (const Rows* x : {&job.k, &job.v}) scratch.take(half_bytes(*x, job.batch, job.tokens, dim()));
     return scratch.bytes();
@@ -112,7 +116,7 @@ class CudaDevice final : public PageDevice {
     require_scratch_here(job.scratch, job.scratch_bytes, encode_scratch(job));
     const cuda::Stream stream(job.stream);
     Rows k = job.k, v = job.v;
-    if (!direct(job)) {
+    if (!both_in_place(job.k, job.v)) {
       Scratch scratch(job.scratch);
       std::vector<cuda::CopyRows> copies;
       for (Rows* x : {&k, &v}) {
@@ -131,8 +135,8 @@ class CudaDevice final : public PageDevice {
   int64_t decode_scratch(const Attention& a) const override {
     Scratch scratch(nullptr);
     scratch.take(sums_bytes(a));
-    if (!half_in_place(a.q)) scratch.take(half_bytes(a.q, a.batch, 1, dim()));
-    if (!half_in_place(a.out)) scratch.take(half_bytes(a.out, a.batch, 1, dim()));
+    if (both_in_place(a.q, a.out)) return scratch.bytes();
+    for (const Rows* x : {&a.q, &a.out}) scratch.take(half_bytes(*x, a.batch, 1, dim()));
     return scratch.bytes();
   }
 
@@ -147,18 +151,18 @@ class CudaDevice final : public PageDevice {
     const cuda::Stream stream(a.stream);
     Scratch scratch(a.scratch);
     void* const sums = scratch.take(sums_bytes(a));
-    const bool q_as_is = half_in_place(a.q);
-    const Rows q =
-        q_as_is ? a.q : dense_half(a.q, 1, dim(), scratch.take(half_bytes(a.q, a.batch, 1, dim())));
-    const Rows out = half_in_place(a.out)
-                         ? a.out
-                         : dense_half(a.out, 1, dim(), scratch.take(half_bytes(a.out, a.batch, 1, dim())));
-    if (!q_as_is) copy({{strided(a.q), strided(q), q.heads}}, a, stream);
+    Attention step = a;
+    const bool direct = both_in_place(a.q, a.out);
+    if (!direct) {
+      for (Rows* x : {&step.q, &step.out})
+        *x = dense_half(*x, 1, dim(), scratch.take(half_bytes(*x, a.batch, 1, dim())));
+      copy({{strided(a.q), strided(step.q), a.q.heads}}, a, stream);
+    }
     if (opened_.packed())
-      attend_packed(a, q.data, out.data, q_as_is, sums, stream);
+      attend_packed(step, direct, sums, stream);
     else
-      attend_exact(a, q.data, out.data, sums, stream);
-    if (out.data != a.out.data) copy({{strided(out), strided(a.out), out.heads}}, a, stream);
+      attend_exact(step, sums, stream);
+    if (!direct) copy({{strided(step.out), strided(a.out), a.out.heads}}, a, stream);
   }
 
   int64_t prefill_scratch(const Attention& a) const override {
@@ -267,14 +271,6 @@ class CudaDevice final : public PageDevice {
     }
   }
 
-  /// Whether keys and values are encoded where they are. The encoder clips both types itself, the writer of
-  /// fp16 pages neither.
-  bool direct(const Encode& job) const {
-    const bool packed_alone = opened_.packed() && !job.exact.data && job.exact.n_pages == 0;
-    return in_place(job.k) && in_place(job.v) && job.k.type == job.v.type &&
-           (job.k.type == BLOCKGTQ_F16 || (packed_alone && job.k.type == BLOCKGTQ_BF16));
-  }
-
   void encode_packed(const Encode& job, const Rows& k, const Rows& v, const cuda::Stream& stream) const {
     cuda::EncodeTokens tokens;
     tokens.cache = table_of(job.pages);
@@ -300,6 +296,7 @@ class CudaDevice final : public PageDevice {
     tokens.tokens = job.tokens;
     tokens.k = k.data;
     tokens.v = v.data;
+    tokens.type = type_of(k.type);
     cuda::append_exact(tokens, stream);
   }
 
@@ -325,28 +322,29 @@ class CudaDevice final : public PageDevice {
     return step;
   }
 
-  void attend_packed(const Attention& a, const void* q, void* out, bool q_as_is, void* sums,
-                     const cuda::Stream& stream) const {
+  /// direct: no array was copied for it.
+  void attend_packed(const Attention& a, bool direct, void* sums, const cuda::Stream& stream) const {
     const cuda::ExactPages exact = exact_of(a);
     cuda::DecodeAttention step = step_of(a, a.exact.data ? &exact : nullptr);
     // The kernel before this step is the encoder, or the one that copied q, which ended after it. With exact
     // pages it is their writer, and the encoder before it may still run.
-    step.fresh = !a.just_encoded || step.exact ? -1 : q_as_is ? 1 : 0;
-    step.q = q;
-    step.out = out;
+    step.fresh = !a.just_encoded || step.exact ? -1 : direct ? 1 : 0;
+    step.q = a.q.data;
+    step.out = a.out.data;
+    step.type = type_of(a.q.type);
     packed_[size_t(a.layer)]->attend(step, sums, stream);
   }
 
-  void attend_exact(const Attention& a, const void* q, void* out, void* sums,
-                    const cuda::Stream& stream) const {
+  void attend_exact(const Attention& a, void* sums, const cuda::Stream& stream) const {
     cuda::ExactAttention step;
     step.dim = dim();
     step.n_heads = opened_.shape.n_heads;
     step.n_kv_heads = opened_.shape.n_kv_heads;
     step.batch = a.batch;
     step.pages = {table_of(a.pages), a.pages.longest, 0};
-    step.q = q;
-    step.out = out;
+    step.q = a.q.data;
+    step.out = a.out.data;
+    step.type = type_of(a.q.type);
     step.scale = float(a.rule.scale);
     step.rule = rule_of(a.rule);
     cuda::exact_attention(step, sums, stream);
