@@ -6,7 +6,7 @@
 
 --shape: layers, hidden size, query heads, KV heads, head dimension, intermediate size, vocabulary of a Llama model with
 random weights; the binary calibrates a map of it. --steps FILE: logits that tests/tools/step_logits.cpp wrote for this
-model and map, to compare ours with. --only PART,...: decode, steps, graph. The `graph` part needs no model.
+model and map, to compare ours with. --only PART,...: decode, steps, graph, captured. The `graph` part needs no model.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def arguments():
     p.add_argument("--tokens", type=int, default=64, help="timed steps")
     p.add_argument("--batch", type=int, default=1)
     p.add_argument("--steps", help="of step_logits")
-    p.add_argument("--only", default="decode,steps,graph")
+    p.add_argument("--only", default="decode,steps,graph,captured")
     p.add_argument("--device", default="cuda")
     return p.parse_args()
 
@@ -115,7 +115,7 @@ def tensors_in(x, seen):
 
 @torch.no_grad()
 def decode_rate(model, cache, graph=False):
-    """(milliseconds per step, prompt seconds, the ids written) behind `context` random tokens."""
+    """(milliseconds per step, prompt seconds) behind `context` random tokens."""
     vocab = model.config.vocab_size
     ids = torch.randint(0, vocab, (a.batch, a.context), generator=torch.Generator().manual_seed(4)).to(a.device)
     sync()
@@ -125,58 +125,52 @@ def decode_rate(model, cache, graph=False):
     prompt = time.perf_counter() - started
     step = DecodeGraph(model, cache) if graph else (
         lambda ids: model(ids[:, None], past_key_values=cache, use_cache=True).logits[:, -1])
-    written = []
     for i in range(a.tokens + 8):
         if i == 8:  # warm
             sync()
             started = time.perf_counter()
-        token = logits.argmax(-1)
-        written.append(token)
-        logits = step(token)
+        logits = step(logits.argmax(-1))
     sync()
     seconds = time.perf_counter() - started
-    return 1e3 * seconds / a.tokens, prompt, torch.stack(written, 1)[0].tolist()
+    return 1e3 * seconds / a.tokens, prompt
 
 
 def caches(model, map):
-    """(name, attention, a function that makes the cache, whether steps are a graph)."""
+    """(name, attention, a function that makes the cache, whether steps are a graph). torch's attention is timed as
+    torch chooses its kernel, and without cuDNN's, which is prepared anew for every length."""
     config = model.config
-    yield "DynamicCache", "sdpa", lambda: transformers.DynamicCache(config=config), False
-    for backend, bits in (("quanto", 4), ("quanto", 2), ("hqq", 4)):
-        yield (f"QuantizedCache {backend} {bits}", "sdpa",
-               lambda: transformers.QuantizedCache(backend=backend, config=config, nbits=bits,
-                                                   **({"axis_key": 1, "axis_value": 1} if backend == "hqq" else {})),
-               False)
+    quantized = lambda backend, bits, **axes: lambda: transformers.QuantizedCache(
+        backend=backend, config=config, nbits=bits, **axes)
     format = blockgtq.PageFormat(map, device=a.device, **OPTIONS)
     longest = a.context + a.tokens + 16
     yield f"BlockGtqCache {format.pair}", "blockgtq", lambda: BlockGtqCache(format, max_length=longest), False
     if ON_GPU:
         make = lambda: BlockGtqCache(format, max_length=longest)
         yield f"BlockGtqCache {format.pair}, DecodeGraph", "blockgtq", make, True
+    for attention in ("sdpa, no cuDNN", "sdpa"):
+        yield "DynamicCache", attention, lambda: transformers.DynamicCache(config=config), False
+    for attention in ("sdpa, no cuDNN", "sdpa"):
+        yield "QuantizedCache hqq 4", attention, quantized("hqq", 4, axis_key=1, axis_value=1), False
+        yield "QuantizedCache quanto 4", attention, quantized("quanto", 4), False
 
 
 def part_decode(folder, map):
-    say(f"\n{'cache':34} {'ms/step':>8} {'tokens/s':>9} {'prompt s':>9} {'bytes/token':>12}   (context {a.context}, "
-        f"batch {a.batch}, {a.dtype})")
+    say(f"\n{'cache':34} {'attention':15} {'ms/step':>8} {'tokens/s':>9} {'prompt s':>9} {'bytes/token':>12}"
+        f"   (context {a.context}, batch {a.batch}, {a.dtype})")
     model = load(folder, "sdpa")
-    texts = {}
     for name, attention, make, graph in caches(model, map):
         try:
-            model.set_attn_implementation(attention)
+            model.set_attn_implementation(attention.split(",")[0])
+            torch.backends.cuda.enable_cudnn_sdp(attention == "sdpa")
             cache = make()
-            ms, prompt, text = decode_rate(model, cache, graph)
+            ms, prompt = decode_rate(model, cache, graph)
             held = cache.bytes() if isinstance(cache, BlockGtqCache) else tensors_in(cache.layers, set())
             per_token = held / (a.batch * (a.context + a.tokens + 8))
-            say(f"{name:34} {ms:8.2f} {1e3 * a.batch / ms:9.1f} {prompt:9.3f} {per_token:12.0f}")
-            texts[name] = text
+            say(f"{name:34} {attention:15} {ms:8.2f} {1e3 * a.batch / ms:9.1f} {prompt:9.3f} {per_token:12.0f}")
         except (ImportError, RuntimeError, ValueError) as error:
-            say(f"{name:34} not run: {type(error).__name__}: {str(error).splitlines()[0][:110]}")
+            say(f"{name:34} {attention:15} not run: {type(error).__name__}: {str(error).splitlines()[0][:110]}")
         cache = None
         gc.collect()
-    ours = [text for name, text in texts.items() if name.startswith("BlockGtqCache")]
-    if len(ours) == 2:
-        same = sum(x == y for x, y in zip(*ours))
-        say(f"eager and DecodeGraph write the same ids: {same} of {len(ours[0])}")
 
 
 @torch.no_grad()
@@ -186,7 +180,9 @@ def part_steps(folder, map):
         head = json.loads(file.readline())
         expected = torch.frombuffer(bytearray(file.read()), dtype=torch.float32).view(-1, head["vocab"])
     model = load(folder, "blockgtq")
-    cache = BlockGtqCache(map, config=model.config, **OPTIONS)
+    c = model.config
+    shape = (c.num_hidden_layers, c.num_attention_heads, c.num_key_value_heads, c.head_dim)
+    cache = BlockGtqCache(map, config=c, **OPTIONS) if map else BlockGtqCache(None, model=shape)
     last = lambda ids: model(torch.tensor([ids], device=a.device), past_key_values=cache, use_cache=True).logits[0, -1]
     found = [last(head["prompt"])] + [last([id]) for id in head["ids"]]
     found = torch.stack(found).float().cpu()
@@ -194,6 +190,29 @@ def part_steps(folder, map):
     agree = (found.argmax(1) == expected.argmax(1)).float().mean()
     say(f"\nlogits of {len(expected)} steps against {head['device']}: largest difference {worst.max():.2e}, median of "
         f"steps {worst.median():.2e}; logits to {expected.abs().max():.1f}; same likeliest token {100 * agree:.1f} %")
+
+
+@torch.no_grad()
+def part_captured(folder, map):
+    """Logits of the steps of one text: eager, eager again, and as a CUDA graph, which splits the context as if it had
+    max_length tokens."""
+    model = load(folder, "blockgtq")
+    format = blockgtq.PageFormat(map, device=a.device, **OPTIONS)
+    ids = torch.randint(0, model.config.vocab_size, (a.batch, a.context + 32),
+                        generator=torch.Generator().manual_seed(5)).to(a.device)
+
+    def steps(graph):
+        cache = BlockGtqCache(format, max_length=a.context + 64)
+        model(ids[:, : a.context], past_key_values=cache, use_cache=True, logits_to_keep=1)
+        step = DecodeGraph(model, cache) if graph else (
+            lambda ids: model(ids[:, None], past_key_values=cache, use_cache=True).logits[:, -1])
+        return torch.stack([step(ids[:, a.context + i]).float() for i in range(32)])
+
+    eager, again, captured = steps(False), steps(False), steps(True)
+    apart = lambda x: (x - eager).abs().max() / eager.std()
+    say(f"\nlogits of 32 steps, in standard deviations: eager twice differ by at most {apart(again):.1e}, eager and "
+        f"captured by {apart(captured):.1e}; same likeliest token "
+        f"{100 * (captured.argmax(-1) == eager.argmax(-1)).float().mean():.1f} %")
 
 
 def timed_graph(calls, repeat=50):
@@ -298,6 +317,8 @@ def main():
             part_steps(folder, map)
         if "graph" in parts and ON_GPU:
             part_graph(folder, map)
+        if "captured" in parts and ON_GPU:
+            part_captured(folder, map)
         if "decode" in parts:
             part_decode(folder, map)
 

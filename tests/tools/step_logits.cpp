@@ -1,10 +1,10 @@
 // Writes what this program's decoder predicts, step by step, from a packed cache: tests/python compares it
 // with others.
 //
-//   step_logits --model MODEL --map MAP.h5 --ids IDS.txt --prompt 40 --out FILE [--bits 3] [--k-method
-//   block-gtq]
-//               [--v-method tq-mse] [--trellis] [--device cuda]
+//   step_logits --model MODEL --map MAP.h5 --ids IDS.txt --prompt 40 --out FILE [--bits 3]
+//               [--k-method block-gtq] [--v-method tq-mse] [--trellis] [--device cuda]
 //
+// Without --map the pages hold fp16, in which small differences stay small: a code may be chosen otherwise.
 // The first 40 ids are the prompt, the others come one by one. FILE: a line of JSON (prompt, ids, vocab,
 // device), then the logits behind the prompt and behind each of the other ids, (1 + n, vocab) float32.
 #include <fmt/format.h>
@@ -60,9 +60,11 @@ KvKind packed_kind(const Options& o, const AttentionShape& shape) {
 
 void run(const Options& o) {
   const std::vector<int32_t> ids = read_ids(o.ids);
+  if (o.prompt < 1 || o.prompt > int64_t(ids.size()))
+    fail_input("{}: {} ids, --prompt is {}", o.ids, ids.size(), o.prompt);
   const Checkpoint model(o.model);
   const AttentionShape shape = attention_shape(model.config(), int64_t(ids.size()));
-  const KvKind kind = packed_kind(o, shape);
+  const KvKind kind = o.map.empty() ? KvKind{} : packed_kind(o, shape);
   const bool on_cpu = o.device == "cpu";
   const auto sequence = on_cpu ? make_paged_sequence(model, shape, kind, int64_t(ids.size()))
                                : make_cuda_sequence(model, shape, kind, CudaOptions{}, int64_t(ids.size()));
@@ -88,7 +90,7 @@ int main(int argc, char** argv) {
   CLI::App app("Logits of every step from a packed cache");
   Options o;
   app.add_option("--model", o.model)->required();
-  app.add_option("--map", o.map)->required();
+  app.add_option("--map", o.map, "default: pages of fp16");
   app.add_option("--ids", o.ids)->required();
   app.add_option("--prompt", o.prompt, "ids of the prompt");
   app.add_option("--out", o.out)->required();
