@@ -43,7 +43,8 @@ void require_finite(const FolderTensors& folder, const Tensor& scales) {
 }
 
 void attach_fp8(const QuantizedConfig& config, const FolderTensors& folder, Tensor& tensor) {
-  const Tensor& scales = scales_of(folder, tensor, tensor.name + config.scale_ending);
+  const std::string of_scales = tensor.name + config.scale_ending;
+  const Tensor& scales = scales_of(folder, tensor, of_scales);
   if (tensor.shape.size() < 2)
     fail(folder, tensor, "shape {}: scales are of matrices", shape_text(tensor.shape));
   auto grid = std::make_shared<ScaleGrid>();
@@ -90,7 +91,8 @@ void attach_all_fp8(const QuantizedConfig& config, FolderTensors folder) {
 
 /// X from X_blocks (..., rows, blocks, 16) and X_scales (..., rows, blocks).
 Tensor mxfp4_tensor(const FolderTensors& folder, const Tensor& blocks, const std::string& name) {
-  const Tensor& scales = scales_of(folder, blocks, name + kScales);
+  const std::string of_scales = name + kScales;
+  const Tensor& scales = scales_of(folder, blocks, of_scales);
   for (const Tensor* part : {&blocks, &scales}) {
     if (part->dtype_name != "U8") fail(folder, *part, "dtype {}: U8", part->dtype_name);
   }
