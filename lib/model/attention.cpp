@@ -14,7 +14,7 @@ namespace blockgtq {
 
 namespace {
 
-constexpr int64_t kQueryTile = 64;
+constexpr int64_t kQueryTile = 66;
 constexpr double kFlopsPerNanosecond = 50;  // of one thread, a rough estimate
 
 int64_t whole_panels(int64_t keys) {
@@ -85,7 +85,7 @@ Sight sight(const AttentionProblem& p) {
 /// Attention of one head for the queries at positions [q0, q0 + rows) of a chunk. A query sees the chunk's
 /// keys up to its own, or those of its window; the last `recent` of them come from recent_k.
 /// The scores have two parts: keys that are further back for some query, and keys that are recent for some
-/// query. Fewer than 64 + kPanel keys of a query lie between the two parts; they are masked.
+/// query. Fewer than kQueryTile + kPanel keys of a query lie between the two parts; they are masked.
 void attend_tile(const AttentionProblem& p, const Sight& seen, int64_t chunk, int64_t q0, int64_t rows,
                  int64_t head, int64_t recent, float* out) {
   // The first key that any query sees, rounded down to a whole panel.

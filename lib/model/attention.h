@@ -29,7 +29,7 @@ struct AttentionProblem {
   const int64_t* recent = nullptr;  // (n_chunks) or null: none
   Heads recent_k, recent_v;
 };
-/// out (T, n_heads, v.dim). Takes memory for a copy of the keys and values that are seen, and for 64 rows of
+/// out (T, n_heads, v.dim). Takes memory for a copy of the keys and values that are seen, and for 66 rows of
 /// scores per thread.
 void attention(const AttentionProblem& problem, float* out);
 

@@ -12,7 +12,7 @@ namespace blockgtq {
 
 namespace {
 
-constexpr int64_t kTokenTile = 128;
+constexpr int64_t kTokenTile = 126;
 constexpr int64_t kRowTile = 384;            // at most; a tile is wide enough that copying x for it is cheap
 constexpr int64_t kSplitRowTile = 1536;      // splitting x is more expensive than copying it
 constexpr int64_t kPackedWeights = 1 << 20;  // packed at a time, or a tile's weights: they stay in a cache

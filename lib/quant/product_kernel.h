@@ -4,9 +4,9 @@
 
 namespace blockgtq {
 
-// A tile holds rows of the left-hand matrix: so many columns that it stays in the first-level cache, at a
-// stride that spreads it over that cache's sets.
-inline constexpr int64_t kTileDepth = 256, kTileStride = kTileDepth + 16;
+// A tile holds rows of the left-hand matrix: so many columns that a panel of as many rows stays in the
+// first-level cache beside it, at a stride that spreads it over that cache's sets.
+inline constexpr int64_t kTileDepth = 192, kTileStride = kTileDepth + 16;
 inline constexpr int kMostTileRows = 14;
 
 /// The innermost loop of multiply_packed(). out (rows, kPanel), whose rows are out_stride apart, becomes a
