@@ -94,8 +94,9 @@ BitMap sample_map() {
        2,
        2048,
        {{"tq-mse", Code::scalar, 40, 0.75, 1 / 3.0}, {"block-gtq-cb", Code::trellis, 44.5, 0.1, 0.01}},
-       1},
-      {Side::values, 2, 2048, {{"tq-mse", Code::scalar, 16, 0.5, 0.02}}, 0}};
+       1,
+       {}},
+      {Side::values, 2, 2048, {{"tq-mse", Code::scalar, 16, 0.5, 0.02}}, 0, {}}};
   return map;
 }
 
