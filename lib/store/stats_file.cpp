@@ -100,7 +100,7 @@ std::vector<DyadicSum::Node> read_nodes(const H5Input& file, const std::string& 
   const std::vector<int64_t> first = file.read<int64_t>(where + "_first", {n});
   const std::vector<int64_t> count = file.read<int64_t>(where + "_count", {n});
   const std::vector<double> values = read_array(file, where, {n, sizes.heads, dim, dim}, kAnything);
-  const size_t size = values.size() / n;
+  const uint64_t size = sizes.heads * dim * dim;
   const int64_t end = first_chunk + int64_t(sizes.n_chunks);
   std::vector<DyadicSum::Node> nodes;
   int64_t next = first_chunk;
