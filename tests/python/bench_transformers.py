@@ -137,7 +137,7 @@ def decode_rate(model, cache, graph=False):
 
 def caches(model, map):
     """(name, attention, a function that makes the cache, whether steps are a graph). torch's attention is timed as
-    torch chooses its kernel, and without cuDNN's, which is prepared anew for every length."""
+    torch chooses its kernel, and without cuDNN's, which is slow where every step has another length."""
     config = model.config
     quantized = lambda backend, bits, **axes: lambda: transformers.QuantizedCache(
         backend=backend, config=config, nbits=bits, **axes)
