@@ -6,8 +6,24 @@
 
 namespace blockgtq::test {
 
+/// `tokens` of every sequence into pages, from `starts` on, without the layer's tables.
+inline cuda::EncodeTokens encode_job(const Sequences& s, const cuda::Buffer& pages, const cuda::Buffer& table,
+                                     const cuda::Buffer& starts, int tokens, const void* k, const void* v,
+                                     cuda::FloatType type) {
+  cuda::EncodeTokens job;
+  job.cache = {pages.as<uint8_t>(), table.as<int32_t>(), s.stride, nullptr};
+  job.pages = pages.as<uint8_t>();
+  job.batch = int(s.lengths.size());
+  job.starts = starts.as<int32_t>();
+  job.tokens = tokens;
+  job.k = k;
+  job.v = v;
+  job.type = type;
+  return job;
+}
+
 /// Encodes tokens (k and v (T, H, D) of every sequence) at positions `start` and on, so many at a time as
-/// `pieces` says, into the sequences' pages. encode(job) launches a piece; it is waited for.
+/// `pieces` says, into the sequences' pages. encode_piece(job) launches a piece; it is waited for.
 template <class Encode>
 void encode_pieces(const std::vector<Tokens>& tokens, const Sequences& s, const std::vector<int>& pieces,
                    int start, cuda::FloatType type, const cuda::Buffer& pages, const cuda::Buffer& table,
@@ -24,16 +40,7 @@ void encode_pieces(const std::vector<Tokens>& tokens, const Sequences& s, const 
     }
     const cuda::Buffer keys = to_device(encode(k, type), stream), values = to_device(encode(v, type), stream),
                        starts = to_device(std::vector<int32_t>(tokens.size(), at), stream);
-    cuda::EncodeTokens job;
-    job.pages = pages.as<uint8_t>();
-    job.cache = {job.pages, table.as<int32_t>(), s.stride, nullptr};
-    job.starts = starts.as<int32_t>();
-    job.batch = int(tokens.size());
-    job.tokens = n;
-    job.k = keys.as();
-    job.v = values.as();
-    job.type = type;
-    encode_piece(job);
+    encode_piece(encode_job(s, pages, table, starts, n, keys.as(), values.as(), type));
     stream.synchronize();
     at += n;
   }

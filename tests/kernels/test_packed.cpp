@@ -1,9 +1,8 @@
 // Packed pages, written and attended to on the device, against the CPU twin in double precision (lib/cache).
 #include <cmath>
 
-#include "../cache/samples.h"
 #include "cache/cuda_cache.h"
-#include "sequences.h"
+#include "encode_pieces.h"
 
 using namespace blockgtq;
 using namespace blockgtq::test;
@@ -23,24 +22,6 @@ cuda::DecodeAttention decode_step(const CudaCache& tables, const Sequences& s, c
   step.out = out.as();
   step.scale = 1 / std::sqrt(float(tables.layer().dim));
   return step;
-}
-
-/// `tokens` of every sequence into pages, from `starts` on.
-cuda::EncodeTokens encode_job(const CudaCache& tables, const Sequences& s, const cuda::Buffer& pages,
-                              const cuda::Buffer& table, const cuda::Buffer& starts, int tokens,
-                              const void* k, const void* v, cuda::FloatType type) {
-  cuda::EncodeTokens job;
-  job.layer = &tables.layer();
-  job.encoder = &tables.encoder();
-  job.cache = {pages.as<uint8_t>(), table.as<int32_t>(), s.stride, nullptr};
-  job.pages = pages.as<uint8_t>();
-  job.batch = int(s.lengths.size());
-  job.starts = starts.as<int32_t>();
-  job.tokens = tokens;
-  job.k = k;
-  job.v = v;
-  job.type = type;
-  return job;
 }
 
 /// Longer than one launch takes (short_attention.h).
@@ -203,9 +184,9 @@ TEST_CASE("decode attention behind the token that was appended", "[kernels][pack
                        queries = to_device(encode(q, cuda::FloatType::f16), stream),
                        out = poisoned(q_width * 2, stream);
     const auto encode_tokens = [&](const cuda::Buffer& start, int from, int count) {
-      cuda::encode_tokens(encode_job(tables, s, pages, table, start, count, k.as<uint16_t>() + from * width,
-                                     v.as<uint16_t>() + from * width, cuda::FloatType::f16),
-                          stream);
+      tables.encode(encode_job(s, pages, table, start, count, k.as<uint16_t>() + from * width,
+                               v.as<uint16_t>() + from * width, cuda::FloatType::f16),
+                    stream);
     };
     if (n > 1) encode_tokens(first, 0, n - 1);
     cuda::DecodeAttention step = decode_step(tables, s, pages, table, length, queries, out);
@@ -265,19 +246,8 @@ EncodeResult encode_result(const CacheCase& c, const std::vector<int>& pieces, i
       cache.write(t, &tokens[b].k[t * width], &tokens[b].v[t * width],
                   &want[size_t(s.table[b * s.stride + t / kPagePositions]) * cache.shape().bytes]);
   }
-  int at = start;
-  for (const int n : pieces) {
-    std::vector<float> k, v;
-    for (const Tokens& t : tokens) {
-      k.insert(k.end(), t.k.begin() + at * width, t.k.begin() + (at + n) * width);
-      v.insert(v.end(), t.v.begin() + at * width, t.v.begin() + (at + n) * width);
-    }
-    const cuda::Buffer keys = to_device(encode(k, type), stream), values = to_device(encode(v, type), stream),
-                       starts = to_device(std::vector<int32_t>(batch, at), stream);
-    cuda::encode_tokens(encode_job(tables, s, pages, table, starts, n, keys.as(), values.as(), type), stream);
-    stream.synchronize();
-    at += n;
-  }
+  encode_pieces(tokens, s, pieces, start, type, pages, table, stream,
+                [&](const cuda::EncodeTokens& job) { tables.encode(job, stream); });
   const std::vector<uint8_t> got = to_host<uint8_t>(pages.as(), int64_t(before.size()), stream);
   int64_t differ = 0;
   for (size_t i = 0; i < got.size(); ++i) differ += got[i] != want[i];
