@@ -113,6 +113,13 @@ def tensors_in(x, seen):
     return tensors_in(vars(x), seen) if hasattr(x, "__dict__") and not isinstance(x, type) else 0
 
 
+def stepper(model, cache, graph):
+    """A function of ids (B) that returns the logits of one step."""
+    if graph:
+        return DecodeGraph(model, cache)
+    return lambda ids: model(ids[:, None], past_key_values=cache, use_cache=True).logits[:, -1]
+
+
 @torch.no_grad()
 def decode_rate(model, cache, graph=False):
     """(milliseconds per step, prompt seconds) behind `context` random tokens."""
@@ -123,8 +130,7 @@ def decode_rate(model, cache, graph=False):
     logits = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
     sync()
     prompt = time.perf_counter() - started
-    step = DecodeGraph(model, cache) if graph else (
-        lambda ids: model(ids[:, None], past_key_values=cache, use_cache=True).logits[:, -1])
+    step = stepper(model, cache, graph)
     for i in range(a.tokens + 8):
         if i == 8:  # warm
             sync()
@@ -143,13 +149,12 @@ def caches(model, map):
         backend=backend, config=config, nbits=bits, **axes)
     format = blockgtq.PageFormat(map, device=a.device, **OPTIONS)
     longest = a.context + a.tokens + 16
-    yield f"BlockGtqCache {format.pair}", "blockgtq", lambda: BlockGtqCache(format, max_length=longest), False
+    make = lambda: BlockGtqCache(format, max_length=longest)
+    yield f"BlockGtqCache {format.pair}", "blockgtq", make, False
     if ON_GPU:
-        make = lambda: BlockGtqCache(format, max_length=longest)
         yield f"BlockGtqCache {format.pair}, DecodeGraph", "blockgtq", make, True
     for attention in ("sdpa, no cuDNN", "sdpa"):
         yield "DynamicCache", attention, lambda: transformers.DynamicCache(config=config), False
-    for attention in ("sdpa, no cuDNN", "sdpa"):
         yield "QuantizedCache hqq 4", attention, quantized("hqq", 4, axis_key=1, axis_value=1), False
         yield "QuantizedCache quanto 4", attention, quantized("quanto", 4), False
 
@@ -204,8 +209,7 @@ def part_captured(folder, map):
     def steps(graph):
         cache = BlockGtqCache(format, max_length=a.context + 64)
         model(ids[:, : a.context], past_key_values=cache, use_cache=True, logits_to_keep=1)
-        step = DecodeGraph(model, cache) if graph else (
-            lambda ids: model(ids[:, None], past_key_values=cache, use_cache=True).logits[:, -1])
+        step = stepper(model, cache, graph)
         return torch.stack([step(ids[:, a.context + i]).float() for i in range(32)])
 
     eager, again, captured = steps(False), steps(False), steps(True)
